@@ -1,0 +1,134 @@
+//! The command line that all stages share.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
+
+use crate::entry::{Entry, Stage};
+use crate::io::{DeviceChoice, StageIo};
+use crate::progress::{ProgressStyle, Report};
+
+/// The arguments of one run of a stage.
+#[derive(Args, Clone, Debug)]
+pub struct StageArgs {
+    /// Parameters of the stage: a YAML or JSON file with the fields that stand under `params:` in pipeline.yaml
+    #[arg(long, value_name = "FILE")]
+    pub params: Option<PathBuf>,
+    /// One input, by role; give it once for each role
+    #[arg(long = "input", value_name = "ROLE=PATH", value_parser = role_and_path)]
+    pub inputs: Vec<(String, PathBuf)>,
+    /// The folder to write; what an interrupted attempt finished there is used
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// The folder for checkpoints [default: OUTPUT.work]
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+    /// The seed of all random streams
+    #[arg(long, default_value_t = 2023)]
+    pub seed: u64,
+    /// Where networks run
+    #[arg(long, value_enum, default_value_t)]
+    pub device: DeviceChoice,
+    /// Threads to compute with [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t)]
+    pub progress: ProgressStyle,
+    /// The name that messages carry [default: the stage's]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+}
+
+fn role_and_path(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((role, path)) if !role.is_empty() && !path.is_empty() => Ok((role.to_owned(), path.into())),
+        _ => Err(format!("`{text}` is not ROLE=PATH")),
+    }
+}
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: StageArgs,
+}
+
+/// The `main` of a stage's own executable. Exit codes: 0 done, 1 the stage failed, 2 wrong arguments or parameters.
+#[must_use]
+pub fn main<S: Stage>() -> ExitCode {
+    let entry = Entry::of::<S>();
+    let command = Cli::command().name(S::NAME).about(S::ABOUT).after_help(long_help(&entry));
+    let args = match Cli::from_arg_matches(&command.get_matches()) {
+        Ok(cli) => cli.args,
+        Err(error) => error.exit(),
+    };
+    run_stage(&entry, &args)
+}
+
+/// The part of a stage's help that tells its roles, what it writes and where the paper describes it.
+fn long_help(entry: &Entry) -> String {
+    let mut text = String::from("Inputs (--input ROLE=PATH):\n");
+    for role in entry.reads {
+        let name = if role.many { format!("{}.NAME", role.name) } else { role.name.to_owned() };
+        let need = if role.required { "" } else { " (optional)" };
+        text.push_str(&format!("  {name:<16} {}{need}\n", role.about));
+    }
+    text.push_str(&format!(
+        "\nWrites: {}\nPaper:  {}\n\nExit codes: 0 done, 1 the stage failed, 2 wrong arguments or parameters",
+        entry.writes, entry.paper
+    ));
+    text
+}
+
+/// Runs one stage from its arguments and says what went wrong, if anything did.
+#[must_use]
+pub fn run_stage(entry: &Entry, args: &StageArgs) -> ExitCode {
+    let report = Report::new(args.progress);
+    let params = match args.params.as_deref().map_or(Ok(serde_json::Value::Null), read_params).and_then(|raw| entry.resolve(raw)) {
+        Ok(params) => params,
+        Err(error) => {
+            report.note(&format!("error: {error:#}"));
+            return ExitCode::from(2);
+        }
+    };
+    match run(entry, args, params, report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report.note(&format!("error: {}: {error:#}", args.node.as_deref().unwrap_or(entry.name)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read_params(path: &Path) -> Result<serde_json::Value> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the parameters {}", path.display()))?;
+    serde_yaml::from_str(&text).with_context(|| format!("{} is neither YAML nor JSON", path.display()))
+}
+
+fn run(entry: &Entry, args: &StageArgs, params: serde_json::Value, report: Report) -> Result<()> {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the worker threads")?;
+    }
+    let mut beside = args.output.clone().into_os_string();
+    beside.push(".work");
+    let io = StageIo {
+        node: args.node.clone().unwrap_or_else(|| entry.name.to_owned()),
+        inputs: args.inputs.iter().cloned().collect(),
+        output: args.output.clone(),
+        work: args.work.clone().unwrap_or_else(|| beside.into()),
+        seed: args.seed,
+        device: args.device,
+        report,
+    };
+    for folder in [&io.output, &io.work] {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    entry.run(params, &io)?;
+    if args.work.is_none() {
+        // Nobody else looks after the default checkpoint folder.
+        std::fs::remove_dir_all(&io.work).with_context(|| format!("cannot remove {}", io.work.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! The declaration of a stage, and its untyped form for the runner.
+
+use anyhow::{Context, Result};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::io::StageIo;
+
+/// One named input of a stage.
+#[derive(Clone, Copy, Debug)]
+pub struct Role {
+    /// The name under which `pipeline.yaml` and `--input` give it.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub about: &'static str,
+    /// Whether the stage can run without it.
+    pub required: bool,
+    /// Whether it is a map of names to inputs (`predictions.M_1`, `predictions.M_2`, …).
+    pub many: bool,
+}
+
+impl Role {
+    /// An input that must be given.
+    #[must_use]
+    pub const fn required(name: &'static str, about: &'static str) -> Self {
+        Self { name, about, required: true, many: false }
+    }
+
+    /// An input that may be left out.
+    #[must_use]
+    pub const fn optional(name: &'static str, about: &'static str) -> Self {
+        Self { name, about, required: false, many: false }
+    }
+
+    /// One or more inputs under their own names.
+    #[must_use]
+    pub const fn many(name: &'static str, about: &'static str) -> Self {
+        Self { name, about, required: true, many: true }
+    }
+}
+
+/// A step of the method.
+pub trait Stage {
+    /// The name of the stage and of its executable, such as `train-teacher`.
+    const NAME: &'static str;
+    /// Raised whenever the stage's results change for the same inputs and parameters; part of the cache key.
+    const REVISION: u32;
+    /// What it does, in a sentence.
+    const ABOUT: &'static str;
+    /// What it reads.
+    const READS: &'static [Role];
+    /// What it writes into its output folder.
+    const WRITES: &'static str;
+    /// Where the paper describes it.
+    const PAPER: &'static str;
+    /// Its parameters; unknown fields are refused.
+    type Config: Serialize + DeserializeOwned;
+
+    /// Refuses parameters that parse but make no sense, before any work.
+    ///
+    /// # Errors
+    /// Says which parameter, what it is and what it must be.
+    fn check(config: &Self::Config) -> Result<()> {
+        let _ = config;
+        Ok(())
+    }
+
+    /// Does the work.
+    ///
+    /// # Errors
+    /// Names the case, the file, what was found and what was expected. What is already in the output folder stays.
+    fn run(config: &Self::Config, io: &StageIo) -> Result<()>;
+}
+
+/// A stage without its types, for registries.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// [`Stage::NAME`].
+    pub name: &'static str,
+    /// [`Stage::REVISION`].
+    pub revision: u32,
+    /// [`Stage::ABOUT`].
+    pub about: &'static str,
+    /// [`Stage::READS`].
+    pub reads: &'static [Role],
+    /// [`Stage::WRITES`].
+    pub writes: &'static str,
+    /// [`Stage::PAPER`].
+    pub paper: &'static str,
+    resolve: fn(Value) -> Result<Value>,
+    run: fn(Value, &StageIo) -> Result<()>,
+}
+
+impl Entry {
+    /// The entry of `S`.
+    #[must_use]
+    pub const fn of<S: Stage>() -> Self {
+        Self {
+            name: S::NAME,
+            revision: S::REVISION,
+            about: S::ABOUT,
+            reads: S::READS,
+            writes: S::WRITES,
+            paper: S::PAPER,
+            resolve: resolve::<S>,
+            run: run::<S>,
+        }
+    }
+
+    /// Checks raw parameters and returns them complete, with every default filled in.
+    ///
+    /// # Errors
+    /// Names the field and what was expected.
+    pub fn resolve(&self, params: Value) -> Result<Value> {
+        (self.resolve)(params)
+    }
+
+    /// Checks the parameters and runs the stage.
+    ///
+    /// # Errors
+    /// Those of [`Entry::resolve`] and of [`Stage::run`].
+    pub fn run(&self, params: Value, io: &StageIo) -> Result<()> {
+        (self.run)(params, io)
+    }
+}
+
+fn parse<S: Stage>(params: Value) -> Result<S::Config> {
+    // A stage without parameters is written as nothing at all.
+    let params = if params.is_null() { Value::Object(serde_json::Map::new()) } else { params };
+    let config = serde_json::from_value(params).with_context(|| format!("parameters of stage {}", S::NAME))?;
+    S::check(&config).with_context(|| format!("parameters of stage {}", S::NAME))?;
+    Ok(config)
+}
+
+fn resolve<S: Stage>(params: Value) -> Result<Value> {
+    Ok(serde_json::to_value(parse::<S>(params)?)?)
+}
+
+fn run<S: Stage>(params: Value, io: &StageIo) -> Result<()> {
+    let config = parse::<S>(params)?;
+    for role in S::READS.iter().filter(|role| role.required) {
+        if role.many {
+            anyhow::ensure!(
+                !io.inputs_under(role.name).is_empty(),
+                "stage {} needs at least one input `{}.NAME`: {}",
+                S::NAME,
+                role.name,
+                role.about
+            );
+        } else {
+            io.input(role.name)?;
+        }
+    }
+    S::run(&config, io)
+}

@@ -1,0 +1,77 @@
+//! Where a stage reads and writes, and with what it computes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::progress::Report;
+
+/// The device that networks run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// A GPU when the build and the machine have one, else the CPU, said aloud.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A GPU, or an error.
+    Cuda,
+}
+
+/// The inputs, the output folder and the surroundings of one run of a stage.
+#[derive(Clone, Debug)]
+pub struct StageIo {
+    /// The name of the node in the pipeline (`M_c`), or of the stage when it runs alone.
+    pub node: String,
+    /// Role (`dataset`, `predictions.M_1`) → file or folder.
+    pub inputs: BTreeMap<String, PathBuf>,
+    /// The folder to fill. What an interrupted attempt has finished is still there.
+    pub output: PathBuf,
+    /// A folder for checkpoints, which outlives interruptions and is dropped after success.
+    pub work: PathBuf,
+    /// The root of the run's random streams.
+    pub seed: u64,
+    /// The device for networks.
+    pub device: DeviceChoice,
+    /// How progress and notes reach the user.
+    pub report: Report,
+}
+
+impl StageIo {
+    /// The path behind a role.
+    ///
+    /// # Errors
+    /// When the role was not given, or nothing is there.
+    pub fn input(&self, role: &str) -> Result<&Path> {
+        self.input_opt(role)?.with_context(|| {
+            format!(
+                "{}: no input given for role `{role}`; add `--input {role}=PATH`, or `{role}:` under `inputs:` in the pipeline file",
+                self.node
+            )
+        })
+    }
+
+    /// The path behind a role that may be left out.
+    ///
+    /// # Errors
+    /// When the role was given but nothing is there.
+    pub fn input_opt(&self, role: &str) -> Result<Option<&Path>> {
+        let Some(path) = self.inputs.get(role) else { return Ok(None) };
+        anyhow::ensure!(
+            path.exists(),
+            "{}: input `{role}` is {}, and there is nothing at that place; check the path",
+            self.node,
+            path.display()
+        );
+        Ok(Some(path))
+    }
+
+    /// The inputs of a role of many, by name: `predictions.M_1` gives `("M_1", path)`.
+    #[must_use]
+    pub fn inputs_under(&self, role: &str) -> Vec<(&str, &Path)> {
+        self.inputs.iter().filter_map(|(key, path)| Some((key.strip_prefix(role)?.strip_prefix('.')?, path.as_path()))).collect()
+    }
+}

@@ -1,0 +1,42 @@
+//! Volumes in patient space: what a voxel array means in millimetres, and how it gets in and out of NIfTI files.
+//!
+//! Arrays are indexed `[x, y, z]` in voxels and stored with x fastest, as NIfTI stores them. An [`Affine`] maps voxel
+//! indices to RAS+ millimetres (x grows to the patient's Right, y to Anterior, z to Superior). A [`Grid`] is a shape
+//! with its affine; a [`Volume`] is a grid with values. Two names carry the choice of interpolation: a
+//! [`ScalarVolume`] is resampled linearly, a [`LabelVolume`] to the nearest voxel.
+//!
+//! ```
+//! use volume::{Affine, Grid, Orientation};
+//!
+//! // 0.8 x 0.8 x 5 mm voxels whose first two axes run to the Left and to Posterior.
+//! let affine = Affine([
+//!     [-0.8, 0.0, 0.0, 120.0],
+//!     [0.0, -0.8, 0.0, 140.0],
+//!     [0.0, 0.0, 5.0, -90.0],
+//!     [0.0, 0.0, 0.0, 1.0],
+//! ]);
+//! let scan = Grid { shape: [300, 300, 41], affine };
+//! assert_eq!(scan.orientation().to_string(), "LPS");
+//!
+//! let model = scan.reoriented(Orientation::RAS).with_spacing_mm([1.0, 1.0, 2.5]);
+//! assert_eq!(model.shape, [240, 240, 81]);
+//! ```
+
+mod affine;
+mod grid;
+mod intensity;
+mod model_grid;
+pub mod nifti;
+mod orientation;
+mod reorient;
+mod resample;
+mod volume;
+
+pub use affine::{Affine, AffineError};
+pub use grid::{Box3, Grid, KEEP_SPACING};
+pub use intensity::{foreground_box, window};
+pub use model_grid::{ModelGrid, ModelGridError};
+pub use orientation::{Orientation, OrientationError};
+pub use reorient::reorient;
+pub use resample::{resample_linear, resample_nearest};
+pub use volume::{LabelVolume, ScalarVolume, Volume};

@@ -1,0 +1,29 @@
+//! NIfTI-1 files, `.nii` and `.nii.gz`.
+//!
+//! Which affine holds: the sform when its code is positive, else the qform when its code is positive, else (as nibabel
+//! decides) the voxel sizes with x running to the Left and the centre of the volume at 0 mm.
+//!
+//! Files are not trusted. A header is checked against the size of its file before memory is taken, gzip is unpacked in
+//! pieces and only as far as the header declares, and whatever does not fit is an error that names the file.
+//!
+//! ```no_run
+//! use volume::nifti;
+//!
+//! # fn main() -> Result<(), nifti::NiftiError> {
+//! let (scan, header) = nifti::read_scalar("case_0000.nii.gz")?;
+//! let labels = volume::LabelVolume::filled(&scan.grid(), 0);
+//! nifti::write_labels("case.nii.gz", &labels, &header)?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod header;
+mod quaternion;
+mod read;
+mod write;
+
+pub use error::{NiftiError, Problem};
+pub use header::{Header, VoxelType};
+pub use read::{read_header, read_labels, read_scalar};
+pub use write::{write_labels, write_labels_on, write_scalar_i16};

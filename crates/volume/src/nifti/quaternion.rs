@@ -1,0 +1,61 @@
+//! Rotations as the qform says them: a unit quaternion (a, b, c, d) of which b, c and d are stored.
+
+use std::array::from_fn;
+
+use super::Problem;
+use crate::Affine;
+use crate::affine::{determinant3, dot, norm};
+
+/// The rotation of a unit quaternion given by its last three numbers (b, c, d), in rows.
+pub(super) fn rotation_of([b, c, d]: [f64; 3]) -> Result<[[f64; 3]; 3], Problem> {
+    let rest = 1.0 - (b * b + c * c + d * d);
+    // Three steps of 32-bit rounding, as nibabel allows.
+    let tolerance = 3.0 * f64::from(f32::EPSILON);
+    let a = if rest.abs() < tolerance { 0.0 } else { rest.sqrt() };
+    if a.is_nan() {
+        return Err(Problem::Quaternion { found: [b, c, d] });
+    }
+    let s = 2.0 / (a * a + b * b + c * c + d * d);
+    Ok([
+        [1.0 - s * (c * c + d * d), s * (b * c - a * d), s * (b * d + a * c)],
+        [s * (b * c + a * d), 1.0 - s * (b * b + d * d), s * (c * d - a * b)],
+        [s * (b * d - a * c), s * (c * d + a * b), 1.0 - s * (b * b + c * c)],
+    ])
+}
+
+/// `qfac` and (b, c, d) of the rotation in `affine`; none when its axes are not orthogonal to 1 part in 10,000.
+pub(super) fn quaternion_of(affine: &Affine) -> Option<(f32, [f32; 3])> {
+    let columns: [[f64; 3]; 3] = from_fn(|axis| {
+        let column = affine.column(axis);
+        let length = norm(column);
+        column.map(|v| v / length)
+    });
+    let slant = |a: usize, b: usize| dot(columns[a], columns[b]).abs();
+    if slant(0, 1).max(slant(0, 2)).max(slant(1, 2)) > 1e-4 {
+        return None;
+    }
+    let mut r: [[f64; 3]; 3] = from_fn(|row| from_fn(|axis| columns[axis][row]));
+    let qfac = determinant3(&r).signum();
+    for row in &mut r {
+        row[2] *= qfac;
+    }
+    // Of (a, b, c, d), the number with the greatest square is taken from the diagonal, which keeps the others exact.
+    let squares = [
+        1.0 + r[0][0] + r[1][1] + r[2][2],
+        1.0 + r[0][0] - r[1][1] - r[2][2],
+        1.0 - r[0][0] + r[1][1] - r[2][2],
+        1.0 - r[0][0] - r[1][1] + r[2][2],
+    ];
+    let greatest = (0..4).max_by(|&i, &j| squares[i].total_cmp(&squares[j]))?;
+    let s = 2.0 * squares[greatest].sqrt();
+    let (sum, difference) = (|i: usize, j: usize| (r[i][j] + r[j][i]) / s, |i: usize, j: usize| (r[i][j] - r[j][i]) / s);
+    let [a, b, c, d] = match greatest {
+        0 => [s / 4.0, difference(2, 1), difference(0, 2), difference(1, 0)],
+        1 => [difference(2, 1), s / 4.0, sum(0, 1), sum(0, 2)],
+        2 => [difference(0, 2), sum(0, 1), s / 4.0, sum(1, 2)],
+        _ => [difference(1, 0), sum(0, 2), sum(1, 2), s / 4.0],
+    };
+    // The first number is left out of the file and taken as positive.
+    let sign = if a < 0.0 { -1.0 } else { 1.0 };
+    Some((qfac as f32, [b, c, d].map(|v| (v * sign) as f32)))
+}

@@ -1,0 +1,274 @@
+//! Reading: bytes to checked volumes, in pieces.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::header::HEADER_BYTES;
+use super::{Header, NiftiError, Problem, VoxelType};
+use crate::{LabelVolume, ScalarVolume, Volume};
+
+/// Bytes unpacked and converted at a time; a multiple of every voxel size.
+const PIECE: usize = 1 << 18;
+
+/// Bytes of the file that are read at a time.
+const FILE_BUFFER: usize = 1 << 18;
+
+/// Deflate packs at most this many bytes into one.
+const MOST_DEFLATE_RATIO: u64 = 1032;
+
+/// After the voxels, up to this many bytes are read so that the checksum at the end of a gzip stream is checked.
+const TRAILING: u64 = 1 << 20;
+
+/// A label may differ from an integer by this much: scaling factors are stored in 32 bits.
+const LABEL_TOLERANCE: f64 = 1e-4;
+
+/// Reads and checks the header alone.
+///
+/// # Errors
+///
+/// When the file is not a readable NIfTI-1 file with one volume of real numbers and a plausible affine, or too small
+/// for what its header declares.
+pub fn read_header(path: impl AsRef<Path>) -> Result<Header, NiftiError> {
+    let path = path.as_ref();
+    open(path, |file, bytes| Ok(Stream::open(file, bytes)?.header))
+}
+
+/// Reads intensities, scaled by `scl_slope` and `scl_inter` where these are in force.
+///
+/// # Errors
+///
+/// As [`read_header`], and when the file is truncated or damaged, or a value is NaN or infinite.
+pub fn read_scalar(path: impl AsRef<Path>) -> Result<(ScalarVolume, Header), NiftiError> {
+    open(path.as_ref(), scalar_from)
+}
+
+/// Reads labels of any voxel type: each value must be an integer from 0 to 255. Whether these labels mean anything is
+/// for the caller to check.
+///
+/// # Errors
+///
+/// As [`read_header`], and when the file is truncated or damaged, or a value is not a label.
+pub fn read_labels(path: impl AsRef<Path>) -> Result<(LabelVolume, Header), NiftiError> {
+    open(path.as_ref(), labels_from)
+}
+
+fn open<T>(path: &Path, read: impl FnOnce(BufReader<File>, u64) -> Result<T, Problem>) -> Result<T, NiftiError> {
+    let io = |error| Problem::Io { doing: "open the file", error };
+    let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file))).map_err(io);
+    opened
+        .and_then(|(metadata, file)| {
+            if metadata.is_dir() {
+                return Err(io(io::Error::from(io::ErrorKind::IsADirectory)));
+            }
+            read(BufReader::with_capacity(FILE_BUFFER, file), metadata.len())
+        })
+        .map_err(NiftiError::at(path))
+}
+
+/// Intensities from the `file_bytes` bytes of a file.
+fn scalar_from<'a>(file: impl BufRead + 'a, file_bytes: u64) -> Result<(ScalarVolume, Header), Problem> {
+    let stream = Stream::open(file, file_bytes)?;
+    let shape = stream.header.grid().shape;
+    let scaling = stream.header.scaling();
+    let is_float = matches!(stream.header.voxel_type(), VoxelType::F32 | VoxelType::F64);
+    let can_be_bad = is_float || scaling.is_some();
+    let (mut bad, mut first_bad) = (0, 0);
+    let (values, header) = stream.voxels(|header, piece, values: &mut Vec<f32>| {
+        let before = values.len();
+        to_f32(header, scaling, piece, values);
+        let new = &values[before..];
+        if can_be_bad && new.iter().fold(false, |any, v| any | !v.is_finite()) {
+            let first = new.iter().position(|v| !v.is_finite()).unwrap_or(0);
+            first_bad = if bad == 0 { before + first } else { first_bad };
+            bad += new.iter().filter(|v| !v.is_finite()).count();
+        }
+        Ok(())
+    })?;
+    if bad > 0 {
+        return Err(Problem::NonFinite { count: bad, first: index_of(first_bad, shape) });
+    }
+    Ok((on_grid(&header, values)?, header))
+}
+
+/// Labels from the `file_bytes` bytes of a file.
+fn labels_from<'a>(file: impl BufRead + 'a, file_bytes: u64) -> Result<(LabelVolume, Header), Problem> {
+    let stream = Stream::open(file, file_bytes)?;
+    let scaling = stream.header.scaling();
+    let (values, header) = stream.voxels(|header, piece, labels: &mut Vec<u8>| {
+        if header.voxel_type() == VoxelType::U8 && scaling.is_none() {
+            labels.extend_from_slice(piece);
+            return Ok(());
+        }
+        to_labels(header, scaling, piece, labels)
+    })?;
+    Ok((on_grid(&header, values)?, header))
+}
+
+fn on_grid<T: Clone>(header: &Header, values: Vec<T>) -> Result<Volume<T>, Problem> {
+    let voxels = values.len();
+    Volume::from_x_fastest(&header.grid(), values).map_err(|_| Problem::Memory { voxels })
+}
+
+fn index_of(voxel: usize, [nx, ny, _]: [usize; 3]) -> [usize; 3] {
+    [voxel % nx, voxel / nx % ny, voxel / nx / ny]
+}
+
+/// A file whose header is read and whose voxels come next.
+struct Stream<'a> {
+    header: Header,
+    bytes: Box<dyn Read + 'a>,
+    is_gzip: bool,
+}
+
+impl<'a> Stream<'a> {
+    /// Reads the header, told apart from gzip by its first bytes (names lie), and skips to the voxels.
+    fn open(mut file: impl BufRead + 'a, file_bytes: u64) -> Result<Self, Problem> {
+        let start = file.fill_buf().map_err(|error| Problem::Io { doing: "read the file", error })?;
+        let is_gzip = start.starts_with(&[0x1f, 0x8b]);
+        let mut bytes: Box<dyn Read + 'a> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let mut head = [0; HEADER_BYTES];
+        let found = fill(&mut bytes, &mut head)?;
+        if found < HEADER_BYTES {
+            return Err(Problem::ShortHeader { found: found as u64 });
+        }
+        let header = Header::parse(&head)?;
+        check_size(&header, file_bytes, is_gzip)?;
+        let extensions = header.voxels_at - HEADER_BYTES as u64;
+        let skipped = io::copy(&mut bytes.by_ref().take(extensions), &mut io::sink());
+        skipped.map(drop).or_else(|error| at_end_of_file(error).map(drop))?;
+        Ok(Self { header, bytes, is_gzip })
+    }
+
+    /// Reads the voxels in pieces, each handed to `convert`, which adds its values.
+    fn voxels<T>(
+        mut self,
+        mut convert: impl FnMut(&Header, &[u8], &mut Vec<T>) -> Result<(), Problem>,
+    ) -> Result<(Vec<T>, Header), Problem> {
+        let (voxels, expected) = (self.header.grid().voxels(), voxel_bytes(&self.header));
+        let mut values = Vec::new();
+        values.try_reserve_exact(voxels).map_err(|_| Problem::Memory { voxels })?;
+        let mut piece = vec![0; PIECE];
+        let mut found = 0;
+        while found < expected {
+            let wanted = PIECE.min(usize::try_from(expected - found).unwrap_or(PIECE));
+            let got = fill(&mut self.bytes, &mut piece[..wanted])?;
+            found += got as u64;
+            if got < wanted {
+                return Err(Problem::Truncated { found, expected });
+            }
+            convert(&self.header, &piece[..got], &mut values)?;
+        }
+        if self.is_gzip {
+            let rest = io::copy(&mut self.bytes.take(TRAILING), &mut io::sink());
+            rest.map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => Problem::CorruptGzip { error },
+                _ => damaged(error),
+            })?;
+        }
+        Ok((values, self.header))
+    }
+}
+
+fn voxel_bytes(header: &Header) -> u64 {
+    header.grid().voxels() as u64 * header.voxel_type().bytes() as u64
+}
+
+/// Compares what the header declares with the size of its file, before memory is taken for it.
+fn check_size(header: &Header, file_bytes: u64, is_gzip: bool) -> Result<(), Problem> {
+    let expected = voxel_bytes(header);
+    let declared = header.voxels_at + expected;
+    if !is_gzip && file_bytes < declared {
+        return Err(Problem::Truncated { found: file_bytes.saturating_sub(header.voxels_at), expected });
+    }
+    let possible = file_bytes.saturating_mul(MOST_DEFLATE_RATIO);
+    if is_gzip && possible < declared {
+        return Err(Problem::DeclaresTooMuch { declared, file: file_bytes, possible });
+    }
+    Ok(())
+}
+
+/// Reads until `buffer` is full or the stream ends, and says how many bytes came. A gzip stream that breaks off ends.
+fn fill(bytes: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Problem> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match bytes.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return at_end_of_file(error).map(|()| filled),
+        }
+    }
+    Ok(filled)
+}
+
+/// The end of the file is found out by counting, and is no failure here.
+fn at_end_of_file(error: io::Error) -> Result<(), Problem> {
+    if error.kind() == io::ErrorKind::UnexpectedEof { Ok(()) } else { Err(damaged(error)) }
+}
+
+fn damaged(error: io::Error) -> Problem {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Problem::CorruptGzip { error },
+        _ => Problem::Io { doing: "read the file", error },
+    }
+}
+
+/// Calls `$each!(type)` with the Rust type of the header's voxels.
+macro_rules! for_voxel_type {
+    ($header:expr, $each:ident) => {
+        match $header.voxel_type() {
+            VoxelType::U8 => $each!(u8),
+            VoxelType::I8 => $each!(i8),
+            VoxelType::U16 => $each!(u16),
+            VoxelType::I16 => $each!(i16),
+            VoxelType::U32 => $each!(u32),
+            VoxelType::I32 => $each!(i32),
+            VoxelType::U64 => $each!(u64),
+            VoxelType::I64 => $each!(i64),
+            VoxelType::F32 => $each!(f32),
+            VoxelType::F64 => $each!(f64),
+        }
+    };
+}
+
+/// Adds the values of a piece in their meant scale.
+fn to_f32(header: &Header, scaling: Option<[f64; 2]>, piece: &[u8], values: &mut Vec<f32>) {
+    macro_rules! convert {
+        ($t:ty) => {{
+            let (stored, _) = piece.as_chunks::<{ size_of::<$t>() }>();
+            match (header.big_endian, scaling) {
+                (false, None) => values.extend(stored.iter().map(|b| <$t>::from_le_bytes(*b) as f32)),
+                (true, None) => values.extend(stored.iter().map(|b| <$t>::from_be_bytes(*b) as f32)),
+                (big, Some([slope, inter])) => values.extend(stored.iter().map(|b| {
+                    let v = if big { <$t>::from_be_bytes(*b) } else { <$t>::from_le_bytes(*b) };
+                    (v as f64 * slope + inter) as f32
+                })),
+            }
+        }};
+    }
+    for_voxel_type!(header, convert);
+}
+
+/// Adds the labels of a piece, or says which value is none.
+fn to_labels(header: &Header, scaling: Option<[f64; 2]>, piece: &[u8], labels: &mut Vec<u8>) -> Result<(), Problem> {
+    let [slope, inter] = scaling.unwrap_or([1.0, 0.0]);
+    macro_rules! convert {
+        ($t:ty) => {{
+            for b in piece.as_chunks::<{ size_of::<$t>() }>().0 {
+                let stored = if header.big_endian { <$t>::from_be_bytes(*b) } else { <$t>::from_le_bytes(*b) };
+                let value = stored as f64 * slope + inter;
+                let label = value.round();
+                if !((value - label).abs() <= LABEL_TOLERANCE && (0.0..=255.0).contains(&label)) {
+                    let at = index_of(labels.len(), header.grid().shape);
+                    return Err(Problem::NotALabel { value, at });
+                }
+                labels.push(label as u8);
+            }
+        }};
+    }
+    for_voxel_type!(header, convert);
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! Resampling onto another grid, linearly for intensities and to the nearest voxel for labels.
+//!
+//! A voxel of the target is looked up at its place in the patient. Places outside the source take the value at its
+//! border (MONAI's and PyTorch's `border` padding). Where the axes of both grids run parallel, each axis has a table
+//! of source indices and weights; otherwise every voxel is mapped by itself.
+
+use std::array::from_fn;
+
+use rayon::prelude::*;
+
+use crate::{Affine, Grid, LabelVolume, ScalarVolume, Volume};
+
+/// How far (in voxels, over the whole grid) the map may leave the axes and still count as parallel to them. Oblique
+/// affines that were rounded to 32 bits do so by less than a ten thousandth.
+const PARALLEL_TOLERANCE: f64 = 1e-4;
+
+/// Places this close to a voxel centre (in voxels) are on it, so that a grid resampled onto itself is itself to the bit.
+const CENTRE_TOLERANCE: f64 = 1e-6;
+
+/// Resamples intensities onto `target` by trilinear interpolation between voxel centres, with the border value outside.
+/// Takes the memory of the output, one row per thread and a table per axis.
+#[must_use]
+pub fn resample_linear(volume: &ScalarVolume, target: &Grid) -> ScalarVolume {
+    let source_grid = volume.grid();
+    let to_source = target.voxels_in(&source_grid);
+    let source = volume.x_fastest();
+    let source = Source { values: &source, shape: source_grid.shape };
+    resampled(&source, target, |z, out| match axis_lines(&to_source, target.shape) {
+        Some(lines) if (0..3).all(|axis| lines[axis].from == axis) => {
+            let taps = [0, 1].map(|axis| lines[axis].taps(target.shape[axis], source.shape[axis]));
+            linear_slice_along_axes(&source, &taps, lines[2].tap(z, source.shape[2]), out);
+        }
+        _ => linear_slice(&source, &to_source, z, target.shape, out),
+    })
+}
+
+/// Resamples labels onto `target`, each voxel taking the label of the nearest voxel of the source; halfway between two,
+/// the one with the even index (as PyTorch rounds). Takes the memory of the output.
+#[must_use]
+pub fn resample_nearest(volume: &LabelVolume, target: &Grid) -> LabelVolume {
+    let source_grid = volume.grid();
+    let to_source = target.voxels_in(&source_grid);
+    let source = volume.x_fastest();
+    let source = Source { values: &source, shape: source_grid.shape };
+    resampled(&source, target, |z, out| match axis_lines(&to_source, target.shape) {
+        Some(lines) => nearest_slice_along_axes(&source, &lines, z, target.shape, out),
+        None => nearest_slice(&source, &to_source, z, target.shape, out),
+    })
+}
+
+/// Values with x fastest.
+struct Source<'a, T> {
+    values: &'a [T],
+    shape: [usize; 3],
+}
+
+impl<T> Source<'_, T> {
+    fn steps(&self) -> [usize; 3] {
+        [1, self.shape[0], self.shape[0] * self.shape[1]]
+    }
+}
+
+/// A new volume on `target`, its slices along z filled in parallel. A source without voxels has nothing to say, and
+/// leaves the default value everywhere.
+fn resampled<T: Copy + Default + Send + Sync>(
+    source: &Source<'_, T>,
+    target: &Grid,
+    fill_slice: impl Fn(usize, &mut [T]) + Sync,
+) -> Volume<T> {
+    let mut values = vec![T::default(); target.voxels()];
+    let plane = target.shape[0] * target.shape[1];
+    if plane > 0 && !source.values.is_empty() {
+        values.par_chunks_mut(plane).enumerate().for_each(|(z, out)| fill_slice(z, out));
+    }
+    match Volume::from_x_fastest(target, values) {
+        Ok(volume) => volume,
+        Err(_) => unreachable!("the values were made for this grid"),
+    }
+}
+
+/// Along one axis of the target, the place in the source is `scale * index + shift` on source axis `from`.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    from: usize,
+    scale: f64,
+    shift: f64,
+}
+
+/// Two neighbouring source indices and the weight of the second.
+#[derive(Clone, Copy, Debug)]
+struct Tap {
+    low: usize,
+    high: usize,
+    weight: f32,
+}
+
+impl Line {
+    fn tap(&self, index: usize, source_len: usize) -> Tap {
+        tap(self.scale * index as f64 + self.shift, source_len)
+    }
+
+    fn taps(&self, len: usize, source_len: usize) -> Vec<Tap> {
+        (0..len).map(|index| self.tap(index, source_len)).collect()
+    }
+}
+
+/// The neighbours of a place on an axis of `len` voxels, held within the axis.
+#[inline]
+fn tap(place: f64, len: usize) -> Tap {
+    let place = place.clamp(0.0, (len - 1) as f64);
+    // Sides fit 31 bits, and this conversion is the quick one.
+    let mut low = place as i32 as usize;
+    let mut weight = place - low as f64;
+    if weight > 1.0 - CENTRE_TOLERANCE {
+        low += 1;
+        weight = 0.0;
+    } else if weight < CENTRE_TOLERANCE {
+        weight = 0.0;
+    }
+    Tap { low, high: (low + 1).min(len - 1), weight: weight as f32 }
+}
+
+/// The index nearest to a place on an axis of `len` voxels, the even one of two that are equally near.
+#[inline]
+fn nearest(place: f64, len: usize) -> usize {
+    // 1.5 * 2^52 leaves no bits for a fraction, so that adding it rounds as the processor does, to even, without a call.
+    const ROUNDING: f64 = 6_755_399_441_055_744.0;
+    let place = place.clamp(0.0, (len - 1) as f64);
+    ((place + ROUNDING) - ROUNDING) as i32 as usize
+}
+
+/// The lines of a map whose axes run parallel to those of the source, in any order and direction.
+fn axis_lines(to_source: &Affine, shape: [usize; 3]) -> Option<[Line; 3]> {
+    let mut lines = [Line { from: 0, scale: 0.0, shift: 0.0 }; 3];
+    let mut taken = [false; 3];
+    for axis in 0..3 {
+        let column = to_source.column(axis);
+        let extent = shape[axis].max(1) as f64;
+        let from = (0..3).max_by(|&a, &b| column[a].abs().total_cmp(&column[b].abs()))?;
+        let strays: f64 = (0..3).filter(|&row| row != from).map(|row| column[row].abs() * extent).sum();
+        let is_parallel = strays < PARALLEL_TOLERANCE;
+        if !is_parallel || std::mem::replace(&mut taken[from], true) {
+            return None;
+        }
+        lines[axis] = Line { from, scale: column[from], shift: to_source.0[from][3] };
+    }
+    Some(lines)
+}
+
+/// One slice when no axes are exchanged: four source rows are blended into one, and that is read along x.
+fn linear_slice_along_axes(source: &Source<'_, f32>, [xs, ys]: &[Vec<Tap>; 2], z: Tap, out: &mut [f32]) {
+    let [nx, step_y, step_z] = [source.shape[0], source.steps()[1], source.steps()[2]];
+    let mut blended = vec![0.0f32; nx];
+    let row = |y: usize, z: usize| &source.values[y * step_y + z * step_z..][..nx];
+    for (y, out_row) in ys.iter().zip(out.chunks_exact_mut(xs.len())) {
+        let (a, b) = (row(y.low, z.low), row(y.high, z.low));
+        let (c, d) = (row(y.low, z.high), row(y.high, z.high));
+        for x in 0..nx {
+            let near = lerp(a[x], b[x], y.weight);
+            let far = lerp(c[x], d[x], y.weight);
+            blended[x] = lerp(near, far, z.weight);
+        }
+        for (value, x) in out_row.iter_mut().zip(xs) {
+            *value = lerp(blended[x.low], blended[x.high], x.weight);
+        }
+    }
+}
+
+/// One slice by any map: eight neighbours of each voxel.
+fn linear_slice(source: &Source<'_, f32>, to_source: &Affine, z: usize, shape: [usize; 3], out: &mut [f32]) {
+    let [_, step_y, step_z] = source.steps();
+    for (y, row) in out.chunks_exact_mut(shape[0]).enumerate() {
+        for (out, place) in row.iter_mut().zip(places_of_row(to_source, y, z)) {
+            let [x, y, z] = from_fn(|axis| tap(place[axis], source.shape[axis]));
+            let edge = |offset: usize| lerp(source.values[offset + x.low], source.values[offset + x.high], x.weight);
+            let (y_low, y_high) = (y.low * step_y, y.high * step_y);
+            let (z_low, z_high) = (z.low * step_z, z.high * step_z);
+            let near = lerp(edge(y_low + z_low), edge(y_high + z_low), y.weight);
+            let far = lerp(edge(y_low + z_high), edge(y_high + z_high), y.weight);
+            *out = lerp(near, far, z.weight);
+        }
+    }
+}
+
+/// One slice of labels when the axes are parallel: the offsets of the three axes add up.
+fn nearest_slice_along_axes(source: &Source<'_, u8>, lines: &[Line; 3], z: usize, shape: [usize; 3], out: &mut [u8]) {
+    let steps = source.steps();
+    let offset = |axis: usize, index: usize| {
+        let line = &lines[axis];
+        nearest(line.scale * index as f64 + line.shift, source.shape[line.from]) * steps[line.from]
+    };
+    let along_x: Vec<usize> = (0..shape[0]).map(|x| offset(0, x)).collect();
+    let at_z = offset(2, z);
+    for (y, row) in out.chunks_exact_mut(shape[0]).enumerate() {
+        let values = &source.values[at_z + offset(1, y)..];
+        for (out, &x) in row.iter_mut().zip(&along_x) {
+            *out = values[x];
+        }
+    }
+}
+
+/// One slice of labels by any map.
+fn nearest_slice(source: &Source<'_, u8>, to_source: &Affine, z: usize, shape: [usize; 3], out: &mut [u8]) {
+    let [_, step_y, step_z] = source.steps();
+    for (y, row) in out.chunks_exact_mut(shape[0]).enumerate() {
+        for (out, place) in row.iter_mut().zip(places_of_row(to_source, y, z)) {
+            let [x, y, z] = from_fn(|axis| nearest(place[axis], source.shape[axis]));
+            *out = source.values[x + y * step_y + z * step_z];
+        }
+    }
+}
+
+/// Where the voxels of row (y, z) lie in the source, each counted from the first so that rounding does not add up.
+fn places_of_row(to_source: &Affine, y: usize, z: usize) -> impl Iterator<Item = [f64; 3]> + use<> {
+    let first = to_source.apply(&[0.0, y as f64, z as f64]);
+    let step = to_source.column(0);
+    (0u32..).map(move |x| from_fn(|axis| first[axis] + f64::from(x) * step[axis]))
+}
+
+/// From `a` (weight 0) to `b` (weight 1). Two equal values give just that value.
+#[inline]
+fn lerp(a: f32, b: f32, weight: f32) -> f32 {
+    a + weight * (b - a)
+}
