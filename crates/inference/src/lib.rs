@@ -1,0 +1,9 @@
+//! From a trained network and an image on the model grid to label maps, in bounded memory.
+//!
+//! Labels are decided slab by slab into `u8`; the logits of a whole volume are never held.
+
+mod slices;
+mod window;
+
+pub use slices::{SliceLabels, segment_slices};
+pub use window::{SlidingWindow, WindowError, segment_windows};

@@ -1,0 +1,172 @@
+//! Tables of scores as text: the paper's layout for several models side by side, and one line per case and class.
+
+use labels::{CLASS_NAMES, TUMOR};
+use serde::{Deserialize, Serialize};
+
+use crate::{CaseScores, MetricsError, Protocol, ScoreStats, Stat, Summary};
+
+/// The paper's Table 4: a row per organ in label order, then tumor and the average, two columns per model.
+///
+/// One row follows that the paper's tables lack: the average of the 13 organs, which its abstract quotes and
+/// the challenge ranks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// The rules that all models were scored by.
+    pub protocol: Protocol,
+    /// The models, one pair of columns each.
+    pub models: Vec<Model>,
+    /// The rows.
+    pub rows: Vec<Row>,
+}
+
+/// What stands above a pair of columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// The model's name.
+    pub name: String,
+    /// On how many cases it was scored.
+    pub cases: usize,
+}
+
+/// One class, or an average over classes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The class's name.
+    pub target: String,
+    /// One cell pair per model.
+    pub cells: Vec<Cells>,
+}
+
+/// The scores of one model in one row, from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cells {
+    /// Dice similarity coefficient.
+    pub dsc: Stat,
+    /// Normalised surface Dice.
+    pub nsd: Stat,
+}
+
+impl Table {
+    /// Lays the summaries side by side, in the order given.
+    ///
+    /// # Errors
+    /// [`MetricsError::NoCases`] without summaries, [`MetricsError::MixedProtocols`] if they cannot be compared.
+    pub fn of(summaries: &[Summary]) -> Result<Self, MetricsError> {
+        let protocol = summaries.first().ok_or(MetricsError::NoCases)?.protocol;
+        if let Some(other) = summaries.iter().find(|s| s.protocol != protocol) {
+            return Err(MetricsError::MixedProtocols { what: format!("model {}", other.model), found: other.protocol, expected: protocol });
+        }
+        let models = summaries.iter().map(|summary| Model { name: summary.model.clone(), cases: summary.cases });
+        let classes = (1..=TUMOR).map(|label| row(CLASS_NAMES[usize::from(label)], summaries, |summary| summary.class(label)));
+        let averages = [
+            row("Average", summaries, |summary| Some(&summary.average)),
+            row("Average of the 13 organs", summaries, |summary| Some(&summary.organs)),
+        ];
+        Ok(Self { protocol, models: models.collect(), rows: classes.chain(averages).collect() })
+    }
+
+    /// The table as Markdown, in percent as `mean ± sd`, with a note on what was averaged.
+    pub fn to_markdown(&self) -> String {
+        let mut text = String::from("| Target |");
+        for model in &self.models {
+            let name = model.name.replace('|', "\\|");
+            text += &format!(" {name} DSC(%) | {name} NSD(%) |");
+        }
+        text += "\n|---|";
+        text += &"---:|".repeat(2 * self.models.len());
+        for row in &self.rows {
+            text += &format!("\n| {} |", row.target);
+            for cells in &row.cells {
+                text += &format!(" {} | {} |", percent(&cells.dsc), percent(&cells.nsd));
+            }
+        }
+        text += &format!("\n\n{}", self.note());
+        text
+    }
+
+    /// Says over how many cases the means are, and which cells rest on fewer.
+    fn note(&self) -> String {
+        let counts: Vec<String> = self.models.iter().map(|model| format!("{} {}", model.name, model.cases)).collect();
+        let mut text = format!("Mean ± standard deviation over cases ({}), {} protocol.\n", counts.join(", "), self.protocol);
+        for row in &self.rows {
+            for (model, cells) in self.models.iter().zip(&row.cells) {
+                let n = cells.dsc.n;
+                if n < model.cases {
+                    text += &format!("{}, {}: defined in {n} of {} cases.\n", row.target, model.name, model.cases);
+                }
+            }
+        }
+        text
+    }
+
+    /// The table as CSV with means, standard deviations and counts apart, in percent.
+    pub fn to_csv(&self) -> String {
+        let mut text = String::from("target");
+        for model in &self.models {
+            for column in ["DSC(%)", "DSC sd", "NSD(%)", "NSD sd", "n"] {
+                text += &format!(",{}", csv_field(&format!("{} {column}", model.name)));
+            }
+        }
+        text.push('\n');
+        for row in &self.rows {
+            text += &csv_field(&row.target);
+            for cells in &row.cells {
+                for stat in [&cells.dsc, &cells.nsd] {
+                    text += &format!(",{},{}", plain_percent(stat.mean), plain_percent(stat.sd));
+                }
+                text += &format!(",{}", cells.dsc.n);
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn row<'a>(target: &str, summaries: &'a [Summary], scores: impl Fn(&'a Summary) -> Option<&'a ScoreStats>) -> Row {
+    const UNDEFINED: Stat = Stat { mean: None, sd: None, n: 0 };
+    let cells = summaries.iter().map(|summary| {
+        let scores = scores(summary);
+        Cells { dsc: scores.map_or(UNDEFINED, |scores| scores.dsc), nsd: scores.map_or(UNDEFINED, |scores| scores.nsd) }
+    });
+    Row { target: target.to_owned(), cells: cells.collect() }
+}
+
+/// One line per case and class: `case,class,dsc,nsd,hd_mm,hd95_mm,note`; an undefined score is left empty.
+pub fn cases_to_csv(cases: &[(String, CaseScores)]) -> String {
+    let mut text = String::from("case,class,dsc,nsd,hd_mm,hd95_mm,note\n");
+    for (case, scores) in cases {
+        let digits = scores.protocol.decimals();
+        for class in &scores.classes {
+            text += &csv_field(case);
+            text += &format!(",{}", class.key());
+            for (score, digits) in [(class.dsc, digits), (class.nsd, digits), (class.hd_mm, 4), (class.hd95_mm, 4)] {
+                text += &format!(",{}", number(score, digits));
+            }
+            let note = class.note.map_or("", |note| note.as_str());
+            text += &format!(",{note}\n");
+        }
+    }
+    text
+}
+
+/// `97.12 ± 1.74`; without spread for a single case, a dash where nothing is defined.
+fn percent(stat: &Stat) -> String {
+    match (stat.mean, stat.sd) {
+        (Some(mean), Some(sd)) => format!("{:.2} ± {:.2}", 100.0 * mean, 100.0 * sd),
+        (Some(mean), None) => format!("{:.2}", 100.0 * mean),
+        (None, _) => "–".to_owned(),
+    }
+}
+
+fn plain_percent(share: Option<f64>) -> String {
+    number(share.map(|share| 100.0 * share), 2)
+}
+
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(String::new, |value| format!("{value:.digits$}"))
+}
+
+/// Quotes a field that would otherwise break the line (RFC 4180).
+fn csv_field(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}

@@ -1,0 +1,5 @@
+//! Scores against reference values, their laws, and the tables made of them.
+
+mod golden;
+mod laws;
+mod tables;

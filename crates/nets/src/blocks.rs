@@ -1,0 +1,127 @@
+//! The blocks of MONAI's BasicUNet, for two and three spatial dimensions alike.
+
+use candle_core::{Result, Tensor};
+
+use crate::params::{Init, ParamSpec, Params};
+
+/// The slope of LeakyReLU for negative values.
+const SLOPE: f64 = 0.1;
+/// The term under the root of the instance norm.
+const EPSILON: f64 = 1e-5;
+
+fn conv_specs(name: &str, dims: usize, kernel: usize, inputs: usize, outputs: usize, specs: &mut Vec<ParamSpec>) {
+    let fan_in = inputs * kernel.pow(dims as u32);
+    let shape = [vec![outputs, inputs], vec![kernel; dims]].concat();
+    specs.push(ParamSpec { name: format!("{name}.weight"), shape, init: Init::Uniform { fan_in } });
+    specs.push(ParamSpec { name: format!("{name}.bias"), shape: vec![outputs], init: Init::Uniform { fan_in } });
+}
+
+/// A 1×1 convolution to the logits of the classes.
+pub(crate) struct Head {
+    name: String,
+    dims: usize,
+    inputs: usize,
+    classes: usize,
+}
+
+impl Head {
+    pub(crate) fn new(name: String, dims: usize, inputs: usize, classes: usize) -> Self {
+        Self { name, dims, inputs, classes }
+    }
+
+    pub(crate) fn specs(&self, specs: &mut Vec<ParamSpec>) {
+        conv_specs(&self.name, self.dims, 1, self.inputs, self.classes, specs);
+    }
+
+    pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
+        ops::conv(x, &params.get(&format!("{}.weight", self.name))?, Some(&params.get(&format!("{}.bias", self.name))?), 1, 0)
+    }
+}
+
+/// Twice: 3×3 convolution, instance norm, LeakyReLU.
+pub(crate) struct TwoConv {
+    name: String,
+    dims: usize,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl TwoConv {
+    pub(crate) fn new(name: String, dims: usize, inputs: usize, outputs: usize) -> Self {
+        Self { name, dims, inputs, outputs }
+    }
+
+    pub(crate) fn specs(&self, specs: &mut Vec<ParamSpec>) {
+        for (k, inputs) in [self.inputs, self.outputs].into_iter().enumerate() {
+            let name = format!("{}.conv_{k}", self.name);
+            conv_specs(&format!("{name}.conv"), self.dims, 3, inputs, self.outputs, specs);
+            specs.push(ParamSpec { name: format!("{name}.adn.N.weight"), shape: vec![self.outputs], init: Init::Ones });
+            specs.push(ParamSpec { name: format!("{name}.adn.N.bias"), shape: vec![self.outputs], init: Init::Zeros });
+        }
+    }
+
+    pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
+        let mut x = x.clone();
+        for k in 0..2 {
+            let get = |leaf: &str| params.get(&format!("{}.conv_{k}.{leaf}", self.name));
+            let y = ops::conv(&x, &get("conv.weight")?, Some(&get("conv.bias")?), 1, 1)?;
+            x = ops::instance_norm_leaky_relu(&y, &get("adn.N.weight")?, &get("adn.N.bias")?, EPSILON, SLOPE)?;
+        }
+        Ok(x)
+    }
+}
+
+/// Max pooling by 2, then [`TwoConv`].
+pub(crate) struct Down {
+    convs: TwoConv,
+}
+
+impl Down {
+    pub(crate) fn new(name: &str, dims: usize, inputs: usize, outputs: usize) -> Self {
+        Self { convs: TwoConv::new(format!("{name}.convs"), dims, inputs, outputs) }
+    }
+
+    pub(crate) fn specs(&self, specs: &mut Vec<ParamSpec>) {
+        self.convs.specs(specs);
+    }
+
+    pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
+        self.convs.forward(params, &ops::max_pool2(x)?)
+    }
+}
+
+/// Transposed convolution by 2, concatenation behind the skip, then [`TwoConv`].
+pub(crate) struct UpCat {
+    name: String,
+    dims: usize,
+    inputs: usize,
+    raised: usize,
+    convs: TwoConv,
+}
+
+impl UpCat {
+    /// `inputs` channels come from below and `skip` from the encoder; the transposed convolution halves the channels,
+    /// unless `keep` says to keep them.
+    pub(crate) fn new(name: String, dims: usize, inputs: usize, skip: usize, outputs: usize, keep: bool) -> Self {
+        let raised = if keep { inputs } else { inputs / 2 };
+        let convs = TwoConv::new(format!("{name}.convs"), dims, skip + raised, outputs);
+        Self { name, dims, inputs, raised, convs }
+    }
+
+    pub(crate) fn specs(&self, specs: &mut Vec<ParamSpec>) {
+        let (name, fan_in) = (format!("{}.upsample.deconv", self.name), self.raised * 2usize.pow(self.dims as u32));
+        let shape = [vec![self.inputs, self.raised], vec![2; self.dims]].concat();
+        specs.push(ParamSpec { name: format!("{name}.weight"), shape, init: Init::Uniform { fan_in } });
+        specs.push(ParamSpec { name: format!("{name}.bias"), shape: vec![self.raised], init: Init::Uniform { fan_in } });
+        self.convs.specs(specs);
+    }
+
+    pub(crate) fn forward(&self, params: &Params, below: &Tensor, skip: &Tensor) -> Result<Tensor> {
+        let get = |leaf: &str| params.get(&format!("{}.upsample.deconv.{leaf}", self.name));
+        let raised = ops::conv_transpose(below, &get("weight")?, Some(&get("bias")?), 2)?;
+        // Pooling drops the last row of an odd size; it comes back as a copy of its neighbour.
+        let missing: Vec<bool> = skip.dims()[2..].iter().zip(&raised.dims()[2..]).map(|(s, r)| s > r).collect();
+        let raised = ops::pad_replicate_end(&raised, &missing)?;
+        self.convs.forward(params, &ops::concat_channels(&[skip, &raised])?)
+    }
+}

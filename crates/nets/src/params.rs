@@ -1,0 +1,134 @@
+//! Named parameters, live or frozen.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor, Var};
+use streams::Streams;
+use streams::rand::RngExt as _;
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Uniform in ±1/√fan_in, PyTorch's default for the weights and biases of convolutions.
+    Uniform {
+        /// Inputs that one output sums over.
+        fan_in: usize,
+    },
+    /// All ones: the scale of a normalisation.
+    Ones,
+    /// All zeros: the shift of a normalisation.
+    Zeros,
+}
+
+/// The name, shape and start of a parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParamSpec {
+    /// MONAI's name, such as `down_1.convs.conv_0.conv.weight`.
+    pub name: String,
+    /// PyTorch's shape.
+    pub shape: Vec<usize>,
+    /// The start.
+    pub init: Init,
+}
+
+/// Why parameters cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ParamsError {
+    /// A name that the network does not have.
+    #[error("there is no parameter `{0}`")]
+    Unknown(String),
+    /// A failure of the tensor library.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+struct Param {
+    var: Var,
+    live: bool,
+}
+
+/// The parameters of one network, in name order.
+pub struct Params {
+    entries: BTreeMap<String, Param>,
+}
+
+impl Params {
+    /// Fresh parameters. Each is drawn from a stream of its own name, so that adding a layer changes no other.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn init(specs: &[ParamSpec], streams: Streams, device: &Device) -> Result<Self, ParamsError> {
+        let entries = specs.iter().map(|spec| {
+            let count = spec.shape.iter().product();
+            let values: Vec<f32> = match spec.init {
+                Init::Ones => vec![1.0; count],
+                Init::Zeros => vec![0.0; count],
+                Init::Uniform { fan_in } => {
+                    #[expect(clippy::cast_precision_loss, reason = "fan-ins are far below 2^24")]
+                    let bound = 1.0 / (fan_in as f32).sqrt();
+                    let mut stream = streams.stream(&format!("init {}", spec.name), &[]);
+                    (0..count).map(|_| stream.random_range(-bound..bound)).collect()
+                }
+            };
+            let var = Var::from_tensor(&Tensor::from_vec(values, spec.shape.as_slice(), device)?)?;
+            Ok((spec.name.clone(), Param { var, live: true }))
+        });
+        Ok(Self { entries: entries.collect::<Result<_, ParamsError>>()? })
+    }
+
+    /// The value of a parameter for a forward pass. A frozen one is cut off from the graph, so that neither its
+    /// gradient nor, where nothing below it is live, the gradient of its input is computed.
+    ///
+    /// # Errors
+    /// [`ParamsError::Unknown`].
+    pub fn get(&self, name: &str) -> candle_core::Result<Tensor> {
+        match self.entries.get(name) {
+            None => candle_core::bail!("there is no parameter `{name}`"),
+            Some(Param { var, live: true }) => Ok(var.as_tensor().clone()),
+            Some(Param { var, live: false }) => Ok(var.as_detached_tensor()),
+        }
+    }
+
+    /// All names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// All parameters with their variables, in name order.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.entries.iter().map(|(name, param)| (name.as_str(), &param.var))
+    }
+
+    /// The live parameters, in name order.
+    pub fn live(&self) -> impl Iterator<Item = (&str, &Var)> {
+        self.entries.iter().filter(|(_, param)| param.live).map(|(name, param)| (name.as_str(), &param.var))
+    }
+
+    /// Makes the parameters whose name satisfies `rule` live and freezes all others.
+    pub fn set_live(&mut self, rule: impl Fn(&str) -> bool) {
+        for (name, param) in &mut self.entries {
+            param.live = rule(name);
+        }
+    }
+
+    /// Replaces the value of a parameter.
+    ///
+    /// # Errors
+    /// [`ParamsError::Unknown`], or when the shape differs.
+    pub fn set(&self, name: &str, value: &Tensor) -> Result<(), ParamsError> {
+        let param = self.entries.get(name).ok_or_else(|| ParamsError::Unknown(name.to_owned()))?;
+        Ok(param.var.set(value)?)
+    }
+
+    /// The number of single values.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.entries.values().map(|param| param.var.elem_count()).sum()
+    }
+
+    /// The device that all parameters are on.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.entries.values().next().map_or(Device::Cpu, |param| param.var.device().clone())
+    }
+}

@@ -1,0 +1,133 @@
+//! The dual-decoding 2-D U-Net (paper 2.3 and Fig. 2): one encoder, a shared start of the decoder, and two decoders of
+//! the last two levels, for organs and for cancer.
+
+use candle_core::{Result, Tensor};
+use labels::{CANCER_CLASSES, ORGAN_CLASSES};
+use serde::{Deserialize, Serialize};
+
+use crate::Network;
+use crate::blocks::{Down, Head, TwoConv, UpCat};
+use crate::params::{ParamSpec, Params};
+
+/// The size of the student.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DualUNet2dConfig {
+    /// Channels of the five encoder levels and of the last decoder level; the paper's are 16, 32, 64, 128, 256, 128.
+    pub features: [usize; 6],
+}
+
+struct Decoder {
+    upcat_2: UpCat,
+    upcat_1: UpCat,
+    head: Head,
+}
+
+impl Decoder {
+    fn new(name: &str, f: [usize; 6], classes: usize) -> Self {
+        Self {
+            upcat_2: UpCat::new(format!("{name}.upcat_2"), 2, f[2], f[1], f[1], false),
+            upcat_1: UpCat::new(format!("{name}.upcat_1"), 2, f[1], f[0], f[5], true),
+            head: Head::new(format!("{name}.final_conv"), 2, f[5], classes),
+        }
+    }
+
+    fn specs(&self, specs: &mut Vec<ParamSpec>) {
+        self.upcat_2.specs(specs);
+        self.upcat_1.specs(specs);
+        self.head.specs(specs);
+    }
+
+    fn forward(&self, params: &Params, features: &Features) -> Result<Tensor> {
+        let x = self.upcat_2.forward(params, &features.shared, &features.half)?;
+        self.head.forward(params, &self.upcat_1.forward(params, &x, &features.full)?)
+    }
+}
+
+/// What both decoders start from.
+pub struct Features {
+    full: Tensor,
+    half: Tensor,
+    shared: Tensor,
+}
+
+/// The student. With the paper's features it has 2,388,096 parameters.
+pub struct DualUNet2d {
+    conv_0: TwoConv,
+    downs: [Down; 4],
+    upcat_4: UpCat,
+    upcat_3: UpCat,
+    organ_decoder: Decoder,
+    cancer_decoder: Decoder,
+}
+
+impl DualUNet2d {
+    /// The network of that size.
+    #[must_use]
+    pub fn new(config: &DualUNet2dConfig) -> Self {
+        let f = config.features;
+        Self {
+            conv_0: TwoConv::new("conv_0".into(), 2, 1, f[0]),
+            downs: std::array::from_fn(|i| Down::new(&format!("down_{}", i + 1), 2, f[i], f[i + 1])),
+            upcat_4: UpCat::new("upcat_4".into(), 2, f[4], f[3], f[3], false),
+            upcat_3: UpCat::new("upcat_3".into(), 2, f[3], f[2], f[2], false),
+            organ_decoder: Decoder::new("organ_decoder", f, ORGAN_CLASSES),
+            cancer_decoder: Decoder::new("cancer_decoder", f, CANCER_CLASSES),
+        }
+    }
+
+    /// The part that both decoders share: slices `(b, 1, h, w)`, sizes at least 16.
+    ///
+    /// # Errors
+    /// When shapes do not fit or memory runs out.
+    pub fn features(&self, params: &Params, slices: &Tensor) -> Result<Features> {
+        let full = self.conv_0.forward(params, slices)?; // (b, f_0, h, w)
+        let half = self.downs[0].forward(params, &full)?; // (b, f_1, h/2, w/2)
+        let quarter = self.downs[1].forward(params, &half)?;
+        let eighth = self.downs[2].forward(params, &quarter)?;
+        let deepest = self.downs[3].forward(params, &eighth)?;
+        let x = self.upcat_4.forward(params, &deepest, &eighth)?;
+        let shared = self.upcat_3.forward(params, &x, &quarter)?; // (b, f_2, h/4, w/4)
+        Ok(Features { full, half, shared })
+    }
+
+    /// Logits of background and the 13 organs, `(b, 14, h, w)`.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn organs(&self, params: &Params, features: &Features) -> Result<Tensor> {
+        self.organ_decoder.forward(params, features)
+    }
+
+    /// Logits of background and cancer, `(b, 2, h, w)`.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn cancer(&self, params: &Params, features: &Features) -> Result<Tensor> {
+        self.cancer_decoder.forward(params, features)
+    }
+}
+
+impl Network for DualUNet2d {
+    fn parameters(&self) -> Vec<ParamSpec> {
+        let mut specs = Vec::new();
+        self.conv_0.specs(&mut specs);
+        self.downs.iter().for_each(|down| down.specs(&mut specs));
+        self.upcat_4.specs(&mut specs);
+        self.upcat_3.specs(&mut specs);
+        self.organ_decoder.specs(&mut specs);
+        self.cancer_decoder.specs(&mut specs);
+        specs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_papers_student_has_2_388_million_parameters() {
+        let student = DualUNet2d::new(&DualUNet2dConfig { features: [16, 32, 64, 128, 256, 128] });
+        assert_eq!(student.parameters().iter().map(|p| p.shape.iter().product::<usize>()).sum::<usize>(), 2_388_096);
+    }
+}

@@ -1,0 +1,112 @@
+//! Parameters on disk: `.safetensors` under MONAI's names, and PyTorch's `.pth`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::params::Params;
+
+/// Why weights cannot be loaded or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The file is missing.
+    #[error("there are no weights at {0}; train them first, or correct the path")]
+    Missing(PathBuf),
+    /// The file is not what it should be.
+    #[error("cannot read the weights {path}: {source}; expected a whole .safetensors file or a PyTorch state dict (.pth, .pt)")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: candle_core::Error,
+    },
+    /// The weights are of another network.
+    #[error("the weights {path} do not fit the network: {found}. Take weights of the same network, features and number of classes")]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// What is missing, superfluous or of another shape.
+        found: String,
+    },
+    /// The tensors could not be copied or written.
+    #[error("cannot write the weights {path}: {reason}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
+}
+
+impl Params {
+    /// Loads every parameter from a `.safetensors` file or a PyTorch state dict. A `weights.` prefix is dropped, and
+    /// tensors of other groups in the same file (`prefix.`) are left alone only when that prefix is in use.
+    ///
+    /// # Errors
+    /// When the file is missing or damaged, or a parameter is missing, superfluous or of another shape; nothing is changed then.
+    pub fn load(&self, path: &Path) -> Result<(), WeightsError> {
+        let tensors = read(path)?;
+        let prefixed = tensors.keys().any(|name| name.starts_with("weights."));
+        let tensors: HashMap<String, Tensor> = if prefixed {
+            tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix("weights.")?.to_owned(), tensor))).collect()
+        } else {
+            tensors
+        };
+        let found = self.differences(&tensors);
+        if !found.is_empty() {
+            return Err(WeightsError::Mismatch { path: path.into(), found });
+        }
+        for (name, var) in self.all() {
+            let copy = || var.set(&tensors[name].to_dtype(DType::F32)?.to_device(var.device())?.contiguous()?);
+            copy().map_err(|source| WeightsError::Read { path: path.into(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Saves every parameter with `metadata`, whole or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path, metadata: &BTreeMap<String, String>) -> Result<(), WeightsError> {
+        let failed = |reason: String| WeightsError::Write { path: path.into(), reason };
+        let tensors: Vec<(&str, Tensor)> = self.all().map(|(name, var)| (name, var.as_tensor().clone())).collect();
+        let metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
+        let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|error| failed(error.to_string()))?;
+        stage_kit::write_atomic(path, |file| Ok(file.write_all(&bytes)?)).map_err(|error| failed(format!("{error:#}")))
+    }
+
+    fn differences(&self, tensors: &HashMap<String, Tensor>) -> String {
+        let mut found = Vec::new();
+        for (name, var) in self.all() {
+            match tensors.get(name) {
+                None => found.push(format!("`{name}` is missing")),
+                Some(tensor) if tensor.dims() != var.dims() => {
+                    found.push(format!("`{name}` has shape {:?} instead of {:?}", tensor.dims(), var.dims()));
+                }
+                Some(_) => {}
+            }
+        }
+        let mut superfluous: Vec<&String> = tensors.keys().filter(|name| !self.names().any(|own| own == name.as_str())).collect();
+        superfluous.sort();
+        found.extend(superfluous.into_iter().map(|name| format!("`{name}` is not a parameter of it")));
+        let more = found.len().saturating_sub(5);
+        found.truncate(5);
+        if more > 0 {
+            found.push(format!("and {more} more"));
+        }
+        found.join(", ")
+    }
+}
+
+fn read(path: &Path) -> Result<HashMap<String, Tensor>, WeightsError> {
+    if !path.is_file() {
+        return Err(WeightsError::Missing(path.into()));
+    }
+    let tensors = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("pth" | "pt") => candle_core::pickle::read_all(path).map(|pairs| pairs.into_iter().collect()),
+        _ => candle_core::safetensors::load(path, &Device::Cpu),
+    };
+    tensors.map_err(|source| WeightsError::Read { path: path.into(), source })
+}
