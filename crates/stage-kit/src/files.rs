@@ -22,7 +22,7 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> Res
         buffered.flush()?;
         drop(buffered);
         // Temporary files are private; results are for everyone whom the umask allows to read.
-        let mode = std::fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
         temporary.as_file().set_permissions(mode)?;
         temporary.as_file().sync_all()?;
         temporary.persist(path)?;

@@ -1,0 +1,160 @@
+//! Whether a case can be used, and everything that is wrong with it if not.
+
+use std::path::{Path, PathBuf};
+
+use labels::{LabelPattern, histogram};
+use serde::{Deserialize, Serialize};
+use volume::{Grid, nifti};
+
+use crate::Config;
+use crate::gather::Candidate;
+
+/// One thing that is wrong with a case. A case can have several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadCase {
+    /// The case.
+    pub case: String,
+    /// The file at fault, relative to the dataset.
+    pub file: PathBuf,
+    /// What was found.
+    pub found: String,
+    /// What was expected.
+    pub expected: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// What is known of a good case before it is put on a side of the split.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) id: String,
+    pub(crate) image: PathBuf,
+    pub(crate) label: Option<PathBuf>,
+    pub(crate) pattern: LabelPattern,
+    pub(crate) grid: Grid,
+}
+
+/// A scan without any voxel above this many HU is air: the paper's window begins here, and nothing would be left to
+/// crop to.
+const BODY_ABOVE_HU: f32 = -200.0;
+
+/// The facts of a good case, or all findings about a bad one.
+pub(crate) fn check(root: &Path, candidate: &Candidate, config: &Config) -> Result<Facts, Vec<BadCase>> {
+    let Candidate { id, image, label } = candidate;
+    let mut findings = Findings { case: id, bad: Vec::new() };
+    let grid = check_image(root, image, config, &mut findings);
+    let pattern = match label {
+        Some(label) => check_label(root, label, grid.as_ref(), &mut findings),
+        None => Some(LabelPattern::EMPTY),
+    };
+    match (grid, pattern) {
+        (Some(grid), Some(pattern)) if findings.bad.is_empty() => {
+            Ok(Facts { id: id.clone(), image: image.clone(), label: label.clone(), pattern, grid })
+        }
+        _ => Err(findings.bad),
+    }
+}
+
+struct Findings<'a> {
+    case: &'a str,
+    bad: Vec<BadCase>,
+}
+
+impl Findings<'_> {
+    fn add(&mut self, file: &Path, found: String, expected: String, remedy: &str) {
+        self.bad.push(BadCase { case: self.case.to_owned(), file: file.to_owned(), found, expected, remedy: remedy.to_owned() });
+    }
+
+    fn unreadable(&mut self, file: &Path, error: &nifti::NiftiError) {
+        self.add(file, error.problem.to_string(), "a whole NIfTI-1 file of one 3-D volume".into(), "repair the file or remove the case");
+    }
+}
+
+/// The image's grid, unless it cannot even be told.
+fn check_image(root: &Path, image: &Path, config: &Config, findings: &mut Findings<'_>) -> Option<Grid> {
+    let path = root.join(image);
+    let grid = match nifti::read_header(&path) {
+        Ok(header) => header.grid(),
+        Err(error) => {
+            findings.unreadable(image, &error);
+            return None;
+        }
+    };
+    let [least, most] = config.spacing_mm_range;
+    let spacing_mm = grid.spacing_mm();
+    if spacing_mm.iter().any(|mm| !(least..=most).contains(mm)) {
+        findings.add(
+            image,
+            format!("spacing {}", in_mm(spacing_mm)),
+            format!("every voxel edge from {least} to {most} mm"),
+            "correct the header from the DICOM series, or widen spacing_mm_range",
+        );
+    }
+    if config.check_images {
+        match nifti::read_scalar(&path) {
+            Err(error) => findings.unreadable(image, &error),
+            Ok((volume, _)) => {
+                let highest = volume.data.iter().fold(f32::NEG_INFINITY, |highest, &hu| highest.max(hu));
+                if highest <= BODY_ABOVE_HU {
+                    let expected = format!("a body, so voxels above {BODY_ABOVE_HU} HU");
+                    findings.add(
+                        image,
+                        format!("no voxel above {highest} HU"),
+                        expected,
+                        "check the rescale slope and intercept, or remove the case",
+                    );
+                }
+            }
+        }
+    }
+    Some(grid)
+}
+
+/// The labels that are there, unless they cannot be told.
+fn check_label(root: &Path, label: &Path, image_grid: Option<&Grid>, findings: &mut Findings<'_>) -> Option<LabelPattern> {
+    let volume = match nifti::read_labels(root.join(label)) {
+        Ok((volume, _)) => volume,
+        Err(error) => {
+            findings.unreadable(label, &error);
+            return None;
+        }
+    };
+    if let Some(image_grid) = image_grid {
+        check_same_grid(label, &volume.grid(), image_grid, findings);
+    }
+    match LabelPattern::from_histogram(&histogram(&volume.x_fastest())) {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            findings.add(label, error.to_string(), "labels 0 to 14".into(), "map the values to the challenge's labels, or set them to 0");
+            None
+        }
+    }
+}
+
+fn check_same_grid(label: &Path, found: &Grid, expected: &Grid, findings: &mut Findings<'_>) {
+    if found.shape != expected.shape {
+        findings.add(
+            label,
+            format!("shape {:?}", found.shape),
+            format!("the image's shape {:?}", expected.shape),
+            "find the label map that belongs to the image, or resample it to the image's grid",
+        );
+    } else if !found.approx_eq(expected) {
+        findings.add(
+            label,
+            format!("affine {}", rows(found)),
+            format!("the image's affine {}", rows(expected)),
+            "copy the image's affine if the voxels overlay, else resample the label map to the image's grid",
+        );
+    }
+}
+
+fn rows(grid: &Grid) -> String {
+    let row = |row: &[f64; 4]| format!("[{}]", row.map(|v| format!("{v:.3}")).join(" "));
+    grid.affine.0[..3].iter().map(row).collect::<Vec<_>>().join(" ")
+}
+
+fn in_mm(spacing_mm: [f64; 3]) -> String {
+    // Four significant digits would still hide 0.0000001; the shortest exact form of f32 does not.
+    format!("{} mm", spacing_mm.map(|mm| (mm as f32).to_string()).join(" × "))
+}

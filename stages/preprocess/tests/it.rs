@@ -1,0 +1,311 @@
+//! From small synthetic scans to prepared cases, through the stage itself.
+
+use std::path::{Path, PathBuf};
+
+use dataset::{Case, MANIFEST_FILE, Manifest, Split};
+use labels::LabelPattern;
+use ndarray::Array3;
+use prepared::{Index, LabelSource, Layout, Patch, PreparedCase, case_path};
+use preprocess::Preprocess;
+use serde_json::{Value, json};
+use stage_kit::{Entry, StageIo};
+use volume::{Affine, Grid, LabelVolume, ScalarVolume, nifti};
+
+/// A scan of 1 mm in RAS: air all around a body of 40 HU from (3, 2, 1) on.
+const GRID: Grid =
+    Grid { shape: [12, 10, 8], affine: Affine([[1.0, 0.0, 0.0, -6.0], [0.0, 1.0, 0.0, 4.0], [0.0, 0.0, 1.0, 30.0], [0.0, 0.0, 0.0, 1.0]]) };
+const BODY_START: [usize; 3] = [3, 2, 1];
+const BODY_SHAPE: [usize; 3] = [7, 6, 5];
+
+struct Study {
+    root: tempfile::TempDir,
+    cases: Vec<Case>,
+}
+
+fn in_body(at: [usize; 3]) -> bool {
+    (0..3).all(|axis| (BODY_START[axis]..BODY_START[axis] + BODY_SHAPE[axis]).contains(&at[axis]))
+}
+
+/// Each voxel of the body has its own intensity, so that a wrong place shows.
+fn hu((x, y, z): (usize, usize, usize)) -> f32 {
+    if in_body([x, y, z]) { -150.0 + (x + 5 * y + 11 * z) as f32 } else { -1000.0 }
+}
+
+impl Study {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["images", "labels"] {
+            std::fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        Self { root, cases: Vec::new() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// Adds a case whose body voxels take the labels in turn.
+    fn add(&mut self, id: &str, labels: &[u8]) {
+        self.add_on(id, labels, &GRID);
+    }
+
+    fn add_on(&mut self, id: &str, labels: &[u8], grid: &Grid) {
+        let [nx, ny, nz] = grid.shape;
+        let image = ScalarVolume { data: Array3::from_shape_fn((nx, ny, nz), hu), affine: grid.affine };
+        let image_name = format!("images/{id}_0000.nii.gz");
+        nifti::write_scalar_i16(self.path(&image_name), &image).unwrap();
+        let label = (!labels.is_empty()).then(|| {
+            let name = format!("labels/{id}.nii.gz");
+            nifti::write_labels_on(self.path(&name), &label_map(labels, grid)).unwrap();
+            name.into()
+        });
+        let pattern = LabelPattern::from_labels(labels.iter().copied()).unwrap();
+        self.cases.push(Case {
+            id: id.into(),
+            image: image_name.into(),
+            label,
+            pattern,
+            subset: pattern.subset(),
+            split: if self.cases.len().is_multiple_of(2) { Split::Training } else { Split::Validation },
+            shape: grid.shape,
+            spacing_mm: grid.spacing_mm(),
+        });
+    }
+
+    fn run(&self, params: Value) -> anyhow::Result<Index> {
+        let partition = self.path("partition");
+        std::fs::create_dir_all(&partition)?;
+        std::fs::write(partition.join(MANIFEST_FILE), serde_json::to_string(&Manifest { cases: self.cases.clone() })?)?;
+        let mut inputs: std::collections::BTreeMap<String, PathBuf> =
+            [("dataset".into(), self.root.path().to_owned()), ("partition".into(), partition)].into();
+        if self.path("pseudo").exists() {
+            inputs.insert("pseudo".into(), self.path("pseudo"));
+        }
+        let io = StageIo {
+            node: "preprocess".into(),
+            inputs,
+            output: self.path("out"),
+            work: self.path("work"),
+            seed: 1,
+            device: Default::default(),
+            report: Default::default(),
+        };
+        Entry::of::<Preprocess>().run(params, &io)?;
+        Ok(Index::load(&self.path("out"))?)
+    }
+
+    fn prepared(&self, id: &str) -> PreparedCase {
+        PreparedCase::open(&case_path(&self.path("out"), id)).unwrap()
+    }
+
+    fn patch(&self, id: &str) -> Patch {
+        let case = self.prepared(id);
+        case.read_box([0; 3], case.shape()).unwrap()
+    }
+}
+
+fn label_map(labels: &[u8], grid: &Grid) -> LabelVolume {
+    let [nx, ny, nz] = grid.shape;
+    let label = |(x, y, z)| if in_body([x, y, z]) { labels[(x + y + z) % labels.len()] } else { 0 };
+    LabelVolume { data: Array3::from_shape_fn((nx, ny, nz), label), affine: grid.affine }
+}
+
+fn params(layout: &str, subsets: &[&str], spacing_mm: &Value) -> Value {
+    json!({ "subsets": subsets, "layout": layout, "grid": { "spacing_mm": spacing_mm, "window_hu": [-200, 300] }, "crop_foreground": true })
+}
+
+fn one_mm() -> Value {
+    json!([1, 1, 1])
+}
+
+fn count(map: &[u8], label: u8) -> usize {
+    map.iter().filter(|&&found| found == label).count()
+}
+
+#[test]
+fn on_its_own_grid_a_case_keeps_every_voxel_of_the_body() {
+    let mut study = Study::new();
+    study.add("a", &[1, 2, 3, 4, 13, 14]);
+    let index = study.run(params("volume", &["D_c"], &one_mm())).unwrap();
+
+    let case = study.prepared("a");
+    assert_eq!(case.shape(), BODY_SHAPE);
+    assert_eq!(case.info().crop.start, BODY_START);
+    assert_eq!(case.info().grid.affine[2][3], 31.0, "the affine follows the crop");
+    assert_eq!(case.info().original_grid.shape, GRID.shape);
+    let patch = study.patch("a");
+    let truth = label_map(&[1, 2, 3, 4, 13, 14], &GRID);
+    let (organs, cancer) = (patch.organs.unwrap(), patch.cancer.unwrap());
+    for label in 1..=13 {
+        assert_eq!(count(&organs, label), truth.data.iter().filter(|&&found| found == label).count(), "label {label}");
+    }
+    assert_eq!(count(&cancer, 1), truth.data.iter().filter(|&&found| found == 14).count());
+    let mut values = patch.image.iter();
+    for x in 0..BODY_SHAPE[0] {
+        for y in 0..BODY_SHAPE[1] {
+            for z in 0..BODY_SHAPE[2] {
+                let expected = (hu((x + BODY_START[0], y + BODY_START[1], z + BODY_START[2])) + 200.0) / 500.0;
+                let found = values.next().unwrap();
+                assert!((found - expected).abs() < 1e-5, "({x}, {y}, {z}): {found}, expected {expected}");
+            }
+        }
+    }
+
+    let entry = &index.cases[0];
+    assert_eq!((entry.slices, entry.has_organs, entry.has_cancer, entry.split), (5, true, true, Split::Training));
+    assert_eq!(entry.annotated_organs, LabelPattern::FIVE_ORGANS);
+}
+
+#[test]
+fn slices_are_the_volume_with_z_first() {
+    let mut study = Study::new();
+    study.add("a", &[1, 2, 3, 4, 13, 14]);
+    study.run(params("volume", &["D_l3"], &one_mm())).unwrap();
+    let volume = study.patch("a");
+    let index = study.run(params("slices", &["D_l3"], &json!([1, 1, null]))).unwrap();
+    let slices = study.patch("a");
+    let [nx, ny, nz] = BODY_SHAPE;
+    assert_eq!((index.layout, index.cases[0].shape, index.cases[0].slices), (Layout::Slices, [nz, nx, ny], nz));
+    for x in 0..nx {
+        for y in 0..ny {
+            for z in 0..nz {
+                let (v, s) = ((x * ny + y) * nz + z, (z * nx + x) * ny + y);
+                assert_eq!(volume.image[v], slices.image[s]);
+                assert_eq!(volume.organs.as_ref().unwrap()[v], slices.organs.as_ref().unwrap()[s]);
+                assert_eq!(volume.cancer.as_ref().unwrap()[v], slices.cancer.as_ref().unwrap()[s]);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_orientation_and_spacing_ends_on_the_model_grid() {
+    let mut study = Study::new();
+    // The same array seen as x to the Left, y to Posterior, 2.5 mm apart along z.
+    let turned =
+        Grid { affine: Affine([[-0.5, 0.0, 0.0, 3.0], [0.0, -0.5, 0.0, 3.0], [0.0, 0.0, 2.5, 0.0], [0.0, 0.0, 0.0, 1.0]]), ..GRID };
+    study.add_on("turned", &(1..=13).collect::<Vec<u8>>(), &turned);
+    study.run(json!({ "subsets": ["D"], "layout": "volume", "grid": { "spacing_mm": [0.5, 0.5, null], "window_hu": [-200, 300] }, "crop_foreground": false })).unwrap();
+    let case = study.prepared("turned");
+    assert_eq!((case.shape(), case.spacing_mm()), (GRID.shape, [0.5, 0.5, 2.5]));
+    let affine = case.info().grid.affine;
+    assert!((0..3).all(|axis| affine[axis][axis] > 0.0), "{affine:?} is RAS");
+    let (patch, truth) = (study.patch("turned"), label_map(&(1..=13).collect::<Vec<u8>>(), &turned));
+    let [nx, ny, nz] = GRID.shape;
+    let organs = patch.organs.unwrap();
+    for ((x, y, z), &label) in truth.data.indexed_iter() {
+        let at = ((nx - 1 - x) * ny + ny - 1 - y) * nz + z;
+        assert_eq!(organs[at], label);
+        assert!((patch.image[at] - ((hu((x, y, z)) + 200.0) / 500.0).clamp(0.0, 1.0)).abs() < 1e-5);
+    }
+
+    study.run(json!({ "subsets": ["D"], "layout": "volume", "grid": { "spacing_mm": [1, 1, 1], "window_hu": [-200, 300] }, "crop_foreground": false })).unwrap();
+    let case = study.prepared("turned");
+    assert_eq!((case.shape(), case.spacing_mm()), ([6, 6, 18], [1.0; 3]), "another spacing is another result, so it is made anew");
+}
+
+#[test]
+fn a_case_holds_the_maps_that_its_annotators_made() {
+    let mut study = Study::new();
+    let all: Vec<u8> = (1..=13).collect();
+    study.add("all", &all);
+    study.add("five", &[1, 2, 3, 4, 13]);
+    study.add("tumor", &[14]);
+    study.add("nothing", &[]);
+    study.add("everything", &(1..=14).collect::<Vec<u8>>());
+    let index = study.run(params("slices", &["D", "D_l1"], &one_mm())).unwrap();
+    let known: Vec<_> =
+        index.cases.iter().map(|case| (case.id.as_str(), case.has_organs, case.annotated_organs.len(), case.has_cancer)).collect();
+    let expected = [
+        ("all", true, 13, false),
+        ("everything", true, 13, true),
+        ("five", true, 5, false),
+        ("nothing", false, 0, false),
+        ("tumor", false, 0, true),
+    ];
+    assert_eq!(known, expected);
+    assert_eq!(study.prepared("five").info().organs_source, Some(LabelSource::True));
+    assert_eq!(study.prepared("nothing").info().organs_source, None);
+    assert_eq!(count(&study.patch("everything").organs.unwrap(), 14), 0, "tumor is not an organ");
+}
+
+#[test]
+fn a_teachers_labels_take_the_place_of_the_datasets() {
+    let mut study = Study::new();
+    study.add("a", &[]);
+    study.add("b", &[]);
+    for (folder, labels) in [("organs", 9), ("cancer", 1)] {
+        std::fs::create_dir_all(study.path(&format!("pseudo/{folder}"))).unwrap();
+        nifti::write_labels_on(study.path(&format!("pseudo/{folder}/a.nii.gz")), &label_map(&[labels], &GRID)).unwrap();
+    }
+    let error = format!("{:#}", study.run(params("slices", &["D_u"], &one_mm())).unwrap_err());
+    assert!(
+        error.contains("1 of 2 cases failed")
+            && error.contains("case b: ")
+            && error.contains("organs/b.nii.gz is missing; run `pseudo-label`"),
+        "{error}"
+    );
+    study.cases.pop();
+    let index = study.run(params("slices", &["D_u"], &one_mm())).unwrap();
+    assert_eq!((index.cases[0].annotated_organs, index.cases[0].has_cancer), (LabelPattern::ORGANS, true));
+    let patch = study.patch("a");
+    let body = BODY_SHAPE.iter().product::<usize>();
+    assert_eq!((count(&patch.organs.unwrap(), 9), count(&patch.cancer.unwrap(), 1)), (body, body));
+    assert_eq!(study.prepared("a").info().cancer_source, Some(LabelSource::Pseudo));
+}
+
+#[test]
+fn what_is_done_is_not_done_again_unless_it_is_damaged() {
+    let mut study = Study::new();
+    study.add("a", &[14]);
+    study.add("b", &[14]);
+    study.run(params("volume", &["D_c"], &one_mm())).unwrap();
+    let file = |id: &str| case_path(&study.path("out"), id);
+    let modified = |path: &Path| path.metadata().unwrap().modified().unwrap();
+    let (before_a, whole_b) = (modified(&file("a")), std::fs::read(file("b")).unwrap());
+    std::fs::write(file("b"), &whole_b[..whole_b.len() - 1]).unwrap();
+    // Without its image, doing `a` again would fail.
+    std::fs::remove_file(study.path("images/a_0000.nii.gz")).unwrap();
+    study.run(params("volume", &["D_c"], &one_mm())).unwrap();
+    assert_eq!(modified(&file("a")), before_a);
+    assert_eq!(std::fs::read(file("b")).unwrap(), whole_b, "the same case gives the same bytes");
+}
+
+#[test]
+fn a_bad_case_is_named_with_its_file_and_the_others_go_on() {
+    let mut study = Study::new();
+    study.add("good", &[14]);
+    study.add("shape", &[14]);
+    study.add("affine", &[14]);
+    study.add("air", &[]);
+    let other = Grid { shape: [12, 10, 7], ..GRID };
+    nifti::write_labels_on(study.path("labels/shape.nii.gz"), &label_map(&[14], &other)).unwrap();
+    let mut moved = GRID;
+    moved.affine.0[1][3] += 3.0;
+    nifti::write_labels_on(study.path("labels/affine.nii.gz"), &label_map(&[14], &moved)).unwrap();
+    nifti::write_scalar_i16(study.path("images/air_0000.nii.gz"), &ScalarVolume::filled(&GRID, -1000.0)).unwrap();
+
+    study.add("values", &[14]);
+    nifti::write_labels_on(study.path("labels/values.nii.gz"), &label_map(&[14, 17], &GRID)).unwrap();
+
+    let error = format!("{:#}", study.run(params("volume", &["D"], &one_mm())).unwrap_err());
+    assert!(error.contains("labels/values.nii.gz: value 17, expected at most 14"), "{error}");
+    assert!(error.starts_with("4 of 5 cases failed"), "{error}");
+    assert!(error.contains("labels/shape.nii.gz: shape [12, 10, 7], expected the image's [12, 10, 8]"), "{error}");
+    assert!(error.contains("labels/affine.nii.gz: affine"), "{error}");
+    assert!(error.contains("images/air_0000.nii.gz: no voxel above -200 HU"), "{error}");
+    assert_eq!(study.prepared("good").shape(), BODY_SHAPE);
+    assert!(!study.path("out/cases.json").exists(), "the index comes when all cases are there");
+}
+
+#[test]
+fn a_subset_without_cases_and_senseless_parameters_are_refused() {
+    let mut study = Study::new();
+    study.add("a", &[14]);
+    let error = |params| format!("{:#}", study.run(params).unwrap_err());
+    assert!(error(params("volume", &["D_o13"], &one_mm())).contains("subset D_o13 has no cases"));
+    assert!(error(params("volume", &[], &one_mm())).contains("subsets: none given"));
+    assert!(error(params("volume", &["D_x"], &one_mm())).contains("D_x"));
+    assert!(error(params("planes", &["D_c"], &one_mm())).contains("planes"));
+    assert!(error(params("volume", &["D_c"], &json!([1, 1, -1]))).contains("spacing_mm: -1"));
+}
