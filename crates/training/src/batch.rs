@@ -1,0 +1,254 @@
+//! Batches: boxes of prepared cases, augmented, as tensors.
+
+use candle_core::{Device, Tensor};
+use prepared::{PreparedError, PreparedSet};
+use rayon::prelude::*;
+use streams::Streams;
+
+use crate::augment::AugmentConfig;
+use crate::sampler::{Epoch, Sample, Sampler, Sampling};
+
+/// Which label maps a training needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Targets {
+    /// Organs, 0..=13.
+    pub organs: bool,
+    /// Tumor, 0 or 1.
+    pub cancer: bool,
+}
+
+/// Why a batch cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    /// A prepared case cannot be read.
+    #[error("case {case}: {source}")]
+    Case {
+        /// The case.
+        case: String,
+        /// What is wrong; names the file.
+        source: PreparedError,
+    },
+    /// A case lacks the labels that are trained on.
+    #[error(
+        "case {case} has no {map} map, and the training needs one; train on a subset whose cases have it, or prepare it with pseudo labels"
+    )]
+    NoTarget {
+        /// The case.
+        case: String,
+        /// Which map.
+        map: &'static str,
+    },
+    /// The prepared cases are of the other kind.
+    #[error(
+        "the cases are prepared in the layout {found:?}, and {sampling:?} needs {expected:?}; set the layout of the stage `preprocess`"
+    )]
+    Layout {
+        /// The layout of the cases.
+        found: prepared::Layout,
+        /// The layout that the sampling needs.
+        expected: prepared::Layout,
+        /// How boxes are drawn.
+        sampling: Sampling,
+    },
+    /// The thread that prepares batches ended by a fault.
+    #[error("the preparation of batches broke off: {0}")]
+    Broken(String),
+    /// A failure of the tensor library.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// Where batches come from: the cases, how boxes are drawn from them, and what changes them.
+#[derive(Clone, Debug)]
+pub struct BatchSource {
+    set: PreparedSet,
+    sampler: Sampler,
+    targets: Targets,
+    augment: Option<AugmentConfig>,
+    streams: Streams,
+}
+
+impl BatchSource {
+    /// Batches from `set`, whose shapes `sampler` must have been made with.
+    ///
+    /// # Errors
+    /// When the layout of the cases does not fit the sampling, or a case lacks a map in `targets`.
+    pub fn new(
+        set: PreparedSet,
+        sampler: Sampler,
+        targets: Targets,
+        augment: Option<AugmentConfig>,
+        streams: Streams,
+    ) -> Result<Self, BatchError> {
+        let sampling = sampler.sampling();
+        let expected = match sampling {
+            Sampling::Patches { .. } => prepared::Layout::Volume,
+            Sampling::Slices { .. } => prepared::Layout::Slices,
+        };
+        if set.layout() != expected {
+            return Err(BatchError::Layout { found: set.layout(), expected, sampling });
+        }
+        for case in set.cases() {
+            for (map, needed, there) in [("organ", targets.organs, case.has_organs), ("cancer", targets.cancer, case.has_cancer)] {
+                if needed && !there {
+                    return Err(BatchError::NoTarget { case: case.id.clone(), map });
+                }
+            }
+        }
+        Ok(Self { set, sampler, targets, augment, streams })
+    }
+
+    /// How boxes are drawn.
+    #[must_use]
+    pub fn sampler(&self) -> &Sampler {
+        &self.sampler
+    }
+
+    /// The cases.
+    #[must_use]
+    pub fn set(&self) -> &PreparedSet {
+        &self.set
+    }
+
+    /// Reads and augments the batch at `step` of the epoch numbered `number`.
+    ///
+    /// # Errors
+    /// Names the case that cannot be read, and its file.
+    pub fn assemble(&self, epoch: &Epoch<'_>, number: u64, step: u64) -> Result<HostBatch, BatchError> {
+        let samples = epoch.batch(step);
+        let box_shape = self.sampler.sampling().box_shape();
+        let voxels: usize = box_shape.iter().product();
+        let labels = |wanted: bool| vec![0_u8; if wanted { samples.len() * voxels } else { 0 }];
+        let mut image = vec![0.0_f32; samples.len() * voxels];
+        let (mut organs, mut cancer) = (labels(self.targets.organs), labels(self.targets.cancer));
+        let (organ_parts, cancer_parts) = (parts(&mut organs, samples.len()), parts(&mut cancer, samples.len()));
+        samples
+            .par_iter()
+            .zip(image.par_chunks_mut(voxels))
+            .zip(organ_parts)
+            .zip(cancer_parts)
+            .try_for_each(|(((sample, image), organs), cancer)| self.fill(number, sample, image, organs, cancer))?;
+        let spatial = match self.sampler.sampling() {
+            Sampling::Patches { shape, .. } => shape.to_vec(),
+            Sampling::Slices { shape } => shape.to_vec(),
+        };
+        let organs = self.targets.organs.then_some(organs);
+        let cancer = self.targets.cancer.then_some(cancer);
+        Ok(HostBatch { samples, spatial, image, organs, cancer })
+    }
+
+    fn fill(&self, epoch: u64, sample: &Sample, image: &mut [f32], organs: &mut [u8], cancer: &mut [u8]) -> Result<(), BatchError> {
+        let case = || self.set.cases()[sample.case].id.clone();
+        let patch =
+            self.set.read_box(sample.case, sample.start, sample.shape).map_err(|source| BatchError::Case { case: case(), source })?;
+        image.copy_from_slice(&patch.image);
+        for (map, wanted, found) in [("organ", organs, patch.organs), ("cancer", cancer, patch.cancer)] {
+            if wanted.is_empty() {
+                continue;
+            }
+            wanted.copy_from_slice(&found.ok_or_else(|| BatchError::NoTarget { case: case(), map })?);
+        }
+        if let Some(augment) = &self.augment {
+            augment.draw(&mut self.streams.stream("augment", &[epoch, sample.number])).apply(image);
+        }
+        Ok(())
+    }
+}
+
+/// The labels of each sample. A map that is not wanted is empty, and so is every sample's part of it.
+fn parts(labels: &mut [u8], samples: usize) -> Vec<&mut [u8]> {
+    match labels.len() / samples.max(1) {
+        0 => (0..samples).map(|_| <&mut [u8]>::default()).collect(),
+        voxels => labels.chunks_mut(voxels).collect(),
+    }
+}
+
+/// A batch in main memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostBatch {
+    /// Where its samples come from.
+    pub samples: Vec<Sample>,
+    /// Voxels along x, y, z, or pixels along x, y.
+    pub spatial: Vec<usize>,
+    /// Intensities, sample after sample, in C order.
+    pub image: Vec<f32>,
+    /// Organ labels, if wanted.
+    pub organs: Option<Vec<u8>>,
+    /// Tumor labels, if wanted.
+    pub cancer: Option<Vec<u8>>,
+}
+
+impl HostBatch {
+    /// Moves the batch to a device.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn into_tensors(self, device: &Device) -> Result<Batch, BatchError> {
+        let shape = |channels: &[usize]| [&[self.samples.len()], channels, &self.spatial].concat();
+        let labels = |values: Option<Vec<u8>>| values.map(|values| Tensor::from_vec(values, shape(&[]), device)).transpose();
+        let image = Tensor::from_vec(self.image, shape(&[1]), device)?;
+        let (organs, cancer) = (labels(self.organs)?, labels(self.cancer)?);
+        Ok(Batch { samples: self.samples, image, organs, cancer })
+    }
+}
+
+/// A batch on its device.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Where its samples come from.
+    pub samples: Vec<Sample>,
+    /// `f32 (b, 1, x, y, z)` or `(b, 1, x, y)`.
+    pub image: Tensor,
+    /// `u8 (b, x, y, z)` or `(b, x, y)`, 0..=13, if wanted.
+    pub organs: Option<Tensor>,
+    /// `u8`, shaped as `organs`, 0 or 1, if wanted.
+    pub cancer: Option<Tensor>,
+}
+
+impl Batch {
+    /// The number of samples.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Whether there are no samples.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// The organ labels.
+    ///
+    /// # Errors
+    /// When the batch was assembled without them.
+    pub fn organs(&self) -> candle_core::Result<&Tensor> {
+        self.organs.as_ref().ok_or_else(|| candle_core::Error::Msg("the batch was assembled without organ labels".into()))
+    }
+
+    /// The tumor labels.
+    ///
+    /// # Errors
+    /// When the batch was assembled without them.
+    pub fn cancer(&self) -> candle_core::Result<&Tensor> {
+        self.cancer.as_ref().ok_or_else(|| candle_core::Error::Msg("the batch was assembled without tumor labels".into()))
+    }
+
+    /// The batch in parts of at most `size` samples.
+    ///
+    /// # Errors
+    /// Those of the tensor library.
+    pub fn micro_batches(&self, size: usize) -> candle_core::Result<Vec<Batch>> {
+        let part = |begin: usize| {
+            let length = size.min(self.len() - begin);
+            let labels = |map: &Option<Tensor>| map.as_ref().map(|map| map.narrow(0, begin, length)).transpose();
+            Ok(Batch {
+                samples: self.samples[begin..begin + length].to_vec(),
+                image: self.image.narrow(0, begin, length)?,
+                organs: labels(&self.organs)?,
+                cancer: labels(&self.cancer)?,
+            })
+        };
+        (0..self.len()).step_by(size.max(1)).map(part).collect()
+    }
+}

@@ -1,0 +1,130 @@
+//! The course of training: one row an epoch, as CSV and as a plot.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::exact;
+use crate::plot::{Panel, Series, svg};
+
+/// The file of the rows in the output folder.
+pub const CURVE_FILE: &str = "curve.csv";
+
+/// The file of the plot in the output folder.
+pub const PLOT_FILE: &str = "curves.svg";
+
+/// How good a model is on the validation cases.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// Mean loss.
+    #[serde(with = "exact")]
+    pub loss: f64,
+    /// Mean Dice score, 0..=1.
+    #[serde(with = "exact")]
+    pub dice: f64,
+    /// Further values for TensorBoard and the CSV file, such as the Dice of each organ; the same names in every epoch.
+    pub details: Vec<Detail>,
+}
+
+/// A named value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Detail {
+    /// The name, such as `dice_liver`.
+    pub name: String,
+    /// The value.
+    #[serde(with = "exact")]
+    pub value: f64,
+}
+
+/// One epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CurveRow {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// At the last step.
+    #[serde(with = "exact")]
+    pub learning_rate: f64,
+    /// Mean over all samples of the epoch.
+    #[serde(with = "exact")]
+    pub training_loss: f64,
+    /// After the epoch.
+    pub validation: Validation,
+    /// Wall time of the epoch with its validation.
+    #[serde(with = "exact")]
+    pub seconds: f64,
+}
+
+/// The rows as CSV.
+#[must_use]
+pub fn csv(rows: &[CurveRow]) -> String {
+    let mut text = String::from("epoch,learning_rate,training_loss,validation_loss,validation_dice,seconds");
+    for detail in rows.first().map_or(&[][..], |row| &row.validation.details) {
+        let _ = write!(text, ",{}", detail.name);
+    }
+    text.push('\n');
+    for CurveRow { epoch, learning_rate, training_loss, validation, seconds } in rows {
+        let Validation { loss, dice, details } = validation;
+        let _ = write!(text, "{epoch},{learning_rate:e},{training_loss:.6},{loss:.6},{dice:.6},{seconds:.1}");
+        for detail in details {
+            let _ = write!(text, ",{:.6}", detail.value);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Writes [`CURVE_FILE`] and [`PLOT_FILE`] into `folder`.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn write_curves(folder: &Path, title: &str, rows: &[CurveRow]) -> anyhow::Result<()> {
+    stage_kit::write_atomic_text(&folder.join(CURVE_FILE), &csv(rows))?;
+    stage_kit::write_atomic_text(&folder.join(PLOT_FILE), &plot(title, rows))
+}
+
+fn plot(title: &str, rows: &[CurveRow]) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "epochs are few")]
+    let series = |name: &str, color: &'static str, value: &dyn Fn(&CurveRow) -> f64| Series {
+        name: name.into(),
+        color,
+        points: rows.iter().map(|row| (row.epoch as f64, value(row))).collect(),
+    };
+    let loss = Panel {
+        y_label: "loss".into(),
+        series: vec![series("training", "#1f77b4", &|row| row.training_loss), series("validation", "#d62728", &|row| row.validation.loss)],
+    };
+    let dice = Panel { y_label: "Dice".into(), series: vec![series("validation", "#d62728", &|row| row.validation.dice)] };
+    svg(title, "epoch", &[loss, dice])
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn row(epoch: u64) -> CurveRow {
+        let details = vec![Detail { name: "dice_liver".into(), value: 0.9 }];
+        let validation = Validation { loss: 1.0 / epoch as f64, dice: 1.0 - 0.5 / epoch as f64, details };
+        CurveRow { epoch, learning_rate: 5e-4, training_loss: 0.8 / epoch as f64, validation, seconds: 12.34 }
+    }
+
+    #[test]
+    fn the_table_has_one_line_an_epoch_and_a_column_for_each_detail() {
+        assert_eq!(
+            csv(&[row(1), row(2)]),
+            "epoch,learning_rate,training_loss,validation_loss,validation_dice,seconds,dice_liver\n\
+             1,5e-4,0.800000,1.000000,0.500000,12.3,0.900000\n\
+             2,5e-4,0.400000,0.500000,0.750000,12.3,0.900000\n"
+        );
+    }
+
+    #[test]
+    fn the_plot_holds_every_finite_point_of_every_curve() {
+        let mut rows: Vec<_> = (1..=7).map(row).collect();
+        rows[3].validation.loss = f64::NAN;
+        let plot = plot("M_1", &rows);
+        assert_eq!(plot.matches("<circle").count(), 7 + 6 + 7);
+        assert_eq!(plot.matches("<svg").count(), 1);
+        assert!(!plot.contains("NaN") && plot.contains(">M_1<") && plot.contains(">Dice<") && plot.contains(">epoch<"));
+    }
+}

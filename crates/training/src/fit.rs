@@ -1,0 +1,364 @@
+//! The training loop that all trainings of the method share (paper 3.2, Tables 2 and 3).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use candle_core::{DType, Tensor};
+use nets::Params;
+use serde::{Deserialize, Serialize};
+use stage_kit::{Progress, Report, StageIo};
+
+use crate::batch::{Batch, BatchSource};
+use crate::checkpoint::{Best, Checkpoint, CheckpointFolder, Tensors, TrainingState};
+use crate::curves::{CurveRow, Validation, write_curves};
+use crate::loader::{Loader, Position};
+use crate::optim::{Accumulator, AdamW, AdamWConfig};
+use crate::schedule::LrSchedule;
+use crate::tensorboard::EventFile;
+
+/// The event file in the output folder.
+pub const EVENT_FILE: &str = "events.out.tfevents.training";
+
+/// A model in training. Freeze its parameters ([`crate::FreezePlan::apply`]) before it is handed to [`fit`].
+pub trait Trainable {
+    /// The parameters, live and frozen.
+    fn params(&self) -> &Params;
+
+    /// The loss of a batch: a scalar that is a mean over its samples, so that a batch may be taken in parts.
+    ///
+    /// # Errors
+    /// Those of the network.
+    fn loss(&self, batch: &Batch) -> Result<Tensor>;
+
+    /// How good the present weights are. Must depend on nothing but the weights.
+    ///
+    /// # Errors
+    /// Those of the network and of the validation data.
+    fn validate(&self) -> Result<Validation>;
+}
+
+/// By what the best epoch is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Select {
+    /// The lowest validation loss (paper 3.2: the 3-D networks, by their Dice loss).
+    LowestLoss,
+    /// The highest validation Dice score (paper 3.2: the 2-D networks).
+    HighestDice,
+}
+
+impl Select {
+    fn score(self, validation: &Validation) -> f64 {
+        match self {
+            Self::LowestLoss => validation.loss,
+            Self::HighestDice => validation.dice,
+        }
+    }
+
+    /// Of equal epochs the earlier one is kept. A score that is no number is never better.
+    fn is_better(self, score: f64, best: Option<Best>) -> bool {
+        let Some(best) = best else { return !score.is_nan() };
+        match self {
+            Self::LowestLoss => score < best.score,
+            Self::HighestDice => score > best.score,
+        }
+    }
+}
+
+/// The protocol of a training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FitConfig {
+    /// Passes over the training cases.
+    pub epochs: u64,
+    /// Samples that make one step of the optimizer.
+    pub batch_size: usize,
+    /// Samples that are on the device at once; gradients are summed over the parts of a batch. Changes rounding and
+    /// nothing else. Off: the whole batch at once.
+    #[serde(default)]
+    pub micro_batch: Option<usize>,
+    /// Ends epochs early, after this many steps. Off in the paper.
+    #[serde(default)]
+    pub max_steps_per_epoch: Option<u64>,
+    /// Initial learning rate.
+    pub learning_rate: f64,
+    /// The course of the learning rate.
+    pub schedule: LrSchedule,
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f64,
+    /// By what the best epoch is told.
+    pub select: Select,
+}
+
+impl FitConfig {
+    /// Why the parameters make no sense, if they do not.
+    ///
+    /// # Errors
+    /// Names the parameter, its value and what it must be.
+    pub fn check(&self) -> Result<()> {
+        let positive = [
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size as u64),
+            ("micro_batch", self.micro_batch.map_or(1, |n| n as u64)),
+            ("max_steps_per_epoch", self.max_steps_per_epoch.unwrap_or(1)),
+        ];
+        for (name, value) in positive {
+            anyhow::ensure!(value > 0, "{name} is 0; it must be at least 1");
+        }
+        let rate = self.learning_rate;
+        anyhow::ensure!(rate.is_finite() && rate > 0.0, "learning_rate is {rate}; it must be above 0");
+        let decay = self.weight_decay;
+        anyhow::ensure!(decay.is_finite() && decay >= 0.0, "weight_decay is {decay}; it must be 0 or more");
+        self.schedule.check(self.epochs).map_err(anyhow::Error::msg)
+    }
+}
+
+/// Where a training reads and writes.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Name for messages and plots.
+    pub node: String,
+    /// Folder of the curve, the plot and the event file.
+    pub output: PathBuf,
+    /// Folder of the checkpoint.
+    pub checkpoints: PathBuf,
+    /// The way to the user.
+    pub report: Report,
+    /// What makes this training differ from others, besides its [`FitConfig`] and live parameters: parameters of the
+    /// network, seed, inputs.
+    pub identity: String,
+    /// Wall time between checkpoints within an epoch. Has no influence on results.
+    pub checkpoint_interval: Duration,
+}
+
+impl Run {
+    /// The run of a stage, with a checkpoint every ten minutes besides those at the end of each epoch.
+    #[must_use]
+    pub fn of(io: &StageIo, identity: String) -> Self {
+        Self {
+            node: io.node.clone(),
+            output: io.output.clone(),
+            checkpoints: io.work.join("checkpoint"),
+            report: io.report,
+            identity,
+            checkpoint_interval: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A finished training.
+#[derive(Debug)]
+pub struct Fitted {
+    /// All parameters as they were after the best epoch. The model itself has these, too.
+    pub weights: Tensors,
+    /// The best epoch.
+    pub best: Best,
+    /// All epochs.
+    pub curve: Vec<CurveRow>,
+}
+
+/// Training has left the realm of numbers.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{what} became {value} in epoch {epoch}, step {step}, at learning rate {learning_rate:e}; \
+     lower `learning_rate`, or lengthen the warm-up. The checkpoint, if there is one, is from before"
+)]
+pub struct Diverged {
+    /// The loss, or a parameter.
+    pub what: String,
+    /// Infinite or NaN.
+    pub value: f64,
+    /// Counted from 1.
+    pub epoch: u64,
+    /// Counted from 1.
+    pub step: u64,
+    /// The rate at that step.
+    pub learning_rate: f64,
+}
+
+/// Trains `model` on the batches of `source`, from the beginning or from the checkpoint in `run`, and leaves it with
+/// the weights of its best epoch. A training that is killed and resumed ends with the same bits as one that is not.
+///
+/// # Errors
+/// When a case cannot be read, the loss diverges, the checkpoint is of another training, or a file cannot be written.
+pub fn fit(config: &FitConfig, model: &dyn Trainable, source: BatchSource, run: &Run) -> Result<Fitted> {
+    config.check()?;
+    for folder in [&run.output, &run.checkpoints] {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    let mut fitting = Fitting::begin(config, model, source, run)?;
+    while fitting.state.position.epoch < config.epochs {
+        fitting.epoch()?;
+    }
+    fitting.end()
+}
+
+/// A training under way.
+struct Fitting<'a> {
+    config: &'a FitConfig,
+    model: &'a dyn Trainable,
+    run: &'a Run,
+    steps_per_epoch: u64,
+    loader: Loader,
+    optimizer: AdamW,
+    checkpoints: CheckpointFolder,
+    state: TrainingState,
+    events: EventFile,
+    progress: Progress,
+    last_save: Instant,
+}
+
+impl<'a> Fitting<'a> {
+    fn begin(config: &'a FitConfig, model: &'a dyn Trainable, source: BatchSource, run: &'a Run) -> Result<Self> {
+        let live: Vec<&str> = model.params().live().map(|(name, _)| name).collect();
+        let identity = serde_json::json!({ "fit": config, "live": live, "of": run.identity }).to_string();
+        let mut optimizer = AdamW::new(model.params(), AdamWConfig::with_weight_decay(config.weight_decay))?;
+        let (checkpoints, found) = CheckpointFolder::open(&run.checkpoints, &identity)?;
+        let state = match found {
+            None => TrainingState::start(),
+            Some(Checkpoint { state, weights, optimizer: moments }) => {
+                set_all(model.params(), &weights)?;
+                optimizer.restore(state.optimizer_steps, &moments)?;
+                run.report.note(&format!("{}: going on at epoch {}, step {}", run.node, state.position.epoch + 1, state.position.step + 1));
+                state
+            }
+        };
+        let steps_per_epoch = source.sampler().steps_per_epoch();
+        let progress = run.report.start(&run.node, "steps", config.epochs * steps_per_epoch);
+        progress.resume_from(state.position.epoch * steps_per_epoch + state.position.step);
+        let events = EventFile::resume(&run.output.join(EVENT_FILE), state.event_bytes)?;
+        let loader = Loader::start(Arc::new(source), state.position, config.epochs)?;
+        let last_save = Instant::now();
+        Ok(Self { config, model, run, steps_per_epoch, loader, optimizer, checkpoints, state, events, progress, last_save })
+    }
+
+    fn epoch(&mut self) -> Result<()> {
+        let mut begun = Instant::now();
+        while self.state.position.step < self.steps_per_epoch {
+            let loss = self.step()?;
+            self.progress.step(&format!("epoch {}/{}, loss {loss:.4}", self.state.position.epoch + 1, self.config.epochs));
+            if self.last_save.elapsed() >= self.run.checkpoint_interval {
+                self.ensure_finite_weights()?;
+                self.state.seconds += begun.elapsed().as_secs_f64();
+                begun = Instant::now();
+                self.save(false)?;
+            }
+        }
+        self.ensure_finite_weights()?;
+        let validation = self.model.validate().with_context(|| format!("validation of epoch {}", self.state.position.epoch + 1))?;
+        self.state.seconds += begun.elapsed().as_secs_f64();
+        self.close_epoch(validation)
+    }
+
+    /// One step of the optimizer; returns the loss of its batch.
+    fn step(&mut self) -> Result<f64> {
+        let params = self.model.params();
+        let batch = self.loader.next_batch()?.context("internal error: the loader ended before the epoch did")?;
+        let batch = batch.into_tensors(&params.device())?;
+        let lr = self.learning_rate(self.state.position.step);
+        let mut accumulator = Accumulator::default();
+        let mut batch_loss = 0.0;
+        for part in batch.micro_batches(self.config.micro_batch.unwrap_or(batch.len()))? {
+            let share = part.len() as f64 / batch.len() as f64;
+            let loss = self.model.loss(&part)?;
+            let value = f64::from(loss.to_dtype(DType::F32)?.to_scalar::<f32>()?);
+            self.ensure_finite(|| "the loss".into(), value, self.state.position.step)?;
+            accumulator.add(params, &loss, share)?;
+            batch_loss += value * share;
+        }
+        self.optimizer.step(params, &accumulator.into_gradients(), lr)?;
+        self.events.scalars(self.optimizer.steps(), &[("train/loss", batch_loss), ("train/learning_rate", lr)])?;
+        self.state.loss_sum += batch_loss * batch.len() as f64;
+        self.state.samples += batch.len() as u64;
+        self.state.position.step += 1;
+        Ok(batch_loss)
+    }
+
+    fn learning_rate(&self, step: u64) -> f64 {
+        let iteration = self.state.position.epoch * self.steps_per_epoch + step;
+        self.config.learning_rate * self.config.schedule.factor(iteration, self.steps_per_epoch, self.config.epochs)
+    }
+
+    /// Books the epoch that ended: curve, best weights, checkpoint.
+    fn close_epoch(&mut self, validation: Validation) -> Result<()> {
+        let epoch = self.state.position.epoch + 1;
+        let score = self.config.select.score(&validation);
+        let is_best = self.config.select.is_better(score, self.state.best);
+        if is_best {
+            self.state.best = Some(Best { epoch, score });
+        }
+        let mut scalars = vec![("validation/loss".to_owned(), validation.loss), ("validation/dice".to_owned(), validation.dice)];
+        scalars.extend(validation.details.iter().map(|detail| (format!("validation/{}", detail.name), detail.value)));
+        let scalars: Vec<(&str, f64)> = scalars.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
+        self.events.scalars(self.optimizer.steps(), &scalars)?;
+        let row = CurveRow {
+            epoch,
+            learning_rate: self.learning_rate(self.steps_per_epoch - 1),
+            training_loss: self.state.loss_sum / self.state.samples as f64,
+            validation,
+            seconds: self.state.seconds,
+        };
+        self.progress.note(&self.summary(&row));
+        self.state.curve.push(row);
+        self.state.position = Position { epoch, step: 0 };
+        (self.state.loss_sum, self.state.samples, self.state.seconds) = (0.0, 0, 0.0);
+        self.save(is_best)?;
+        write_curves(&self.run.output, &self.run.node, &self.state.curve)
+    }
+
+    fn summary(&self, row: &CurveRow) -> String {
+        let best = self.state.best.map_or("no best yet".into(), |best| format!("best epoch {}", best.epoch));
+        format!(
+            "{}: epoch {}/{}: training loss {:.4}, validation loss {:.4}, Dice {:.4}, {best}",
+            self.run.node, row.epoch, self.config.epochs, row.training_loss, row.validation.loss, row.validation.dice
+        )
+    }
+
+    /// `step` is the step that `value` comes from.
+    fn ensure_finite(&self, what: impl FnOnce() -> String, value: f64, step: u64) -> Result<(), Diverged> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        Err(Diverged { what: what(), value, epoch: self.state.position.epoch + 1, step: step + 1, learning_rate: self.learning_rate(step) })
+    }
+
+    /// A loss may be finite while a gradient is not; such weights must not replace the good ones of the checkpoint.
+    fn ensure_finite_weights(&self) -> Result<()> {
+        let last_step = self.state.position.step.saturating_sub(1);
+        for (name, var) in self.model.params().live() {
+            let sum = var.as_detached_tensor().sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?;
+            self.ensure_finite(|| format!("the parameter `{name}`"), f64::from(sum), last_step)?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, is_best: bool) -> Result<()> {
+        self.state.optimizer_steps = self.optimizer.steps();
+        self.state.event_bytes = self.events.sync()?;
+        let weights: Tensors = self.model.params().all().map(|(name, var)| (name.to_owned(), var.as_detached_tensor())).collect();
+        self.checkpoints.save(&self.state, &weights, &self.optimizer.moments(), is_best)?;
+        self.last_save = Instant::now();
+        Ok(())
+    }
+
+    fn end(self) -> Result<Fitted> {
+        let found = self.checkpoints.best()?.zip(self.state.best);
+        let (weights, best) = found.with_context(|| {
+            format!("no epoch had a validation score that is a number; look at {} for where it went wrong", self.run.output.display())
+        })?;
+        set_all(self.model.params(), &weights)?;
+        // An attempt that ended right after the last checkpoint may not have come to write these.
+        write_curves(&self.run.output, &self.run.node, &self.state.curve)?;
+        Ok(Fitted { weights, best, curve: self.state.curve })
+    }
+}
+
+fn set_all(params: &Params, values: &Tensors) -> Result<()> {
+    for (name, var) in params.all() {
+        let value = values.get(name).with_context(|| format!("the checkpoint lacks the parameter `{name}`"))?;
+        params.set(name, &value.to_device(var.device())?).with_context(|| format!("the checkpoint's parameter `{name}`"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Everything of training that is not the network: sampling, augmentation, the learning rate, the optimizer and its
+//! frozen parts, checkpoints, curves, and the loop that joins them ([`fit`]).
+//!
+//! Training is a pure function of its parameters, its cases and its seed. What a batch holds follows from (seed,
+//! epoch, step) alone, and a checkpoint holds weights, moments and counts to the bit; so a training that is killed
+//! and resumed ends with the same weights as one that is not.
+
+mod augment;
+mod batch;
+mod checkpoint;
+mod crc32c;
+mod curves;
+mod exact;
+mod fit;
+mod freeze;
+mod loader;
+mod optim;
+mod plot;
+mod sampler;
+mod schedule;
+mod sources;
+mod tally;
+mod tensorboard;
+
+pub use augment::{AugmentConfig, Augmentation, Noise, NoiseConfig, RangeConfig};
+pub use batch::{Batch, BatchError, BatchSource, HostBatch, Targets};
+pub use checkpoint::{Best, Checkpoint, CheckpointError, CheckpointFolder, STATE_FILE, Tensors, TrainingState};
+pub use curves::{CURVE_FILE, CurveRow, Detail, PLOT_FILE, Validation, csv, write_curves};
+pub use fit::{Diverged, EVENT_FILE, FitConfig, Fitted, Run, Select, Trainable, fit};
+pub use freeze::{FreezeError, FreezePlan};
+pub use loader::{Loader, Position};
+pub use optim::{Accumulator, AdamW, AdamWConfig, Gradients, OptimError};
+pub use sampler::{Epoch, Order, Sample, Sampler, SamplerError, Sampling};
+pub use schedule::{AfterWarmup, LrSchedule};
+pub use sources::Sources;
+pub use tally::{Tally, validate};
+pub use tensorboard::{EventError, EventFile};

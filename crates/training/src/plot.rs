@@ -1,0 +1,170 @@
+//! Line plots as SVG: panels side by side over a common horizontal axis.
+
+use std::fmt::Write as _;
+
+/// One line of a panel.
+pub(crate) struct Series {
+    pub(crate) name: String,
+    /// An SVG color.
+    pub(crate) color: &'static str,
+    /// Points that are not finite are left out.
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// One pair of axes.
+pub(crate) struct Panel {
+    pub(crate) y_label: String,
+    pub(crate) series: Vec<Series>,
+}
+
+// All lengths are in SVG user units, which show as pixels.
+const WIDTH: f64 = 420.0;
+const HEIGHT: f64 = 260.0;
+const LEFT: f64 = 60.0;
+const TOP: f64 = 50.0;
+const BOTTOM: f64 = 50.0;
+const RIGHT: f64 = 20.0;
+
+/// The panels as one SVG document.
+pub(crate) fn svg(title: &str, x_label: &str, panels: &[Panel]) -> String {
+    let width = (LEFT + WIDTH + RIGHT) * panels.len() as f64;
+    let height = TOP + HEIGHT + BOTTOM;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
+         font-family=\"sans-serif\" font-size=\"12\" fill=\"#333\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+    );
+    let _ = writeln!(out, "<text x=\"{}\" y=\"22\" font-size=\"15\" text-anchor=\"middle\">{}</text>", width / 2.0, escaped(title));
+    for (at, panel) in panels.iter().enumerate() {
+        let _ = writeln!(out, "<g transform=\"translate({} {TOP})\">", at as f64 * (LEFT + WIDTH + RIGHT) + LEFT);
+        draw_panel(&mut out, x_label, panel);
+        out.push_str("</g>\n");
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+fn draw_panel(out: &mut String, x_label: &str, panel: &Panel) {
+    let points = || panel.series.iter().flat_map(|series| finite(&series.points));
+    let x = Axis::over(points().map(|p| p.0), true);
+    let y = Axis::over(points().map(|p| p.1), false);
+    let place = |(px, py): (f64, f64)| (x.share(px) * WIDTH, HEIGHT - y.share(py) * HEIGHT);
+    for tick in y.ticks() {
+        let at = place((x.low, tick)).1;
+        let _ = writeln!(out, "<line x1=\"0\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#e4e4e4\"/>");
+        let _ = writeln!(out, "<text x=\"-8\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", at + 4.0, y.label(tick));
+    }
+    for tick in x.ticks() {
+        let at = place((tick, y.low)).0;
+        let _ = writeln!(out, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", HEIGHT + 18.0, x.label(tick));
+    }
+    let _ = writeln!(out, "<path d=\"M0 0V{HEIGHT}H{WIDTH}\" fill=\"none\" stroke=\"#333\"/>");
+    let _ = writeln!(out, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>", WIDTH / 2.0, HEIGHT + 38.0, escaped(x_label));
+    let _ = writeln!(
+        out,
+        "<text transform=\"translate(-44 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+        HEIGHT / 2.0,
+        escaped(&panel.y_label)
+    );
+    for (at, series) in panel.series.iter().enumerate() {
+        draw_series(out, series, &place);
+        let row = -12.0;
+        let column = 10.0 + 110.0 * at as f64;
+        let _ = writeln!(
+            out,
+            "<line x1=\"{column}\" x2=\"{}\" y1=\"{row}\" y2=\"{row}\" stroke=\"{}\" stroke-width=\"2\"/>",
+            column + 20.0,
+            series.color
+        );
+        let _ = writeln!(out, "<text x=\"{}\" y=\"{}\">{}</text>", column + 26.0, row + 4.0, escaped(&series.name));
+    }
+}
+
+fn draw_series(out: &mut String, series: &Series, place: &impl Fn((f64, f64)) -> (f64, f64)) {
+    let mut line = String::new();
+    for (px, py) in finite(&series.points).map(place) {
+        let _ = write!(line, "{px:.1},{py:.1} ");
+        let _ = writeln!(out, "<circle cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"2\" fill=\"{}\"/>", series.color);
+    }
+    let _ = writeln!(out, "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\"/>", line.trim_end(), series.color);
+}
+
+fn finite(points: &[(f64, f64)]) -> impl Iterator<Item = (f64, f64)> {
+    points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite())
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// A range that begins and ends at a multiple of its tick distance.
+struct Axis {
+    low: f64,
+    high: f64,
+    tick: f64,
+}
+
+impl Axis {
+    fn over(values: impl Iterator<Item = f64>, whole: bool) -> Self {
+        let (mut low, mut high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        if low > high {
+            (low, high) = (0.0, 1.0);
+        }
+        if high - low < 1e-9 * high.abs().max(1e-3) {
+            high = low + if low == 0.0 || whole { 1.0 } else { 0.1 * low.abs() };
+        }
+        // About five ticks at 1, 2 or 5 times a power of ten.
+        let rough = (high - low) / 5.0;
+        let power = 10_f64.powf(rough.log10().floor());
+        let mut tick = power * [1.0, 2.0, 5.0, 10.0].into_iter().find(|step| step * power >= rough).unwrap_or(10.0);
+        if whole {
+            tick = tick.max(1.0);
+        }
+        let (low, high) = if whole { (low, high) } else { ((low / tick).floor() * tick, (high / tick).ceil() * tick) };
+        Self { low, high, tick }
+    }
+
+    fn share(&self, value: f64) -> f64 {
+        (value - self.low) / (self.high - self.low)
+    }
+
+    fn ticks(&self) -> impl Iterator<Item = f64> {
+        let first = (self.low / self.tick - 1e-9).ceil();
+        let count = ((self.high / self.tick + 1e-9).floor() - first) as usize;
+        (0..=count).map(move |i| (first + i as f64) * self.tick)
+    }
+
+    /// As many decimals as the tick distance has.
+    fn label(&self, value: f64) -> String {
+        let decimals = (-self.tick.log10().floor()).max(0.0) as usize;
+        format!("{value:.decimals$}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(values: &[f64], whole: bool) -> Vec<String> {
+        let axis = Axis::over(values.iter().copied(), whole);
+        axis.ticks().map(|tick| axis.label(tick)).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_numbers_around_the_values() {
+        assert_eq!(labels(&[0.31, 1.12], false), ["0.2", "0.4", "0.6", "0.8", "1.0", "1.2"]);
+        assert_eq!(labels(&[1.0, 250.0], true), ["50", "100", "150", "200", "250"]);
+        assert_eq!(labels(&[1.0, 3.0], true), ["1", "2", "3"], "there are no half epochs");
+    }
+
+    #[test]
+    fn a_single_value_and_no_value_still_make_an_axis() {
+        assert!(labels(&[0.5], false).len() > 1);
+        assert_eq!(labels(&[], false).len(), 6);
+        assert!(labels(&[1.0], true).contains(&"1".to_owned()));
+    }
+
+    #[test]
+    fn a_title_cannot_break_the_document() {
+        assert!(svg("a<b & c", "x", &[]).contains(">a&lt;b &amp; c<"));
+    }
+}

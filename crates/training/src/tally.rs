@@ -1,0 +1,109 @@
+//! Validation: the mean loss, and the Dice score of each class over all validation samples together.
+
+use anyhow::Result;
+use candle_core::Tensor;
+
+use crate::batch::{Batch, BatchSource};
+use crate::curves::{Detail, Validation};
+
+/// Losses and voxel counts of one decoder, summed over samples. Its size does not grow with their number.
+pub struct Tally {
+    names: Vec<String>,
+    loss: ops::DiceCe,
+    dice_loss_only: bool,
+    loss_sum: f64,
+    samples: f64,
+    /// Per class: voxels of prediction and truth together, and of both.
+    voxels: Vec<[u64; 2]>,
+}
+
+impl Tally {
+    /// A tally of the classes `names`, the background first. With `dice_loss_only`, the loss is the Dice part alone
+    /// (paper 3.2: the best 3-D network is the one with the lowest Dice loss).
+    #[must_use]
+    pub fn new(names: &[&str], dice_loss_only: bool) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let voxels = vec![[0; 2]; names.len()];
+        Self { names, loss: ops::DiceCe { squared: true }, dice_loss_only, loss_sum: 0.0, samples: 0.0, voxels }
+    }
+
+    /// Adds samples: `logits (b, classes, …)`, `target (b, …)`.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    #[expect(clippy::cast_precision_loss, reason = "batches are small")]
+    pub fn add(&mut self, logits: &Tensor, target: &Tensor) -> candle_core::Result<()> {
+        let loss = if self.dice_loss_only { self.loss.dice_alone(logits, target)? } else { self.loss.loss(logits, target)? };
+        let samples = logits.dim(0)? as f64;
+        self.loss_sum += f64::from(loss.to_scalar::<f32>()?) * samples;
+        self.samples += samples;
+        let predicted = ops::argmax_channels(logits)?.flatten_all()?.to_vec1::<u8>()?;
+        let truth = target.flatten_all()?.to_vec1::<u8>()?;
+        for (p, t) in predicted.into_iter().zip(truth) {
+            self.voxels[usize::from(p)][0] += 1;
+            self.voxels[usize::from(t)][0] += 1;
+            self.voxels[usize::from(p)][1] += u64::from(p == t);
+        }
+        Ok(())
+    }
+
+    /// The mean loss.
+    #[must_use]
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.samples
+    }
+
+    /// The Dice score of each class but the background; none for a class that neither truth nor prediction has.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+    fn scores(&self) -> impl Iterator<Item = (&str, Option<f64>)> {
+        let score = |[either, both]: [u64; 2]| (either > 0).then(|| 2.0 * both as f64 / either as f64);
+        self.names.iter().map(String::as_str).zip(self.voxels.iter().map(move |&voxels| score(voxels))).skip(1)
+    }
+}
+
+/// The validation of a model: `forward` gives for a batch the logits and the target of each of `tallies`.
+///
+/// The Dice score is the mean over all classes of all tallies that occur; a class that does not occur has the detail 1.
+///
+/// # Errors
+/// Those of the network and of the cases.
+#[expect(clippy::cast_precision_loss, reason = "few classes")]
+pub fn validate(
+    source: &BatchSource,
+    device: &candle_core::Device,
+    mut tallies: Vec<Tally>,
+    forward: impl Fn(&Batch) -> Result<Vec<(Tensor, Tensor)>>,
+) -> Result<Validation> {
+    let epoch = source.sampler().epoch(0);
+    for step in 0..source.sampler().steps_per_epoch() {
+        let batch = source.assemble(&epoch, 0, step)?.into_tensors(device)?;
+        for (tally, (logits, target)) in tallies.iter_mut().zip(forward(&batch)?) {
+            // No gradient is wanted: without this the graph of the whole forward pass would stay in memory.
+            tally.add(&logits.detach(), &target)?;
+        }
+    }
+    let scores: Vec<(&str, Option<f64>)> = tallies.iter().flat_map(Tally::scores).collect();
+    let occurring: Vec<f64> = scores.iter().filter_map(|(_, score)| *score).collect();
+    Ok(Validation {
+        loss: tallies.iter().map(Tally::loss).sum(),
+        dice: occurring.iter().sum::<f64>() / occurring.len().max(1) as f64,
+        details: scores.into_iter().map(|(name, score)| Detail { name: format!("dice_{name}"), value: score.unwrap_or(1.0) }).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn the_dice_score_pools_all_voxels_and_leaves_out_classes_that_do_not_occur() {
+        let mut tally = Tally::new(&["background", "a", "b"], false);
+        // Predictions a, a, background, background against truths a, background, a, background.
+        let logits = Tensor::new(&[[[0f32, 0., 1., 1.], [1., 1., 0., 0.], [-1., -1., -1., -1.]]], &Device::Cpu).unwrap();
+        tally.add(&logits, &Tensor::new(&[[1u8, 0, 1, 0]], &Device::Cpu).unwrap()).unwrap();
+        assert_eq!(tally.scores().collect::<Vec<_>>(), [("a", Some(0.5)), ("b", None)]);
+        let loss = ops::dice_ce(&logits, &Tensor::new(&[[1u8, 0, 1, 0]], &Device::Cpu).unwrap()).unwrap();
+        assert!((tally.loss() - f64::from(loss.to_scalar::<f32>().unwrap())).abs() < 1e-6);
+    }
+}

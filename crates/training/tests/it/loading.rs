@@ -1,0 +1,126 @@
+//! Batches from prepared cases.
+
+use std::sync::Arc;
+
+use candle_core::Device;
+use prepared::{Layout, case_path};
+use training::{HostBatch, Loader, Order, Position, Sampling};
+
+use crate::toy::{prepared_cases, slices, source};
+
+fn drain(mut loader: Loader) -> Vec<HostBatch> {
+    std::iter::from_fn(|| loader.next_batch().unwrap()).collect()
+}
+
+#[test]
+fn the_loader_hands_out_in_order_what_direct_assembly_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Arc::new(slices(folder.path(), Order::EachEpochAnew, 4));
+    let direct: Vec<HostBatch> = (0..3)
+        .flat_map(|epoch| (0..3).map(move |step| (epoch, step)))
+        .map(|(epoch, step)| source.assemble(&source.sampler().epoch(epoch), epoch, step).unwrap())
+        .collect();
+    assert_eq!(drain(Loader::start(source.clone(), Position { epoch: 0, step: 0 }, 3).unwrap()), direct);
+    // A loader that starts in the middle gives the rest, noise included.
+    assert_eq!(drain(Loader::start(source.clone(), Position { epoch: 1, step: 2 }, 3).unwrap()), direct[5..]);
+    // An epoch of which only the validation is missing has no more batches.
+    assert_eq!(drain(Loader::start(source, Position { epoch: 0, step: 3 }, 2).unwrap()), direct[3..6]);
+}
+
+#[test]
+fn a_loader_may_be_dropped_with_batches_in_flight() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Arc::new(slices(folder.path(), Order::EachEpochAnew, 1));
+    let mut loader = Loader::start(source.clone(), Position { epoch: 0, step: 0 }, 1000).unwrap();
+    loader.next_batch().unwrap();
+    drop(loader);
+    let begun = std::time::Instant::now();
+    while Arc::strong_count(&source) > 1 {
+        assert!(begun.elapsed().as_secs() < 20, "the thread goes on without anybody listening");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn slices_and_their_labels_lie_on_each_other_as_x_by_y_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = slices(folder.path(), Order::AlwaysTheSame, 9);
+    let batch = source.assemble(&source.sampler().epoch(0), 0, 0).unwrap().into_tensors(&Device::Cpu).unwrap();
+    assert_eq!(batch.image.dims(), [9, 1, 12, 12]);
+    assert_eq!(batch.organs().unwrap().dims(), [9, 12, 12]);
+    for (at, sample) in batch.samples.iter().enumerate().filter(|(_, sample)| sample.case == 0) {
+        // Case 0 is 12 by 14: nothing to choose along x, 0 to 2 along y, and its block begins at x = 2, y = 3.
+        let y = 3 - sample.start[2] as usize;
+        let value =
+            |i: usize, j: usize| batch.image.get(at).unwrap().get(0).unwrap().get(i).unwrap().get(j).unwrap().to_scalar::<f32>().unwrap();
+        let organ =
+            |i: usize, j: usize| batch.organs().unwrap().get(at).unwrap().get(i).unwrap().get(j).unwrap().to_scalar::<u8>().unwrap();
+        assert!((value(2, y) - 0.6).abs() < 1e-4 && value(1, y) < 0.3 && value(2, y - 1) < 0.3);
+        assert_eq!((organ(2, y), organ(1, y), organ(2, y - 1)), (1, 0, 0));
+    }
+    assert!(batch.cancer().unwrap().flatten_all().unwrap().to_vec1::<u8>().unwrap().contains(&1));
+}
+
+#[test]
+fn patches_of_a_case_smaller_than_the_patch_are_padded_with_zeros_around_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = prepared_cases(folder.path(), Layout::Volume, &[[12, 12, 4]], true);
+    let source = source(set, Sampling::Patches { per_case: 2, shape: [8, 16, 8] }, Order::AlwaysTheSame, 4).unwrap();
+    let batch = source.assemble(&source.sampler().epoch(0), 0, 0).unwrap();
+    assert_eq!((batch.samples.len(), batch.spatial.as_slice()), (2, &[8, 16, 8][..]));
+    for (index, organ) in batch.organs.unwrap().iter().enumerate() {
+        let (y, z) = (index / 8 % 16, index % 8);
+        if !(2..14).contains(&y) || !(2..6).contains(&z) {
+            assert_eq!((*organ, batch.image[index]), (0, 0.0), "y {y}, z {z}");
+        }
+    }
+    assert!(batch.image.iter().any(|&v| v > 0.5));
+}
+
+#[test]
+fn augmentation_changes_images_and_leaves_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = slices(folder.path(), Order::AlwaysTheSame, 9);
+    let set = plain.set().clone();
+    let augmented = training::BatchSource::new(
+        set,
+        plain.sampler().clone(),
+        training::Targets { organs: true, cancer: true },
+        Some(crate::toy::paper_augmentation()),
+        streams::Streams::new(5),
+    )
+    .unwrap();
+    let get = |source: &training::BatchSource| source.assemble(&source.sampler().epoch(0), 0, 0).unwrap();
+    let (plain, augmented) = (get(&plain), get(&augmented));
+    assert_eq!((&plain.organs, &plain.cancer, &plain.samples), (&augmented.organs, &augmented.cancer, &augmented.samples));
+    let changed = plain.image.chunks(144).zip(augmented.image.chunks(144)).filter(|(a, b)| a != b).count();
+    assert!((4..=9).contains(&changed), "three chances of one half each change most of 9 samples, found {changed}");
+}
+
+#[test]
+fn a_damaged_case_is_named_with_its_file_and_ends_the_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = slices(folder.path(), Order::EachEpochAnew, 4);
+    let path = case_path(folder.path(), "case1");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();
+    let mut loader = Loader::start(Arc::new(source), Position { epoch: 0, step: 0 }, 1).unwrap();
+    let error = loop {
+        match loader.next_batch() {
+            Ok(batch) => assert!(batch.is_some(), "the damage went unnoticed"),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(error.contains("case case1") && error.contains("case1.safetensors"), "{error}");
+    assert!(loader.next_batch().unwrap().is_none());
+}
+
+#[test]
+fn cases_without_the_labels_or_in_the_other_layout_are_refused_before_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = prepared_cases(folder.path(), Layout::Volume, &[[12, 12, 4]], false);
+    let error = source(set.clone(), Sampling::Slices { shape: [8, 8] }, Order::EachEpochAnew, 1).unwrap_err().to_string();
+    assert!(error.contains("layout Volume"), "{error}");
+    let error = source(set, Sampling::Patches { per_case: 1, shape: [8, 8, 8] }, Order::EachEpochAnew, 1).unwrap_err().to_string();
+    assert!(error.contains("case case0 has no cancer map"), "{error}");
+}

@@ -1,0 +1,353 @@
+//! What a data set of phantoms promises to those who train, test and score on it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use labels::{CLASS_KEYS, LabelPattern, NUM_CLASSES, Subset, TUMOR};
+use phantom::Phantom;
+use serde_json::{Value, json};
+use stage_kit::{Entry, StageIo};
+use volume::{LabelVolume, ScalarVolume, nifti};
+
+const STAGE: Entry = Entry::of::<Phantom>();
+
+/// A data set in a folder of its own.
+struct DataSet {
+    folder: tempfile::TempDir,
+}
+
+impl DataSet {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn make(changes: &Value, seed: u64) -> Self {
+        let data = Self::new();
+        data.run(changes, seed).unwrap();
+        data
+    }
+
+    fn run(&self, changes: &Value, seed: u64) -> anyhow::Result<()> {
+        let [output, work] = ["out", "work"].map(|name| self.folder.path().join(name));
+        fs::create_dir_all(&output).unwrap();
+        fs::create_dir_all(&work).unwrap();
+        let io = StageIo {
+            node: "phantom".into(),
+            inputs: BTreeMap::new(),
+            output,
+            work,
+            seed,
+            device: Default::default(),
+            report: Default::default(),
+        };
+        STAGE.run(params(changes), &io)
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join("out").join(relative)
+    }
+
+    fn labels(&self, relative: &str) -> LabelVolume {
+        nifti::read_labels(self.path(relative)).unwrap().0
+    }
+
+    fn image(&self, relative: &str) -> ScalarVolume {
+        nifti::read_scalar(self.path(relative)).unwrap().0
+    }
+
+    fn cases(&self) -> Vec<Value> {
+        serde_json::from_str(&fs::read_to_string(self.path("cases.json")).unwrap()).unwrap()
+    }
+
+    fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        fn visit(root: &Path, folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    visit(root, &path, found);
+                } else {
+                    found.insert(path.strip_prefix(root).unwrap().to_owned(), fs::read(&path).unwrap());
+                }
+            }
+        }
+        let mut found = BTreeMap::new();
+        visit(&self.path(""), &self.path(""), &mut found);
+        found
+    }
+}
+
+/// Small and quick, without any of the options; `changes` replaces fields.
+fn params(changes: &Value) -> Value {
+    let mut params = json!({
+        "cases": {}, "validation": 0, "body_width_mm": [310, 370], "variation": 1,
+        "spacing_in_plane_mm": [6, 7], "spacing_through_plane_mm": [7, 8], "margin_mm": [12, 25],
+        "noise_hu": [10, 20], "orientations": ["RAS"], "tumor_fraction": 0,
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        params[name] = value.clone();
+    }
+    params
+}
+
+fn pattern(labels: &LabelVolume) -> LabelPattern {
+    LabelPattern::from_labels(labels.data.iter().copied()).unwrap()
+}
+
+fn text<'a>(case: &'a Value, field: &str) -> &'a str {
+    case[field].as_str().unwrap_or_else(|| panic!("{field} of {case}"))
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_seed_another_patient() {
+    let all = || json!({"cases": {"D_u": 1, "D_l1": 1, "D_l3": 1}, "validation": 1, "corrected": 1, "oblique_fraction": 0.5});
+    let (first, again, other) = (DataSet::make(&all(), 1).files(), DataSet::make(&all(), 1).files(), DataSet::make(&all(), 2).files());
+    assert_eq!(first.len(), 4 + 4 + 2 + 1 + 1, "images, truths, labels, a correction and cases.json");
+    assert!(first == again);
+    for (path, bytes) in first.iter().filter(|(path, _)| path.to_string_lossy().contains("_0000")) {
+        assert!(other.get(path) != Some(bytes), "{} does not depend on the seed", path.display());
+    }
+}
+
+#[test]
+fn a_patient_does_not_depend_on_how_many_others_there_are() {
+    let alone = DataSet::make(&json!({"cases": {"D_l4": 1}}), 1);
+    let among = DataSet::make(&json!({"cases": {"D_l1": 2, "D_l4": 2}, "validation": 1}), 1);
+    let read = |data: &DataSet, id: &str| fs::read(data.path(&format!("FLARE/imagesTr2200/{id}_0000.nii.gz"))).unwrap();
+    assert!(read(&alone, "FLARE23_0001") == read(&among, "FLARE23_0003"));
+}
+
+#[test]
+fn labels_are_the_part_of_the_truth_that_the_subset_annotates() {
+    let data = DataSet::make(
+        &json!({"cases": {"D_u": 2, "D_l1": 2, "D_l2": 2, "D_l3": 4, "D_l4": 4}, "validation": 2, "tumor_fraction": 1, "cropped_fraction": 0.5}),
+        3,
+    );
+    let mut counts = BTreeMap::new();
+    for case in data.cases() {
+        *counts.entry(text(&case, "subset").to_owned()).or_insert(0) += 1;
+        let truth = data.labels(text(&case, "truth"));
+        assert!(truth.grid().approx_eq(&data.image(text(&case, "image")).grid()), "{case}");
+        let subset = match text(&case, "subset").parse::<Subset>() {
+            Ok(Subset::Du) | Err(_) => {
+                assert!(pattern(&truth).has_tumor() && case.get("label").is_none(), "{case}");
+                continue;
+            }
+            Ok(subset) => subset,
+        };
+        let labels = data.labels(text(&case, "label"));
+        assert_eq!(pattern(&labels).subset(), subset, "{case}");
+        assert_eq!(pattern(&truth).has_tumor(), matches!(subset, Subset::Dl3 | Subset::Dl4), "{case}");
+        for (&found, &full) in labels.data.iter().zip(&truth.data) {
+            assert!(found == full || (found == 0 && full != TUMOR && !subset.annotated_organs().contains(full)), "{case}");
+        }
+    }
+    let expected = [("D_l1", 2), ("D_l2", 2), ("D_l3", 4), ("D_l4", 4), ("D_u", 2), ("validation", 2)];
+    assert_eq!(counts, expected.map(|(name, n)| (name.to_owned(), n)).into());
+}
+
+#[test]
+fn files_have_the_names_of_the_challenge() {
+    let data = DataSet::make(&json!({"cases": {"D_u": 1, "D_l2": 1}, "validation": 1}), 4);
+    let names: Vec<String> = data.files().keys().map(|path| path.to_string_lossy().into_owned()).collect();
+    let expected = [
+        "FLARE/imagesTr2200/FLARE23_0001_0000.nii.gz",
+        "FLARE/labelsTr2200/FLARE23_0001.nii.gz",
+        "FLARE/unlabeledTr1800/FLARE23_2201_0000.nii.gz",
+        "FLARE/validation/FLARE23Ts_0001_0000.nii.gz",
+        "cases.json",
+        "truth/FLARE23Ts_0001.nii.gz",
+        "truth/FLARE23_0001.nii.gz",
+        "truth/FLARE23_2201.nii.gz",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn a_wrong_label_file_has_its_correction_in_the_fix_folder() {
+    let data = DataSet::make(&json!({"cases": {"D_l1": 2, "D_l3": 2}, "corrected": 2, "orientations": ["LPS", "PIR"]}), 5);
+    let corrected: Vec<Value> = data.cases().into_iter().filter(|case| case.get("correction").is_some()).collect();
+    assert_eq!(corrected.len(), 2);
+    assert_eq!(fs::read_dir(data.path("FLARE/labelsTr2200/20230507-fix")).unwrap().count(), 2);
+    for case in corrected {
+        let (wrong, right) = (data.labels(text(&case, "label")), data.labels(text(&case, "correction")));
+        let truth = data.labels(text(&case, "truth"));
+        assert!(wrong.data != right.data, "{case}");
+        assert_eq!(pattern(&wrong), pattern(&right), "a mirrored file keeps its pattern");
+        assert!(centroid(&wrong, 1)[0] < centroid(&wrong, 3)[0], "the liver of a mirrored file lies left of the spleen");
+        assert!(right.data.iter().zip(&truth.data).all(|(&found, &full)| found == full || found == 0), "{case}");
+    }
+}
+
+/// Least and greatest volume of each organ in mL, over adults of all sizes.
+const PLAUSIBLE_ML: [(&str, [f64; 2]); 13] = [
+    ("liver", [700.0, 2600.0]),
+    ("right_kidney", [70.0, 320.0]),
+    ("spleen", [100.0, 500.0]),
+    ("pancreas", [40.0, 190.0]),
+    ("aorta", [50.0, 250.0]),
+    ("inferior_vena_cava", [50.0, 230.0]),
+    ("right_adrenal", [1.5, 12.0]),
+    ("left_adrenal", [1.5, 12.0]),
+    ("gallbladder", [10.0, 80.0]),
+    ("esophagus", [10.0, 75.0]),
+    ("stomach", [150.0, 750.0]),
+    ("duodenum", [30.0, 150.0]),
+    ("left_kidney", [70.0, 320.0]),
+];
+
+#[test]
+fn an_uncropped_patient_has_all_organs_in_plausible_sizes() {
+    let data = DataSet::make(&json!({"cases": {"D_l1": 8}, "spacing_in_plane_mm": [3.5, 4], "spacing_through_plane_mm": [4, 5]}), 6);
+    for case in data.cases() {
+        for (organ, [least, most]) in PLAUSIBLE_ML {
+            let volume = case["volumes_ml"][organ].as_f64().unwrap_or(0.0);
+            assert!((least..=most).contains(&volume), "{organ} of {volume} mL in {}", text(&case, "id"));
+        }
+    }
+}
+
+/// The mean place of a label in RAS+ mm.
+fn centroid(labels: &LabelVolume, label: u8) -> [f64; 3] {
+    let mut sum = [0.0; 3];
+    let mut count = 0.0;
+    for ((x, y, z), _) in labels.data.indexed_iter().filter(|(_, found)| **found == label) {
+        let place = labels.affine.apply(&[x as f64, y as f64, z as f64]);
+        sum = [0, 1, 2].map(|i| sum[i] + place[i]);
+        count += 1.0;
+    }
+    assert!(count > 0.0, "no voxel of {}", CLASS_KEYS[usize::from(label)]);
+    sum.map(|v| v / count)
+}
+
+#[test]
+fn organs_lie_on_their_side_however_the_voxels_are_stored() {
+    let data = DataSet::make(
+        &json!({"cases": {"D_l1": 8}, "orientations": ["RAS", "LPS", "LAS", "PIR", "ASL"], "oblique_fraction": 0.5, "table_fraction": 0.5}),
+        7,
+    );
+    // x grows to the patient's right, y to the front, z to the head.
+    let (liver, spleen, aorta, cava, gallbladder, stomach) = (1, 3, 5, 6, 9, 11);
+    let (right_kidney, left_kidney, right_adrenal, left_adrenal, duodenum) = (2, 13, 7, 8, 12);
+    let mut orders = Vec::new();
+    for case in data.cases() {
+        let truth = data.labels(text(&case, "truth"));
+        let at = |label: u8| centroid(&truth, label);
+        for (right, left) in
+            [(liver, spleen), (right_kidney, left_kidney), (right_adrenal, left_adrenal), (cava, aorta), (gallbladder, stomach)]
+        {
+            assert!(at(right)[0] > at(left)[0] + 15.0, "{right} is not right of {left} in {case}");
+        }
+        for (front, back) in [(gallbladder, right_kidney), (stomach, spleen), (duodenum, cava)] {
+            assert!(at(front)[1] > at(back)[1] + 10.0, "{front} is not in front of {back} in {case}");
+        }
+        for (upper, lower) in
+            [(right_adrenal, right_kidney), (left_adrenal, left_kidney), (liver, right_kidney), (left_kidney, right_kidney)]
+        {
+            assert!(at(upper)[2] > at(lower)[2], "{upper} is not above {lower} in {case}");
+        }
+        orders.push(text(&case, "orientation").to_owned());
+    }
+    orders.sort();
+    orders.dedup();
+    assert!(orders.len() > 2, "only {orders:?}");
+}
+
+#[test]
+fn organs_show_in_the_image_with_the_contrast_of_a_portal_scan() {
+    let data = DataSet::make(&json!({"cases": {"D_l3": 3}, "spacing_in_plane_mm": [3.5, 4], "spacing_through_plane_mm": [4, 5]}), 8);
+    for case in data.cases() {
+        let (image, truth) = (data.image(text(&case, "image")), data.labels(text(&case, "truth")));
+        let mut sums = [[0.0f64; 2]; NUM_CLASSES];
+        for (&label, &hu) in truth.data.iter().zip(&image.data) {
+            let [sum, count] = &mut sums[usize::from(label)];
+            *sum += f64::from(hu);
+            *count += 1.0;
+        }
+        let mean = |label: u8| sums[usize::from(label)][0] / sums[usize::from(label)][1];
+        for (brighter, darker) in [(5, 6), (5, 2), (2, 6), (3, 1), (1, 14), (14, 9), (1, 12), (2, 3)] {
+            assert!(mean(brighter) > mean(darker) + 3.0, "{brighter}: {} and {darker}: {} in {case}", mean(brighter), mean(darker));
+        }
+        assert!(image.data.iter().any(|&hu| hu < -950.0) && image.data.iter().any(|&hu| hu > 300.0), "air and bone in {case}");
+    }
+}
+
+#[test]
+fn a_scan_that_ends_amid_the_organs_misses_some_and_keeps_its_tumor() {
+    let data = DataSet::make(&json!({"cases": {"D_l3": 10}, "cropped_fraction": 1}), 9);
+    let mut ends = Vec::new();
+    for case in data.cases() {
+        let truth = pattern(&data.labels(text(&case, "truth")));
+        let missing = match text(&case, "cropped") {
+            "top" => 10,
+            _ => 12,
+        };
+        assert!(!truth.contains(missing) && truth.has_tumor() && truth.contains(1), "{truth} in {case}");
+        ends.push(text(&case, "cropped").to_owned());
+    }
+    assert!(ends.contains(&"top".to_owned()) && ends.contains(&"bottom".to_owned()));
+}
+
+#[test]
+fn every_tumor_is_large_enough_to_be_learnt() {
+    let data = DataSet::make(&json!({"cases": {"D_l4": 12}, "cropped_fraction": 0.3}), 10);
+    for case in data.cases() {
+        let tumors = case["tumors"].as_array().unwrap();
+        assert!((1..=3).contains(&tumors.len()), "{case}");
+        for tumor in tumors {
+            assert!((17.9..=45.1).contains(&tumor["diameter_mm"].as_f64().unwrap()), "{case}");
+        }
+        assert!(case["volumes_ml"]["tumor"].as_f64().unwrap() > 1.0, "{case}");
+    }
+}
+
+#[test]
+fn scaled_storage_means_the_same_intensities() {
+    let cases = |fraction: f64| json!({"cases": {"D_u": 2}, "scaled_storage_fraction": fraction, "padded_fraction": 1});
+    let (plain, scaled) = (DataSet::make(&cases(0.0), 11), DataSet::make(&cases(1.0), 11));
+    for case in plain.cases() {
+        let image = text(&case, "image");
+        let header = nifti::read_header(scaled.path(image)).unwrap();
+        assert_eq!(header.scaling(), Some([0.5, -1024.0]));
+        let (a, b) = (plain.image(image), scaled.image(image));
+        assert!(a.data.iter().zip(&b.data).all(|(a, b)| (a - b).abs() <= 0.75), "{image}");
+        let padding = case["padding_hu"].as_f64().unwrap() as f32;
+        assert_eq!(a.data[[0, 0, 0]], padding);
+        assert_eq!(b.data[[0, 0, 0]], padding);
+    }
+}
+
+#[test]
+fn an_interrupted_run_keeps_what_it_finished() {
+    let data = DataSet::make(&json!({"cases": {"D_u": 2}}), 12);
+    let before = data.files();
+    let [kept, lost] = ["2201", "2202"].map(|n| data.path(&format!("FLARE/unlabeledTr1800/FLARE23_{n}_0000.nii.gz")));
+    fs::write(&kept, b"finished earlier").unwrap();
+    fs::remove_file(&lost).unwrap();
+    fs::remove_file(data.path("truth/FLARE23_2202.nii.gz")).unwrap();
+    fs::remove_file(data.path("cases.json")).unwrap();
+    data.run(&json!({"cases": {"D_u": 2}}), 12).unwrap();
+    assert_eq!(fs::read(&kept).unwrap(), b"finished earlier");
+    let after = data.files();
+    assert!(
+        before.iter().filter(|(path, _)| !path.ends_with(kept.file_name().unwrap())).all(|(path, bytes)| after.get(path) == Some(bytes))
+    );
+}
+
+#[test]
+fn parameters_that_make_no_sense_are_refused_by_name() {
+    for (changes, expected) in [
+        (json!({"bodywidth": 1}), "unknown field `bodywidth`"),
+        (json!({"cases": {"D_l9": 1}}), "unknown field `D_l9`"),
+        (json!({"body_width_mm": [370, 310]}), "body_width_mm: [370, 310] is not a range"),
+        (json!({"spacing_in_plane_mm": [0, 3]}), "spacing_in_plane_mm: [0, 3] is not a range within 0.4 to 20"),
+        (json!({"cropped_fraction": 1.5}), "cropped_fraction: 1.5 is not a fraction"),
+        (json!({"variation": -1}), "variation: -1"),
+        (json!({"orientations": []}), "orientations: the list is empty"),
+        (json!({"orientations": ["RAX"]}), "orientations: "),
+        (json!({"cases": {"D_u": 3}, "corrected": 1}), "corrected: 1 of 0 labelled cases"),
+    ] {
+        let error = format!("{:#}", STAGE.resolve(params(&changes)).unwrap_err());
+        assert!(error.contains(expected), "{error}");
+    }
+}

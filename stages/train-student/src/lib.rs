@@ -1,0 +1,140 @@
+//! Trains the dual-decoding student, one step of the four (paper 2.3, 3.2 and Table 3).
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use candle_core::Tensor;
+use labels::{CLASS_KEYS, ORGAN_CLASSES, SubsetName};
+use nets::{DualUNet2d, DualUNet2dConfig, Network, Params};
+use serde::{Deserialize, Serialize};
+use stage_kit::{Role, Stage, StageIo};
+use streams::Streams;
+use training::{AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Run, Sampling, Sources, Tally, Targets, Trainable, Validation};
+
+/// A decoder whose loss counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decoder {
+    /// The organ decoder.
+    Organs,
+    /// The cancer decoder.
+    Cancer,
+}
+
+/// The parameters of `train-student`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The cases to train on: D_u, D_l3, D_l1 and D_l4 in the paper's steps.
+    pub subset: SubsetName,
+    /// The decoders whose losses are summed: both in steps 1 and 2, one in steps 3 and 4.
+    pub targets: Vec<Decoder>,
+    /// The parameters that move: `*` in steps 1 and 2, `organ_decoder.*` in step 3, `cancer_decoder.*` in step 4.
+    pub live: FreezePlan,
+    /// The size of the network.
+    pub network: DualUNet2dConfig,
+    /// Pixels of a crop along x, y; the paper's are 224².
+    pub crop: [usize; 2],
+    /// Random changes of the intensities.
+    pub augment: AugmentConfig,
+    /// The training protocol.
+    pub fit: FitConfig,
+    /// At most so many validation slices; `null` for all.
+    #[serde(default)]
+    pub validation_slices: Option<u64>,
+}
+
+/// The stage `train-student`.
+pub struct TrainStudent;
+
+impl Stage for TrainStudent {
+    const NAME: &'static str = "train-student";
+    const REVISION: u32 = 1;
+    const ABOUT: &'static str = "Trains one step of the dual-decoding 2-D U-Net, parts of it frozen";
+    const READS: &'static [Role] = &[
+        Role::required("prepared", "the output of preprocess with `layout: slices`"),
+        Role::required("partition", "the output of partition"),
+        Role::optional("init", "the output of the step before; random weights without it"),
+    ];
+    const WRITES: &'static str = "weights.safetensors of the epoch with the best validation Dice; curve.csv, curves.svg, events.out.tfevents.*";
+    const PAPER: &'static str = "2.3, 3.2, Table 3";
+    type Config = Config;
+
+    fn check(config: &Config) -> Result<()> {
+        ensure!(config.crop.iter().all(|&side| side >= 16), "crop: {:?}: every side must be at least 16 pixels, because the network halves it four times", config.crop);
+        ensure!(!config.targets.is_empty(), "targets: name `organs`, `cancer` or both; without a target there is no loss");
+        config.augment.check().map_err(anyhow::Error::msg)?;
+        config.fit.check()
+    }
+
+    fn run(config: &Config, io: &StageIo) -> Result<()> {
+        let network = DualUNet2d::new(&config.network);
+        let mut params = Params::init(&network.parameters(), Streams::new(io.seed), &nets::device(io.device)?)?;
+        if let Some(init) = io.input_opt("init")? {
+            params.load(&init.join("weights.safetensors"))?;
+        }
+        config.live.apply(&mut params)?;
+        let sampling = Sampling::Slices { shape: config.crop };
+        let targets = Targets { organs: config.targets.contains(&Decoder::Organs), cancer: config.targets.contains(&Decoder::Cancer) };
+        let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_slices)?;
+        let student = Student { network, params, targets: config.targets.clone(), validation: sources.validation };
+        let run = Run::of(io, serde_json::to_string(&(config, io.seed))?);
+        let fitted = training::fit(&config.fit, &student, sources.training, &run)?;
+        let metadata = BTreeMap::from([
+            ("network".into(), serde_json::to_string(&config.network)?),
+            ("classes".into(), serde_json::to_string(&CLASS_KEYS)?),
+            ("best_epoch".into(), fitted.best.epoch.to_string()),
+            ("validation_dice".into(), fitted.best.score.to_string()),
+        ]);
+        Ok(student.params.save(&io.output.join("weights.safetensors"), &metadata)?)
+    }
+}
+
+struct Student {
+    network: DualUNet2d,
+    params: Params,
+    targets: Vec<Decoder>,
+    validation: BatchSource,
+}
+
+impl Student {
+    /// Logits and target of each decoder whose loss counts.
+    fn forward(&self, batch: &Batch) -> Result<Vec<(Tensor, Tensor)>> {
+        let features = self.network.features(&self.params, &batch.image)?;
+        let decode = |decoder: &Decoder| -> Result<(Tensor, Tensor)> {
+            Ok(match decoder {
+                Decoder::Organs => (self.network.organs(&self.params, &features)?, batch.organs()?.clone()),
+                Decoder::Cancer => (self.network.cancer(&self.params, &features)?, batch.cancer()?.clone()),
+            })
+        };
+        self.targets.iter().map(decode).collect()
+    }
+}
+
+impl Trainable for Student {
+    fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The sum over the decoders, as in the paper's joint steps.
+    fn loss(&self, batch: &Batch) -> Result<Tensor> {
+        let mut sum: Option<Tensor> = None;
+        for (logits, target) in self.forward(batch)? {
+            let loss = ops::dice_ce(&logits, &target)?;
+            sum = Some(match sum {
+                None => loss,
+                Some(sum) => (sum + loss)?,
+            });
+        }
+        sum.ok_or_else(|| anyhow::anyhow!("there is no target"))
+    }
+
+    fn validate(&self) -> Result<Validation> {
+        let tally = |decoder: &Decoder| match decoder {
+            Decoder::Organs => Tally::new(&CLASS_KEYS[..ORGAN_CLASSES], false),
+            Decoder::Cancer => Tally::new(&["background", "tumor"], false),
+        };
+        let tallies = self.targets.iter().map(tally).collect();
+        training::validate(&self.validation, &self.params.device(), tallies, |batch| self.forward(batch))
+    }
+}
