@@ -74,4 +74,14 @@ impl StageIo {
     pub fn inputs_under(&self, role: &str) -> Vec<(&str, &Path)> {
         self.inputs.iter().filter_map(|(key, path)| Some((key.strip_prefix(role)?.strip_prefix('.')?, path.as_path()))).collect()
     }
+
+    /// A folder inside the output folder, made if need be.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn output_folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.output.join(name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}; check that the disk has room", folder.display()))?;
+        Ok(folder)
+    }
 }

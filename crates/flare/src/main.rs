@@ -1,0 +1,20 @@
+//! `flare`: from a folder of partly labelled CT scans to organ and tumor segmentations, with one command.
+//!
+//! The program links every stage and runs each as a child process of itself, so that one file is all that a machine or
+//! an image needs. The pipeline files tell what to run; see `pipelines/README.md`.
+
+mod registry;
+
+use std::process::ExitCode;
+
+use pipeline::cli::{Program, main as program_main};
+
+fn main() -> ExitCode {
+    ops::tune_allocator();
+    program_main(&Program {
+        name: "flare",
+        about: "Partial-label segmentation of 13 abdominal organs and tumors in CT: the FLARE23 pipeline of Ye, Zheng and Zhang",
+        version: env!("CARGO_PKG_VERSION"),
+        stages: registry::STAGES,
+    })
+}

@@ -1,0 +1,299 @@
+//! Convolution and transposed convolution as candle operations.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+
+use crate::composed;
+use crate::cpu::isa::Isa;
+use crate::cpu::{ConvShape, Size3, conv as forward_kernel, conv_data, conv_filter, norm, unwritten};
+use crate::tensor::{dims_like, floats, kernels_serve, per_axis, volumes};
+
+/// Convolution of `x` `(b, ci, h, w)` or `(b, ci, d, h, w)` with `weight` `(co, ci, kernel..)`, plus `bias` `(co)`,
+/// with the same stride and zero padding along every axis: a cross-correlation, as in PyTorch.
+///
+/// The gradients of arguments that take none are not computed.
+///
+/// # Errors
+/// When shapes do not fit each other, or the kernel does not fit into the padded input.
+pub fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
+    let rank = x.rank();
+    let op = Conv { stride: per_axis(rank, stride, 1), padding: per_axis(rank, padding, 0) };
+    let shape = op.shape(x.dims(), weight.dims())?;
+    check_bias("conv", bias, shape.out_channels)?;
+    if !serve(x, weight, bias) {
+        return composed::conv(x, weight, bias, stride, padding);
+    }
+    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    match bias {
+        None => x.apply_op2(&weight, op),
+        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
+    }
+}
+
+/// Transposed convolution of `x` `(b, ci, h, w)` or `(b, ci, d, h, w)` with `weight` `(ci, co, kernel..)`, plus
+/// `bias` `(co)`, without padding: sizes become `(n - 1) * stride + kernel`.
+///
+/// # Errors
+/// When shapes do not fit each other.
+pub fn conv_transpose(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize) -> Result<Tensor> {
+    let op = ConvTranspose { stride: per_axis(x.rank(), stride, 1) };
+    let shape = op.shape(x.dims(), weight.dims())?;
+    check_bias("conv_transpose", bias, shape.in_channels)?;
+    if !serve(x, weight, bias) {
+        return composed::conv_transpose(x, weight, bias, stride);
+    }
+    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    match bias {
+        None => x.apply_op2(&weight, op),
+        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
+    }
+}
+
+fn serve(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> bool {
+    kernels_serve(&[x, weight, bias.unwrap_or(x)])
+}
+
+fn check_bias(op: &str, bias: Option<&Tensor>, channels: usize) -> Result<()> {
+    match bias {
+        Some(bias) if bias.dims() != [channels] => {
+            bail!("{op}: a bias of shape [{channels}] expected, one value per output channel, found {:?}", bias.dims())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `(x, w)` or `(x, w, bias)` to y.
+#[derive(Clone, Copy)]
+struct Conv {
+    stride: Size3,
+    padding: Size3,
+}
+
+impl Conv {
+    fn shape(&self, x: &[usize], w: &[usize]) -> Result<ConvShape> {
+        let (batch, in_channels, input) = volumes("conv", x)?;
+        if w.len() != x.len() || w[1] != in_channels {
+            bail!("conv: weights (co, {in_channels}, kernel..) expected for input {x:?}, found {w:?}");
+        }
+        let (out_channels, _, kernel) = volumes("conv", w)?;
+        let shape = ConvShape { batch, in_channels, out_channels, input, kernel, stride: self.stride, padding: self.padding };
+        if in_channels == 0 || out_channels == 0 {
+            bail!("conv: input {x:?} and weights {w:?} must have channels");
+        }
+        for a in 0..3 {
+            let room = input[a] + 2 * self.padding[a];
+            if kernel[a] == 0 || self.stride[a] == 0 || kernel[a] > room {
+                bail!(
+                    "conv: kernel {kernel:?} with stride {:?} does not fit into input {input:?} padded by {:?}",
+                    self.stride,
+                    self.padding
+                );
+            }
+        }
+        Ok(shape)
+    }
+
+    fn run(&self, (s1, l1): (&CpuStorage, &Layout), (s2, l2): (&CpuStorage, &Layout), bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+        let shape = self.shape(l1.dims(), l2.dims())?;
+        let dims = dims_like(l1.dims(), shape.batch, shape.out_channels, shape.output());
+        let mut y = unwritten(dims.iter().product());
+        forward_kernel::forward(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, bias, &mut y);
+        Ok((CpuStorage::F32(y), dims.into()))
+    }
+
+    /// The gradients by x and w.
+    fn gradients(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let dx = wanted(x, || dy.apply_op2_no_bwd(w, &ConvByInput { conv: *self, input: x.dims().to_vec() }))?;
+        let dw = wanted(w, || x.apply_op2_no_bwd(dy, &ConvByWeight { conv: *self, weight: w.dims().to_vec() }))?;
+        Ok((dx, dw))
+    }
+}
+
+/// Computes a gradient only for an argument that takes one.
+fn wanted(of: &Tensor, gradient: impl FnOnce() -> Result<Tensor>) -> Result<Option<Tensor>> {
+    if of.track_op() { gradient().map(Some) } else { Ok(None) }
+}
+
+impl CustomOp2 for Conv {
+    fn name(&self) -> &'static str {
+        "conv"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.run((s1, l1), (s2, l2), None)
+    }
+
+    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        self.gradients(x, w, &dy.contiguous()?)
+    }
+}
+
+impl CustomOp3 for Conv {
+    fn name(&self) -> &'static str {
+        "conv-bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.run((s1, l1), (s2, l2), Some(floats(s3, l3)?))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let dy = dy.contiguous()?;
+        let (dx, dw) = self.gradients(x, w, &dy)?;
+        let db = wanted(bias, || dy.apply_op1_no_bwd(&ChannelSums))?;
+        Ok((dx, dw, db))
+    }
+}
+
+/// `(dy, w)` to dx.
+struct ConvByInput {
+    conv: Conv,
+    input: Vec<usize>,
+}
+
+impl CustomOp2 for ConvByInput {
+    fn name(&self) -> &'static str {
+        "conv-by-input"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let shape = self.conv.shape(&self.input, l2.dims())?;
+        let mut dx = unwritten(self.input.iter().product());
+        conv_data::backward_data(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, None, &mut dx);
+        Ok((CpuStorage::F32(dx), self.input.as_slice().into()))
+    }
+}
+
+/// `(x, dy)` to dw.
+struct ConvByWeight {
+    conv: Conv,
+    weight: Vec<usize>,
+}
+
+impl CustomOp2 for ConvByWeight {
+    fn name(&self) -> &'static str {
+        "conv-by-weight"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let shape = self.conv.shape(l1.dims(), &self.weight)?;
+        let mut dw = unwritten(self.weight.iter().product());
+        conv_filter::backward_filter(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, &mut dw);
+        Ok((CpuStorage::F32(dw), self.weight.as_slice().into()))
+    }
+}
+
+/// The gradient by a bias: dy summed over batch and space.
+struct ChannelSums;
+
+impl CustomOp1 for ChannelSums {
+    fn name(&self) -> &'static str {
+        "channel-sums"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, channels, size) = volumes("channel-sums", l.dims())?;
+        let sums = norm::channel_sums(Isa::current(), floats(s, l)?, channels, size.iter().product());
+        Ok((CpuStorage::F32(sums), channels.into()))
+    }
+}
+
+/// `(x, w)` or `(x, w, bias)` to y, the transposed of a convolution from y's shape to x's.
+#[derive(Clone, Copy)]
+struct ConvTranspose {
+    stride: Size3,
+}
+
+impl ConvTranspose {
+    fn conv(&self) -> Conv {
+        Conv { stride: self.stride, padding: [0; 3] }
+    }
+
+    /// The shape of the convolution that this is the transposed of: its input is our output.
+    fn shape(&self, x: &[usize], w: &[usize]) -> Result<ConvShape> {
+        let (batch, channels, size) = volumes("conv_transpose", x)?;
+        if w.len() != x.len() || w[0] != channels {
+            bail!("conv_transpose: weights ({channels}, co, kernel..) expected for input {x:?}, found {w:?}");
+        }
+        let (_, out_channels, kernel) = volumes("conv_transpose", w)?;
+        if size.contains(&0) || kernel.contains(&0) || self.stride.contains(&0) {
+            bail!("conv_transpose: input {x:?}, weights {w:?} and stride {:?} must not be empty", self.stride);
+        }
+        let output: Size3 = std::array::from_fn(|a| (size[a] - 1) * self.stride[a] + kernel[a]);
+        self.conv().shape(&dims_like(x, batch, out_channels, output), w)
+    }
+
+    fn run(&self, (s1, l1): (&CpuStorage, &Layout), (s2, l2): (&CpuStorage, &Layout), bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+        let shape = self.shape(l1.dims(), l2.dims())?;
+        let dims = dims_like(l1.dims(), shape.batch, shape.in_channels, shape.input);
+        let mut y = unwritten(dims.iter().product());
+        conv_data::backward_data(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, bias, &mut y);
+        Ok((CpuStorage::F32(y), dims.into()))
+    }
+
+    fn gradients(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let dx = wanted(x, || dy.apply_op2_no_bwd(w, &self.conv()))?;
+        let dw = wanted(w, || dy.apply_op2_no_bwd(x, &ConvByWeight { conv: self.conv(), weight: w.dims().to_vec() }))?;
+        Ok((dx, dw))
+    }
+}
+
+impl CustomOp2 for ConvTranspose {
+    fn name(&self) -> &'static str {
+        "conv-transpose"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.run((s1, l1), (s2, l2), None)
+    }
+
+    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        self.gradients(x, w, &dy.contiguous()?)
+    }
+}
+
+impl CustomOp3 for ConvTranspose {
+    fn name(&self) -> &'static str {
+        "conv-transpose-bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.run((s1, l1), (s2, l2), Some(floats(s3, l3)?))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let dy = dy.contiguous()?;
+        let (dx, dw) = self.gradients(x, w, &dy)?;
+        let db = wanted(bias, || dy.apply_op1_no_bwd(&ChannelSums))?;
+        Ok((dx, dw, db))
+    }
+}

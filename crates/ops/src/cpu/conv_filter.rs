@@ -1,0 +1,226 @@
+//! The gradient of a convolution by its weights.
+//!
+//! Lanes are output channels: the output gradient is transposed to `[position][channel]`, and every input value
+//! is broadcast against it. A register tile holds a few kernel rows, each up to three taps wide.
+//!
+//! The work is cut twice, by the shape alone: into groups of input channels, whose results are separate, and into
+//! runs of tiles, whose partial sums are added in order at the end.
+#![allow(unsafe_code)]
+
+use rayon::prelude::*;
+
+use super::accumulate::{Rows, Walk, accumulate};
+use super::isa::Isa;
+use super::pack::{BLOCK, TileLayout, pack_tile, transpose_row};
+use super::{ConvShape, Size3, with_scratch};
+
+/// Tasks wanted: enough for 16 threads, and few enough that adding up the partial sums does not show.
+const TASKS: usize = 16;
+/// Bytes of both packed tiles together.
+const TILE_BYTES: usize = 900 << 10;
+/// Bytes of weights from which on tasks are found by splitting input channels rather than positions.
+const PARTIAL_BYTES: usize = 128 << 10;
+/// Taps along width that a register tile takes at once.
+const SEGMENT: usize = 3;
+
+struct Plan {
+    shape: ConvShape,
+    output: Size3,
+    /// Output channels rounded up to whole vectors.
+    lanes: usize,
+    tile: [usize; 2],
+    tiles: [usize; 2],
+    channels_per_group: usize,
+    groups: usize,
+    runs: usize,
+}
+
+impl Plan {
+    fn new(shape: &ConvShape, vector: usize) -> Self {
+        let output = shape.output();
+        let lanes = shape.out_channels.next_multiple_of(vector.max(BLOCK));
+        let weight_bytes = 4 * lanes * shape.in_channels * shape.taps();
+        let wanted_groups = weight_bytes.div_ceil(PARTIAL_BYTES).min(shape.in_channels.div_ceil(8)).clamp(1, TASKS);
+        let channels_per_group = shape.in_channels.div_ceil(wanted_groups).max(1);
+        let mut plan = Self {
+            shape: *shape,
+            output,
+            lanes,
+            tile: [output[0].min(4), output[1].min(32)],
+            tiles: [1; 2],
+            channels_per_group,
+            groups: shape.in_channels.div_ceil(channels_per_group),
+            runs: 1,
+        };
+        let wanted_runs = TASKS.div_ceil(plan.groups.max(1));
+        plan.choose_tile(wanted_runs);
+        plan.runs = wanted_runs.min(plan.tile_count());
+        plan
+    }
+
+    fn tile_count(&self) -> usize {
+        self.shape.batch * self.tiles[0] * self.tiles[1]
+    }
+
+    fn choose_tile(&mut self, wanted_runs: usize) {
+        let [depth, height, width] = self.output;
+        let [d, h] = &mut self.tile;
+        let shape = &self.shape;
+        let bytes = |d: usize, h: usize| {
+            let packed = self.channels_per_group * packed_rows(shape, [d, h]).iter().product::<usize>();
+            4 * (packed + d * h * width * self.lanes)
+        };
+        while bytes(*d, *h) > TILE_BYTES || shape.batch * depth.div_ceil(*d) * height.div_ceil(*h) < wanted_runs {
+            if *h > 8 && *h * width > 512 {
+                *h = h.div_ceil(2);
+            } else if *d > 1 {
+                *d -= 1;
+            } else if *h > 1 && bytes(*d, *h) > TILE_BYTES {
+                *h = h.div_ceil(2);
+            } else {
+                break;
+            }
+        }
+        self.tiles = [depth.div_ceil(*d), height.div_ceil(*h)];
+    }
+
+    /// Floats of the sums of one group of input channels: `[channel][kernel d, h, w][lane]`.
+    fn sums_len(&self) -> usize {
+        self.channels_per_group * self.shape.taps() * self.lanes
+    }
+}
+
+/// Rows of the packed input below a tile of the output, and their length.
+fn packed_rows(shape: &ConvShape, tile: [usize; 2]) -> Size3 {
+    let width = shape.output()[2];
+    let extent = |count: usize, a: usize| (count - 1) * shape.stride[a] + shape.kernel[a];
+    [extent(tile[0], 0), extent(tile[1], 1), extent(width, 2)]
+}
+
+/// dw. Shapes: x `(n, ci, input)`, dy `(n, co, output)`, dw `(co, ci, kernel)`, all written.
+pub(crate) fn backward_filter(isa: Isa, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    if shape.batch * shape.output().iter().product::<usize>() == 0 {
+        dw.fill(0.0);
+        return;
+    }
+    let plan = Plan::new(shape, isa.lanes());
+    let partial: Vec<Vec<f32>> = (0..plan.groups * plan.runs)
+        .into_par_iter()
+        .map(|task| plan.partial_sums(isa, task / plan.runs, task % plan.runs, x, dy))
+        .collect();
+    let groups: Vec<Vec<f32>> = partial.chunks(plan.runs).collect::<Vec<_>>().into_par_iter().map(add_up).collect();
+    let taps = shape.taps();
+    dw.par_chunks_mut(shape.in_channels * taps).enumerate().for_each(|(out, filter)| {
+        for (channel, filter) in filter.chunks_mut(taps).enumerate() {
+            let sums = &groups[channel / plan.channels_per_group];
+            let first = channel % plan.channels_per_group * taps;
+            for (tap, value) in filter.iter_mut().enumerate() {
+                *value = sums[(first + tap) * plan.lanes + out];
+            }
+        }
+    });
+}
+
+/// Adds the runs' partial sums in the order of the runs.
+fn add_up(runs: &[Vec<f32>]) -> Vec<f32> {
+    let mut total = runs[0].clone();
+    for run in &runs[1..] {
+        for (total, value) in total.iter_mut().zip(run) {
+            *total += value;
+        }
+    }
+    total
+}
+
+impl Plan {
+    /// Kernel rows of a group of `channels`, cut into segments of at most three taps.
+    fn rows(&self, channels: usize, packed: Size3) -> Vec<Rows> {
+        let [kd, kh, kw] = self.shape.kernel;
+        let mut segments = Vec::new();
+        let mut first = 0;
+        while first < kw {
+            // 4 = 2 + 2 rather than 3 + 1: narrow tiles load more per multiplication.
+            let width = if kw - first == 4 { 2 } else { (kw - first).min(SEGMENT) };
+            let mut starts = Vec::with_capacity(channels * kd * kh);
+            for channel in 0..channels {
+                for d in 0..kd {
+                    for h in 0..kh {
+                        let from = ((channel * packed[0] + d) * packed[1] + h) * packed[2] + first;
+                        let to = (((channel * kd + d) * kh + h) * kw + first) * self.lanes;
+                        starts.push((from, to));
+                    }
+                }
+            }
+            segments.push(Rows { width, starts });
+            first += width;
+        }
+        segments
+    }
+
+    fn partial_sums(&self, isa: Isa, group: usize, run: usize, x: &[f32], dy: &[f32]) -> Vec<f32> {
+        let shape = &self.shape;
+        let first = group * self.channels_per_group;
+        let channels = self.channels_per_group.min(shape.in_channels - first);
+        let packed = packed_rows(shape, self.tile);
+        let rows = self.rows(channels, packed);
+        let packed_len = (channels * packed.iter().product::<usize>()).next_multiple_of(16);
+        let volume: usize = shape.input.iter().product();
+        let mut sums = vec![0.0; self.sums_len()];
+        let tiles = self.tile_count();
+        let scratch_len = packed_len + self.tile[0] * self.tile[1] * self.output[2] * self.lanes;
+        with_scratch(scratch_len, |scratch| {
+            let (x_tile, dy_tile) = scratch.split_at_mut(packed_len);
+            for tile in tiles * run / self.runs..tiles * (run + 1) / self.runs {
+                let n = tile / (self.tiles[0] * self.tiles[1]);
+                let d0 = tile / self.tiles[1] % self.tiles[0] * self.tile[0];
+                let h0 = tile % self.tiles[1] * self.tile[1];
+                let count = [self.tile[0].min(self.output[0] - d0), self.tile[1].min(self.output[1] - h0)];
+                let origin = [d0 * shape.stride[0], h0 * shape.stride[1]];
+                let layout = TileLayout { phases: [1; 3], rows: packed };
+                let image = (n * shape.in_channels + first) * volume;
+                // SAFETY: `channels` volumes start at `image`, and x_tile has room for them packed.
+                unsafe {
+                    pack_tile(
+                        x[image..].as_ptr(),
+                        channels,
+                        shape.input,
+                        [1; 3],
+                        shape.padding.map(|p| p as isize),
+                        origin,
+                        layout,
+                        x_tile.as_mut_ptr(),
+                    );
+                }
+                let dy = &dy[n * shape.out_channels * self.output.iter().product::<usize>()..];
+                self.transpose_gradient(isa, dy, [d0, h0], count, dy_tile);
+                let walk = Walk {
+                    x_step: [packed[1] * packed[2] * shape.stride[0], packed[2] * shape.stride[1], shape.stride[2]],
+                    count: [count[0], count[1], self.output[2]],
+                    lanes: self.lanes,
+                };
+                for rows in &rows {
+                    // SAFETY: the row starts point into x_tile and sums, which hold whole tiles; dy_tile holds
+                    // `count` rows of all positions and lanes.
+                    unsafe { accumulate(isa, &walk, rows, x_tile, dy_tile, &mut sums) };
+                }
+            }
+        });
+        sums
+    }
+
+    /// The output gradient of one tile as `[d][h][w][lane]`, absent channels zero.
+    fn transpose_gradient(&self, isa: Isa, dy: &[f32], origin: [usize; 2], count: [usize; 2], to: &mut [f32]) {
+        let [_, height, width] = self.output;
+        let volume: usize = self.output.iter().product();
+        for d in 0..count[0] {
+            for h in 0..count[1] {
+                let row = ((origin[0] + d) * height + origin[1] + h) * width;
+                let to = &mut to[(d * count[1] + h) * width * self.lanes..][..width * self.lanes];
+                // SAFETY: the function has no conditions of its own.
+                unsafe {
+                    transpose_row(isa, &dy[row..], volume, self.shape.out_channels, to, self.lanes);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Which vector instructions the kernels use, decided at run time, and the vectors they are written over.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+
+use candle_core::{Result, bail};
+
+/// A set of vector instructions. The kernels are written once, over `Simd`, and compiled for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isa {
+    /// Whatever the compiler makes of plain arithmetic on arrays: runs everywhere, fuses no multiply and add.
+    Portable,
+    /// 256-bit vectors and fused multiply-add (x86-64 since about 2013).
+    Avx2,
+    /// 512-bit vectors and 32 of them.
+    Avx512,
+}
+
+thread_local! {
+    static CHOSEN: Cell<Option<Isa>> = const { Cell::new(None) };
+}
+
+impl Isa {
+    /// The sets this machine can run, slowest first.
+    #[must_use]
+    pub fn available() -> Vec<Isa> {
+        let mut sets = vec![Isa::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                sets.push(Isa::Avx2);
+                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
+                    sets.push(Isa::Avx512);
+                }
+            }
+        }
+        sets
+    }
+
+    /// The set in force on this thread: the best available, unless inside [`with_isa`].
+    #[must_use]
+    pub fn current() -> Isa {
+        CHOSEN.get().unwrap_or_else(best)
+    }
+
+    /// Floats in a vector.
+    pub(crate) fn lanes(self) -> usize {
+        match self {
+            Isa::Portable => Array4::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Avx512::LANES,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => Array4::LANES,
+        }
+    }
+
+    /// Output channels per register tile.
+    pub(crate) fn channels(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Avx512::CHANNELS,
+            _ => Array4::CHANNELS,
+        }
+    }
+}
+
+fn best() -> Isa {
+    static BEST: std::sync::OnceLock<Isa> = std::sync::OnceLock::new();
+    *BEST.get_or_init(|| Isa::available().into_iter().max().unwrap_or(Isa::Portable))
+}
+
+/// Runs `f` with the kernels started from this thread confined to `isa`: for tests and comparisons.
+///
+/// # Errors
+/// When this machine cannot run `isa`; `f` is then not called.
+pub fn with_isa<R>(isa: Isa, f: impl FnOnce() -> R) -> Result<R> {
+    if !Isa::available().contains(&isa) {
+        bail!("this processor has no {isa:?}; it has {:?}", Isa::available());
+    }
+    // Restores the former choice also when `f` panics, since the test harness reuses threads.
+    struct Restore(Option<Isa>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CHOSEN.set(self.0);
+        }
+    }
+    let _restore = Restore(CHOSEN.replace(Some(isa)));
+    Ok(f())
+}
+
+/// A vector of `LANES` floats.
+///
+/// # Safety
+/// The methods may use instructions that only exist where the matching [`Isa`] is available: call them only from
+/// a function entered through [`per_isa!`]. `load` and `store` touch `LANES` floats from the pointer on, in any
+/// alignment.
+pub(crate) trait Simd: Copy {
+    const LANES: usize;
+    /// Output channels per register tile: what the number of registers allows beside three vectors of positions.
+    const CHANNELS: usize;
+    unsafe fn zero() -> Self;
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// self * b + c
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    unsafe fn add(self, b: Self) -> Self;
+}
+
+/// Four floats and no intrinsics.
+#[derive(Clone, Copy)]
+pub(crate) struct Array4([f32; 4]);
+
+impl Simd for Array4 {
+    const LANES: usize = 4;
+    const CHANNELS: usize = 4;
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        Self([0.0; 4])
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 4])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for LANES floats at `from`.
+        unsafe { Self(from.cast::<[f32; 4]>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller vouches for room for LANES floats at `to`.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        // Not `f32::mul_add`: without the instruction that is a library call.
+        Self(std::array::from_fn(|l| self.0[l] * b.0[l] + c.0[l]))
+    }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        Self(std::array::from_fn(|l| self.0[l] + b.0[l]))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Simd;
+    use std::arch::x86_64::*;
+
+    macro_rules! vector {
+        ($name:ident, $register:ty, $lanes:literal, $channels:literal,
+         $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident) => {
+            #[derive(Clone, Copy)]
+            pub(crate) struct $name($register);
+
+            // SAFETY of every block: the trait's contract; the caller runs where these instructions exist.
+            impl Simd for $name {
+                const LANES: usize = $lanes;
+                const CHANNELS: usize = $channels;
+                #[inline(always)]
+                unsafe fn zero() -> Self {
+                    unsafe { Self($zero()) }
+                }
+                #[inline(always)]
+                unsafe fn splat(value: f32) -> Self {
+                    unsafe { Self($splat(value)) }
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    unsafe { Self($load(from)) }
+                }
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    unsafe { $store(to, self.0) }
+                }
+                #[inline(always)]
+                unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+                    unsafe { Self($fma(self.0, b.0, c.0)) }
+                }
+                #[inline(always)]
+                unsafe fn add(self, b: Self) -> Self {
+                    unsafe { Self($add(self.0, b.0)) }
+                }
+            }
+        };
+    }
+
+    vector!(Avx2, __m256, 8, 4, _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, _mm256_add_ps);
+    vector!(Avx512, __m512, 16, 8, _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, _mm512_add_ps);
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+/// Defines `unsafe fn name(isa, arguments..)` whose body is compiled once per instruction set, with the type
+/// parameter bound to that set's vector. What the body calls must be `#[inline(always)]` to share the set.
+///
+/// The body's own safety conditions pass to the caller; that the instructions exist follows from `isa`, which
+/// comes from [`Isa::current`].
+macro_rules! per_isa {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident<$simd:ident>($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis unsafe fn $name(isa: $crate::cpu::isa::Isa, $($arg: $type),*) $(-> $ret)? {
+            #[allow(clippy::extra_unused_type_parameters)]
+            #[inline(always)]
+            unsafe fn body<$simd: $crate::cpu::isa::Simd>($($arg: $type),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2($($arg: $type),*) $(-> $ret)? {
+                // SAFETY: the conditions of the outer function.
+                unsafe { body::<$crate::cpu::isa::Avx2>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512dq,avx2,fma")]
+            unsafe fn avx512($($arg: $type),*) $(-> $ret)? {
+                // SAFETY: the conditions of the outer function.
+                unsafe { body::<$crate::cpu::isa::Avx512>($($arg),*) }
+            }
+            match isa {
+                // SAFETY: the instructions exist, for `isa` was detected; the rest are the caller's conditions.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::isa::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: as above; this one needs no instructions.
+                _ => unsafe { body::<$crate::cpu::isa::Array4>($($arg),*) },
+            }
+        }
+    };
+}
+pub(crate) use per_isa;

@@ -1,0 +1,276 @@
+//! Softmax losses over channels, and the most likely channel.
+//!
+//! Probabilities are never stored: both directions compute them for a few voxels at a time, all channels.
+#![allow(unsafe_code)]
+
+use rayon::prelude::*;
+
+use super::isa::{Isa, per_isa};
+use super::{Shared, with_scratch};
+
+/// Voxels per task.
+const CHUNK: usize = 1 << 14;
+/// Voxels whose probabilities are held at a time: with 15 channels 8 KiB.
+const BLOCK: usize = 128;
+
+/// Logits `(batch, classes, voxels)` and one label per voxel, each below `classes`.
+#[derive(Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    pub(crate) logits: &'a [f32],
+    pub(crate) labels: &'a [u8],
+    pub(crate) classes: usize,
+    pub(crate) voxels: usize,
+}
+
+impl Batch<'_> {
+    fn entries(&self) -> usize {
+        self.labels.len() / self.voxels
+    }
+
+    fn chunks(&self) -> usize {
+        self.voxels.div_ceil(CHUNK)
+    }
+}
+
+/// Per batch entry and class: sum of p t, sum of p (or of its square) and sum of t.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClassSums {
+    pub(crate) overlap: f64,
+    pub(crate) mass: f64,
+    pub(crate) count: f64,
+}
+
+/// The sums that the losses are made of: per batch entry and class, and of the log-probabilities of the labels.
+pub(crate) fn sums(isa: Isa, batch: Batch<'_>, squared: bool) -> (Vec<ClassSums>, f64) {
+    let chunks = batch.chunks();
+    let partial: Vec<(Vec<ClassSums>, f64)> = (0..batch.entries() * chunks)
+        .into_par_iter()
+        .map(|task| {
+            let mut classes = vec![ClassSums::default(); batch.classes];
+            let (entry, first) = (task / chunks, task % chunks * CHUNK);
+            let count = CHUNK.min(batch.voxels - first);
+            let log_likelihood = with_scratch(batch.classes * BLOCK, |p| {
+                // SAFETY: safe code but for the instruction set.
+                unsafe { sum_chunk(isa, batch, entry, first, count, squared, p, &mut classes) }
+            });
+            (classes, log_likelihood)
+        })
+        .collect();
+    let mut totals = vec![ClassSums::default(); batch.entries() * batch.classes];
+    let mut log_likelihood = 0.0;
+    for (task, (classes, log)) in partial.iter().enumerate() {
+        let entry = task / chunks;
+        for (total, sums) in totals[entry * batch.classes..].iter_mut().zip(classes) {
+            total.overlap += sums.overlap;
+            total.mass += sums.mass;
+            total.count += sums.count;
+        }
+        log_likelihood += log;
+    }
+    (totals, log_likelihood)
+}
+
+per_isa! {
+    unsafe fn sum_chunk<S>(
+        batch: Batch<'_>,
+        entry: usize,
+        first: usize,
+        count: usize,
+        squared: bool,
+        p: &mut [f32],
+        classes: &mut [ClassSums],
+    ) -> f64 {
+        let mut log_likelihood = 0.0f64;
+        for start in (first..first + count).step_by(BLOCK) {
+            let n = BLOCK.min(first + count - start);
+            let labels = &batch.labels[entry * batch.voxels + start..][..n];
+            let normaliser = softmax(batch, entry, start, n, p);
+            for class in 0..batch.classes {
+                let p = &p[class * BLOCK..][..n];
+                let [overlap, mass, count] = class_sums(labels, p, class as u8, squared);
+                classes[class].overlap += f64::from(overlap);
+                classes[class].mass += f64::from(mass);
+                classes[class].count += f64::from(count);
+            }
+            for (i, label) in labels.iter().enumerate() {
+                let class = entry * batch.classes + usize::from(*label);
+                log_likelihood += f64::from(batch.logits[class * batch.voxels + start + i] - normaliser[i]);
+            }
+        }
+        log_likelihood
+    }
+}
+
+/// Over one block: sum of p t, of p or its square, and of t.
+#[inline(always)]
+fn class_sums(labels: &[u8], p: &[f32], class: u8, squared: bool) -> [f32; 3] {
+    const LANES: usize = 16;
+    let (mut overlap, mut mass, mut count) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
+    let ((labels, labels_rest), (p, p_rest)) = (labels.as_chunks::<LANES>(), p.as_chunks::<LANES>());
+    for (labels, p) in labels.iter().zip(p) {
+        for l in 0..LANES {
+            let truth = if labels[l] == class { 1.0 } else { 0.0 };
+            overlap[l] += p[l] * truth;
+            mass[l] += if squared { p[l] * p[l] } else { p[l] };
+            count[l] += truth;
+        }
+    }
+    for (l, (label, p)) in labels_rest.iter().zip(p_rest).enumerate() {
+        let truth = if *label == class { 1.0 } else { 0.0 };
+        overlap[l] += p * truth;
+        mass[l] += if squared { p * p } else { *p };
+        count[l] += truth;
+    }
+    [overlap, mass, count].map(|lanes| lanes.iter().sum())
+}
+
+/// Fills `p` with the probabilities of `n` voxels, `[class][voxel]` with rows of `BLOCK`, and returns the logarithms
+/// of the sums of the exponentials.
+#[inline(always)]
+fn softmax(batch: Batch<'_>, entry: usize, start: usize, n: usize, p: &mut [f32]) -> [f32; BLOCK] {
+    let row = |class: usize| &batch.logits[(entry * batch.classes + class) * batch.voxels + start..][..n];
+    let mut maximum = [f32::NEG_INFINITY; BLOCK];
+    for class in 0..batch.classes {
+        for (maximum, &z) in maximum.iter_mut().zip(row(class)) {
+            *maximum = if z > *maximum { z } else { *maximum };
+        }
+    }
+    let mut sum = [0.0f32; BLOCK];
+    for class in 0..batch.classes {
+        let p = &mut p[class * BLOCK..][..n];
+        for (((p, &z), maximum), sum) in p.iter_mut().zip(row(class)).zip(&maximum).zip(&mut sum) {
+            *p = exp(z - maximum);
+            *sum += *p;
+        }
+    }
+    let reciprocal = sum.map(|sum| 1.0 / sum);
+    for class in 0..batch.classes {
+        for (p, reciprocal) in p[class * BLOCK..][..n].iter_mut().zip(&reciprocal) {
+            *p *= reciprocal;
+        }
+    }
+    for (sum, maximum) in sum.iter_mut().zip(&maximum).take(n) {
+        *sum = maximum + sum.ln();
+    }
+    sum
+}
+
+/// The exponential to about one unit in the last place, for arguments up to 0, in operations that vectorise.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // exp(x) = 2^k exp(r), where k is the integer nearest to x / ln 2. Adding and subtracting 1.5 * 2^23 rounds.
+    // Below -87 the result would leave the normal numbers.
+    const ROUND: f32 = 12_582_912.0;
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    let x = if x < -87.0 { -87.0 } else { x };
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let k = rounded - ROUND;
+    let r = (x - k * LN_2_HIGH) - k * LN_2_LOW;
+    // Cephes' minimax polynomial on [-ln 2 / 2, ln 2 / 2].
+    let mut q = 1.987_569_1e-4f32;
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        q = q * r + c;
+    }
+    // The low bits of `rounded` are k; in the place of the exponent, and with its bias, they make 2^k.
+    let power = f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23));
+    (q * r * r + r + 1.0) * power
+}
+
+/// The loss's derivative by the probability p of a class at a voxel is `truth * t + mass * (2 p or 1)`.
+#[derive(Clone, Copy)]
+pub(crate) struct ClassSlope {
+    pub(crate) truth: f32,
+    pub(crate) mass: f32,
+}
+
+/// The gradient by the logits, all written: of the loss given by `slopes` per batch entry and class, plus
+/// `cross_entropy` times the sum of the negative log-probabilities of the labels.
+pub(crate) fn backward(isa: Isa, batch: Batch<'_>, squared: bool, slopes: &[ClassSlope], cross_entropy: f32, gradient: &mut [f32]) {
+    let chunks = batch.chunks();
+    let gradient = Shared(gradient.as_mut_ptr());
+    (0..batch.entries() * chunks).into_par_iter().for_each(|task| {
+        let (entry, first) = (task / chunks, task % chunks * CHUNK);
+        let count = CHUNK.min(batch.voxels - first);
+        let slopes = &slopes[entry * batch.classes..][..batch.classes];
+        with_scratch(batch.classes * BLOCK, |p| {
+            for start in (first..first + count).step_by(BLOCK) {
+                let n = BLOCK.min(first + count - start);
+                // SAFETY: a task writes the voxels first..first + count of its batch entry, and no other does.
+                unsafe {
+                    backward_block(isa, batch, entry, start, n, squared, slopes, cross_entropy, p, gradient);
+                }
+            }
+        });
+    });
+}
+
+per_isa! {
+    /// # Safety
+    /// `gradient` has the logits' shape, and nobody else has hold of these voxels.
+    unsafe fn backward_block<S>(
+        batch: Batch<'_>,
+        entry: usize,
+        start: usize,
+        n: usize,
+        squared: bool,
+        slopes: &[ClassSlope],
+        cross_entropy: f32,
+        p: &mut [f32],
+        gradient: Shared,
+    ) {
+        softmax(batch, entry, start, n, p);
+        let labels = &batch.labels[entry * batch.voxels + start..][..n];
+        let by_probability = |class: usize, p: f32, truth: f32| {
+            let slope = slopes[class];
+            slope.truth * truth + slope.mass * if squared { 2.0 * p } else { 1.0 }
+        };
+        // dz_k = p_k (g_k - sum over c of p_c g_c) + (p_k - t_k) * cross_entropy
+        let mut mean = [0.0f32; BLOCK];
+        for class in 0..batch.classes {
+            let p = &p[class * BLOCK..][..n];
+            for i in 0..n {
+                let truth = if usize::from(labels[i]) == class { 1.0 } else { 0.0 };
+                mean[i] += p[i] * by_probability(class, p[i], truth);
+            }
+        }
+        for class in 0..batch.classes {
+            let p = &p[class * BLOCK..][..n];
+            let at = (entry * batch.classes + class) * batch.voxels + start;
+            // SAFETY: the condition of this function.
+            let row = unsafe { std::slice::from_raw_parts_mut(gradient.get().add(at), n) };
+            for i in 0..n {
+                let truth = if usize::from(labels[i]) == class { 1.0 } else { 0.0 };
+                let slope = by_probability(class, p[i], truth);
+                row[i] = p[i] * (slope - mean[i]) + (p[i] - truth) * cross_entropy;
+            }
+        }
+    }
+}
+
+/// The channel of the greatest logit, the first one of several, per batch entry and voxel.
+pub(crate) fn argmax(isa: Isa, logits: &[f32], classes: usize, voxels: usize, labels: &mut [u8]) {
+    labels.par_chunks_mut(voxels).zip(logits.par_chunks(classes * voxels)).for_each(|(labels, logits)| {
+        labels.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, labels)| {
+            // SAFETY: safe code but for the instruction set.
+            unsafe { argmax_chunk(isa, logits, classes, voxels, chunk * CHUNK, labels) };
+        });
+    });
+}
+
+per_isa! {
+    unsafe fn argmax_chunk<S>(logits: &[f32], classes: usize, voxels: usize, first: usize, labels: &mut [u8]) {
+        for (block, labels) in labels.chunks_mut(BLOCK).enumerate() {
+            let mut best = [f32::NEG_INFINITY; BLOCK];
+            labels.fill(0);
+            for class in 0..classes {
+                let row = &logits[class * voxels + first + block * BLOCK..][..labels.len()];
+                for ((label, best), &z) in labels.iter_mut().zip(&mut best).zip(row) {
+                    let wins = z > *best;
+                    *best = if wins { z } else { *best };
+                    *label = if wins { class as u8 } else { *label };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The kernels: `f32`, contiguous, on the CPU, knowing nothing of candle's tensors.
+//!
+//! Images are volumes of depth 1. Work is cut into tasks by the shape alone, never by the number of threads, and
+//! partial sums are added in task order, so results do not depend on how many threads there are. (They do differ
+//! in the last bits between instruction sets, which sum in different orders.)
+#![allow(unsafe_code)]
+
+mod accumulate;
+pub(crate) mod adamw;
+pub(crate) mod conv;
+pub(crate) mod conv_data;
+pub(crate) mod conv_filter;
+mod correlate;
+pub(crate) mod isa;
+pub(crate) mod loss;
+pub(crate) mod norm;
+mod pack;
+pub(crate) mod pad;
+pub(crate) mod pool;
+
+use std::cell::RefCell;
+
+/// Sizes along depth, height and width.
+pub(crate) type Size3 = [usize; 3];
+
+/// A convolution's shape.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConvShape {
+    pub(crate) batch: usize,
+    pub(crate) in_channels: usize,
+    pub(crate) out_channels: usize,
+    pub(crate) input: Size3,
+    pub(crate) kernel: Size3,
+    pub(crate) stride: Size3,
+    pub(crate) padding: Size3,
+}
+
+impl ConvShape {
+    /// The output's size. The kernel must fit into the padded input.
+    pub(crate) fn output(&self) -> Size3 {
+        std::array::from_fn(|a| (self.input[a] + 2 * self.padding[a] - self.kernel[a]) / self.stride[a] + 1)
+    }
+
+    pub(crate) fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+}
+
+/// A pointer to an output that tasks write in disjoint places.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+// SAFETY: every task writes elements of its own, and nobody reads before all tasks have ended.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+impl Shared {
+    fn get(self) -> *mut f32 {
+        self.0
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends a buffer of `len` floats of unspecified content, aligned to a cache line, kept by the thread for reuse.
+fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    SCRATCH.with(|scratch| {
+        // Taken out rather than borrowed: a task may run another one while it waits.
+        let mut buffer = scratch.take();
+        if buffer.len() < len + 16 {
+            buffer = vec![0.0; len + 16];
+        }
+        let skip = buffer.as_ptr().align_offset(64).min(16);
+        let result = f(&mut buffer[skip..skip + len]);
+        scratch.replace(buffer);
+        result
+    })
+}
+
+/// A vector for `len` results that a kernel is about to write, every one of them.
+#[allow(clippy::uninit_vec)]
+pub(crate) fn unwritten(len: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    // SAFETY: the capacity is there and any bits are an f32. Every kernel writes all of its output before anybody
+    // reads it; zeroing first would cost as much as a third of a memory-bound kernel.
+    unsafe { values.set_len(len) };
+    values
+}

@@ -1,0 +1,111 @@
+//! Maximum pooling with kernel and stride 2.
+#![allow(unsafe_code)]
+
+use rayon::prelude::*;
+
+use super::Size3;
+use super::isa::{Isa, per_isa};
+
+/// A volume and the window that pools it: 2 along an axis, or 1 along the depth of an image.
+#[derive(Clone, Copy)]
+pub(crate) struct Pooling {
+    pub(crate) input: Size3,
+    pub(crate) window: Size3,
+}
+
+impl Pooling {
+    /// Sizes are halved downwards: the last plane of an odd size has no window.
+    pub(crate) fn output(&self) -> Size3 {
+        std::array::from_fn(|a| self.input[a] / self.window[a])
+    }
+
+    /// Where the rows under one row of windows start, in the order in which maxima are sought.
+    fn rows(&self, d: usize, h: usize) -> impl Iterator<Item = usize> + use<> {
+        let Self { input, window } = *self;
+        (0..window[0]).flat_map(move |i| (0..window[1]).map(move |j| ((d * window[0] + i) * input[1] + h * window[1] + j) * input[2]))
+    }
+}
+
+/// The maximum of every window; volumes lie one behind the other.
+pub(crate) fn forward(isa: Isa, pooling: Pooling, x: &[f32], y: &mut [f32]) {
+    let [depth, height, width] = pooling.output();
+    if depth * height * width == 0 {
+        return;
+    }
+    let volume = pooling.input.iter().product();
+    x.par_chunks(volume).zip(y.par_chunks_mut(depth * height * width)).for_each(|(x, y)| {
+        for (row, y) in y.chunks_mut(width).enumerate() {
+            y.fill(f32::NEG_INFINITY);
+            for start in pooling.rows(row / height, row % height) {
+                // SAFETY: safe code but for the instruction set.
+                unsafe { raise(isa, &x[start..start + 2 * width], y) };
+            }
+        }
+    });
+}
+
+/// As in PyTorch a later element wins when greater or not a number.
+#[inline(always)]
+fn wins(value: f32, best: f32) -> bool {
+    value > best || value.is_nan()
+}
+
+per_isa! {
+    unsafe fn raise<S>(x: &[f32], best: &mut [f32]) {
+        for (best, pair) in best.iter_mut().zip(x.as_chunks::<2>().0) {
+            for &value in pair {
+                *best = if wins(value, *best) { value } else { *best };
+            }
+        }
+    }
+}
+
+/// Sends each window's gradient to its first maximum; `dx` is written throughout.
+pub(crate) fn backward(isa: Isa, pooling: Pooling, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    let [depth, height, width] = pooling.output();
+    if depth * height * width == 0 {
+        dx.fill(0.0);
+        return;
+    }
+    let volume = pooling.input.iter().product();
+    x.par_chunks(volume).zip(dx.par_chunks_mut(volume)).zip(dy.par_chunks(depth * height * width)).for_each(|((x, dx), dy)| {
+        let mut best = vec![0.0; width];
+        let mut place = vec![0u32; width];
+        dx.fill(0.0);
+        for (row, dy) in dy.chunks(width).enumerate() {
+            best.fill(f32::NEG_INFINITY);
+            place.fill(0);
+            let starts = || pooling.rows(row / height, row % height).zip((0..).step_by(2));
+            for (start, first) in starts() {
+                // SAFETY: safe code but for the instruction set.
+                unsafe { locate(isa, &x[start..start + 2 * width], first, &mut best, &mut place) };
+            }
+            for (start, first) in starts() {
+                // SAFETY: as above.
+                unsafe { send(isa, dy, &place, first, &mut dx[start..start + 2 * width]) };
+            }
+        }
+    });
+}
+
+per_isa! {
+    unsafe fn locate<S>(x: &[f32], first: u32, best: &mut [f32], place: &mut [u32]) {
+        for ((best, place), pair) in best.iter_mut().zip(place).zip(x.as_chunks::<2>().0) {
+            for k in 0..2 {
+                let won = wins(pair[k], *best);
+                *best = if won { pair[k] } else { *best };
+                *place = if won { first + k as u32 } else { *place };
+            }
+        }
+    }
+}
+
+per_isa! {
+    unsafe fn send<S>(dy: &[f32], place: &[u32], first: u32, dx: &mut [f32]) {
+        for ((pair, dy), place) in dx.as_chunks_mut::<2>().0.iter_mut().zip(dy).zip(place) {
+            for k in 0..2 {
+                pair[k] = if *place == first + k as u32 { *dy } else { 0.0 };
+            }
+        }
+    }
+}

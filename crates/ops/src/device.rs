@@ -1,0 +1,73 @@
+//! Which device to compute on, and how its memory is managed.
+
+use candle_core::{Device, Result, bail};
+
+/// A wish for a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The first GPU if there is one that works, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first GPU, or an error.
+    Cuda,
+}
+
+impl std::str::FromStr for Choice {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda),
+            _ => Err(format!("unknown device `{name}`: choose auto, cpu or cuda")),
+        }
+    }
+}
+
+/// The device chosen. `Auto` says on standard error why it took the CPU when a GPU was to be expected.
+///
+/// # Errors
+/// When `Cuda` is asked for and cannot be had: no driver, no GPU, or compiled without the feature `cuda`.
+pub fn device(choice: Choice) -> Result<Device> {
+    match choice {
+        Choice::Cpu => Ok(Device::Cpu),
+        Choice::Cuda => first_gpu(),
+        Choice::Auto => Ok(first_gpu().unwrap_or_else(|reason| {
+            if cfg!(feature = "cuda") {
+                eprintln!("no GPU, computing on the CPU: {reason}");
+            }
+            Device::Cpu
+        })),
+    }
+}
+
+fn first_gpu() -> Result<Device> {
+    if !cfg!(feature = "cuda") {
+        bail!("compiled without the feature `cuda`: build with `--features cuda` to use a GPU");
+    }
+    // Without a driver library the loader of CUDA's functions panics instead of returning an error.
+    match std::panic::catch_unwind(|| Device::new_cuda(0)) {
+        Ok(device) => device,
+        Err(_) => bail!("the CUDA driver could not be loaded: is NVIDIA's driver installed?"),
+    }
+}
+
+/// Makes the C allocator keep freed memory instead of giving it back to the system after every operation.
+///
+/// Tensors of some megabytes otherwise live in mappings of their own, whose pages are zeroed by the system at first
+/// touch, every time. Call once at the start of a program, before threads start. Does nothing where the C library
+/// is not glibc.
+pub fn tune_allocator() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code)]
+    // SAFETY: mallopt only sets parameters of the allocator; a setting it does not take it reports and ignores.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}

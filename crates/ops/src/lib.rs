@@ -1,0 +1,43 @@
+//! What candle lacks for training 2-D and 3-D segmentation networks: convolution and its gradients at the speed of
+//! the machine, normalisation with activation, pooling, the Dice and cross-entropy loss, AdamW.
+//!
+//! Tensors are `(b, c, h, w)` or `(b, c, d, h, w)`. On the CPU, for `f32`, every operation is a candle custom
+//! operation over kernels of this crate (`cpu`): vectorised for AVX-512, for AVX2, and in portable arithmetic, chosen
+//! at run time. Elsewhere (CUDA, other element types) the same functions are composed of candle's own operations
+//! (`composed`). Both ways give the same gradients, which the tests hold against finite differences.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor, Var};
+//!
+//! # fn main() -> candle_core::Result<()> {
+//! let image = Tensor::randn(0f32, 1.0, (2, 1, 33, 40), &Device::Cpu)?;
+//! let truth = Tensor::zeros((2, 33, 40), DType::U8, &Device::Cpu)?;
+//! let weight = Var::randn(0f32, 0.3, (3, 1, 3, 3), &Device::Cpu)?;
+//! let logits = ops::conv(&image, &weight, None, 1, 1)?;
+//! let gradients = ops::dice_ce(&logits, &truth)?.backward()?;
+//! assert_eq!(gradients.get(&weight).map(|g| g.dims().to_vec()), Some(vec![3, 1, 3, 3]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Results of the kernels do not depend on the number of threads: sums are cut by shape alone and added in order.
+
+mod argmax;
+mod composed;
+mod conv;
+mod cpu;
+mod device;
+mod loss;
+mod norm;
+mod optim;
+mod pool;
+mod tensor;
+
+pub use argmax::argmax_channels;
+pub use conv::{conv, conv_transpose};
+pub use cpu::isa::{Isa, with_isa};
+pub use device::{Choice, device, tune_allocator};
+pub use loss::{DiceCe, cross_entropy, dice_ce};
+pub use norm::instance_norm_leaky_relu;
+pub use optim::{AdamW, adamw_step};
+pub use pool::{concat_channels, max_pool2, pad_replicate_end};

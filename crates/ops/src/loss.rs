@@ -1,0 +1,199 @@
+//! The segmentation losses: mean Dice over softmax probabilities, cross-entropy, and their sum.
+
+use std::sync::OnceLock;
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+
+use crate::composed;
+use crate::cpu::isa::Isa;
+use crate::cpu::loss::{self as kernel, Batch, ClassSlope, ClassSums};
+use crate::cpu::unwritten;
+use crate::tensor::floats;
+
+/// Added to numerator and denominator of every Dice score, so that a class absent from both counts as perfect.
+pub(crate) const SMOOTH: f64 = 1e-5;
+
+/// The loss of the paper: soft Dice plus cross-entropy, equal to MONAI's
+/// `DiceCELoss(softmax=True, to_onehot_y=True, include_background=True)`.
+///
+/// With p the softmax over channels, t the one-hot truth and sums over the voxels of one class of one batch entry,
+/// `Dice loss = mean over batch and classes of 1 - (2 sum(p t) + 1e-5) / (sum(p) + sum(t) + 1e-5)`, in the
+/// denominator `sum(p^2)` in place of `sum(p)` when `squared`. To this comes the mean over voxels of `-log p` of
+/// the true class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiceCe {
+    /// Whether probabilities are squared in the denominator (MONAI's `squared_pred`); the paper's loss does.
+    pub squared: bool,
+}
+
+impl DiceCe {
+    /// The loss of `logits` `(b, c, spatial..)` against the labels `target` `(b, spatial..)` of type `u8`: a scalar.
+    ///
+    /// # Errors
+    /// When the shapes do not fit, or a label is not below the number of channels.
+    pub fn loss(self, logits: &Tensor, target: &Tensor) -> Result<Tensor> {
+        let dice = Some(Dice { squared: self.squared });
+        segmentation_loss(logits, target, Terms { dice, cross_entropy: true })
+    }
+
+    /// The Dice part of [`DiceCe::loss`] alone.
+    ///
+    /// # Errors
+    /// As [`DiceCe::loss`].
+    pub fn dice_alone(self, logits: &Tensor, target: &Tensor) -> Result<Tensor> {
+        let dice = Some(Dice { squared: self.squared });
+        segmentation_loss(logits, target, Terms { dice, cross_entropy: false })
+    }
+}
+
+/// [`DiceCe::loss`] with squared denominators, as in the paper.
+///
+/// # Errors
+/// As [`DiceCe::loss`].
+pub fn dice_ce(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
+    DiceCe { squared: true }.loss(logits, target)
+}
+
+/// The mean over voxels of `-log p` of the true class; arguments as of [`DiceCe::loss`].
+///
+/// # Errors
+/// As [`DiceCe::loss`].
+pub fn cross_entropy(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
+    segmentation_loss(logits, target, Terms { dice: None, cross_entropy: true })
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Dice {
+    pub(crate) squared: bool,
+}
+
+/// Which losses are added.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) dice: Option<Dice>,
+    pub(crate) cross_entropy: bool,
+}
+
+impl Terms {
+    fn squared(self) -> bool {
+        self.dice.is_some_and(|dice| dice.squared)
+    }
+}
+
+fn segmentation_loss(logits: &Tensor, target: &Tensor, terms: Terms) -> Result<Tensor> {
+    let dims = logits.dims();
+    let voxels = dims.iter().skip(2).product::<usize>();
+    if dims.len() < 3 || logits.elem_count() == 0 || dims[1] > 256 {
+        bail!("segmentation loss: logits (b, c, spatial..) with at most 256 channels expected, found {dims:?}");
+    }
+    if target.dtype() != DType::U8 || target.dim(0)? != dims[0] || target.elem_count() != dims[0] * voxels {
+        bail!("segmentation loss: logits {dims:?} need u8 labels (b, spatial..), found {:?} of {:?}", target.dims(), target.dtype());
+    }
+    if logits.device().is_cpu() && logits.dtype() == DType::F32 {
+        let op = SegmentationLoss { terms, sums: OnceLock::new() };
+        return logits.contiguous()?.apply_op2(&target.contiguous()?, op);
+    }
+    let highest = target.flatten_all()?.max(0)?.to_scalar::<u8>()?;
+    check_label(highest, dims[1])?;
+    composed::segmentation_loss(logits, target, terms)
+}
+
+fn check_label(label: u8, classes: usize) -> Result<()> {
+    if usize::from(label) >= classes {
+        bail!("segmentation loss: label {label} outside 0..{classes}, the channels of the logits");
+    }
+    Ok(())
+}
+
+fn labels<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [u8]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::U8(values), Some((start, end))) => Ok(&values[start..end]),
+        _ => bail!("contiguous u8 labels expected, found {layout:?}"),
+    }
+}
+
+fn batch<'a>((s1, l1): (&'a CpuStorage, &Layout), (s2, l2): (&'a CpuStorage, &Layout)) -> Result<Batch<'a>> {
+    let dims = l1.dims();
+    let batch = Batch { logits: floats(s1, l1)?, labels: labels(s2, l2)?, classes: dims[1], voxels: dims[2..].iter().product() };
+    check_label(batch.labels.iter().copied().max().unwrap_or(0), batch.classes)?;
+    Ok(batch)
+}
+
+/// `(logits, target)` to the loss, keeping the sums over voxels for the gradient.
+struct SegmentationLoss {
+    terms: Terms,
+    sums: OnceLock<Vec<ClassSums>>,
+}
+
+impl CustomOp2 for SegmentationLoss {
+    fn name(&self) -> &'static str {
+        "segmentation-loss"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let batch = batch((s1, l1), (s2, l2))?;
+        let (sums, log_likelihood) = kernel::sums(Isa::current(), batch, self.terms.squared());
+        let mut loss = 0.0;
+        if self.terms.cross_entropy {
+            loss -= log_likelihood / batch.labels.len() as f64;
+        }
+        if self.terms.dice.is_some() {
+            let scores = sums.iter().map(|class| score(class).0);
+            loss += 1.0 - scores.sum::<f64>() / sums.len() as f64;
+        }
+        self.sums.get_or_init(|| sums);
+        Ok((CpuStorage::F32(vec![loss as f32]), ().into()))
+    }
+
+    fn bwd(&self, logits: &Tensor, target: &Tensor, _loss: &Tensor, d_loss: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let Some(sums) = self.sums.get() else {
+            bail!("segmentation-loss: gradient asked for before the forward pass");
+        };
+        let op = SegmentationLossGradient { terms: self.terms, sums: sums.clone() };
+        let gradient = logits.apply_op3_no_bwd(target, &d_loss.contiguous()?, &op)?;
+        Ok((Some(gradient), None))
+    }
+}
+
+/// The smoothed Dice score of one class, and its denominator.
+fn score(class: &ClassSums) -> (f64, f64) {
+    let denominator = class.mass + class.count + SMOOTH;
+    ((2.0 * class.overlap + SMOOTH) / denominator, denominator)
+}
+
+/// `(logits, target, d_loss)` to the gradient by the logits.
+struct SegmentationLossGradient {
+    terms: Terms,
+    sums: Vec<ClassSums>,
+}
+
+impl CustomOp3 for SegmentationLossGradient {
+    fn name(&self) -> &'static str {
+        "segmentation-loss-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let batch = batch((s1, l1), (s2, l2))?;
+        let d_loss = f64::from(floats(s3, l3)?[0]);
+        // d(1 - score) = -2 t / denominator + score / denominator * d(mass), over the number of scores.
+        let weight = d_loss / self.sums.len() as f64;
+        let slope = |class: &ClassSums| {
+            let (score, denominator) = score(class);
+            ClassSlope { truth: (-2.0 * weight / denominator) as f32, mass: (weight * score / denominator) as f32 }
+        };
+        let none = ClassSlope { truth: 0.0, mass: 0.0 };
+        let slopes: Vec<ClassSlope> = self.sums.iter().map(|class| if self.terms.dice.is_some() { slope(class) } else { none }).collect();
+        let cross_entropy = if self.terms.cross_entropy { d_loss / batch.labels.len() as f64 } else { 0.0 };
+        let mut gradient = unwritten(batch.logits.len());
+        kernel::backward(Isa::current(), batch, self.terms.squared(), &slopes, cross_entropy as f32, &mut gradient);
+        Ok((CpuStorage::F32(gradient), l1.shape().clone()))
+    }
+}

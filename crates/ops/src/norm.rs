@@ -1,0 +1,125 @@
+//! Instance normalisation with its activation.
+
+use std::sync::OnceLock;
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+
+use crate::composed;
+use crate::cpu::isa::Isa;
+use crate::cpu::norm::{self as kernel, Affine, Statistics};
+use crate::cpu::unwritten;
+use crate::tensor::{floats, kernels_serve, volumes};
+
+/// Instance normalisation, affine, followed by leaky ReLU: every channel of every batch entry of `x`
+/// `(b, c, h, w)` or `(b, c, d, h, w)` is brought to mean 0 and (biased) variance 1 over its voxels, then multiplied
+/// by `gamma` `(c)`, shifted by `beta` `(c)`, and negative values by `slope`. A slope of 1 leaves the activation out.
+///
+/// A channel of a single voxel normalises to 0, so the result is `leaky_relu(beta)`: that is what PyTorch's formula
+/// gives, though its layer refuses such input in training mode.
+///
+/// # Errors
+/// When shapes do not fit each other.
+pub fn instance_norm_leaky_relu(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64, slope: f64) -> Result<Tensor> {
+    let (_, channels, size) = volumes("instance_norm_leaky_relu", x.dims())?;
+    if gamma.dims() != [channels] || beta.dims() != [channels] || size.contains(&0) {
+        bail!(
+            "instance_norm_leaky_relu: input {:?} needs voxels, and gamma and beta of shape [{channels}]; found {:?} and {:?}",
+            x.dims(),
+            gamma.dims(),
+            beta.dims()
+        );
+    }
+    if !kernels_serve(&[x, gamma, beta]) {
+        return composed::instance_norm_leaky_relu(x, gamma, beta, eps, slope);
+    }
+    let op = NormActivation { eps: eps as f32, slope: slope as f32, statistics: OnceLock::new() };
+    x.contiguous()?.apply_op3(&gamma.contiguous()?, &beta.contiguous()?, op)
+}
+
+/// `(x, gamma, beta)` to y, keeping the statistics for the gradient.
+struct NormActivation {
+    eps: f32,
+    slope: f32,
+    statistics: OnceLock<Vec<Statistics>>,
+}
+
+impl CustomOp3 for NormActivation {
+    fn name(&self) -> &'static str {
+        "instance-norm-leaky-relu"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (_, _, size) = volumes(CustomOp3::name(self), l1.dims())?;
+        let x = floats(s1, l1)?;
+        let affine = Affine { gamma: floats(s2, l2)?, beta: floats(s3, l3)?, eps: self.eps, slope: self.slope };
+        let mut y = unwritten(x.len());
+        let volume = size.iter().product();
+        let statistics = kernel::forward(Isa::current(), x, volume, &affine, &mut y);
+        self.statistics.get_or_init(|| statistics);
+        Ok((CpuStorage::F32(y), l1.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        gamma: &Tensor,
+        beta: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let Some(statistics) = self.statistics.get() else {
+            bail!("instance-norm-leaky-relu: gradient asked for before the forward pass");
+        };
+        let op = NormActivationGradient {
+            eps: self.eps,
+            slope: self.slope,
+            statistics: statistics.clone(),
+            gamma: gamma.to_vec1()?,
+            beta: beta.to_vec1()?,
+        };
+        let all = x.apply_op2_no_bwd(&dy.contiguous()?, &op)?;
+        let (voxels, channels) = (x.elem_count(), gamma.elem_count());
+        let part = |of: &Tensor, start: usize| -> Result<Option<Tensor>> {
+            if !of.track_op() {
+                return Ok(None);
+            }
+            Ok(Some(all.narrow(0, start, of.elem_count())?.reshape(of.shape())?))
+        };
+        Ok((part(x, 0)?, part(gamma, voxels)?, part(beta, voxels + channels)?))
+    }
+}
+
+/// `(x, dy)` to one vector of dx, dgamma and dbeta, which one pass computes together.
+struct NormActivationGradient {
+    eps: f32,
+    slope: f32,
+    statistics: Vec<Statistics>,
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
+}
+
+impl CustomOp2 for NormActivationGradient {
+    fn name(&self) -> &'static str {
+        "instance-norm-leaky-relu-gradient"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, channels, size) = volumes(self.name(), l1.dims())?;
+        let x = floats(s1, l1)?;
+        let affine = Affine { gamma: &self.gamma, beta: &self.beta, eps: self.eps, slope: self.slope };
+        let mut all = unwritten(x.len() + 2 * channels);
+        let (dx, parameters) = all.split_at_mut(x.len());
+        let (dgamma, dbeta) = parameters.split_at_mut(channels);
+        kernel::backward(Isa::current(), x, floats(s2, l2)?, size.iter().product(), &affine, &self.statistics, dx, dgamma, dbeta);
+        let len = all.len();
+        Ok((CpuStorage::F32(all), len.into()))
+    }
+}

@@ -1,0 +1,9 @@
+//! The operations held against naive formulas, finite differences and reference values.
+
+mod adamw;
+mod conv;
+mod loss;
+mod memory_and_device;
+mod norm;
+mod pool;
+mod support;

@@ -1,0 +1,153 @@
+//! A program with three tiny stages, which shows all that a program with stages needs, and serves the tests.
+//!
+//! `cargo run -p pipeline --example toy -- run --pipeline FILE`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use pipeline::cli::{Program, main as program_main};
+use serde::{Deserialize, Serialize};
+use stage_kit::{Entry, Role, Stage, StageIo, write_atomic_text};
+
+/// Writes each word of a text into a file of its own.
+struct Words;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WordsConfig {
+    /// The words, with blanks between them.
+    text: String,
+    /// Letters that do not count.
+    #[serde(default)]
+    without: String,
+}
+
+impl Stage for Words {
+    const NAME: &'static str = "words";
+    const REVISION: u32 = 1;
+    const ABOUT: &'static str = "writes each word into a file";
+    const READS: &'static [Role] = &[Role::optional("more", "a file with more words")];
+    const WRITES: &'static str = "words/N.txt and count.txt";
+    const PAPER: &'static str = "none";
+    type Config = WordsConfig;
+
+    fn check(config: &WordsConfig) -> Result<()> {
+        anyhow::ensure!(!config.text.is_empty(), "`text` must have a word");
+        Ok(())
+    }
+
+    fn run(config: &WordsConfig, io: &StageIo) -> Result<()> {
+        let mut text = config.text.replace(|letter| config.without.contains(letter), "");
+        if let Some(more) = io.input_opt("more")? {
+            text.push_str(&read(more)?);
+        }
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let progress = io.report.start(&io.node, "words", words.len() as u64);
+        for (index, word) in words.iter().enumerate() {
+            write_atomic_text(&io.output.join(format!("words/{index}.txt")), word)?;
+            progress.step(word);
+        }
+        write_atomic_text(&io.output.join("count.txt"), &words.len().to_string())
+    }
+}
+
+/// Joins the words of many inputs, slowly if asked to, with a checkpoint after each.
+struct Join;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JoinConfig {
+    /// What stands between two words.
+    glue: String,
+    /// Milliseconds of work for each word.
+    #[serde(default)]
+    delay_ms: u64,
+    /// The word at which it fails.
+    #[serde(default)]
+    fails_at: Option<String>,
+}
+
+impl Stage for Join {
+    const NAME: &'static str = "join";
+    const REVISION: u32 = 1;
+    const ABOUT: &'static str = "joins the words of many inputs";
+    const READS: &'static [Role] = &[Role::many("parts", "folders of words")];
+    const WRITES: &'static str = "joined.txt";
+    const PAPER: &'static str = "none";
+    type Config = JoinConfig;
+
+    fn run(config: &JoinConfig, io: &StageIo) -> Result<()> {
+        let mut words = Vec::new();
+        for (_, folder) in io.inputs_under("parts") {
+            let list = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+            let mut files: Vec<_> = list.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+            files.sort();
+            files.iter().try_for_each(|file| words.push_read(file))?;
+        }
+        let checkpoint = io.work.join("joined-so-far.txt");
+        let mut joined: Vec<String> =
+            if checkpoint.is_file() { read(&checkpoint)?.lines().map(str::to_owned).collect() } else { Vec::new() };
+        let progress = io.report.start(&io.node, "words", words.len() as u64);
+        io.report.note(&format!("{} of {} words were joined before", joined.len(), words.len()));
+        for word in words.iter().skip(joined.len()) {
+            anyhow::ensure!(config.fails_at.as_ref() != Some(word), "the word {word} cannot be joined");
+            std::thread::sleep(std::time::Duration::from_millis(config.delay_ms));
+            joined.push(word.clone());
+            write_atomic_text(&checkpoint, &joined.join("\n"))?;
+            progress.step(word);
+        }
+        write_atomic_text(&io.output.join("joined.txt"), &joined.join(&config.glue))
+    }
+}
+
+trait PushRead {
+    fn push_read(&mut self, path: &Path) -> Result<()>;
+}
+
+impl PushRead for Vec<String> {
+    fn push_read(&mut self, path: &Path) -> Result<()> {
+        self.push(read(path)?);
+        Ok(())
+    }
+}
+
+/// Counts the bytes of a file or of the files in a folder.
+struct Measure;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MeasureConfig {}
+
+impl Stage for Measure {
+    const NAME: &'static str = "measure";
+    const REVISION: u32 = 1;
+    const ABOUT: &'static str = "counts bytes";
+    const READS: &'static [Role] = &[Role::required("what", "a file or folder")];
+    const WRITES: &'static str = "bytes.md";
+    const PAPER: &'static str = "none";
+    type Config = MeasureConfig;
+
+    fn run(_: &MeasureConfig, io: &StageIo) -> Result<()> {
+        let what = io.input("what")?;
+        let mut bytes = 0;
+        if what.is_dir() {
+            for entry in std::fs::read_dir(what)? {
+                bytes += entry?.metadata()?.len();
+            }
+        } else {
+            bytes = what.metadata()?.len();
+        }
+        write_atomic_text(&io.output.join("bytes.md"), &format!("{bytes} bytes\n"))
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+const STAGES: &[Entry] = &[Entry::of::<Words>(), Entry::of::<Join>(), Entry::of::<Measure>()];
+
+fn main() -> ExitCode {
+    program_main(&Program { name: "toy", about: "A pipeline of tiny stages", version: "toy 1", stages: STAGES })
+}

@@ -1,0 +1,99 @@
+//! One run of a stage, as a child process that never outlives the runner.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
+use stage_kit::Update;
+
+/// How long a stage may take to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How a child has ended.
+pub(crate) enum Ended {
+    Well,
+    /// By itself, with this status.
+    Badly(ExitStatus),
+    /// Because it was asked to.
+    Stopped,
+}
+
+/// Makes this process die with its parent, however the parent dies; called by the stage's process at its start.
+///
+/// # Errors
+/// When the parent is gone already, or the kernel refuses.
+pub fn die_with_parent(parent: u32) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("cannot tie the stage to its runner")?;
+    // The parent may have died before the line above.
+    let now = getppid().map(Pid::as_raw_pid);
+    anyhow::ensure!(now.is_some_and(|now| u32::try_from(now) == Ok(parent)), "the runner is gone");
+    Ok(())
+}
+
+/// Runs `command` to its end: progress from its standard output goes to `on_update`, what it says to `log`.
+pub(crate) fn run(mut command: Command, stdin: Stdio, log: File, on_update: impl Fn(Update) + Sync, stop: &AtomicBool) -> Result<Ended> {
+    // A group of its own: Ctrl-C on the terminal reaches the runner alone, which then ends its stages in good order.
+    command.process_group(0).stdin(stdin).stdout(Stdio::piped()).stderr(log);
+    let program = Path::new(command.get_program()).display().to_string();
+    let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+    let stdout = child.stdout.take();
+    std::thread::scope(|scope| {
+        if let Some(stdout) = stdout {
+            scope.spawn(|| {
+                let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+                // Other lines are no progress, and nothing to fail for.
+                lines.filter_map(|line| serde_json::from_str(&line).ok()).for_each(&on_update);
+            });
+        }
+        wait(&mut child, stop).context("cannot wait for the stage")
+    })
+}
+
+/// Waits for the end, and brings it about when `stop` is set. Only this thread reaps the child, so that no signal can
+/// reach a stranger under the same number.
+fn wait(child: &mut Child, stop: &AtomicBool) -> Result<Ended> {
+    let begun = Instant::now();
+    let mut asked: Option<Instant> = None;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(match asked {
+                _ if status.success() => Ended::Well,
+                Some(_) => Ended::Stopped,
+                None => Ended::Badly(status),
+            });
+        }
+        match asked {
+            None if stop.load(Ordering::Relaxed) => {
+                signal(child, Signal::TERM);
+                asked = Some(Instant::now());
+            }
+            Some(when) if when.elapsed() > GRACE => signal(child, Signal::KILL),
+            _ => {}
+        }
+        // Short stages are not kept waiting, long ones are not disturbed.
+        std::thread::sleep((begun.elapsed() / 20).clamp(Duration::from_millis(1), Duration::from_millis(50)));
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // The group may have ended this moment, which is what was wanted.
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+/// A status in words.
+pub(crate) fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with code {code}"),
+        (None, Some(9)) => "was killed (signal 9); was memory short?".into(),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "ended in an unknown way".into(),
+    }
+}

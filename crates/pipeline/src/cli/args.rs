@@ -1,0 +1,186 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use stage_kit::{DeviceChoice, StageArgs};
+
+/// The whole command line.
+#[derive(Parser)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Which pipeline, and what to change in it.
+#[derive(Args)]
+pub(crate) struct Choice {
+    /// The pipeline file [default: pipeline.yaml; of `demo`: pipelines/demo.yaml]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    pub(crate) pipeline: Option<PathBuf>,
+    /// The folder for results, instead of the file's `store:`
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// Where data lie, instead of the file's `data:`; may be given more than once
+    #[arg(long, global = true, value_name = "NAME=PATH", value_parser = pair)]
+    pub(crate) data: Vec<(String, String)>,
+    /// A parameter of a node, instead of the file's; may be given more than once
+    #[arg(long, global = true, value_name = "NODE.PARAM=VALUE", value_parser = setting)]
+    pub(crate) set: Vec<(String, String, String)>,
+    /// Where networks run, instead of the file's `device:`
+    #[arg(long, global = true, value_enum)]
+    pub(crate) device: Option<DeviceChoice>,
+    /// Read every file again instead of trusting sizes and times, and check the results in the store
+    #[arg(long, global = true)]
+    pub(crate) verify: bool,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Run what is not fresh
+    Run(RunArgs),
+    /// Tell which nodes are fresh, and why the others are not
+    Status(StatusArgs),
+    /// Tell field by field why a node would be run
+    Explain(ExplainArgs),
+    /// Draw the pipeline
+    Graph(GraphArgs),
+    /// Print what a node's stage said
+    Log(LogArgs),
+    /// Run the demonstration: the same pipeline on a small synthetic dataset, without a GPU
+    Demo(DemoArgs),
+    /// List the stages as a Markdown table
+    Stages,
+    /// Run one stage alone, as the runner does
+    #[command(hide = true)]
+    Stage(Box<StageVerb>),
+}
+
+/// How to run.
+#[derive(Args, Clone)]
+pub(crate) struct RunArgs {
+    /// The nodes to bring up to date, with everything that they read [default: all]
+    #[arg(value_name = "NODE")]
+    pub(crate) nodes: Vec<String>,
+    #[command(flatten)]
+    pub(crate) how: HowArgs,
+    /// Run the named nodes and no others; what they read must be fresh
+    #[arg(long, requires = "nodes")]
+    pub(crate) only: bool,
+    /// Run the named nodes (or all) afresh even if nothing has changed
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Only tell what would be run; the exit code is 3 when there is something
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// What `run` and `demo` share.
+#[derive(Args, Clone)]
+pub(crate) struct HowArgs {
+    /// After a failure go on with what does not depend on it
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// How many nodes may run at once; they share the cores
+    #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: u16,
+}
+
+/// Which nodes to report.
+#[derive(Args)]
+pub(crate) struct StatusArgs {
+    /// The nodes, with everything that they read [default: all]
+    #[arg(value_name = "NODE")]
+    pub(crate) nodes: Vec<String>,
+}
+
+/// Which node to explain.
+#[derive(Args)]
+pub(crate) struct ExplainArgs {
+    /// The node
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+}
+
+/// How to draw.
+#[derive(Args)]
+pub(crate) struct GraphArgs {
+    /// The language
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: GraphFormat,
+}
+
+/// A language of graphs.
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// For Markdown viewers
+    #[default]
+    Mermaid,
+    /// For Graphviz
+    Dot,
+}
+
+/// Whose log.
+#[derive(Args)]
+pub(crate) struct LogArgs {
+    /// The node
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+}
+
+/// How to run the demonstration.
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    pub(crate) how: HowArgs,
+}
+
+/// One run of one stage.
+#[derive(Args)]
+pub(crate) struct StageVerb {
+    /// The stage
+    #[arg(value_name = "STAGE")]
+    pub(crate) name: String,
+    /// The process with which this one dies
+    #[arg(long, value_name = "PID")]
+    pub(crate) parent: Option<u32>,
+    #[command(flatten)]
+    pub(crate) args: StageArgs,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not NAME=PATH")),
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String, String), String> {
+    let parts = text.split_once('=').and_then(|(field, value)| Some((field.split_once('.')?, value)));
+    match parts {
+        Some(((node, param), value)) if !node.is_empty() && !param.is_empty() => Ok((node.to_owned(), param.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not NODE.PARAM=VALUE")),
+    }
+}
+
+/// The end of the help.
+pub(crate) fn examples(name: &str) -> String {
+    format!(
+        "Examples:
+  {name} demo                                  the whole pipeline on a small synthetic dataset
+  {name} run --data dataset=/data/FLARE23      everything that is not fresh
+  {name} run M_c                               node M_c and what it reads
+  {name} run M_c --set M_c.steps=100           with another parameter
+  {name} run --dry-run                         only tell what would be run
+  {name} explain M_c                           why it would be run
+  {name} status; {name} log M_c; {name} graph
+
+A run that was interrupted, even by a power failure, goes on with the next `{name} run`.
+
+Exit codes: 0 done or fresh, 1 a stage failed, 2 wrong configuration, 3 a dry run found work,
+4 another runner is doing the work, 130 stopped by a signal"
+    )
+}

@@ -1,0 +1,73 @@
+//! The command line of a program with stages: `run`, `status`, `explain`, `graph`, `log`, `demo`, `stages`.
+//!
+//! Exit codes: 0 done or fresh, 1 a stage failed, 2 the configuration is wrong, 3 a dry run found work, 4 another runner
+//! holds the lock, 130 stopped by a signal.
+
+mod args;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use stage_kit::Entry;
+
+use args::{Cli, Verb};
+
+use crate::error::ConfigError;
+
+/// What a program brings along.
+#[derive(Clone, Copy)]
+pub struct Program {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// Its version, which records carry.
+    pub version: &'static str,
+    /// Its stages, in the order of the method.
+    pub stages: &'static [Entry],
+}
+
+/// Everything went well, or there was nothing to do.
+const DONE: u8 = 0;
+/// A stage failed.
+const FAILED: u8 = 1;
+/// The pipeline file or the command line is wrong; nothing was run.
+const WRONG: u8 = 2;
+/// `--dry-run` found work.
+const WORK_FOUND: u8 = 3;
+/// Another runner is doing the work.
+const LOCKED: u8 = 4;
+/// A signal ended it.
+const INTERRUPTED: u8 = 130;
+
+/// The `main` of a program with stages.
+#[must_use]
+pub fn main(program: &Program) -> ExitCode {
+    let command = Cli::command().name(program.name).about(program.about).version(program.version);
+    let command = command.after_help(args::examples(program.name));
+    let cli = match Cli::from_arg_matches(&command.get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    if let Verb::Stage(stage) = &cli.verb {
+        return verbs::stage(program, stage);
+    }
+    let code = match &cli.verb {
+        Verb::Run(run) => verbs::run(program, &cli.choice, run),
+        Verb::Status(status) => verbs::status(program, &cli.choice, status),
+        Verb::Explain(explain) => verbs::explain(program, &cli.choice, explain),
+        Verb::Graph(graph) => verbs::graph(program, &cli.choice, graph),
+        Verb::Log(log) => verbs::log(program, &cli.choice, log),
+        Verb::Demo(demo) => verbs::demo(program, &cli.choice, demo),
+        Verb::Stages => verbs::stages(program),
+        Verb::Stage(_) => Ok(DONE),
+    };
+    match code {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<ConfigError>() { WRONG } else { FAILED })
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What the user sees while nodes run: bars on a terminal, lines elsewhere.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use stage_kit::Update;
+
+use crate::text::duration;
+
+/// The screen.
+pub struct Display {
+    bars: Option<MultiProgress>,
+}
+
+impl Default for Display {
+    fn default() -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self { bars: terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(5))) }
+    }
+}
+
+/// How often a line tells how far a node is.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Display {
+    /// Says one line.
+    pub fn note(&self, text: &str) {
+        let say = || {
+            // A closed standard error is no reason to stop working.
+            let _ = writeln!(std::io::stderr(), "{text}");
+        };
+        match &self.bars {
+            Some(bars) => bars.suspend(say),
+            None => say(),
+        }
+    }
+
+    /// A node begins.
+    pub(crate) fn start(&self, node: &str) -> NodeDisplay<'_> {
+        let bar = self.bars.as_ref().map(|bars| {
+            let bar = bars.add(ProgressBar::new(0));
+            // The template is a constant; should it ever be wrong, the default bar still works.
+            if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} [{elapsed} elapsed, {eta} left] {msg}") {
+                bar.set_style(style);
+            }
+            bar.set_prefix(node.to_owned());
+            bar.enable_steady_tick(Duration::from_secs(1));
+            bar
+        });
+        NodeDisplay { display: self, node: node.to_owned(), bar, state: Mutex::new(None) }
+    }
+}
+
+/// One running node.
+pub(crate) struct NodeDisplay<'a> {
+    display: &'a Display,
+    node: String,
+    bar: Option<ProgressBar>,
+    state: Mutex<Option<Counting>>,
+}
+
+/// One count of a stage: a stage may count cases first and steps later.
+struct Counting {
+    what: String,
+    begun: Instant,
+    first: u64,
+    last_line: Instant,
+}
+
+impl NodeDisplay<'_> {
+    /// One step of progress.
+    pub(crate) fn update(&self, update: &Update) {
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let now = Instant::now();
+        if state.as_ref().is_none_or(|counting| counting.what != update.what) {
+            *state = Some(Counting { what: update.what.clone(), begun: now, first: update.done.saturating_sub(1), last_line: now });
+            if let Some(bar) = &self.bar {
+                bar.set_prefix(format!("{}: {}", self.node, update.what));
+                bar.set_position(update.done);
+                bar.reset_eta();
+            }
+        }
+        let Some(counting) = state.as_mut() else { return };
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(update.total);
+                bar.set_position(update.done);
+                bar.set_message(update.message.clone());
+            }
+            None if now.duration_since(counting.last_line) >= LINE_INTERVAL => {
+                counting.last_line = now;
+                self.display.note(&format!("{}: {}", self.node, line(update, counting.begun.elapsed(), counting.first)));
+            }
+            None => {}
+        }
+    }
+
+    /// The node has ended.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn line(update: &Update, elapsed: Duration, first: u64) -> String {
+    let Update { what, done, total, message } = update;
+    // What an earlier attempt has done says nothing about the speed of this one.
+    let fresh = done.saturating_sub(first).max(1);
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let left = elapsed.mul_f64(total.saturating_sub(*done) as f64 / fresh as f64);
+    let message = if message.is_empty() { String::new() } else { format!(", {message}") };
+    format!("{done}/{total} {what}, {} elapsed, {} left{message}", duration(elapsed), duration(left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_count_time_and_message_and_is_not_flattered_by_resumed_work() {
+        let update = Update { what: "steps".into(), done: 110, total: 120, message: "loss 0.5".into() };
+        assert_eq!(line(&update, Duration::from_secs(60), 100), "110/120 steps, 1:00 min elapsed, 1:00 min left, loss 0.5");
+    }
+}

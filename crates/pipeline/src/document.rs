@@ -1,0 +1,298 @@
+//! A pipeline file with everything that it extends, merged into one value that knows where each field came from.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::error::{ConfigError, Problem};
+use crate::yaml;
+
+/// What the command line says on top of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `data:` entries, name and path (relative to the current folder).
+    pub data: Vec<(String, PathBuf)>,
+    /// The store (relative to the current folder).
+    pub store: Option<PathBuf>,
+    /// The device: `auto`, `cpu` or `cuda`.
+    pub device: Option<String>,
+    /// Parameters: node, parameter (dots lead deeper) and value in YAML.
+    pub params: Vec<(String, String, String)>,
+}
+
+/// One layer of a merged document.
+struct Layer {
+    name: String,
+    /// The text to find lines in; the command line has none.
+    text: Option<String>,
+    value: Value,
+}
+
+/// A merged document.
+pub(crate) struct Document {
+    pub(crate) value: Map<String, Value>,
+    /// From the deepest base to the command line.
+    layers: Vec<Layer>,
+}
+
+/// How deep `extends` may go; more is a mistake.
+const MAX_LAYERS: usize = 16;
+
+impl Document {
+    /// Reads `path` and what it extends, and lays the command line over it.
+    pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let mut layers = Vec::new();
+        let mut next = Some(path.to_owned());
+        while let Some(path) = next {
+            if layers.len() == MAX_LAYERS {
+                return Err(whole_file(&path, format!("`extends` goes on for more than {MAX_LAYERS} files; does a file extend itself?")));
+            }
+            let (layer, base) = read_layer(&path)?;
+            layers.push(layer);
+            next = base;
+        }
+        layers.reverse();
+        layers.push(Layer { name: "the command line".into(), text: None, value: over(overrides)? });
+        let mut value = Value::Object(Map::new());
+        for (index, layer) in layers.iter().enumerate() {
+            if index == 0 {
+                // In the file that others extend, `null` is a value like any other.
+                value = layer.value.clone();
+            } else {
+                merge(&mut value, &layer.value);
+            }
+        }
+        let Value::Object(value) = value else { return Err(whole_file(path, "the file must be a map with `nodes:`".into())) };
+        Ok(Self { value, layers })
+    }
+
+    /// A problem with the field at `path`, placed where that field was last set, or else its nearest parent.
+    pub(crate) fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
+        let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
+        for length in (0..=path.len()).rev() {
+            // A field that nobody sets belongs to the file, not to an option that happens to set its neighbour.
+            let asked = length == path.len();
+            for layer in self.layers.iter().rev().filter(|layer| asked || layer.text.is_some()) {
+                if let Some(line) = layer.place(&path[..length]) {
+                    return Problem { file: layer.name.clone(), line, field: path.join("."), message: message.into() };
+                }
+            }
+        }
+        Problem { file: self.file().to_owned(), line: None, field: path.join("."), message: message.into() }
+    }
+
+    /// The name of the file that was asked for.
+    pub(crate) fn file(&self) -> &str {
+        // The last layer is the command line, and at least one file lies below it.
+        self.layers.iter().rev().nth(1).map_or("", |layer| &layer.name)
+    }
+}
+
+impl Layer {
+    /// `Some(line)` when this layer sets the field.
+    fn place(&self, path: &[String]) -> Option<Option<usize>> {
+        match &self.text {
+            _ if path.is_empty() => None,
+            Some(text) => yaml::line_of(text, path).map(Some),
+            None => path.iter().try_fold(&self.value, |value, part| value.get(part)).map(|_| None),
+        }
+    }
+}
+
+fn whole_file(path: &Path, message: String) -> ConfigError {
+    Problem { file: path.display().to_string(), line: None, field: String::new(), message }.into()
+}
+
+/// Reads one file; its relative paths become absolute. Also returns what it extends.
+fn read_layer(path: &Path) -> Result<(Layer, Option<PathBuf>), ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| whole_file(path, format!("cannot read the pipeline file: {error}")))?;
+    let name = path.display().to_string();
+    let parsed = yaml::parse(&text);
+    let mut value =
+        parsed.map_err(|error| Problem { file: name.clone(), line: error.line, field: String::new(), message: error.message })?;
+    let Value::Object(map) = &mut value else { return Err(whole_file(path, "the file must be a map with `nodes:`".into())) };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let base = match map.shift_remove("extends") {
+        None => {
+            // One store for a file and its overlays, wherever these lie.
+            map.entry("store").or_insert_with(|| DEFAULT_STORE.into());
+            None
+        }
+        Some(Value::String(base)) => Some(tidy(&folder.join(base))),
+        Some(_) => {
+            let line = yaml::line_of(&text, &["extends".to_owned()]);
+            let message = "must be the path of one file".into();
+            return Err(Problem { file: name, line, field: "extends".into(), message }.into());
+        }
+    };
+    let paths = map.get_mut("data").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut);
+    for place in paths {
+        from_folder(place, folder);
+    }
+    if let Some(store) = map.get_mut("store") {
+        from_folder(store, folder);
+    }
+    Ok((Layer { name, text: Some(text), value }, base))
+}
+
+/// The store of a file that names none.
+const DEFAULT_STORE: &str = "work";
+
+/// Makes a path in a file that lies in `folder` absolute; other values are left for the checks to come.
+fn from_folder(place: &mut Value, folder: &Path) {
+    if let Value::String(path) = place {
+        let joined = folder.join(&*path);
+        *path = tidy(&std::path::absolute(&joined).unwrap_or(joined)).display().to_string();
+    }
+}
+
+/// The path without the detours of `folder/..`.
+fn tidy(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut tidied, part| {
+        match (part, tidied.components().next_back()) {
+            (Component::CurDir, _) => {}
+            (Component::ParentDir, Some(Component::Normal(_))) => {
+                tidied.pop();
+            }
+            _ => tidied.push(part),
+        }
+        tidied
+    })
+}
+
+/// The layer of the command line.
+fn over(overrides: &Overrides) -> Result<Value, ConfigError> {
+    let mut value = Value::Object(Map::new());
+    let absolute = |path: &Path| {
+        let mut place = Value::String(path.display().to_string());
+        from_folder(&mut place, Path::new(""));
+        place
+    };
+    for (name, path) in &overrides.data {
+        merge(&mut value, &nested(&["data", name], absolute(path)));
+    }
+    if let Some(store) = &overrides.store {
+        merge(&mut value, &nested(&["store"], absolute(store)));
+    }
+    if let Some(device) = &overrides.device {
+        merge(&mut value, &nested(&["device"], device.clone().into()));
+    }
+    for (node, param, text) in &overrides.params {
+        let field = format!("--set {node}.{param}");
+        let set =
+            yaml::parse(text).map_err(|error| Problem { file: "the command line".into(), line: None, field, message: error.message })?;
+        let path: Vec<&str> = ["nodes", node, "params"].into_iter().chain(param.split('.')).collect();
+        set_field(&mut value, &path, set);
+    }
+    Ok(value)
+}
+
+fn nested(path: &[&str], value: Value) -> Value {
+    path.iter().rev().fold(value, |inner, part| Value::Object(Map::from_iter([((*part).to_owned(), inner)])))
+}
+
+fn set_field(root: &mut Value, path: &[&str], value: Value) {
+    let Some((first, rest)) = path.split_first() else {
+        *root = value;
+        return;
+    };
+    if !root.is_object() {
+        *root = Value::Object(Map::new());
+    }
+    if let Value::Object(map) = root {
+        set_field(map.entry(*first).or_insert(Value::Null), rest, value);
+    }
+}
+
+/// Lays `over` on `base`: maps merge key by key, `null` removes, everything else replaces (RFC 7386).
+pub(crate) fn merge(base: &mut Value, over: &Value) {
+    let Value::Object(over) = over else {
+        *base = over.clone();
+        return;
+    };
+    if !base.is_object() {
+        *base = Value::Object(Map::new());
+    }
+    let Value::Object(base) = base else { return };
+    for (key, value) in over {
+        if value.is_null() {
+            base.shift_remove(key);
+        } else {
+            merge(base.entry(key).or_insert(Value::Null), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_overlay_changes_adds_and_removes() {
+        let mut base = json!({"seed": 1, "nodes": {"a": {"params": {"lr": 1, "steps": 2}}, "b": {}}});
+        merge(&mut base, &json!({"nodes": {"a": {"params": {"lr": 3, "steps": null}}, "b": null, "c": {"stage": "x"}}}));
+        assert_eq!(base, json!({"seed": 1, "nodes": {"a": {"params": {"lr": 3}}, "c": {"stage": "x"}}}));
+    }
+
+    #[test]
+    fn a_list_replaces_a_list() {
+        let mut base = json!({"steps": [1, 2, 3]});
+        merge(&mut base, &json!({"steps": [4]}));
+        assert_eq!(base, json!({"steps": [4]}));
+    }
+
+    #[test]
+    fn an_empty_overlay_changes_nothing() {
+        let base = json!({"a": {"b": null}, "c": [1]});
+        let mut merged = base.clone();
+        merge(&mut merged, &json!({}));
+        assert_eq!(merged, base);
+    }
+
+    #[test]
+    fn fields_are_placed_in_the_file_that_set_them_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("base.yaml");
+        let top = folder.path().join("sub/top.yaml");
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        std::fs::write(&base, "data: {scans: in/scans}\nnodes:\n  a:\n    params: {lr: 1}\n").unwrap();
+        std::fs::write(&top, "extends: ../base.yaml\nstore: cache\nnodes:\n  a: {params: {steps: 2}}\n").unwrap();
+        let overrides = Overrides { params: vec![("a".into(), "depth.x".into(), "[1, 2]".into())], ..Overrides::default() };
+        let document = Document::load(&top, &overrides).unwrap();
+        assert_eq!(document.value["nodes"]["a"]["params"], json!({"lr": 1, "steps": 2, "depth": {"x": [1, 2]}}));
+        assert_eq!(document.value["store"], json!(folder.path().join("sub/cache")));
+        assert_eq!(document.value["data"]["scans"], json!(folder.path().join("in/scans")));
+        let place = |path: &[&str]| {
+            let problem = document.problem(path, "bad");
+            (problem.file, problem.line)
+        };
+        let (base, top) = (base.display().to_string(), top.display().to_string());
+        assert_eq!(place(&["nodes", "a", "params", "lr"]), (base, Some(4)));
+        assert_eq!(place(&["nodes", "a", "params", "steps"]), (top.clone(), Some(4)));
+        assert_eq!(place(&["nodes", "a", "params", "depth", "x"]), ("the command line".into(), None));
+        assert_eq!(place(&["nodes", "a", "params", "missing"]), (top.clone(), Some(4)));
+        assert_eq!(place(&["nodes", "z"]), (top, Some(3)));
+    }
+
+    #[test]
+    fn a_file_and_its_overlays_share_a_store_unless_they_say_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        std::fs::write(folder.path().join("base.yaml"), "seed: 1\n").unwrap();
+        let top = folder.path().join("sub/top.yaml");
+        std::fs::write(&top, "extends: ../base.yaml\n").unwrap();
+        let store = |overrides: &Overrides| Document::load(&top, overrides).unwrap().value["store"].clone();
+        assert_eq!(store(&Overrides::default()), json!(folder.path().join("work")));
+        let elsewhere = Overrides { store: Some(folder.path().join("x/../cache")), ..Overrides::default() };
+        assert_eq!(store(&elsewhere), json!(folder.path().join("cache")));
+    }
+
+    #[test]
+    fn a_file_that_extends_itself_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.yaml");
+        std::fs::write(&path, "extends: p.yaml\n").unwrap();
+        assert!(Document::load(&path, &Overrides::default()).err().unwrap().to_string().contains("extend itself"));
+    }
+}

@@ -1,0 +1,131 @@
+//! Why a node is not fresh: what differs from the work behind its latest result, field by field.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::digest::Tree;
+use crate::graph::Node;
+use crate::plan::Input;
+use crate::store::{InputRecord, Record, Store};
+
+/// Every difference between the latest record of a node and the work that it stands for now, a line each. Inputs that
+/// are not known yet (`None`) are left out.
+#[must_use]
+pub fn differences(store: &Store, node: &Node, seed: u64, inputs: &BTreeMap<String, Option<Input>>, old: &Record) -> Vec<String> {
+    let mut lines = Vec::new();
+    if old.stage != node.stage.name {
+        lines.push(format!("stage {} → {}", old.stage, node.stage.name));
+    }
+    if old.revision != node.stage.revision {
+        lines.push(format!("revision of the stage {} → {}", old.revision, node.stage.revision));
+    }
+    if old.seed != seed {
+        lines.push(format!("seed {} → {seed}", old.seed));
+    }
+    compare_params("", &old.params, &node.params, &mut lines);
+    for role in old.inputs.keys().chain(inputs.keys()).collect::<BTreeSet<_>>() {
+        match (old.inputs.get(role), inputs.get(role)) {
+            (Some(old), Some(Some(new))) if old.digest != new.digest => {
+                lines.push(format!("input {role} {}", input_change(store, old, new)))
+            }
+            (None, Some(Some(new))) => lines.push(format!("input {role} is new: {}", new.from)),
+            (Some(old), None) => lines.push(format!("input {role} is gone; it was {}", old.from)),
+            _ => {}
+        }
+    }
+    lines
+}
+
+fn compare_params(at: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
+                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                match (old.get(key), new.get(key)) {
+                    (Some(old), Some(new)) => compare_params(&at, old, new, lines),
+                    (Some(old), None) => lines.push(format!("parameter {at} is gone; it was {}", shown(old))),
+                    (None, Some(new)) => lines.push(format!("parameter {at} is new: {}", shown(new))),
+                    (None, None) => {}
+                }
+            }
+        }
+        _ if old == new => {}
+        _ => lines.push(format!("parameter {at} {} → {}", shown(old), shown(new))),
+    }
+}
+
+/// A parameter as a person would write it: without the digits that `f32` gains on its way to `f64`.
+fn shown(value: &Value) -> String {
+    let Some(number) = value.as_f64().filter(|_| value.is_f64()) else { return value.to_string() };
+    #[expect(clippy::cast_possible_truncation, reason = "compared with the original just below")]
+    let short = number as f32;
+    if f64::from(short) == number { short.to_string() } else { value.to_string() }
+}
+
+fn input_change(store: &Store, old: &InputRecord, new: &Input) -> String {
+    let from = if old.from == new.from { new.from.clone() } else { format!("{} → {}", old.from, new.from) };
+    match (store.tree(&old.digest), store.tree(&new.digest)) {
+        (Some(old), Some(new)) => format!("changed ({from}): {}", tree_change(&old, &new)),
+        _ => format!("changed ({from})"),
+    }
+}
+
+/// How many names a line shows of many.
+const SHOWN_NAMES: usize = 3;
+
+fn tree_change(old: &Tree, new: &Tree) -> String {
+    let changed = new.0.iter().filter(|(path, hash)| old.0.get(*path).is_some_and(|before| before != *hash)).map(|(path, _)| path);
+    let added = new.0.keys().filter(|path| !old.0.contains_key(*path));
+    let removed = old.0.keys().filter(|path| !new.0.contains_key(*path));
+    let counts = [("changed", names(changed)), ("added", names(added)), ("removed", names(removed))];
+    let parts = counts.iter().filter_map(|(what, names)| names.as_ref().map(|names| format!("{what} {names}")));
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+fn names<'a>(paths: impl Iterator<Item = &'a String>) -> Option<String> {
+    let paths: Vec<&str> = paths.map(String::as_str).collect();
+    let shown = paths.iter().take(SHOWN_NAMES).copied().collect::<Vec<_>>().join(", ");
+    match paths.len() {
+        0 => None,
+        1 => Some(shown),
+        n if n <= SHOWN_NAMES => Some(format!("{n} files ({shown})")),
+        n => Some(format!("{n} files ({shown}, …)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn parameters_are_compared_field_by_field() {
+        let mut lines = Vec::new();
+        let old = json!({"lr": 5e-4, "steps": 10, "window": {"level": 50, "width": 400}, "old": true});
+        let new = json!({"lr": 1e-4, "steps": 10, "window": {"level": 40, "width": 400}, "new": [1]});
+        compare_params("", &old, &new, &mut lines);
+        let expected = [
+            "parameter lr 0.0005 → 0.0001",
+            "parameter window.level 50 → 40",
+            "parameter old is gone; it was true",
+            "parameter new is new: [1]",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn single_precision_numbers_are_shown_short() {
+        assert_eq!(shown(&json!(0.1_f32)), "0.1");
+        assert_eq!(shown(&json!(0.1_f64)), "0.1");
+        assert_eq!(shown(&json!(3)), "3");
+    }
+
+    #[test]
+    fn changed_files_are_named() {
+        let tree = |files: &[(&str, &str)]| Tree(files.iter().map(|(path, hash)| ((*path).to_owned(), (*hash).to_owned())).collect());
+        let old = tree(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1"), ("e", "1"), ("gone", "1")]);
+        let new = tree(&[("a", "2"), ("b", "2"), ("c", "2"), ("d", "2"), ("e", "1"), ("new", "1")]);
+        assert_eq!(tree_change(&old, &new), "changed 4 files (a, b, c, …); added new; removed gone");
+    }
+}

@@ -1,0 +1,186 @@
+//! The checked pipeline: nodes in an order in which each stands after what it reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use stage_kit::{DeviceChoice, Entry};
+
+use crate::document::{Document, Overrides};
+use crate::error::{ConfigError, Problem};
+use crate::lookup::{Builder, read_data};
+use crate::nodes::{RawNode, read_nodes};
+use crate::order::{cycle_problem, order, reordered};
+
+/// A pipeline in which everything is known: stages exist, parameters are complete, references lead somewhere, and
+/// there is no cycle.
+pub struct Pipeline {
+    /// The root of all random streams.
+    pub seed: u64,
+    /// Where networks run.
+    pub device: DeviceChoice,
+    /// The name of the file without `.yaml`.
+    pub name: String,
+    /// The folder of results.
+    pub store: PathBuf,
+    /// The nodes, each after the nodes that it reads, else in the order of the file.
+    pub nodes: Vec<Node>,
+    document: Document,
+}
+
+/// One node.
+#[derive(Clone)]
+pub struct Node {
+    /// Its name, such as `M_c` or `segment[M_1]`.
+    pub name: String,
+    /// Its stage.
+    pub stage: Entry,
+    /// Its parameters, complete.
+    pub params: Value,
+    /// Full role (`predictions.M_1`) → where it comes from.
+    pub inputs: BTreeMap<String, Source>,
+}
+
+/// Where an input comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The output of the node at `index` in [`Pipeline::nodes`], or what is at `sub` in it.
+    Node {
+        /// Its place in [`Pipeline::nodes`].
+        index: usize,
+        /// The file or folder in its output; empty for all of it.
+        sub: String,
+    },
+    /// A file or folder from outside.
+    Data {
+        /// The name under `data:`.
+        name: String,
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+impl Node {
+    /// The indices of the nodes that it reads.
+    #[must_use]
+    pub fn parents(&self) -> BTreeSet<usize> {
+        self.inputs.values().filter_map(|source| if let Source::Node { index, .. } = source { Some(*index) } else { None }).collect()
+    }
+}
+
+const KEYS: [&str; 6] = ["extends", "seed", "device", "store", "data", "nodes"];
+
+impl Pipeline {
+    /// Reads and checks a pipeline file. No file but the pipeline file and what it extends is touched.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with file, line and field.
+    pub fn load(path: &Path, overrides: &Overrides, stages: &[Entry]) -> Result<Self, ConfigError> {
+        let document = Document::load(path, overrides)?;
+        let mut problems = Vec::new();
+        for key in document.value.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+            problems.push(document.problem(&[key], format!("a pipeline file has no `{key}`; it has {}", KEYS.join(", "))));
+        }
+        let (seed, device, store) = settings(&document, &mut problems);
+        let data = read_data(&document, &mut problems);
+        let raw = read_nodes(&document, &mut problems);
+        if !overrides.params.is_empty() {
+            check_set(overrides, &raw, &mut problems);
+        }
+        let mut nodes = Builder { document: &document, stages, data: &data, problems: &mut problems }.build(&raw);
+        if problems.is_empty() {
+            let order = order(&nodes).map_err(|cycle| cycle_problem(&document, &nodes, &raw, &cycle))?;
+            nodes = reordered(&nodes, &order);
+        } else {
+            return Err(ConfigError(problems));
+        }
+        let name = path.file_stem().map_or_else(|| "pipeline".into(), |stem| stem.to_string_lossy().into_owned());
+        Ok(Self { name, seed, device, store, nodes, document })
+    }
+
+    /// The index of the node of that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.name == name)
+    }
+
+    /// The nodes that `names` ask for: a `foreach` node's plain name stands for all of its nodes.
+    ///
+    /// # Errors
+    /// For a name that is no node.
+    pub fn select(&self, names: &[String]) -> Result<BTreeSet<usize>, ConfigError> {
+        let mut selected = BTreeSet::new();
+        for name in names {
+            let family = format!("{name}[");
+            let found: Vec<usize> =
+                (0..self.nodes.len()).filter(|&i| self.nodes[i].name == *name || self.nodes[i].name.starts_with(&family)).collect();
+            if found.is_empty() {
+                let known = self.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
+                let message = format!("there is no node `{name}`; the nodes are {known}");
+                return Err(Problem { file: self.document.file().to_owned(), line: None, field: String::new(), message }.into());
+            }
+            selected.extend(found);
+        }
+        Ok(selected)
+    }
+
+    /// `selected` and everything that they read, directly or not.
+    #[must_use]
+    pub fn with_ancestors(&self, selected: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let mut all = selected.clone();
+        // Parents come before their children, so that one pass from the end finds them all.
+        for index in (0..self.nodes.len()).rev() {
+            if all.contains(&index) {
+                all.extend(self.nodes[index].parents());
+            }
+        }
+        all
+    }
+
+    /// Checks that the outside data that `selected` read are there.
+    ///
+    /// # Errors
+    /// Names each entry of `data:` behind which there is nothing.
+    pub fn check_data(&self, selected: &BTreeSet<usize>) -> Result<(), ConfigError> {
+        let mut problems: Vec<Problem> = Vec::new();
+        for source in selected.iter().flat_map(|&index| self.nodes[index].inputs.values()) {
+            let Source::Data { name, path } = source else { continue };
+            if !path.exists() {
+                let message = format!("there is nothing at {}; mend the path, or give `--data {name}=PATH`", path.display());
+                problems.push(self.document.problem(&["data", name], message));
+            }
+        }
+        problems.dedup();
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
+    }
+}
+
+/// `seed`, `device` and `store`.
+fn settings(document: &Document, problems: &mut Vec<Problem>) -> (u64, DeviceChoice, PathBuf) {
+    let seed = document.value.get("seed").and_then(Value::as_u64).unwrap_or_else(|| {
+        problems.push(document.problem(&["seed"], "must be given as a whole number; all randomness comes from it"));
+        0
+    });
+    let device = document.value.get("device").map_or(Ok(DeviceChoice::default()), |value| serde_json::from_value(value.clone()));
+    let device = device.unwrap_or_else(|_| {
+        problems.push(document.problem(&["device"], "must be auto, cpu or cuda"));
+        DeviceChoice::default()
+    });
+    let store = match document.value.get("store") {
+        Some(Value::String(store)) => store.clone(),
+        _ => {
+            problems.push(document.problem(&["store"], "must be the path of the folder for results"));
+            String::new()
+        }
+    };
+    (seed, device, store.into())
+}
+
+fn check_set(overrides: &Overrides, raw: &[RawNode], problems: &mut Vec<Problem>) {
+    for (node, param, _) in &overrides.params {
+        if !raw.iter().any(|raw| raw.written == *node) {
+            let message = format!("there is no node `{node}`");
+            problems.push(Problem { file: "the command line".into(), line: None, field: format!("--set {node}.{param}"), message });
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! References looked up, roles and parameters checked: from written nodes to sound ones.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use serde_json::Value;
+use stage_kit::Entry;
+
+use crate::document::Document;
+use crate::error::Problem;
+use crate::graph::{Node, Source};
+use crate::nodes::{RawInput, RawNode};
+use crate::params;
+use crate::reference::{Reference, is_name};
+
+/// One entry of `data:`.
+pub(crate) enum Data {
+    Path(PathBuf),
+    From(Reference),
+}
+
+pub(crate) fn read_data(document: &Document, problems: &mut Vec<Problem>) -> BTreeMap<String, Data> {
+    let mut data = BTreeMap::new();
+    let entries = match document.value.get("data") {
+        None | Some(Value::Null) => return data,
+        Some(Value::Object(entries)) => entries,
+        Some(_) => {
+            problems.push(document.problem(&["data"], "must be a map of names to paths, or to `{from: NODE/FOLDER}`"));
+            return data;
+        }
+    };
+    for (name, value) in entries {
+        let mut refuse = |message: &str| problems.push(document.problem(&["data", name], message));
+        let from = value.get("from").and_then(Value::as_str).filter(|_| value.as_object().is_some_and(|map| map.len() == 1));
+        match (value, from) {
+            _ if !is_name(name) => refuse("a name is made of letters, digits, `_` and `-`"),
+            (Value::String(path), _) => {
+                data.insert(name.clone(), Data::Path(path.into()));
+            }
+            (_, Some(from)) => match Reference::parse(from) {
+                Ok(reference @ Reference::Node { .. }) => {
+                    data.insert(name.clone(), Data::From(reference));
+                }
+                Ok(Reference::Data { .. }) => refuse("`from` must name a node, not another entry of `data:`"),
+                Err(message) => refuse(&message),
+            },
+            _ => refuse("must be a path, or `{from: NODE/FOLDER}`"),
+        }
+    }
+    data
+}
+
+pub(crate) struct Builder<'a> {
+    pub(crate) document: &'a Document,
+    pub(crate) stages: &'a [Entry],
+    pub(crate) data: &'a BTreeMap<String, Data>,
+    pub(crate) problems: &'a mut Vec<Problem>,
+}
+
+impl Builder<'_> {
+    /// Nodes in the order of the file, as far as they are sound.
+    pub(crate) fn build(&mut self, raw: &[RawNode]) -> Vec<Node> {
+        let index: HashMap<&str, usize> = raw.iter().enumerate().map(|(index, node)| (node.name.as_str(), index)).collect();
+        for (name, entry) in self.data {
+            if let Data::From(Reference::Node { name: node, sub }) = entry {
+                self.node_source(&["data", name], node, sub.clone(), raw, &index);
+            }
+        }
+        raw.iter().filter_map(|node| self.node(node, raw, &index)).collect()
+    }
+
+    fn problem(&mut self, path: &[&str], message: String) {
+        let problem = self.document.problem(path, message);
+        // The nodes of one `foreach` share their mistakes.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn node(&mut self, raw: &RawNode, all: &[RawNode], index: &HashMap<&str, usize>) -> Option<Node> {
+        let Some(stage) = self.stages.iter().find(|stage| stage.name == raw.stage) else {
+            let known = self.stages.iter().map(|stage| stage.name).collect::<Vec<_>>().join(", ");
+            self.problem(&["nodes", &raw.written, "stage"], format!("there is no stage `{}`; the stages are {known}", raw.stage));
+            return None;
+        };
+        self.check_roles(raw, stage);
+        let mut inputs = BTreeMap::new();
+        for input in &raw.inputs {
+            if let Some(source) = self.source(raw, input, all, index) {
+                inputs.insert(input.full_role(), source);
+            }
+        }
+        let params = params::resolve(stage, &raw.params).map_err(|(field, message)| {
+            let path: Vec<&str> = ["nodes", &raw.written, "params"].into_iter().chain(field.iter().map(String::as_str)).collect();
+            self.problem(&path, message);
+        });
+        Some(Node { name: raw.name.clone(), stage: *stage, params: params.ok()?, inputs })
+    }
+
+    fn check_roles(&mut self, raw: &RawNode, stage: &Entry) {
+        for input in &raw.inputs {
+            let field = input.field(raw);
+            match stage.reads.iter().find(|role| role.name == input.role) {
+                None => {
+                    let known = stage.reads.iter().map(|role| role.name).collect::<Vec<_>>().join(", ");
+                    let known = if known.is_empty() { "nothing".into() } else { known };
+                    self.problem(&field[..4], format!("stage {} has no input `{}`; it reads {known}", stage.name, input.role));
+                }
+                Some(role) if role.many && input.name.is_none() => {
+                    let message = format!("needs names for its many inputs: `{}: {{NAME: NODE, …}}`", role.name);
+                    self.problem(&field, message);
+                }
+                Some(role) if !role.many && input.name.is_some() => {
+                    self.problem(&field[..4], format!("stage {} reads one `{}`, not many", stage.name, role.name));
+                }
+                Some(_) => {}
+            }
+        }
+        for role in stage.reads.iter().filter(|role| role.required) {
+            if !raw.inputs.iter().any(|input| input.role == role.name) {
+                let message = format!("stage {} needs the input `{}` ({})", stage.name, role.name, role.about);
+                self.problem(&["nodes", &raw.written, "inputs", role.name], message);
+            }
+        }
+    }
+
+    /// Looks a reference up, through `data:` if need be.
+    fn source(&mut self, raw: &RawNode, input: &RawInput, all: &[RawNode], index: &HashMap<&str, usize>) -> Option<Source> {
+        let field = input.field(raw);
+        match &input.reference {
+            Reference::Node { name, sub } => self.node_source(&field, name, sub.clone(), all, index),
+            Reference::Data { name, sub } => match self.data.get(name) {
+                None => {
+                    let known = self.data.keys().cloned().collect::<Vec<_>>().join(", ");
+                    let known = if known.is_empty() { "empty".into() } else { known };
+                    self.problem(&field, format!("there is no `data.{name}`; `data:` is {known}"));
+                    None
+                }
+                Some(Data::Path(path)) => {
+                    let path = if sub.is_empty() { path.clone() } else { path.join(sub) };
+                    Some(Source::Data { name: name.clone(), path })
+                }
+                Some(Data::From(Reference::Node { name: node, sub: outer })) => {
+                    let joined = [outer.as_str(), sub].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+                    self.node_source(&["data", name], node, joined, all, index)
+                }
+                Some(Data::From(Reference::Data { .. })) => None,
+            },
+        }
+    }
+
+    fn node_source(&mut self, field: &[&str], name: &str, sub: String, all: &[RawNode], index: &HashMap<&str, usize>) -> Option<Source> {
+        if let Some(&index) = index.get(name) {
+            return Some(Source::Node { index, sub });
+        }
+        let family: Vec<&str> = all.iter().filter(|node| node.written == name).map(|node| node.name.as_str()).collect();
+        if !family.is_empty() {
+            self.problem(field, format!("`{name}` stands for {} nodes; name one of {}", family.len(), family.join(", ")));
+        } else if self.document.value.get("nodes").and_then(|nodes| nodes.get(name)).is_none() {
+            // A node that is written but unsound has been told already.
+            let known = all.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
+            self.problem(field, format!("there is no node `{name}`; the nodes are {known}"));
+        }
+        None
+    }
+}

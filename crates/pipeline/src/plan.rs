@@ -1,0 +1,178 @@
+//! What is fresh, what must be done, and what cannot be known yet.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::{Context, Result};
+
+use crate::digest::{Digest, Hasher};
+use crate::graph::{Pipeline, Source};
+use crate::key::key;
+use crate::store::{Record, Store};
+
+/// One input as a node will read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// The reference, for people.
+    pub from: String,
+    /// The digest of the content.
+    pub digest: Digest,
+}
+
+/// A piece of work of which everything is known.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Its key.
+    pub key: String,
+    /// Full role → input.
+    pub inputs: BTreeMap<String, Input>,
+}
+
+/// The state of a node.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// Its result is there.
+    Fresh(Box<Record>),
+    /// It must be run.
+    Stale(Work),
+    /// The nodes of these indices must be run first; whether this one must be run too depends on what they write.
+    Waits(Vec<usize>),
+}
+
+/// Finds keys and states.
+pub struct Planner<'a> {
+    /// The pipeline.
+    pub pipeline: &'a Pipeline,
+    /// The store.
+    pub store: &'a Store,
+    /// The digests.
+    pub hasher: &'a Hasher,
+    note: &'a (dyn Fn(String) + Sync),
+    /// Outside data are looked at once in a run.
+    data: Mutex<HashMap<PathBuf, Digest>>,
+}
+
+impl<'a> Planner<'a> {
+    /// A planner; `note` is told of long hashing and of damaged results.
+    #[must_use]
+    pub fn new(pipeline: &'a Pipeline, store: &'a Store, hasher: &'a Hasher, note: &'a (dyn Fn(String) + Sync)) -> Self {
+        Self { pipeline, store, hasher, note, data: Mutex::new(HashMap::new()) }
+    }
+
+    /// The inputs of a node by full role; `None` for what a node without a record will write.
+    ///
+    /// # Errors
+    /// When outside data cannot be read, or a node's output lacks the file or folder that a reference names.
+    pub fn inputs(&self, index: usize, records: &[Option<Record>]) -> Result<BTreeMap<String, Option<Input>>> {
+        let node = &self.pipeline.nodes[index];
+        let input = |(role, source): (&String, &Source)| {
+            let input = self.input(source, records);
+            Ok((role.clone(), input.with_context(|| format!("node {}, input {role}", node.name))?))
+        };
+        node.inputs.iter().map(input).collect()
+    }
+
+    fn input(&self, source: &Source, records: &[Option<Record>]) -> Result<Option<Input>> {
+        match source {
+            Source::Data { name, path } => {
+                let from = format!("data.{name} ({})", path.display());
+                Ok(Some(Input { path: path.clone(), from, digest: self.data_digest(path)? }))
+            }
+            Source::Node { index, sub } => {
+                let name = &self.pipeline.nodes[*index].name;
+                let Some(record) = &records[*index] else { return Ok(None) };
+                let object = self.store.object(&record.key);
+                if sub.is_empty() {
+                    return Ok(Some(Input { path: object, from: name.clone(), digest: record.output.clone() }));
+                }
+                let tree =
+                    self.store.tree(&record.output).with_context(|| format!("the list of files of {name} is lost; run it with --force"))?;
+                let (digest, part) = tree
+                    .at(sub)
+                    .with_context(|| format!("{name} has written no `{sub}`; its output is {}", self.store.result(name).display()))?;
+                if let Some(part) = part {
+                    self.store.keep_tree(&part)?;
+                }
+                Ok(Some(Input { path: object.join(sub), from: format!("{name}/{sub}"), digest }))
+            }
+        }
+    }
+
+    fn data_digest(&self, path: &Path) -> Result<Digest> {
+        let mut known = self.data.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(digest) = known.get(path) {
+            return Ok(digest.clone());
+        }
+        let (digest, tree) = self.hasher.digest(path, &|text| (self.note)(text))?;
+        if let Some(tree) = tree {
+            self.store.keep_tree(&tree)?;
+        }
+        known.insert(path.to_owned(), digest.clone());
+        Ok(digest)
+    }
+
+    /// The work of a node all of whose parents have records; `None` otherwise.
+    ///
+    /// # Errors
+    /// As [`Planner::inputs`].
+    pub fn work(&self, index: usize, records: &[Option<Record>]) -> Result<Option<Work>> {
+        let inputs: Option<BTreeMap<_, _>> = self.inputs(index, records)?.into_iter().map(|(role, input)| Some((role, input?))).collect();
+        Ok(inputs.map(|inputs| {
+            let digests = inputs.iter().map(|(role, input)| (role.clone(), input.digest.clone())).collect();
+            Work { key: key(&self.pipeline.nodes[index], self.pipeline.seed, &digests), inputs }
+        }))
+    }
+
+    /// The record of a piece of work, if its result is there and, under `--verify`, sound.
+    ///
+    /// # Errors
+    /// When the result cannot be read.
+    pub fn record(&self, node: &str, work: &Work) -> Result<Option<Record>> {
+        let Some(record) = self.store.record(&work.key) else { return Ok(None) };
+        if self.hasher.reads_everything() {
+            let tree = self.hasher.tree(&self.store.object(&work.key), &|text| (self.note)(text))?;
+            if tree.digest() != record.output {
+                (self.note)(format!("{node}: the files in {} are not those that were published", self.store.object(&work.key).display()));
+                return Ok(None);
+            }
+        }
+        Ok(Some(record))
+    }
+
+    /// The states of all nodes, in their order; those outside `wanted` are not looked at and wait for nothing.
+    ///
+    /// # Errors
+    /// As [`Planner::inputs`].
+    pub fn survey(&self, wanted: &std::collections::BTreeSet<usize>) -> Result<BTreeMap<usize, State>> {
+        let mut records = vec![None; self.pipeline.nodes.len()];
+        let mut states = BTreeMap::new();
+        for &index in wanted {
+            let node = &self.pipeline.nodes[index];
+            let state = match self.work(index, &records)? {
+                None => State::Waits(node.parents().into_iter().filter(|&parent| records[parent].is_none()).collect()),
+                Some(work) => match self.record(&node.name, &work)? {
+                    Some(record) => {
+                        records[index] = Some(record.clone());
+                        State::Fresh(Box::new(record))
+                    }
+                    None => State::Stale(work),
+                },
+            };
+            states.insert(index, state);
+        }
+        Ok(states)
+    }
+}
+
+/// The records of the fresh nodes among `states`, by index.
+#[must_use]
+pub fn records(states: &BTreeMap<usize, State>, n_nodes: usize) -> Vec<Option<Record>> {
+    let record = |index| match states.get(&index) {
+        Some(State::Fresh(record)) => Some((**record).clone()),
+        _ => None,
+    };
+    (0..n_nodes).map(record).collect()
+}

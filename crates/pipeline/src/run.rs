@@ -1,0 +1,263 @@
+//! Runs what is not fresh, each node as soon as what it reads is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::Scope;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use stage_kit::Update;
+
+use crate::attempt::{Attempt, Failure, Program};
+use crate::display::{Display, NodeDisplay};
+use crate::plan::{Planner, Work};
+use crate::store::Record;
+
+/// What to run, and how.
+pub struct Options {
+    /// The nodes to bring up to date, with everything that they read.
+    pub wanted: BTreeSet<usize>,
+    /// Nodes to run even if they are fresh.
+    pub forced: BTreeSet<usize>,
+    /// The only nodes that may be run; others must be fresh.
+    pub allowed: BTreeSet<usize>,
+    /// After a failure go on with what does not depend on it.
+    pub keep_going: bool,
+    /// How many nodes may run at once.
+    pub jobs: usize,
+    /// The executable that is started as `EXECUTABLE stage NAME …` for each node.
+    pub executable: PathBuf,
+    /// Its version, for the records.
+    pub version: String,
+}
+
+/// What came of a run.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many nodes had their result already.
+    pub fresh: usize,
+    /// The nodes that were run.
+    pub done: Vec<String>,
+    /// The nodes that failed.
+    pub failed: Vec<String>,
+    /// The nodes that another runner is working on.
+    pub locked: Vec<String>,
+    /// How many nodes were left because of others.
+    pub left: usize,
+    /// Whether the user (or the machine) asked to stop.
+    pub interrupted: bool,
+}
+
+enum Message {
+    Update(usize, Update),
+    Ended(usize, Box<Result<Record, Failure>>),
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Status {
+    Pending,
+    /// Under this key.
+    Running(String),
+    Finished,
+    /// Failed, locked, stopped, or left because of one that did.
+    Lost,
+}
+
+/// Sets the returned flag when the process is asked to end; a second signal ends it at once.
+///
+/// # Errors
+/// When the kernel refuses the handlers.
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .context("cannot listen for signals")?;
+    }
+    Ok(stop)
+}
+
+/// Runs the nodes that `options` ask for.
+///
+/// # Errors
+/// When outside data or the store cannot be read or written. That a stage failed is told in the summary.
+pub fn run(planner: &Planner<'_>, options: &Options, display: &Display, stop: &AtomicBool) -> Result<Summary> {
+    let program = Program::new(&options.executable, &options.version, options.jobs);
+    std::thread::scope(|scope| {
+        let (sender, receiver) = channel();
+        let n_nodes = planner.pipeline.nodes.len();
+        let mut runner = Runner {
+            planner,
+            options,
+            display,
+            stop,
+            program: &program,
+            scope,
+            sender,
+            status: vec![Status::Pending; n_nodes],
+            records: vec![None; n_nodes],
+            running: BTreeMap::new(),
+            summary: Summary::default(),
+        };
+        runner.run(&receiver)?;
+        Ok(runner.summary)
+    })
+}
+
+struct Runner<'scope, 'env> {
+    planner: &'env Planner<'env>,
+    options: &'env Options,
+    display: &'env Display,
+    stop: &'env AtomicBool,
+    program: &'scope Program,
+    scope: &'scope Scope<'scope, 'env>,
+    sender: Sender<Message>,
+    status: Vec<Status>,
+    records: Vec<Option<Record>>,
+    running: BTreeMap<usize, NodeDisplay<'env>>,
+    summary: Summary,
+}
+
+impl<'scope, 'env> Runner<'scope, 'env> {
+    fn run(&mut self, receiver: &Receiver<Message>) -> Result<()> {
+        loop {
+            let scheduled = self.schedule();
+            if let Err(error) = scheduled {
+                // Those that run already may finish; what they write is worth keeping.
+                self.drain(receiver);
+                return Err(error);
+            }
+            if self.running.is_empty() {
+                break;
+            }
+            match receiver.recv_timeout(Duration::from_millis(100)) {
+                Ok(message) => self.handle(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.stop.load(Ordering::Relaxed) && !self.summary.interrupted {
+                self.summary.interrupted = true;
+                self.display.note("stopping: the running stages are asked to end; once more ends them at once");
+            }
+        }
+        self.summary.interrupted |= self.stop.load(Ordering::Relaxed);
+        let lost = self.options.wanted.iter().filter(|&&index| self.status[index] != Status::Finished).count();
+        self.summary.left = lost - self.summary.failed.len() - self.summary.locked.len();
+        Ok(())
+    }
+
+    fn drain(&mut self, receiver: &Receiver<Message>) {
+        while !self.running.is_empty() {
+            let Ok(message) = receiver.recv() else { break };
+            self.handle(message);
+        }
+    }
+
+    fn may_start(&self) -> bool {
+        let troubled = !self.summary.failed.is_empty() || !self.summary.locked.is_empty();
+        !self.stop.load(Ordering::Relaxed) && (self.options.keep_going || !troubled)
+    }
+
+    /// Starts whatever can be started. One pass is enough, since parents come before their children.
+    fn schedule(&mut self) -> Result<()> {
+        for &index in &self.options.wanted {
+            if self.status[index] != Status::Pending {
+                continue;
+            }
+            let parents = self.planner.pipeline.nodes[index].parents();
+            if parents.iter().any(|&parent| self.status[parent] == Status::Lost) {
+                self.status[index] = Status::Lost;
+            } else if parents.iter().all(|&parent| self.status[parent] == Status::Finished) && self.may_start() {
+                self.consider(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A node whose parents are finished: fresh, or to be started.
+    fn consider(&mut self, index: usize) -> Result<()> {
+        let node = &self.planner.pipeline.nodes[index];
+        let Some(work) = self.planner.work(index, &self.records)? else { return Ok(()) };
+        let forced = self.options.forced.contains(&index);
+        let record = if forced { None } else { self.planner.record(&node.name, &work)? };
+        if let Some(record) = record {
+            self.planner.store.link_result(&node.name, &record.key)?;
+            self.finish(index, record);
+            self.summary.fresh += 1;
+            return Ok(());
+        }
+        if !self.options.allowed.contains(&index) {
+            self.display.note(&format!("{}: must be run first, which --only forbids; leave out --only", node.name));
+            self.summary.failed.push(node.name.clone());
+            self.status[index] = Status::Lost;
+            return Ok(());
+        }
+        // Another node may be doing the very same work; this one will find its result.
+        let twin = self.status.contains(&Status::Running(work.key.clone()));
+        if self.running.len() < self.options.jobs && !twin {
+            self.start(index, work, forced);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, index: usize, work: Work, forced: bool) {
+        let node = &self.planner.pipeline.nodes[index];
+        self.status[index] = Status::Running(work.key.clone());
+        self.running.insert(index, self.display.start(&node.name));
+        let (planner, program, stop, display, sender) = (self.planner, self.program, self.stop, self.display, self.sender.clone());
+        self.scope.spawn(move || {
+            let attempt = Attempt { planner, program, node, work: &work, forced, stop };
+            let updates = sender.clone();
+            let on_update = |update| {
+                // The receiver lives as long as anything runs.
+                let _ = updates.send(Message::Update(index, update));
+            };
+            let result = attempt.run(&|text| display.note(&text), &on_update);
+            let _ = sender.send(Message::Ended(index, Box::new(result)));
+        });
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Update(index, update) => {
+                if let Some(display) = self.running.get(&index) {
+                    display.update(&update);
+                }
+            }
+            Message::Ended(index, result) => {
+                if let Some(display) = self.running.remove(&index) {
+                    display.finish();
+                }
+                self.ended(index, *result);
+            }
+        }
+    }
+
+    fn ended(&mut self, index: usize, result: Result<Record, Failure>) {
+        let name = &self.planner.pipeline.nodes[index].name;
+        let failure = match result {
+            Ok(record) => {
+                self.display.note(&format!("{name}: done in {}", crate::text::duration(Duration::from_secs_f64(record.seconds))));
+                self.summary.done.push(name.clone());
+                self.finish(index, record);
+                return;
+            }
+            Err(failure) => failure,
+        };
+        self.status[index] = Status::Lost;
+        self.display.note(&format!("{name}: {failure}"));
+        match failure {
+            Failure::Locked(_) => self.summary.locked.push(name.clone()),
+            Failure::Stopped => {}
+            Failure::Stage { .. } | Failure::Runner(_) => self.summary.failed.push(name.clone()),
+        }
+    }
+
+    fn finish(&mut self, index: usize, record: Record) {
+        self.status[index] = Status::Finished;
+        self.records[index] = Some(record);
+    }
+}

@@ -1,0 +1,133 @@
+//! What is run again, and what is not.
+
+use std::fs;
+
+use crate::lab::{Lab, PIPELINE};
+
+/// A lab in which everything has been run.
+fn finished() -> Lab {
+    let lab = Lab::new(PIPELINE);
+    assert_eq!(lab.run(&[]).must_succeed().ran(), ["a", "b", "c", "j", "m"]);
+    assert_eq!(lab.read("work/results/pipeline/j/joined.txt"), "one+two+four+three");
+    lab
+}
+
+#[test]
+fn a_second_run_does_nothing() {
+    let lab = finished();
+    assert_eq!(lab.run(&["--dry-run"]).code, Some(0));
+    let second = lab.run(&[]).must_succeed();
+    assert_eq!(second.ran(), [""; 0]);
+    assert!(second.stderr.starts_with("5 fresh in "), "{}", second.stderr);
+}
+
+#[test]
+fn times_and_places_do_not_matter() {
+    let lab = finished();
+    // Written anew, the file has another inode and other times, but the same content.
+    fs::rename(lab.path("more.txt"), lab.path("old.txt")).unwrap();
+    lab.write("more.txt", " four");
+    assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0]);
+    assert_eq!(lab.run(&["--data", "more=old.txt"]).must_succeed().ran(), [""; 0]);
+    assert_eq!(lab.run(&["--device", "cpu", "-j", "2"]).must_succeed().ran(), [""; 0]);
+    lab.write(
+        "pipeline.yaml",
+        &format!("# a comment\n{}", PIPELINE.replace("params: {text: three}", "params: {without: '', text: three}")),
+    );
+    assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0], "a default that is written out is the same parameter");
+}
+
+#[test]
+fn a_change_runs_exactly_what_depends_on_it() {
+    let lab = finished();
+    assert_eq!(lab.run(&["--set", "j.glue=and"]).must_succeed().ran(), ["j", "m"]);
+    assert_eq!(lab.run(&["--set", "b.text=seven"]).must_succeed().ran(), ["b", "j", "m"]);
+    lab.write("more.txt", " five six");
+    assert_eq!(lab.run(&[]).must_succeed().ran(), ["a", "c", "j", "m"]);
+    lab.write("more.txt", " four");
+    assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0], "results of earlier work are found again");
+    assert_eq!(lab.read("work/results/pipeline/j/joined.txt"), "one+two+four+three");
+    lab.write("pipeline.yaml", &PIPELINE.replace("seed: 1", "seed: 2"));
+    assert_eq!(lab.run(&[]).must_succeed().ran(), ["a", "b", "c", "j", "m"]);
+}
+
+#[test]
+fn equal_results_stop_a_change_from_spreading() {
+    let lab = finished();
+    // Other parameters, but the same words in the end.
+    let outcome = lab.run(&["--set", "a.text=xonex twxo", "--set", "a.without=x"]).must_succeed();
+    assert_eq!(outcome.ran(), ["a"]);
+    // `c` reads the count alone, `j` the words alone.
+    let outcome = lab.run(&["--set", "a.text=one six"]).must_succeed();
+    assert_eq!(outcome.ran(), ["a", "j", "m"]);
+}
+
+#[test]
+fn a_named_node_is_run_with_what_it_reads_and_nothing_else() {
+    let lab = Lab::new(PIPELINE);
+    assert_eq!(lab.run(&["c"]).must_succeed().ran(), ["a", "c"]);
+    let only = lab.run(&["j", "--only"]);
+    assert_eq!(only.code, Some(1));
+    assert!(only.stderr.contains("b: must be run first, which --only forbids"), "{}", only.stderr);
+    lab.run(&["b"]).must_succeed();
+    assert_eq!(lab.run(&["j", "--only"]).must_succeed().ran(), ["j"]);
+    assert_eq!(lab.run(&["j", "--force"]).must_succeed().ran(), ["j"], "force is for the named node");
+    assert_eq!(lab.run(&["nobody"]).code, Some(2));
+}
+
+#[test]
+fn a_dry_run_tells_what_would_be_run_and_why() {
+    let lab = finished();
+    let dry = lab.run(&["--dry-run", "--set", "a.text=one"]);
+    assert_eq!(dry.code, Some(3));
+    let expected = "a: would be run: parameter text \"one two\" → \"one\"\n\
+                    j: depends on what a will write\n\
+                    m: depends on what j will write\n\
+                    c: depends on what a will write\n";
+    assert_eq!(dry.stdout, expected);
+    assert_eq!(lab.run(&["--dry-run"]).code, Some(0), "a dry run changes nothing");
+}
+
+#[test]
+fn explain_and_status_tell_what_differs() {
+    let lab = finished();
+    let explain = |arguments: &[&str]| lab.call(&[&["explain"], arguments].concat()).must_succeed().stdout;
+    assert!(explain(&["j"]).starts_with("j is fresh"));
+    assert_eq!(explain(&["j", "--set", "j.glue=_"]), "j must be run:\n  parameter glue \"+\" → \"_\"\n");
+    let waits = explain(&["m", "--set", "a.text=one"]);
+    assert_eq!(
+        waits,
+        "m may have to be run:\n  what j will write may differ\nbecause a must be run:\n  parameter text \"one two\" → \"one\"\n"
+    );
+    lab.run(&["a", "--set", "a.text=one six"]).must_succeed();
+    let input = explain(&["j", "--set", "a.text=one six"]);
+    assert_eq!(input, "j must be run:\n  input parts.a changed (a/words): changed 1.txt\n");
+    let status = lab.call(&["status", "--set", "j.glue=_"]).must_succeed().stdout;
+    let states: Vec<Vec<&str>> = status.lines().skip(1).map(|line| line.split_whitespace().take(3).collect()).collect();
+    let expected =
+        [["a", "words", "fresh"], ["b", "words", "fresh"], ["j", "join", "stale"], ["m", "measure", "waits"], ["c", "measure", "fresh"]];
+    assert_eq!(states, expected, "{status}");
+}
+
+#[test]
+fn damage_in_the_store_is_found_by_verify_and_repaired() {
+    let lab = finished();
+    let damaged = lab.path("work/results/pipeline/j/joined.txt");
+    fs::remove_file(&damaged).unwrap();
+    fs::write(&damaged, "rubbish").unwrap();
+    assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0], "results are trusted");
+    assert_eq!(lab.run(&["--verify"]).must_succeed().ran(), ["j"]);
+    assert_eq!(lab.read("work/results/pipeline/j/joined.txt"), "one+two+four+three");
+}
+
+#[test]
+fn nodes_that_do_the_same_work_share_it() {
+    let pipeline = "seed: 1\nstore: work\nnodes:
+  a: {stage: words, params: {text: x}}
+  b: {stage: words, params: {text: x}}\n";
+    for jobs in ["1", "2"] {
+        let lab = Lab::new(pipeline);
+        assert_eq!(lab.run(&["-j", jobs]).must_succeed().ran(), ["a"]);
+        assert_eq!(lab.read("work/results/pipeline/b/words/0.txt"), "x");
+    }
+}

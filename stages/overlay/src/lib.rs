@@ -1,0 +1,54 @@
+//! Overlays the cancer map on the organ map (paper 2.4).
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use stage_kit::{Role, Stage, StageIo};
+use volume::{LabelVolume, nifti};
+
+/// `overlay` has no parameters: the rule is the paper's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {}
+
+/// The stage `overlay`.
+pub struct Overlay;
+
+impl Stage for Overlay {
+    const NAME: &'static str = "overlay";
+    const REVISION: u32 = 1;
+    const ABOUT: &'static str = "Puts the cancer map on top of the organ map: one label map with 0 to 14";
+    const READS: &'static [Role] = &[Role::required("labels", "a folder with organs/CASE.nii.gz and cancer/CASE.nii.gz on the same grid")];
+    const WRITES: &'static str = "labels/CASE.nii.gz on the same grid";
+    const PAPER: &'static str = "2.4";
+    type Config = Config;
+
+    fn run(_: &Config, io: &StageIo) -> Result<()> {
+        let labels = io.input("labels")?;
+        let cases = dataset::label_files(&labels.join("organs"))?;
+        let folder = io.output_folder("labels")?;
+        let place = |name: &str| folder.join(name);
+        stage_kit::over_cases(
+            io,
+            &cases,
+            |case| &case.id,
+            |case| stage_kit::finished(&place(&case.label_name())),
+            |case| {
+                let (organs, header) = nifti::read_labels(&case.path)?;
+                let cancer_path = labels.join("cancer").join(case.label_name());
+                let (cancer, _) = nifti::read_labels(&cancer_path)?;
+                anyhow::ensure!(
+                    organs.grid().approx_eq(&cancer.grid()),
+                    "{} and {} are on different grids ({:?} and {:?} voxels); make both with the same stage",
+                    case.path.display(),
+                    cancer_path.display(),
+                    organs.grid().shape,
+                    cancer.grid().shape
+                );
+                let mut labels = organs.x_fastest().into_owned();
+                labels::overlay_in_place(&mut labels, &cancer.x_fastest())?;
+                let labels = LabelVolume::from_x_fastest(&header.grid(), labels)?;
+                Ok(nifti::write_labels(place(&case.label_name()), &labels, &header)?)
+            },
+        )
+    }
+}

@@ -1,0 +1,170 @@
+//! Lets the teachers label what nobody labelled (paper 2.3, Fig. 1c): D_u and D_l3 become D_u' and D_l3'.
+//!
+//! The paper's text names M_c and M_o1 as the teachers and the caption of its Fig. 1 M_c and M_o2; only M_o2 knows the
+//! organs that are asked of it (the 3-D U-Net skips the training of M_o1), so M_o2 it is.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{Device, Tensor};
+use dataset::Manifest;
+use inference::SlidingWindow;
+use labels::{CANCER_CLASSES, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
+use nets::{Network, Params, UNet3d, UNet3dConfig};
+use serde::{Deserialize, Serialize};
+use stage_kit::{Role, Stage, StageIo};
+use volume::nifti::Header;
+use volume::{LabelVolume, ModelGrid, ScalarVolume, nifti};
+
+/// The parameters of `pseudo-label`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The subsets to label; the paper's are D_u and D_l3. Not used when a folder of `images` is given.
+    pub subsets: Vec<SubsetName>,
+    /// The size of the organ teacher.
+    pub organ_network: UNet3dConfig,
+    /// The size of the cancer teacher.
+    pub cancer_network: UNet3dConfig,
+    /// The grid of the teachers; the paper's is 1 mm and [−200, 300] HU.
+    pub grid: ModelGrid,
+    /// How windows are laid over a volume.
+    pub window: SlidingWindow,
+}
+
+/// The stage `pseudo-label`.
+pub struct PseudoLabel;
+
+impl Stage for PseudoLabel {
+    const NAME: &'static str = "pseudo-label";
+    const REVISION: u32 = 1;
+    const ABOUT: &'static str = "Lets the teachers write organ and cancer labels where nobody labelled; true labels win";
+    const READS: &'static [Role] = &[
+        Role::required("organ_teacher", "a folder with weights.safetensors of M_o2"),
+        Role::required("cancer_teacher", "a folder with weights.safetensors of M_c"),
+        Role::optional("dataset", "the root of the dataset; with `partition`"),
+        Role::optional("partition", "the output of partition"),
+        Role::optional("images", "instead of a dataset: a folder of CT scans, CASE_0000.nii.gz, none of them labelled"),
+    ];
+    const WRITES: &'static str = "organs/CASE.nii.gz (0-13) and cancer/CASE.nii.gz (0, 1) on the grid of the image";
+    const PAPER: &'static str = "2.3";
+    type Config = Config;
+
+    fn check(config: &Config) -> Result<()> {
+        config.grid.check()?;
+        Ok(config.window.check()?)
+    }
+
+    fn run(config: &Config, io: &StageIo) -> Result<()> {
+        let device = nets::device(io.device)?;
+        let teachers = Teachers {
+            organs: Teacher::load("organ_teacher", &config.organ_network, ORGAN_CLASSES, io, &device)?,
+            cancer: Teacher::load("cancer_teacher", &config.cancer_network, CANCER_CLASSES, io, &device)?,
+            device,
+        };
+        let jobs = jobs(config, io)?;
+        stage_kit::over_cases(
+            io,
+            &jobs,
+            |job| &job.id,
+            |job| stage_kit::finished(&job.organs) && stage_kit::finished(&job.cancer),
+            |job| job.run(config, &teachers),
+        )
+    }
+}
+
+/// A trained network, frozen.
+struct Teacher {
+    network: UNet3d,
+    params: Params,
+    classes: usize,
+}
+
+struct Teachers {
+    organs: Teacher,
+    cancer: Teacher,
+    device: Device,
+}
+
+impl Teacher {
+    fn load(role: &str, config: &UNet3dConfig, classes: usize, io: &StageIo, device: &Device) -> Result<Self> {
+        let network = UNet3d::new(config, classes);
+        let mut params = Params::init(&network.parameters(), streams::Streams::new(io.seed), device)?;
+        params.load(&io.input(role)?.join("weights.safetensors"))?;
+        params.set_live(|_| false);
+        Ok(Self { network, params, classes })
+    }
+
+    /// Labels of an image on the model grid, brought to the nearest voxels of `header`'s grid.
+    fn label(&self, image: &ScalarVolume, window: &SlidingWindow, device: &Device, header: &Header) -> Result<LabelVolume> {
+        let forward = |patch: &Tensor| self.network.forward(&self.params, patch);
+        let data = inference::segment_windows(image.data.view(), window, self.classes, device, forward)?;
+        Ok(volume::resample_nearest(&LabelVolume { data, affine: image.affine }, &header.grid()))
+    }
+}
+
+/// One case: what to read and where to write.
+struct Job {
+    id: String,
+    image: PathBuf,
+    /// The label map and what its annotators looked for.
+    truth: Option<(PathBuf, Subset)>,
+    organs: PathBuf,
+    cancer: PathBuf,
+}
+
+fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Job>> {
+    let folders = [io.output_folder("organs")?, io.output_folder("cancer")?];
+    let job = |id: &str, image: PathBuf, truth| {
+        let [organs, cancer] = folders.each_ref().map(|folder| folder.join(format!("{id}.nii.gz")));
+        Job { id: id.to_owned(), image, truth, organs, cancer }
+    };
+    match (io.input_opt("images")?, io.input_opt("dataset")?, io.input_opt("partition")?) {
+        (Some(images), None, None) => Ok(dataset::image_files(images)?.into_iter().map(|file| job(&file.id, file.path, None)).collect()),
+        (None, Some(root), Some(partition)) => {
+            let manifest = Manifest::load(partition)?;
+            let mut jobs = Vec::new();
+            for &subset in &config.subsets {
+                for case in manifest.select(subset, None)? {
+                    let truth = case.label.as_ref().filter(|_| case.subset != Subset::Du);
+                    jobs.push(job(&case.id, root.join(&case.image), truth.map(|label| (root.join(label), case.subset))));
+                }
+            }
+            Ok(jobs)
+        }
+        _ => bail!("give either `images`, or `dataset` together with `partition`"),
+    }
+}
+
+impl Job {
+    fn run(&self, config: &Config, teachers: &Teachers) -> Result<()> {
+        let (image, header) = nifti::read_scalar(&self.image)?;
+        let image = config.grid.prepare(image).with_context(|| format!("{}", self.image.display()))?;
+        let mut organs = teachers.organs.label(&image, &config.window, &teachers.device, &header)?;
+        let truth = self.truth.as_ref().map(|(path, subset)| read_truth(path, &header).map(|truth| (truth, *subset))).transpose()?;
+        let cancer = match &truth {
+            Some((truth, subset)) if SubsetName::Dc.contains(*subset) => LabelVolume { data: truth.data.mapv(|label| u8::from(label == TUMOR)), affine: truth.affine },
+            _ => teachers.cancer.label(&image, &config.window, &teachers.device, &header)?,
+        };
+        if let Some((truth, subset)) = &truth {
+            let mut merged = vec![0; organs.data.len()];
+            labels::merge_annotated_organs(subset.annotated_organs(), &truth.x_fastest(), &organs.x_fastest(), &mut merged)
+                .with_context(|| format!("merging with {:?}", self.truth.as_ref().map(|(path, _)| path)))?;
+            organs = LabelVolume::from_x_fastest(&header.grid(), merged)?;
+        }
+        nifti::write_labels(&self.organs, &organs, &header)?;
+        Ok(nifti::write_labels(&self.cancer, &cancer, &header)?)
+    }
+}
+
+fn read_truth(path: &PathBuf, image: &Header) -> Result<LabelVolume> {
+    let (truth, header) = nifti::read_labels(path)?;
+    ensure!(
+        header.grid().approx_eq(&image.grid()),
+        "{}: the label map has {:?} voxels and the image {:?}, or their affines differ; correct the header of one of them",
+        path.display(),
+        header.grid().shape,
+        image.grid().shape
+    );
+    Ok(truth)
+}

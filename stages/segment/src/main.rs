@@ -1,0 +1,6 @@
+//! The stage `segment` as an executable of its own.
+
+fn main() -> std::process::ExitCode {
+    ops::tune_allocator();
+    stage_kit::main::<segment::Segment>()
+}
