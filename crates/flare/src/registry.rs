@@ -15,3 +15,44 @@ pub(crate) const STAGES: &[Entry] = &[
     Entry::of::<resample_back::ResampleBack>(),
     Entry::of::<evaluate::Evaluate>(),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use pipeline::{Overrides, Pipeline};
+
+    use super::STAGES;
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    }
+
+    #[test]
+    fn every_pipeline_file_of_the_project_is_sound() {
+        let pipelines = std::fs::read_dir(root().join("pipelines")).unwrap().map(|entry| entry.unwrap().path());
+        let yaml = pipelines.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+        let mut n_files = 0;
+        for path in yaml.chain([root().join("pipeline.yaml")]) {
+            if let Err(error) = Pipeline::load(&path, &Overrides::default(), STAGES) {
+                panic!("{error}");
+            }
+            n_files += 1;
+        }
+        assert!(n_files >= 2, "pipeline.yaml and at least the demonstration");
+    }
+
+    #[test]
+    fn the_page_about_the_stages_is_what_the_stages_say() {
+        let page = std::fs::read_to_string(root().join("stages/README.md")).unwrap_or_default();
+        assert!(page == pipeline::stage_table("flare", STAGES), "write it anew: cargo run -p flare -- stages > stages/README.md");
+    }
+
+    #[test]
+    fn no_two_stages_have_one_name() {
+        let mut names: Vec<&str> = STAGES.iter().map(|stage| stage.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), STAGES.len());
+    }
+}

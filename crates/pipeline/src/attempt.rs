@@ -12,9 +12,8 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum as _;
-use stage_kit::Update;
 
-use crate::child::{self, Ended};
+use crate::child::{self, Ended, Word};
 use crate::graph::Node;
 use crate::lock::{Lease, host};
 use crate::plan::{Planner, Work};
@@ -24,8 +23,8 @@ use crate::text::utc;
 /// Why there is no result.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The stage failed; with its last words and the log with all of them.
-    Stage { how: String, tail: String, log: PathBuf },
+    /// The stage failed; its log tells why.
+    Stage { how: String, log: PathBuf },
     /// Another runner does this work.
     Locked(String),
     /// It was asked to stop.
@@ -37,9 +36,7 @@ pub(crate) enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stage { how, tail, log } => {
-                write!(f, "FAILED: the stage {how}\n{tail}  (everything it said: {})", log.display())
-            }
+            Self::Stage { how, log } => write!(f, "FAILED: the stage {how}; all that it said: {}", log.display()),
             Self::Locked(holder) => write!(f, "locked: {holder} is working on it in the same store"),
             Self::Stopped => f.write_str("stopped; the next run goes on from its last checkpoint"),
             Self::Runner(error) => write!(f, "FAILED: {error:#}"),
@@ -74,12 +71,10 @@ pub(crate) struct Attempt<'a> {
     pub(crate) stop: &'a AtomicBool,
 }
 
-/// How many of the stage's last lines a failure shows.
-const TAIL_LINES: usize = 12;
-
 impl Attempt<'_> {
     /// Does the work and publishes the result, or finds that another runner has done so meanwhile.
-    pub(crate) fn run(&self, note: &dyn Fn(String), on_update: &(dyn Fn(Update) + Sync)) -> Result<Record, Failure> {
+    pub(crate) fn run(&self, tell: &(dyn Fn(Word) + Sync)) -> Result<Record, Failure> {
+        let note = |text: String| tell(Word::Line(text));
         let lease = match Lease::take(&self.planner.store.lock(&self.work.key)).map_err(Failure::Runner)? {
             Ok(lease) => lease,
             Err(holder) => return Err(Failure::Locked(holder)),
@@ -94,11 +89,14 @@ impl Attempt<'_> {
         let (started, begun) = (SystemTime::now(), Instant::now());
         let stdin = lease.share().map_err(Failure::Runner)?;
         let command = self.command();
-        let ended = child::run(command, stdin, log, on_update, self.stop).map_err(Failure::Runner)?;
+        let ended = child::run(command, stdin, log, tell, self.stop).map_err(Failure::Runner)?;
         match ended {
             Ended::Well => {}
             Ended::Stopped => return Err(Failure::Stopped),
-            Ended::Badly(status) => return Err(self.failed(&child::describe(status))),
+            Ended::Badly(status) => {
+                let log = self.planner.store.attempt(&self.work.key).join("log.txt");
+                return Err(Failure::Stage { how: child::describe(status), log });
+            }
         }
         let record = self.publish(started, begun.elapsed().as_secs_f64()).map_err(Failure::Runner)?;
         if let Some(before) = before.filter(|before| before.output != record.output) {
@@ -159,15 +157,6 @@ impl Attempt<'_> {
 
     fn device(&self) -> String {
         self.planner.pipeline.device.to_possible_value().map_or_else(|| "auto".to_owned(), |value| value.get_name().to_owned())
-    }
-
-    fn failed(&self, how: &str) -> Failure {
-        let log = self.planner.store.attempt(&self.work.key).join("log.txt");
-        // Without its log a failure is still a failure.
-        let text = fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("--- ")).collect();
-        let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].iter().map(|line| format!("  | {line}\n")).collect();
-        Failure::Stage { how: how.to_owned(), tail, log }
     }
 
     fn publish(&self, started: SystemTime, seconds: f64) -> Result<Record> {

@@ -1,7 +1,7 @@
 //! One run of a stage, as a child process that never outlives the runner.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -36,23 +36,45 @@ pub fn die_with_parent(parent: u32) -> Result<()> {
     Ok(())
 }
 
-/// Runs `command` to its end: progress from its standard output goes to `on_update`, what it says to `log`.
-pub(crate) fn run(mut command: Command, stdin: Stdio, log: File, on_update: impl Fn(Update) + Sync, stop: &AtomicBool) -> Result<Ended> {
+/// What a running stage has to tell.
+pub(crate) enum Word {
+    /// How far it is.
+    Update(Update),
+    /// A line for the user.
+    Line(String),
+}
+
+/// Runs `command` to its end. Its words go to `tell`, and its lines into `log` as well.
+pub(crate) fn run(mut command: Command, stdin: Stdio, mut log: File, tell: impl Fn(Word) + Sync, stop: &AtomicBool) -> Result<Ended> {
     // A group of its own: Ctrl-C on the terminal reaches the runner alone, which then ends its stages in good order.
-    command.process_group(0).stdin(stdin).stdout(Stdio::piped()).stderr(log);
+    command.process_group(0).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let program = Path::new(command.get_program()).display().to_string();
     let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
-    let stdout = child.stdout.take();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let tell = &tell;
     std::thread::scope(|scope| {
-        if let Some(stdout) = stdout {
-            scope.spawn(|| {
-                let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-                // Other lines are no progress, and nothing to fail for.
-                lines.filter_map(|line| serde_json::from_str(&line).ok()).for_each(&on_update);
+        // Other lines on standard output are no progress, and nothing to fail for.
+        scope.spawn(|| each_line(stdout, |line| serde_json::from_str(line).into_iter().for_each(|update| tell(Word::Update(update)))));
+        scope.spawn(|| {
+            each_line(stderr, |line| {
+                // A log that cannot be written, as on a full disk, does not hold the work up.
+                let _ = writeln!(log, "{line}");
+                tell(Word::Line(line.to_owned()));
             });
-        }
+        });
         wait(&mut child, stop).context("cannot wait for the stage")
     })
+}
+
+/// Calls `each` with every line until the other end is closed; bytes that are no UTF-8 are replaced.
+fn each_line(from: Option<impl Read>, mut each: impl FnMut(&str)) {
+    let Some(from) = from else { return };
+    let mut reader = BufReader::new(from);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        each(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+        line.clear();
+    }
 }
 
 /// Waits for the end, and brings it about when `stop` is set. Only this thread reaps the child, so that no signal can

@@ -40,16 +40,20 @@ impl Display {
     /// A node begins.
     pub(crate) fn start(&self, node: &str) -> NodeDisplay<'_> {
         let bar = self.bars.as_ref().map(|bars| {
-            let bar = bars.add(ProgressBar::new(0));
-            // The template is a constant; should it ever be wrong, the default bar still works.
-            if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} [{elapsed} elapsed, {eta} left] {msg}") {
-                bar.set_style(style);
-            }
+            let bar = bars.add(ProgressBar::no_length());
+            set_style(&bar, "{prefix} [{elapsed} elapsed]");
             bar.set_prefix(node.to_owned());
             bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
         NodeDisplay { display: self, node: node.to_owned(), bar, state: Mutex::new(None) }
+    }
+}
+
+fn set_style(bar: &ProgressBar, template: &str) {
+    // The templates are constants; should one ever be wrong, the bar before it still works.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
     }
 }
 
@@ -77,6 +81,7 @@ impl NodeDisplay<'_> {
         if state.as_ref().is_none_or(|counting| counting.what != update.what) {
             *state = Some(Counting { what: update.what.clone(), begun: now, first: update.done.saturating_sub(1), last_line: now });
             if let Some(bar) = &self.bar {
+                set_style(bar, "{prefix} {wide_bar} {pos}/{len} [{elapsed} elapsed, {eta} left] {msg}");
                 bar.set_prefix(format!("{}: {}", self.node, update.what));
                 bar.set_position(update.done);
                 bar.reset_eta();

@@ -27,7 +27,7 @@ pub fn differences(store: &Store, node: &Node, seed: u64, inputs: &BTreeMap<Stri
     for role in old.inputs.keys().chain(inputs.keys()).collect::<BTreeSet<_>>() {
         match (old.inputs.get(role), inputs.get(role)) {
             (Some(old), Some(Some(new))) if old.digest != new.digest => {
-                lines.push(format!("input {role} {}", input_change(store, old, new)))
+                lines.push(format!("input {role} {}", input_change(store, old, new)));
             }
             (None, Some(Some(new))) => lines.push(format!("input {role} is new: {}", new.from)),
             (Some(old), None) => lines.push(format!("input {role} is gone; it was {}", old.from)),

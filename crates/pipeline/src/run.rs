@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use stage_kit::Update;
 
 use crate::attempt::{Attempt, Failure, Program};
+use crate::child::Word;
 use crate::display::{Display, NodeDisplay};
 use crate::plan::{Planner, Work};
 use crate::store::Record;
@@ -210,12 +211,14 @@ impl<'scope, 'env> Runner<'scope, 'env> {
         let (planner, program, stop, display, sender) = (self.planner, self.program, self.stop, self.display, self.sender.clone());
         self.scope.spawn(move || {
             let attempt = Attempt { planner, program, node, work: &work, forced, stop };
-            let updates = sender.clone();
-            let on_update = |update| {
-                // The receiver lives as long as anything runs.
-                let _ = updates.send(Message::Update(index, update));
-            };
-            let result = attempt.run(&|text| display.note(&text), &on_update);
+            let words = sender.clone();
+            let result = attempt.run(&|word| match word {
+                Word::Line(line) => display.note(&line),
+                Word::Update(update) => {
+                    // The receiver lives as long as anything runs.
+                    let _ = words.send(Message::Update(index, update));
+                }
+            });
             let _ = sender.send(Message::Ended(index, Box::new(result)));
         });
     }

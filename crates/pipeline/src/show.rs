@@ -73,11 +73,12 @@ pub fn dot(pipeline: &Pipeline) -> String {
     text + "}\n"
 }
 
-/// The stages as a Markdown table: stage, what it reads, what it writes, where the paper describes it.
+/// The stages of `program` as a Markdown page with a table: stage, what it reads, what it writes, where the paper describes it.
 #[must_use]
-pub fn stage_table(stages: &[Entry]) -> String {
+pub fn stage_table(program: &str, stages: &[Entry]) -> String {
     let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
-    let mut table = String::from("| stage | what it does | reads | writes | paper |\n|---|---|---|---|---|\n");
+    let mut table = format!("# Stages\n\nIn the order of the method. This page is the output of `{program} stages`.\n\n");
+    table.push_str("| stage | what it does | reads | writes | paper |\n|---|---|---|---|---|\n");
     for stage in stages {
         let reads: Vec<String> = stage
             .reads

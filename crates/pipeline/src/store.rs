@@ -100,7 +100,7 @@ impl Store {
     pub fn create(&self) -> Result<()> {
         let folders = ["objects", "records", "trees", "attempts", "locks"].map(|folder| self.root.join(folder));
         for folder in folders.iter().chain([&self.view]) {
-            fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         }
         Ok(())
     }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-/// `0.4 s`, `12 s`, `3:20 min` or `4:05 h`.
+/// `0.35 s`, `1.4 s`, `12 s`, `3:20 min` or `4:05 h`.
 pub(crate) fn duration(time: Duration) -> String {
     let whole = time.as_secs();
     match whole {
-        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        0 => format!("{:.2} s", time.as_secs_f64()),
+        1..10 => format!("{:.1} s", time.as_secs_f64()),
         10..60 => format!("{whole} s"),
         60..3600 => format!("{}:{:02} min", whole / 60, whole % 60),
         _ => format!("{}:{:02} h", whole / 3600, whole / 60 % 60),
@@ -73,7 +74,7 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_are_short() {
-        assert_eq!(duration(Duration::from_millis(350)), "0.3 s");
+        assert_eq!(duration(Duration::from_millis(350)), "0.35 s");
         assert_eq!(duration(Duration::from_secs(200)), "3:20 min");
         assert_eq!(duration(Duration::from_secs(14_700)), "4:05 h");
         assert_eq!((size(512), size(1_400_000), size(123_456_789)), ("512 B".into(), "1.4 MB".into(), "123 MB".into()));

@@ -288,7 +288,7 @@ fn markdown_files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// `stages`.
 pub(super) fn stages(program: &Program) -> Result<u8> {
-    say(&show::stage_table(program.stages));
+    say(&show::stage_table(program.name, program.stages));
     Ok(DONE)
 }
 

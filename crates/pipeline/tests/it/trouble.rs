@@ -40,7 +40,7 @@ fn a_failure_names_the_reason_keeps_what_is_finished_and_leaves_what_depends_on_
     let failed = lab.run(&["--set", "j.fails_at=two", "--keep-going"]);
     assert_eq!(failed.code, Some(1));
     assert!(failed.stderr.contains("j: FAILED: the stage ended with code 1"), "{}", failed.stderr);
-    assert!(failed.stderr.contains("  | error: j: the word two cannot be joined"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("error: j: the word two cannot be joined"), "{}", failed.stderr);
     assert!(failed.stderr.contains("3 done, 1 failed, 1 left in "), "{}", failed.stderr);
     let status = lab.call(&["status", "--set", "j.fails_at=two"]).stdout;
     assert!(status.contains("begun  interrupted or failed; see `toy log j`"), "{status}");
