@@ -25,12 +25,12 @@ impl ImageFile {
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// The folder is missing or unreadable.
-    #[error("cannot list {path}: {source}")]
+    #[error("cannot list {path}: {reason}")]
     List {
         /// The folder.
         path: PathBuf,
         /// The reason.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// No file has the form asked for.
     #[error("{path} holds no {expected} files among its {found} entries; check the folder and the naming")]
@@ -61,7 +61,7 @@ pub fn label_files(folder: &Path) -> Result<Vec<ImageFile>, FolderError> {
 }
 
 fn files(folder: &Path, expected: &'static str, suffix: &str) -> Result<Vec<ImageFile>, FolderError> {
-    let failed = |source| FolderError::List { path: folder.into(), source };
+    let failed = |reason| FolderError::List { path: folder.into(), reason };
     let mut found = 0;
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {

@@ -55,20 +55,20 @@ pub struct Manifest {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The file is missing or unreadable.
-    #[error("cannot read the manifest {path}: {source}; it is written by the stage `partition`")]
+    #[error("cannot read the manifest {path}: {reason}; it is written by the stage `partition`")]
     Read {
         /// The manifest.
         path: PathBuf,
         /// The reason.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The file is not a manifest.
-    #[error("{path} is not a manifest of cases: {source}; write it anew with the stage `partition`")]
+    #[error("{path} is not a manifest of cases: {reason}; write it anew with the stage `partition`")]
     Parse {
         /// The manifest.
         path: PathBuf,
         /// The reason.
-        source: serde_json::Error,
+        reason: serde_json::Error,
     },
     /// A stage was asked to work on nothing.
     #[error(
@@ -91,8 +91,8 @@ impl Manifest {
     /// When the file is missing or is not a manifest.
     pub fn load(folder: &Path) -> Result<Self, ManifestError> {
         let path = folder.join(MANIFEST_FILE);
-        let text = std::fs::read_to_string(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
-        serde_json::from_str(&text).map_err(|source| ManifestError::Parse { path, source })
+        let text = std::fs::read_to_string(&path).map_err(|reason| ManifestError::Read { path: path.clone(), reason })?;
+        serde_json::from_str(&text).map_err(|reason| ManifestError::Parse { path, reason })
     }
 
     /// The cases of a subset or union, on one side of the split or on both.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use pipeline::cli::{Program, main as program_main};
 
 fn main() -> ExitCode {
-    ops::tune_allocator();
+    ops::tune_process();
     program_main(&Program {
         name: "flare",
         about: "Partial-label segmentation of 13 abdominal organs and tumors in CT: the FLARE23 pipeline of Ye, Zheng and Zhang",

@@ -75,7 +75,7 @@ impl SlidingWindow {
 /// # Errors
 /// Those of the network.
 pub fn segment_windows(
-    image: ArrayView3<'_, f32>,
+    image: &ArrayView3<'_, f32>,
     window: &SlidingWindow,
     classes: usize,
     device: &Device,
@@ -111,7 +111,7 @@ fn places(starts: &[Vec<usize>; 3], roll: usize, front: usize) -> Vec<[usize; 3]
 }
 
 /// A window of the image, row-major, with zeros outside.
-fn extract(image: ArrayView3<'_, f32>, place: [usize; 3], patch: [usize; 3]) -> Vec<f32> {
+fn extract(image: &ArrayView3<'_, f32>, place: [usize; 3], patch: [usize; 3]) -> Vec<f32> {
     let mut out = Array3::zeros(patch);
     let shape: [usize; 3] = image.dim().into();
     let end: [usize; 3] = std::array::from_fn(|axis| (place[axis] + patch[axis]).min(shape[axis]));
@@ -213,7 +213,7 @@ mod tests {
             for overlap in [0.0, 0.25, 0.5, 0.9] {
                 let image = random(shape);
                 let window = SlidingWindow { patch: [16, 16, 16], overlap };
-                let labels = segment_windows(image.view(), &window, 3, &Device::Cpu, voxelwise).unwrap();
+                let labels = segment_windows(&image.view(), &window, 3, &Device::Cpu, voxelwise).unwrap();
                 assert_eq!(labels, image.mapv(expected), "shape {shape:?}, overlap {overlap}");
             }
         }
@@ -243,7 +243,7 @@ mod tests {
             Tensor::cat(&[&((&ramp - 8.0)? * 0.1)?, &(input * 0.7)?], 1)
         };
         let (image, window) = (random([40, 18, 16]), SlidingWindow { patch: [16, 16, 16], overlap: 0.5 });
-        let labels = segment_windows(image.view(), &window, 2, &Device::Cpu, network).unwrap();
+        let labels = segment_windows(&image.view(), &window, 2, &Device::Cpu, network).unwrap();
         let weights = window.weights();
         let mut sums = Array4::<f32>::zeros((2, 40, 18, 16));
         for i in window.starts(0, 40) {

@@ -109,7 +109,7 @@ pub(crate) fn check_spacing(spacing_mm: [f64; 3]) -> Result<(), MetricsError> {
 }
 
 fn check_labels(which: &'static str, voxels: &[u64; 256]) -> Result<(), MetricsError> {
-    LabelPattern::from_histogram(voxels).map(|_| ()).map_err(|source| MetricsError::BadLabels { which, source })
+    LabelPattern::from_histogram(voxels).map(|_| ()).map_err(|reason| MetricsError::BadLabels { which, reason })
 }
 
 fn score_class(

@@ -41,12 +41,12 @@ pub enum MetricsError {
         spacing_mm: [f64; 3],
     },
     /// A map holds values that are no labels.
-    #[error("{which}: {source}")]
+    #[error("{which}: {reason}")]
     BadLabels {
         /// Which of the two maps.
         which: &'static str,
         /// The values.
-        source: labels::LabelError,
+        reason: labels::LabelError,
     },
     /// Scores of both protocols cannot be averaged together.
     #[error("{what} was scored by the {found} protocol, those before by the {expected} one; summarise them apart")]

@@ -86,7 +86,8 @@ impl DirectedDistances {
 
     fn area_within_mm2(&self, tolerance_mm: f64) -> f64 {
         let near = self.surfels.iter().take_while(|(distance, _)| *distance <= tolerance_mm);
-        near.map(|(_, area)| area).sum()
+        // From +0, because a sum of nothing is −0, which tables would print.
+        near.fold(0.0, |sum, (_, area)| sum + area)
     }
 
     /// The least distance up to which surfels hold `share` of the area.

@@ -15,12 +15,12 @@ pub enum WeightsError {
     #[error("there are no weights at {0}; train them first, or correct the path")]
     Missing(PathBuf),
     /// The file is not what it should be.
-    #[error("cannot read the weights {path}: {source}; expected a whole .safetensors file or a PyTorch state dict (.pth, .pt)")]
+    #[error("cannot read the weights {path}: {reason}; expected a whole .safetensors file or a PyTorch state dict (.pth, .pt)")]
     Read {
         /// The file.
         path: PathBuf,
         /// The reason.
-        source: candle_core::Error,
+        reason: candle_core::Error,
     },
     /// The weights are of another network.
     #[error("the weights {path} do not fit the network: {found}. Take weights of the same network, features and number of classes")]
@@ -60,7 +60,7 @@ impl Params {
         }
         for (name, var) in self.all() {
             let copy = || var.set(&tensors[name].to_dtype(DType::F32)?.to_device(var.device())?.contiguous()?);
-            copy().map_err(|source| WeightsError::Read { path: path.into(), source })?;
+            copy().map_err(|reason| WeightsError::Read { path: path.into(), reason })?;
         }
         Ok(())
     }
@@ -108,5 +108,5 @@ fn read(path: &Path) -> Result<HashMap<String, Tensor>, WeightsError> {
         Some("pth" | "pt") => candle_core::pickle::read_all(path).map(|pairs| pairs.into_iter().collect()),
         _ => candle_core::safetensors::load(path, &Device::Cpu),
     };
-    tensors.map_err(|source| WeightsError::Read { path: path.into(), source })
+    tensors.map_err(|reason| WeightsError::Read { path: path.into(), reason })
 }

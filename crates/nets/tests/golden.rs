@@ -103,7 +103,8 @@ fn the_student_agrees_in_both_decoders_and_all_gradients() {
     let params = loaded(&student, &path);
     let features = student.features(&params, &golden["input"]).unwrap();
     let mut sum = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu).unwrap();
-    for (part, logits) in [("organ", student.organs(&params, &features).unwrap()), ("cancer", student.cancer(&params, &features).unwrap())] {
+    for (part, logits) in [("organ", student.organs(&params, &features).unwrap()), ("cancer", student.cancer(&params, &features).unwrap())]
+    {
         assert!(difference(&logits, &golden[&format!("{part}_logits")]) < 1e-4, "{part}");
         let loss = ops::dice_ce(&logits, &golden[&format!("{part}_target")].squeeze(1).unwrap()).unwrap();
         assert!((scalar(&loss) / scalar(&golden[&format!("{part}_loss")]) - 1.0).abs() < 1e-4, "{part}");

@@ -84,7 +84,7 @@ fn report(name: &str, flops: f64, inputs: &[Var], op: impl Fn() -> Result<Tensor
 fn main() -> Result<()> {
     let filter = std::env::args().nth(1).unwrap_or_default();
     if std::env::args().nth(2).as_deref() != Some("untuned") {
-        ops::tune_allocator();
+        ops::tune_process();
     }
     println!("{:?}, {} threads", ops::Isa::current(), rayon::current_num_threads());
     for (transposed, layers) in [(false, CONVOLUTIONS), (true, TRANSPOSED)] {

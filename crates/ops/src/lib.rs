@@ -36,7 +36,7 @@ mod tensor;
 pub use argmax::argmax_channels;
 pub use conv::{conv, conv_transpose};
 pub use cpu::isa::{Isa, with_isa};
-pub use device::{Choice, device, tune_allocator};
+pub use device::{Choice, device, tune_process};
 pub use loss::{DiceCe, cross_entropy, dice_ce};
 pub use norm::instance_norm_leaky_relu;
 pub use optim::{AdamW, adamw_step};

@@ -79,7 +79,7 @@ impl Figure {
         let mut views = Vec::new();
         for cut in &self.cuts {
             let labels = cut.labels(labels);
-            let found = pattern(&labels).map_err(|source| PictureError::Labels { what: caption.to_owned(), source })?;
+            let found = pattern(&labels).map_err(|reason| PictureError::Labels { what: caption.to_owned(), reason })?;
             self.classes = self.classes.union(found);
             views.push(overlaid(&cut.gray, &labels, cut.width()));
         }

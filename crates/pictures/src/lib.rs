@@ -66,12 +66,12 @@ pub enum PictureError {
         expected: Box<Grid>,
     },
     /// A label map holds values that are no labels.
-    #[error("{what}: {source}")]
+    #[error("{what}: {reason}")]
     Labels {
         /// Which label map.
         what: String,
         /// The values.
-        source: labels::LabelError,
+        reason: labels::LabelError,
     },
     /// The picture cannot be encoded.
     #[error("cannot encode the picture: {0}")]

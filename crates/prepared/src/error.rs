@@ -6,12 +6,12 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum PreparedError {
     /// A file cannot be opened or read.
-    #[error("cannot read {path}: {source}; it is written by the stage `preprocess`")]
+    #[error("cannot read {path}: {reason}; it is written by the stage `preprocess`")]
     Read {
         /// The file.
         path: PathBuf,
         /// The reason.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A file ends early or goes on too long.
     #[error(
@@ -34,12 +34,12 @@ pub enum PreparedError {
         reason: String,
     },
     /// The index of a folder cannot be understood.
-    #[error("{path} is not an index of prepared cases: {source}; run `preprocess` again")]
+    #[error("{path} is not an index of prepared cases: {reason}; run `preprocess` again")]
     Index {
         /// The index.
         path: PathBuf,
         /// The reason.
-        source: serde_json::Error,
+        reason: serde_json::Error,
     },
     /// Cases were asked for that are not in the index.
     #[error("{} of the cases asked for are not in {path}: {}; run `preprocess` with the subsets that they belong to", missing.len(), first_few(missing))]

@@ -45,7 +45,7 @@ impl PreparedCase {
     /// # Errors
     /// When the file cannot be read, is not as long as its header says, or is no prepared case.
     pub fn open(path: &Path) -> Result<Self, PreparedError> {
-        let unreadable = |source| PreparedError::Read { path: path.to_owned(), source };
+        let unreadable = |reason| PreparedError::Read { path: path.to_owned(), reason };
         let not_prepared = |reason: String| PreparedError::NotPrepared { path: path.to_owned(), reason };
         let mut file = File::open(path).map_err(unreadable)?;
         let found = file.metadata().map_err(unreadable)?.len();
@@ -146,7 +146,7 @@ impl PreparedCase {
             let first_voxel = (plane * height + rows.start) * width + columns.start;
             self.file
                 .read_exact_at(&mut plane_bytes, begin + (first_voxel * bytes) as u64)
-                .map_err(|source| PreparedError::Read { path: self.path.clone(), source })?;
+                .map_err(|reason| PreparedError::Read { path: self.path.clone(), reason })?;
             for j in 0..rows.len() {
                 let at = ((plane_at + i) * shape[1] + row_at + j) * shape[2] + column_at;
                 put(at, &plane_bytes[j * width * bytes..][..columns.len() * bytes]);
@@ -165,7 +165,7 @@ fn inside(start: isize, length: usize, size: usize) -> (Range<usize>, usize) {
 
 /// The parsed header, and the byte at which the tensors begin.
 fn read_header(file: &mut File, path: &Path, file_length: u64) -> Result<(Metadata, u64), PreparedError> {
-    let unreadable = |source| PreparedError::Read { path: path.to_owned(), source };
+    let unreadable = |reason| PreparedError::Read { path: path.to_owned(), reason };
     let not_prepared = |reason: String| PreparedError::NotPrepared { path: path.to_owned(), reason };
     if file_length < 8 {
         return Err(PreparedError::Length { path: path.to_owned(), found: file_length, expected: 8 });

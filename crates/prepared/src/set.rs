@@ -83,8 +83,8 @@ impl Index {
     /// When the file is missing or is no index.
     pub fn load(folder: &Path) -> Result<Self, PreparedError> {
         let path = folder.join(INDEX_FILE);
-        let text = std::fs::read_to_string(&path).map_err(|source| PreparedError::Read { path: path.clone(), source })?;
-        serde_json::from_str(&text).map_err(|source| PreparedError::Index { path, source })
+        let text = std::fs::read_to_string(&path).map_err(|reason| PreparedError::Read { path: path.clone(), reason })?;
+        serde_json::from_str(&text).map_err(|reason| PreparedError::Index { path, reason })
     }
 }
 

@@ -21,7 +21,10 @@ pub struct CaseFailures {
 
 impl fmt::Display for CaseFailures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} cases failed; the others are done and kept:", self.failures.len(), self.total)?;
+        match (self.failures.len(), self.total) {
+            (failed, total) if failed == total => write!(f, "all of the {total} cases failed:")?,
+            (failed, total) => write!(f, "{failed} of {total} cases failed; the others are done and kept:")?,
+        }
         self.failures.iter().try_for_each(|(case, reason)| write!(f, "\n  case {case}: {reason}"))
     }
 }

@@ -81,7 +81,8 @@ impl StageIo {
     /// When it cannot be made.
     pub fn output_folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.output.join(name);
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}; check that the disk has room", folder.display()))?;
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make the folder {}; check that the disk has room", folder.display()))?;
         Ok(folder)
     }
 }

@@ -21,12 +21,12 @@ pub struct Targets {
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
     /// A prepared case cannot be read.
-    #[error("case {case}: {source}")]
+    #[error("case {case}: {reason}")]
     Case {
         /// The case.
         case: String,
         /// What is wrong; names the file.
-        source: PreparedError,
+        reason: PreparedError,
     },
     /// A case lacks the labels that are trained on.
     #[error(
@@ -140,7 +140,7 @@ impl BatchSource {
     fn fill(&self, epoch: u64, sample: &Sample, image: &mut [f32], organs: &mut [u8], cancer: &mut [u8]) -> Result<(), BatchError> {
         let case = || self.set.cases()[sample.case].id.clone();
         let patch =
-            self.set.read_box(sample.case, sample.start, sample.shape).map_err(|source| BatchError::Case { case: case(), source })?;
+            self.set.read_box(sample.case, sample.start, sample.shape).map_err(|reason| BatchError::Case { case: case(), reason })?;
         image.copy_from_slice(&patch.image);
         for (map, wanted, found) in [("organ", organs, patch.organs), ("cancer", cancer, patch.cancer)] {
             if wanted.is_empty() {

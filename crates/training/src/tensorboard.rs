@@ -16,10 +16,10 @@ pub struct EventFile {
 
 /// Why events cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write the event file {path}: {source}; check that the disk has room and the folder may be written")]
+#[error("cannot write the event file {path}: {reason}; check that the disk has room and the folder may be written")]
 pub struct EventError {
     path: PathBuf,
-    source: std::io::Error,
+    reason: std::io::Error,
 }
 
 impl EventFile {
@@ -30,7 +30,7 @@ impl EventFile {
     /// # Errors
     /// When the file cannot be opened or written.
     pub fn resume(path: &Path, length: u64) -> Result<Self, EventError> {
-        let failed = |source| EventError { path: path.into(), source };
+        let failed = |reason| EventError { path: path.into(), reason };
         let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(failed)?;
         let found = file.metadata().map_err(failed)?.len();
         let length = if found < length { 0 } else { length };
@@ -61,7 +61,7 @@ impl EventFile {
     /// # Errors
     /// When the file cannot be written.
     pub fn sync(&mut self) -> Result<u64, EventError> {
-        self.file.sync_data().map_err(|source| EventError { path: self.path.clone(), source })?;
+        self.file.sync_data().map_err(|reason| EventError { path: self.path.clone(), reason })?;
         Ok(self.length)
     }
 
@@ -70,7 +70,7 @@ impl EventFile {
     fn append(&mut self, data: &[u8]) -> Result<(), EventError> {
         let length = (data.len() as u64).to_le_bytes();
         let record = [&length[..], &masked(&length).to_le_bytes(), data, &masked(data).to_le_bytes()].concat();
-        self.file.write_all(&record).map_err(|source| EventError { path: self.path.clone(), source })?;
+        self.file.write_all(&record).map_err(|reason| EventError { path: self.path.clone(), reason })?;
         self.length += record.len() as u64;
         Ok(())
     }

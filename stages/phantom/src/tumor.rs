@@ -52,11 +52,11 @@ impl Host {
     }
 }
 
-/// Draws one to three tumors that lie in the scanned heights `z_mm` of the standard trunk.
+/// Draws two to four tumors that lie in the scanned heights `z_mm` of the standard trunk.
 ///
 /// `scale` is the size of the patient relative to the standard trunk.
 pub(crate) fn tumors(draw: &mut Draw, trunk: &Trunk, organs: &[Part], z_mm: [f32; 2], scale: f32) -> (Vec<Part>, Vec<Description>) {
-    let count = 1 + draw.below(3);
+    let count = 2 + draw.below(3);
     let mut centres: Vec<(Point, f32)> = Vec::new();
     let mut described = Vec::new();
     let mut parts = Vec::new();
@@ -143,9 +143,10 @@ fn lump(draw: &mut Draw, trunk: &Trunk, centre: Point, radius: f32) -> Shape {
     Shape::Common { shapes: vec![mass, inset(&trunk.cavity, 2.0)] }
 }
 
-/// Hypodense against every host, with a mottled core, and denser than any fluid.
+/// A mottled, necrotic core within an enhancing rim, as many metastases show it: darker than every host, denser than
+/// gallbladder and bowel contents, and no other shape has such a rim.
 fn tissue(draw: &mut Draw) -> Tissue {
-    let mut tissue = Tissue::uniform(draw.between([42.0, 56.0]));
-    tissue.texture_hu = 9.0;
+    let mut tissue = Tissue::layered(draw.between([165.0, 185.0]), 4.0, draw.between([30.0, 42.0]));
+    tissue.texture_hu = 6.0;
     tissue
 }

@@ -255,7 +255,8 @@ fn organs_lie_on_their_side_however_the_voxels_are_stored() {
 
 #[test]
 fn organs_show_in_the_image_with_the_contrast_of_a_portal_scan() {
-    let data = DataSet::make(&json!({"cases": {"D_l3": 3}, "spacing_in_plane_mm": [3.5, 4], "spacing_through_plane_mm": [4, 5]}), 8);
+    let cases = json!({"D_l1": 2, "D_l3": 2});
+    let data = DataSet::make(&json!({"cases": cases, "spacing_in_plane_mm": [3.5, 4], "spacing_through_plane_mm": [4, 5]}), 8);
     for case in data.cases() {
         let (image, truth) = (data.image(text(&case, "image")), data.labels(text(&case, "truth")));
         let mut sums = [[0.0f64; 2]; NUM_CLASSES];
@@ -265,7 +266,12 @@ fn organs_show_in_the_image_with_the_contrast_of_a_portal_scan() {
             *count += 1.0;
         }
         let mean = |label: u8| sums[usize::from(label)][0] / sums[usize::from(label)][1];
-        for (brighter, darker) in [(5, 6), (5, 2), (2, 6), (3, 1), (1, 14), (14, 9), (1, 12), (2, 3)] {
+        // The bright rim of a tumor shines into the organs around it, so that these are compared in patients without.
+        let pairs = match text(&case, "subset") {
+            "D_l1" => [(5, 6), (5, 2), (2, 6), (3, 1), (1, 12), (2, 3)].as_slice(),
+            _ => [(1, 14), (14, 9)].as_slice(),
+        };
+        for &(brighter, darker) in pairs {
             assert!(mean(brighter) > mean(darker) + 3.0, "{brighter}: {} and {darker}: {} in {case}", mean(brighter), mean(darker));
         }
         assert!(image.data.iter().any(|&hu| hu < -950.0) && image.data.iter().any(|&hu| hu > 300.0), "air and bone in {case}");
@@ -293,7 +299,7 @@ fn every_tumor_is_large_enough_to_be_learnt() {
     let data = DataSet::make(&json!({"cases": {"D_l4": 12}, "cropped_fraction": 0.3}), 10);
     for case in data.cases() {
         let tumors = case["tumors"].as_array().unwrap();
-        assert!((1..=3).contains(&tumors.len()), "{case}");
+        assert!((1..=4).contains(&tumors.len()), "{case}");
         for tumor in tumors {
             assert!((17.9..=45.1).contains(&tumor["diameter_mm"].as_f64().unwrap()), "{case}");
         }

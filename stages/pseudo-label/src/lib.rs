@@ -98,7 +98,7 @@ impl Teacher {
     /// Labels of an image on the model grid, brought to the nearest voxels of `header`'s grid.
     fn label(&self, image: &ScalarVolume, window: &SlidingWindow, device: &Device, header: &Header) -> Result<LabelVolume> {
         let forward = |patch: &Tensor| self.network.forward(&self.params, patch);
-        let data = inference::segment_windows(image.data.view(), window, self.classes, device, forward)?;
+        let data = inference::segment_windows(&image.data.view(), window, self.classes, device, forward)?;
         Ok(volume::resample_nearest(&LabelVolume { data, affine: image.affine }, &header.grid()))
     }
 }
@@ -143,7 +143,9 @@ impl Job {
         let mut organs = teachers.organs.label(&image, &config.window, &teachers.device, &header)?;
         let truth = self.truth.as_ref().map(|(path, subset)| read_truth(path, &header).map(|truth| (truth, *subset))).transpose()?;
         let cancer = match &truth {
-            Some((truth, subset)) if SubsetName::Dc.contains(*subset) => LabelVolume { data: truth.data.mapv(|label| u8::from(label == TUMOR)), affine: truth.affine },
+            Some((truth, subset)) if SubsetName::Dc.contains(*subset) => {
+                LabelVolume { data: truth.data.mapv(|label| u8::from(label == TUMOR)), affine: truth.affine }
+            }
             _ => teachers.cancer.label(&image, &config.window, &teachers.device, &header)?,
         };
         if let Some((truth, subset)) = &truth {

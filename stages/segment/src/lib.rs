@@ -26,7 +26,7 @@ pub struct Segment;
 
 impl Stage for Segment {
     const NAME: &'static str = "segment";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Segments CT scans with the dual-decoding student, both decoders in one pass";
     const READS: &'static [Role] = &[
         Role::required("images", "a folder of CT scans, CASE_0000.nii.gz"),
@@ -59,7 +59,7 @@ impl Stage for Segment {
             |case| {
                 let (image, _) = nifti::read_scalar(&case.path)?;
                 let image = config.grid.prepare(image).with_context(|| format!("{}", case.path.display()))?;
-                let labels = inference::segment_slices(&student, &params, image.data.view(), config.batch, &device)?;
+                let labels = inference::segment_slices(&student, &params, &image.data.view(), config.batch, &device)?;
                 let [organs, cancer] = places(case);
                 for (path, data) in [(organs, labels.organs), (cancer, labels.cancer)] {
                     nifti::write_labels_on(path, &LabelVolume { data, affine: image.affine })?;

@@ -1,6 +1,6 @@
 //! The stage `segment` as an executable of its own.
 
 fn main() -> std::process::ExitCode {
-    ops::tune_allocator();
+    ops::tune_process();
     stage_kit::main::<segment::Segment>()
 }

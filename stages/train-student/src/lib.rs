@@ -56,12 +56,17 @@ impl Stage for TrainStudent {
         Role::required("partition", "the output of partition"),
         Role::optional("init", "the output of the step before; random weights without it"),
     ];
-    const WRITES: &'static str = "weights.safetensors of the epoch with the best validation Dice; curve.csv, curves.svg, events.out.tfevents.*";
+    const WRITES: &'static str =
+        "weights.safetensors of the epoch with the best validation Dice; curve.csv, curves.svg, events.out.tfevents.*";
     const PAPER: &'static str = "2.3, 3.2, Table 3";
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
-        ensure!(config.crop.iter().all(|&side| side >= 16), "crop: {:?}: every side must be at least 16 pixels, because the network halves it four times", config.crop);
+        ensure!(
+            config.crop.iter().all(|&side| side >= 16),
+            "crop: {:?}: every side must be at least 16 pixels, because the network halves it four times",
+            config.crop
+        );
         ensure!(!config.targets.is_empty(), "targets: name `organs`, `cancer` or both; without a target there is no loss");
         config.augment.check().map_err(anyhow::Error::msg)?;
         config.fit.check()

@@ -75,12 +75,17 @@ impl Stage for TrainTeacher {
         Role::required("partition", "the output of partition"),
         Role::optional("init", "a folder with weights.safetensors to start from instead of random weights"),
     ];
-    const WRITES: &'static str = "weights.safetensors of the epoch with the lowest validation loss; curve.csv, curves.svg, events.out.tfevents.*";
+    const WRITES: &'static str =
+        "weights.safetensors of the epoch with the lowest validation loss; curve.csv, curves.svg, events.out.tfevents.*";
     const PAPER: &'static str = "2.3, 3.2, Table 2";
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
-        anyhow::ensure!(config.patch.iter().all(|&side| side >= 16), "patch: {:?}: every side must be at least 16 voxels, because the network halves it four times", config.patch);
+        anyhow::ensure!(
+            config.patch.iter().all(|&side| side >= 16),
+            "patch: {:?}: every side must be at least 16 voxels, because the network halves it four times",
+            config.patch
+        );
         config.augment.check().map_err(anyhow::Error::msg)?;
         config.fit.check()
     }

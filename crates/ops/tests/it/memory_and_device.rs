@@ -1,11 +1,11 @@
 //! Choice of device and instruction set.
 
 use anyhow::Result;
-use ops::{Choice, Isa, device, tune_allocator, with_isa};
+use ops::{Choice, Isa, device, tune_process, with_isa};
 
 #[test]
 fn automatic_choice_always_yields_a_device() -> Result<()> {
-    tune_allocator();
+    tune_process();
     device(Choice::Auto)?;
     assert!(device(Choice::Cpu)?.is_cpu());
     Ok(())

@@ -5,5 +5,6 @@ mod hostile;
 mod laws;
 mod monai;
 mod nibabel;
+mod nifti_rs;
 mod real_ct;
 mod written;

@@ -1,0 +1,95 @@
+//! What a change runs again, and what it does not.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use volume::nifti;
+
+use crate::lab::{Lab, copy_folder};
+
+/// Erases the first half of a label's voxels: the map changes on every grid, its pattern does not.
+fn retouch(path: &Path, label: u8) {
+    let (mut labels, header) = nifti::read_labels(path).unwrap();
+    let mut left = labels.data.iter().filter(|&&found| found == label).count() / 2;
+    for found in labels.data.iter_mut().filter(|found| **found == label) {
+        if left > 0 {
+            *found = 0;
+            left -= 1;
+        }
+    }
+    nifti::write_labels(path, &labels, &header).unwrap();
+}
+
+/// All that reads the dataset itself.
+const READERS: [&str; 8] = [
+    "partition",
+    "pseudo_labels[D_l3]",
+    "pseudo_labels[D_u]",
+    "pseudo_slices[D_l3]",
+    "pseudo_slices[D_u]",
+    "true_slices[D_l1]",
+    "true_slices[D_l4]",
+    "volumes",
+];
+
+#[test]
+fn a_changed_label_map_reaches_what_depends_on_it_and_no_more() {
+    let lab = Lab::with_own_data("");
+    lab.run(&[]).must_succeed();
+
+    retouch(&lab.path("truth/FLARE23Ts_0001.nii.gz"), 1);
+    assert_eq!(lab.run(&[]).must_succeed().ran(), ["scores", "steps"], "the truth of a test case is read by the scores alone");
+
+    let five_organs = fs::read_to_string(lab.result("partition").join("D_l2.txt")).unwrap();
+    let path = lab.path(&format!("FLARE/labelsTr2200/{}.nii.gz", five_organs.trim()));
+    retouch(&path, 1);
+    let run = lab.run(&[]).must_succeed();
+    assert_eq!(
+        run.ran(),
+        READERS,
+        "no network learns from D_l2, so whoever reads the dataset comes to what was there, and nothing follows"
+    );
+
+    let all_organs = fs::read_to_string(lab.result("partition").join("training/D_l1.txt")).unwrap();
+    let case = all_organs.lines().next().unwrap();
+    let corrected = lab.path(&format!("FLARE/labelsTr2200/20230507-fix/{case}.nii.gz"));
+    retouch(&if corrected.is_file() { corrected } else { lab.path(&format!("FLARE/labelsTr2200/{case}.nii.gz")) }, 1);
+    let run = lab.run(&[]).must_succeed();
+    for node in ["volumes", "M_o2", "pseudo_labels[D_u]", "M_1", "M_3", "M_4", "resample_back[M_4]", "scores"] {
+        assert!(run.ran().contains(&node), "{node} depends on D_l1:\n{}", run.stderr);
+    }
+    assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0]);
+}
+
+#[test]
+fn touching_and_copying_files_runs_nothing() {
+    let lab = Lab::with_own_data("");
+    lab.run(&[]).must_succeed();
+    let later = SystemTime::now() + Duration::from_secs(3600);
+    for path in lab.files("FLARE").keys().chain(lab.files("truth").keys()) {
+        File::options().append(true).open(path).unwrap().set_modified(later).unwrap();
+    }
+    assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0], "touched");
+    copy_folder(&lab.path("FLARE"), &lab.path("copy"));
+    let copied = lab.run(&["--data", "dataset=copy", "--data", "test_images=copy/validation"]).must_succeed();
+    assert_eq!(copied.ran(), [""; 0], "copied");
+}
+
+#[test]
+fn a_changed_parameter_runs_its_node_and_what_follows() {
+    let lab = Lab::with_own_data("");
+    lab.run(&[]).must_succeed();
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["--set", "scores.pictures=0"], &["scores"]),
+        (&["--set", "M_4.fit.epochs=3"], &["M_4", "overlay[M_4]", "resample_back[M_4]", "scores", "segment[M_4]", "steps"]),
+        // The same maps come out of smaller batches, so nothing follows.
+        (&["--set", "segment.batch=3"], &["segment[M_1]", "segment[M_2]", "segment[M_3]", "segment[M_4]"]),
+        // Going back finds what was there.
+        (&[], &[]),
+    ];
+    for (arguments, expected) in cases {
+        assert_eq!(lab.run(&[arguments, &["--dry-run"]].concat()).code, Some(if expected.is_empty() { 0 } else { 3 }), "{arguments:?}");
+        assert_eq!(lab.run(arguments).must_succeed().ran(), expected, "{arguments:?}");
+    }
+}

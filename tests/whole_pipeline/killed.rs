@@ -1,0 +1,83 @@
+//! Whatever dies amid the work, the next run comes to the same bits.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::lab::{Lab, await_that};
+use crate::method::parameters;
+
+/// M_1 takes long enough to be met at work.
+const LONG_FIRST_STEP: &str = "nodes: {M_1: {params: {fit: {epochs: 60}}}}\n";
+
+fn kill(pid: u32) {
+    // The process may have ended this moment; whether it was killed shows in what follows.
+    let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
+/// The processes with `needle` in their command line.
+fn processes(needle: &Path) -> Vec<u32> {
+    let needle = needle.display().to_string();
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let line = |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    pids.filter(|pid| String::from_utf8_lossy(&line(pid)).contains(&needle)).collect()
+}
+
+/// Epochs behind the checkpoint of an attempt.
+fn epochs(attempt: &Path) -> Option<u64> {
+    let text = fs::read_to_string(attempt.join("work/checkpoint/state.json")).ok()?;
+    let state: serde_json::Value = serde_json::from_str(&text).ok()?;
+    find_epoch(&state)
+}
+
+fn find_epoch(value: &serde_json::Value) -> Option<u64> {
+    match value.get("position") {
+        Some(position) => position.get("epoch")?.as_u64(),
+        None => value.as_object()?.values().find_map(find_epoch),
+    }
+}
+
+/// All that must not depend on how often the work was interrupted: every weight, and every voxel of every label map.
+fn results(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
+    let mut results = BTreeMap::new();
+    for model in ["M_1", "M_2", "M_3", "M_4"] {
+        results.extend(parameters(&lab.result(model)).into_iter().map(|(name, bytes)| (format!("{model} {name}"), bytes)));
+        for (path, bytes) in lab.files(&format!("store/results/lab/resample_back[{model}]")) {
+            results.insert(format!("{model} {}", path.file_name().unwrap().display()), bytes);
+        }
+    }
+    results
+}
+
+#[test]
+fn a_killed_runner_and_a_killed_stage_cost_no_bit() {
+    let quiet = Lab::new(LONG_FIRST_STEP);
+    quiet.run(&["scores", "steps"]).must_succeed();
+
+    let lab = Lab::new(LONG_FIRST_STEP);
+    // First the runner dies, and takes its stage with it.
+    let mut runner = lab.command(&["run", "scores", "steps"]).stderr(Stdio::null()).spawn().unwrap();
+    let attempt = lab.attempt("M_1");
+    await_that("three epochs", || epochs(&attempt).filter(|&epoch| epoch >= 3));
+    kill(runner.id());
+    assert_eq!(runner.wait().unwrap().code(), None, "killed and not finished");
+    await_that("the end of the orphan", || processes(&attempt).is_empty().then_some(()));
+    let reached = epochs(&attempt).unwrap();
+    assert!((3..60).contains(&reached), "the kill came after epoch {reached}");
+
+    // Then the stage dies under a new runner.
+    let mut runner = lab.command(&["run", "scores", "steps"]).stderr(Stdio::null()).spawn().unwrap();
+    await_that("more epochs", || epochs(&attempt).filter(|&epoch| epoch >= reached + 3));
+    processes(&attempt).into_iter().for_each(kill);
+    assert_eq!(runner.wait().unwrap().code(), Some(1), "a stage that is killed is a failure, which the runner survives");
+
+    let last = lab.run(&["scores", "steps"]).must_succeed();
+    assert!(last.stderr.contains("M_1: goes on where it was interrupted"), "{}", last.stderr);
+    assert!(!last.stderr.contains("M_1: epoch 1/60"), "epochs that were finished are not done again");
+    let (expected, found) = (results(&quiet), results(&lab));
+    assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
+    for (name, bytes) in expected {
+        assert!(found[&name] == bytes, "{name} differs");
+    }
+}

@@ -1,0 +1,16 @@
+//! The program as its users meet it: the whole method on tiny synthetic patients (`tiny.yaml`), run, killed, changed
+//! and fed with bad data.
+//!
+//! - `method`: what a run leaves behind: every result, on the right grid; frozen parts; true labels that win
+//! - `killed`: the runner or a stage dies amid training, and the next run comes to the same bits
+//! - `changed`: what a change of data or parameters runs again, and what it does not
+//! - `bad_data`: damaged and contradictory files, each told once with case, file, finding and remedy
+//! - `bad_places`: missing weights, empty subsets, a full disk, and mistakes in pipeline files
+//! - `lab`: a folder with a pipeline file, and the program that runs it
+
+mod bad_data;
+mod bad_places;
+mod changed;
+mod killed;
+mod lab;
+mod method;
