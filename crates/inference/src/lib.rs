@@ -2,8 +2,9 @@
 //!
 //! Labels are decided slab by slab into `u8`; the logits of a whole volume are never held.
 
+mod slab;
 mod slices;
 mod window;
 
-pub use slices::{SliceLabels, segment_slices};
+pub use slices::{SliceLabels, SliceWindow, segment_slices};
 pub use window::{SlidingWindow, WindowError, segment_windows};

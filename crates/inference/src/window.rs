@@ -1,19 +1,16 @@
 //! Sliding-window inference for 3-D networks with Gaussian weights.
-//!
-//! Windows are visited in order of their start along the longest axis of the volume. Only the logits of the slab that
-//! the current windows cover are held: `classes × patch × the two shorter sides`. When the windows move on, the voxels
-//! that no later window reaches are decided and forgotten. The weights are the same for every class, so that the
-//! largest weighted sum is the largest weighted mean, and no map of weights is needed.
 
 use candle_core::{Device, Tensor};
-use ndarray::{Array3, Array4, ArrayView3, Axis, Slice, Zip, s};
+use ndarray::{Array3, ArrayView3, ShapeBuilder};
 use serde::{Deserialize, Serialize};
 
-/// How windows are laid.
+use crate::slab::{Order, Tiling, label};
+
+/// How windows are laid over a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlidingWindow {
-    /// Voxels of a window along x, y, z; each at least 16, the reach of four poolings.
+    /// Voxels of a window along x, y, z: those of the patches in training; each at least 16, the reach of four poolings.
     pub patch: [usize; 3],
     /// The part of a window that its neighbour shares, in 0..1.
     pub overlap: f64,
@@ -22,9 +19,15 @@ pub struct SlidingWindow {
 /// Why windows cannot be laid.
 #[derive(Debug, thiserror::Error)]
 pub enum WindowError {
-    /// A patch that the network cannot take.
+    /// A patch that the 3-D network cannot take.
     #[error("patch {0:?}: every side must have at least 16 voxels, because the network halves it four times")]
     Patch([usize; 3]),
+    /// A window that the 2-D network cannot take.
+    #[error("size {0:?}: both sides must have at least 16 pixels, because the network halves them four times")]
+    Size([usize; 2]),
+    /// No slices.
+    #[error("batch: 0 slices at once segment nothing; give at least 1")]
+    Batch,
     /// An overlap that leaves no step.
     #[error("overlap {0}: must be at least 0 and below 1")]
     Overlap(f64),
@@ -39,38 +42,45 @@ impl SlidingWindow {
         if self.patch.iter().any(|&side| side < 16) {
             return Err(WindowError::Patch(self.patch));
         }
-        if !(0.0..1.0).contains(&self.overlap) {
-            return Err(WindowError::Overlap(self.overlap));
-        }
-        Ok(())
+        check_overlap(self.overlap)
     }
 
-    /// The starts of the windows along an axis: even steps, the last one ending at the border.
-    fn starts(&self, axis: usize, length: usize) -> Vec<usize> {
-        let patch = self.patch[axis];
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "patches are small")]
-        let step = ((patch as f64 * (1.0 - self.overlap)) as usize).max(1);
-        let last = length.saturating_sub(patch);
-        (0..last.div_ceil(step) + 1).map(|k| (k * step).min(last)).collect()
-    }
-
-    /// Gaussian weights around the centre of the window, with a deviation of an eighth of each side.
-    fn weights(&self) -> Array3<f32> {
-        #[expect(clippy::cast_precision_loss, reason = "patches are small")]
-        let axis = |side: usize, i: usize| {
-            let z = (i as f32 - (side as f32 - 1.0) / 2.0) / (side as f32 * 0.125);
-            (-0.5 * z * z).exp()
-        };
+    fn tiling(&self, shape: [usize; 3]) -> Tiling {
         let [a, b, c] = self.patch;
-        // Far corners keep a little weight, so that a voxel which only corners reach is still decided.
-        Array3::from_shape_fn(self.patch, |(i, j, k)| (axis(a, i) * axis(b, j) * axis(c, k)).max(1e-3))
+        Tiling {
+            patch: self.patch,
+            starts: std::array::from_fn(|axis| starts(self.patch[axis], self.overlap, shape[axis])),
+            // Along the longest axis the slab is the smallest.
+            roll: (0..3).max_by_key(|&axis| shape[axis]).unwrap_or(0),
+            // Far corners keep a little weight, so that a voxel which only corners reach is still decided.
+            weights: Array3::from_shape_fn(self.patch, |(i, j, k)| (bell(a, i) * bell(b, j) * bell(c, k)).max(1e-3)),
+        }
     }
+}
+
+pub(crate) fn check_overlap(overlap: f64) -> Result<(), WindowError> {
+    if (0.0..1.0).contains(&overlap) { Ok(()) } else { Err(WindowError::Overlap(overlap)) }
+}
+
+/// The starts of windows of `patch` voxels along an axis: even steps, the last one ending at the border.
+pub(crate) fn starts(patch: usize, overlap: f64, length: usize) -> Vec<usize> {
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "patches are small")]
+    let step = ((patch as f64 * (1.0 - overlap)) as usize).max(1);
+    let last = length.saturating_sub(patch);
+    (0..last.div_ceil(step) + 1).map(|k| (k * step).min(last)).collect()
+}
+
+/// The weight of voxel `i` of `side`: a Gaussian around the middle, with a deviation of an eighth of the side.
+#[expect(clippy::cast_precision_loss, reason = "patches are small")]
+pub(crate) fn bell(side: usize, i: usize) -> f32 {
+    let z = (i as f32 - (side as f32 - 1.0) / 2.0) / (side as f32 * 0.125);
+    (-0.5 * z * z).exp()
 }
 
 /// Labels of `image` (voxels `[x, y, z]` on the model grid, values in 0..1) by a network that maps
 /// `(1, 1, d, h, w)` to logits `(1, classes, d, h, w)`.
 ///
-/// Volumes smaller than the patch are padded with zeros.
+/// A volume smaller than the patch lies in the middle of it, zeros around, as in training.
 ///
 /// # Errors
 /// Those of the network.
@@ -81,112 +91,19 @@ pub fn segment_windows(
     device: &Device,
     network: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> candle_core::Result<Array3<u8>> {
-    let shape: [usize; 3] = image.dim().into();
-    let roll = (0..3).max_by_key(|&axis| shape[axis]).unwrap_or(0);
-    let weights = window.weights();
-    let padded: [usize; 3] = std::array::from_fn(|axis| shape[axis].max(window.patch[axis]));
-    let mut slab = Slab::new(window, classes, padded, roll);
-    let mut labels = Array3::zeros(ndarray::ShapeBuilder::f(shape));
-    let starts: [Vec<usize>; 3] = std::array::from_fn(|axis| window.starts(axis, shape[axis]));
-    let rolls = &starts[roll];
-    for (k, &front) in rolls.iter().enumerate() {
-        slab.advance_to(front);
-        for place in places(&starts, roll, front) {
-            let patch = extract(image, place, window.patch);
-            let input = Tensor::from_vec(patch, (1, 1, window.patch[0], window.patch[1], window.patch[2]), device)?;
-            let logits = network(&input)?.squeeze(0)?.flatten_all()?.to_vec1::<f32>()?;
-            slab.add(place, window.patch, &logits, &weights);
-        }
-        let decided = rolls.get(k + 1).copied().unwrap_or(shape[roll]);
-        slab.decide(front..decided.min(shape[roll]), &mut labels);
-    }
+    let [a, b, c] = window.patch;
+    let mut labels = Array3::zeros(image.dim().f());
+    label(image, &window.tiling(image.dim().into()), Order::ClassFirst, &[classes], &mut [labels.view_mut()], |patch| {
+        let logits = network(&Tensor::from_vec(patch, (1, 1, a, b, c), device)?)?;
+        Ok::<_, candle_core::Error>(vec![logits.flatten_all()?.to_vec1::<f32>()?])
+    })?;
     Ok(labels)
-}
-
-/// The windows that start at `front` along the `roll` axis.
-fn places(starts: &[Vec<usize>; 3], roll: usize, front: usize) -> Vec<[usize; 3]> {
-    let along = |axis: usize| if axis == roll { vec![front] } else { starts[axis].clone() };
-    let (a, b, c) = (along(0), along(1), along(2));
-    a.iter().flat_map(|&i| b.iter().map(move |&j| (i, j))).flat_map(|(i, j)| c.iter().map(move |&k| [i, j, k])).collect()
-}
-
-/// A window of the image, row-major, with zeros outside.
-fn extract(image: &ArrayView3<'_, f32>, place: [usize; 3], patch: [usize; 3]) -> Vec<f32> {
-    let mut out = Array3::zeros(patch);
-    let shape: [usize; 3] = image.dim().into();
-    let end: [usize; 3] = std::array::from_fn(|axis| (place[axis] + patch[axis]).min(shape[axis]));
-    let inside = image.slice(s![place[0]..end[0], place[1]..end[1], place[2]..end[2]]);
-    let (a, b, c) = inside.dim();
-    out.slice_mut(s![..a, ..b, ..c]).assign(&inside);
-    out.into_raw_vec_and_offset().0
-}
-
-/// The summed logits of the part of the volume that windows are being laid over.
-struct Slab {
-    sums: Array4<f32>,
-    roll: usize,
-    front: usize,
-}
-
-impl Slab {
-    fn new(window: &SlidingWindow, classes: usize, mut shape: [usize; 3], roll: usize) -> Self {
-        shape[roll] = window.patch[roll];
-        Self { sums: Array4::zeros((classes, shape[0], shape[1], shape[2])), roll, front: 0 }
-    }
-
-    /// Moves the slab along, forgetting what lies before `front`.
-    fn advance_to(&mut self, front: usize) {
-        let (axis, depth) = (Axis(self.roll + 1), self.sums.len_of(Axis(self.roll + 1)));
-        let shift = front - self.front;
-        self.front = front;
-        if shift == 0 {
-            return;
-        }
-        for k in 0..depth.saturating_sub(shift) {
-            let (mut before, after) = self.sums.view_mut().split_at(axis, k + 1);
-            before.index_axis_mut(axis, k).assign(&after.index_axis(axis, shift - 1));
-        }
-        self.sums.slice_axis_mut(axis, Slice::from(depth.saturating_sub(shift)..)).fill(0.0);
-    }
-
-    fn add(&mut self, mut place: [usize; 3], patch: [usize; 3], logits: &[f32], weights: &Array3<f32>) {
-        place[self.roll] -= self.front;
-        let [a, b, c] = place;
-        let volume = weights.len();
-        for (mut sums, logits) in self.sums.outer_iter_mut().zip(logits.chunks_exact(volume)) {
-            let mut part = sums.slice_mut(s![a..a + patch[0], b..b + patch[1], c..c + patch[2]]);
-            for ((mut row, weights), logits) in part.rows_mut().into_iter().zip(weights.rows()).zip(logits.chunks_exact(patch[2])) {
-                for ((sum, weight), logit) in row.iter_mut().zip(weights).zip(logits) {
-                    *sum += weight * logit;
-                }
-            }
-        }
-    }
-
-    /// Writes the label of every voxel of `range` along the rolling axis.
-    fn decide(&self, range: std::ops::Range<usize>, labels: &mut Array3<u8>) {
-        let axis = Axis(self.roll);
-        let mut best = None;
-        for (class, sums) in (0u8..).zip(self.sums.outer_iter()) {
-            let sums = sums.slice_axis_move(axis, Slice::from(0..range.len()));
-            let mut out = labels.slice_axis_mut(axis, Slice::from(range.clone()));
-            let inside = out.raw_dim();
-            let sums = sums.slice_move(s![..inside[0], ..inside[1], ..inside[2]]);
-            match &mut best {
-                None => best = Some(sums.to_owned()),
-                Some(best) => Zip::from(&mut out).and(best).and(sums).for_each(|label, best, &sum| {
-                    if sum > *best {
-                        (*label, *best) = (class, sum);
-                    }
-                }),
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::{Array4, Zip};
     use streams::{Streams, normal};
 
     fn random(shape: [usize; 3]) -> Array3<f32> {
@@ -224,7 +141,7 @@ mod tests {
         let window = SlidingWindow { patch: [16, 32, 48], overlap: 0.5 };
         for length in 1..200 {
             for axis in 0..3 {
-                let starts = window.starts(axis, length);
+                let starts = starts(window.patch[axis], window.overlap, length);
                 let mut reached = 0;
                 for &start in &starts {
                     assert!(start <= reached, "a gap before {start} of {length}");
@@ -244,10 +161,10 @@ mod tests {
         };
         let (image, window) = (random([40, 18, 16]), SlidingWindow { patch: [16, 16, 16], overlap: 0.5 });
         let labels = segment_windows(&image.view(), &window, 2, &Device::Cpu, network).unwrap();
-        let weights = window.weights();
+        let weights = window.tiling([40, 18, 16]).weights;
         let mut sums = Array4::<f32>::zeros((2, 40, 18, 16));
-        for i in window.starts(0, 40) {
-            for j in window.starts(1, 18) {
+        for i in starts(16, 0.5, 40) {
+            for j in starts(16, 0.5, 18) {
                 for ((a, b, c), weight) in weights.indexed_iter() {
                     sums[[0, i + a, j + b, c]] += weight * ((a as f32 - 8.0) * 0.1);
                     sums[[1, i + a, j + b, c]] += weight * (image[[i + a, j + b, c]] * 0.7);

@@ -201,9 +201,10 @@ pub(crate) fn segmentation_loss(logits: &Tensor, target: &Tensor, terms: Terms) 
     }
     if let Some(dice) = terms.dice {
         let p = log_probability.exp()?;
-        let overlap = (&p * &one_hot)?.sum(D::Minus1)?;
-        let mass = if dice.squared { p.sqr()? } else { p }.sum(D::Minus1)?;
-        let denominator = ((mass + one_hot.sum(D::Minus1)?)? + SMOOTH)?;
+        let sum = |values: Tensor| if dice.batch { values.sum((0, 2)) } else { values.sum(D::Minus1) };
+        let overlap = sum((&p * &one_hot)?)?;
+        let mass = sum(if dice.squared { p.sqr()? } else { p })?;
+        let denominator = ((mass + sum(one_hot)?)? + SMOOTH)?;
         let score = ((overlap * 2.0)? + SMOOTH)?.div(&denominator)?;
         loss = (loss + score.affine(-1.0, 1.0)?.mean_all()?)?;
     }

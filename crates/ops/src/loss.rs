@@ -24,6 +24,9 @@ pub(crate) const SMOOTH: f64 = 1e-5;
 pub struct DiceCe {
     /// Whether probabilities are squared in the denominator (MONAI's `squared_pred`); the paper's loss does.
     pub squared: bool,
+    /// Whether the sums of the Dice scores run over the voxels of the whole batch (MONAI's `batch`), so that a class
+    /// has one score and not one in each entry. A class that few entries have then counts as much as any other.
+    pub batch: bool,
 }
 
 impl DiceCe {
@@ -32,8 +35,7 @@ impl DiceCe {
     /// # Errors
     /// When the shapes do not fit, or a label is not below the number of channels.
     pub fn loss(self, logits: &Tensor, target: &Tensor) -> Result<Tensor> {
-        let dice = Some(Dice { squared: self.squared });
-        segmentation_loss(logits, target, Terms { dice, cross_entropy: true })
+        segmentation_loss(logits, target, Terms { dice: Some(self), cross_entropy: true })
     }
 
     /// The Dice part of [`DiceCe::loss`] alone.
@@ -41,17 +43,16 @@ impl DiceCe {
     /// # Errors
     /// As [`DiceCe::loss`].
     pub fn dice_alone(self, logits: &Tensor, target: &Tensor) -> Result<Tensor> {
-        let dice = Some(Dice { squared: self.squared });
-        segmentation_loss(logits, target, Terms { dice, cross_entropy: false })
+        segmentation_loss(logits, target, Terms { dice: Some(self), cross_entropy: false })
     }
 }
 
-/// [`DiceCe::loss`] with squared denominators, as in the paper.
+/// [`DiceCe::loss`] with squared denominators and scores of each batch entry, as in the paper.
 ///
 /// # Errors
 /// As [`DiceCe::loss`].
 pub fn dice_ce(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
-    DiceCe { squared: true }.loss(logits, target)
+    DiceCe { squared: true, batch: false }.loss(logits, target)
 }
 
 /// The mean over voxels of `-log p` of the true class; arguments as of [`DiceCe::loss`].
@@ -62,21 +63,28 @@ pub fn cross_entropy(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
     segmentation_loss(logits, target, Terms { dice: None, cross_entropy: true })
 }
 
-#[derive(Clone, Copy)]
-pub(crate) struct Dice {
-    pub(crate) squared: bool,
-}
-
 /// Which losses are added.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms {
-    pub(crate) dice: Option<Dice>,
+    pub(crate) dice: Option<DiceCe>,
     pub(crate) cross_entropy: bool,
 }
 
 impl Terms {
     fn squared(self) -> bool {
         self.dice.is_some_and(|dice| dice.squared)
+    }
+
+    /// The sums of every score: those of each entry and class, or of each class.
+    fn scored(self, sums: Vec<ClassSums>, classes: usize) -> Vec<ClassSums> {
+        if !self.dice.is_some_and(|dice| dice.batch) {
+            return sums;
+        }
+        let mut whole = vec![ClassSums::default(); classes];
+        for entry in sums.chunks_exact(classes) {
+            whole.iter_mut().zip(entry).for_each(|(whole, sums)| whole.add(sums));
+        }
+        whole
     }
 }
 
@@ -119,7 +127,7 @@ fn batch<'a>((s1, l1): (&'a CpuStorage, &Layout), (s2, l2): (&'a CpuStorage, &La
     Ok(batch)
 }
 
-/// `(logits, target)` to the loss, keeping the sums over voxels for the gradient.
+/// `(logits, target)` to the loss, keeping the sums of every score for the gradient.
 struct SegmentationLoss {
     terms: Terms,
     sums: OnceLock<Vec<ClassSums>>,
@@ -133,6 +141,7 @@ impl CustomOp2 for SegmentationLoss {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let batch = batch((s1, l1), (s2, l2))?;
         let (sums, log_likelihood) = kernel::sums(Isa::current(), batch, self.terms.squared());
+        let sums = self.terms.scored(sums, batch.classes);
         let mut loss = 0.0;
         if self.terms.cross_entropy {
             loss -= log_likelihood / batch.labels.len() as f64;
@@ -191,6 +200,8 @@ impl CustomOp3 for SegmentationLossGradient {
         };
         let none = ClassSlope { truth: 0.0, mass: 0.0 };
         let slopes: Vec<ClassSlope> = self.sums.iter().map(|class| if self.terms.dice.is_some() { slope(class) } else { none }).collect();
+        // The scores of the whole batch have the same slopes in each entry.
+        let slopes = slopes.repeat(l1.dims()[0] * batch.classes / slopes.len());
         let cross_entropy = if self.terms.cross_entropy { d_loss / batch.labels.len() as f64 } else { 0.0 };
         let mut gradient = unwritten(batch.logits.len());
         kernel::backward(Isa::current(), batch, self.terms.squared(), &slopes, cross_entropy as f32, &mut gradient);

@@ -75,10 +75,16 @@ pub struct FitConfig {
     pub epochs: u64,
     /// Samples that make one step of the optimizer.
     pub batch_size: usize,
-    /// Samples that are on the device at once; gradients are summed over the parts of a batch. Changes rounding and
-    /// nothing else. Off: the whole batch at once.
+    /// Samples that are on the device at once; gradients are summed over the parts of a batch. Changes rounding and,
+    /// without `batch_dice`, nothing else. Off: the whole batch at once.
     #[serde(default)]
     pub micro_batch: Option<usize>,
+    /// Whether a class's Dice score is that of the whole batch (of each of its parts, with `micro_batch`) and not the mean
+    /// over the samples. Of the slices of a torso most lack most organs, and by the loss of such a slice alone a class can
+    /// only shrink; small organs come up sooner by the score of a batch. Equation 1 of the paper leaves open which, and
+    /// MONAI's default, which the paper most likely used, is the sample: off.
+    #[serde(default)]
+    pub batch_dice: bool,
     /// Ends epochs early, after this many steps. Off in the paper.
     #[serde(default)]
     pub max_steps_per_epoch: Option<u64>,
@@ -93,6 +99,12 @@ pub struct FitConfig {
 }
 
 impl FitConfig {
+    /// The loss of the trainings.
+    #[must_use]
+    pub fn loss(&self) -> ops::DiceCe {
+        ops::DiceCe { squared: true, batch: self.batch_dice }
+    }
+
     /// Why the parameters make no sense, if they do not.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ impl Tally {
     pub fn new(names: &[&str], dice_loss_only: bool) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let voxels = vec![[0; 2]; names.len()];
-        Self { names, loss: ops::DiceCe { squared: true }, dice_loss_only, loss_sum: 0.0, samples: 0.0, voxels }
+        Self { names, loss: ops::DiceCe { squared: true, batch: false }, dice_loss_only, loss_sum: 0.0, samples: 0.0, voxels }
     }
 
     /// Adds samples: `logits (b, classes, …)`, `target (b, …)`.

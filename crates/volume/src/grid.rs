@@ -2,6 +2,8 @@
 
 use std::array::from_fn;
 
+use ndarray::{Array3, ArrayView3, Axis, ShapeBuilder, Slice};
+
 use crate::affine::multiply3;
 use crate::{Affine, Orientation};
 
@@ -157,6 +159,25 @@ impl Grid {
 }
 
 impl Box3 {
+    /// The part of `data` inside the box, which must lie within it.
+    #[must_use]
+    pub fn of<'a, T>(&self, data: &'a Array3<T>) -> ArrayView3<'a, T> {
+        data.slice_each_axis(|axis| self.along(axis.axis))
+    }
+
+    /// A volume of `shape` with `inside` in the box and zeros around it.
+    #[must_use]
+    pub fn embed(&self, inside: &Array3<u8>, shape: [usize; 3]) -> Array3<u8> {
+        let mut out = Array3::zeros(shape.f());
+        out.slice_each_axis_mut(|axis| self.along(axis.axis)).assign(inside);
+        out
+    }
+
+    fn along(&self, axis: Axis) -> Slice {
+        let axis = axis.index();
+        Slice::from(self.start[axis]..self.start[axis] + self.shape[axis])
+    }
+
     /// The part of the box inside a volume of `shape`.
     #[must_use]
     pub fn within(&self, shape: [usize; 3]) -> Box3 {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Grid, KEEP_SPACING, Orientation, ScalarVolume, reorient, resample_linear, window};
+use crate::{Box3, Grid, KEEP_SPACING, Orientation, ScalarVolume, foreground_box, reorient, resample_linear, window};
 
 /// The voxel limit of a model grid: a scan of 2,471 slices at 1 mm has 0.6 billion, a wrong spacing of 0.01 mm far more.
 const MOST_VOXELS: usize = 4_000_000_000;
@@ -38,6 +38,9 @@ pub enum ModelGridError {
         /// Voxels on the model grid.
         voxels: usize,
     },
+    /// An image of air.
+    #[error("no voxel above {0} HU, expected a body; check the rescale slope and intercept, or leave the case out")]
+    NoBody(f32),
 }
 
 impl ModelGrid {
@@ -79,6 +82,19 @@ impl ModelGrid {
         let mut resampled = resample_linear(&reoriented, &grid);
         window(&mut resampled, self.window_hu);
         Ok(resampled)
+    }
+
+    /// The part of a prepared image that a network is shown: all of it, or cropped to the foreground, the smallest box
+    /// around what is above the window's lower end (paper 3.2). Training and inference must agree in this: what share of
+    /// its input is air is something that a network with instance normalisation sees.
+    ///
+    /// # Errors
+    /// When there is no foreground to crop to.
+    pub fn shown(&self, image: &ScalarVolume, crop_foreground: bool) -> Result<Box3, ModelGridError> {
+        if !crop_foreground {
+            return Ok(Box3 { start: [0; 3], shape: image.grid().shape });
+        }
+        foreground_box(image, 0.0).ok_or(ModelGridError::NoBody(self.window_hu[0]))
     }
 }
 

@@ -5,10 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use dataset::Case;
 use labels::{BACKGROUND, LabelPattern, NUM_ORGANS, TUMOR};
-use ndarray::{ArrayView3, s};
 use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, LabelSource, write_case};
 use stage_kit::write_atomic;
-use volume::{Box3, Grid, LabelVolume, Orientation, ScalarVolume, foreground_box, nifti, reorient, resample_nearest};
+use volume::{Grid, LabelVolume, Orientation, nifti, reorient, resample_nearest};
 
 use crate::Config;
 
@@ -37,15 +36,15 @@ pub(crate) fn prepare(config: &Config, sources: &Sources<'_>, case: &Case, outpu
     let original = image.grid();
     let image = config.grid.prepare(image).with_context(|| path.display().to_string())?;
     let grid = image.grid();
-    let crop = crop_box(config, &image).with_context(|| path.display().to_string())?;
+    let crop = config.grid.shown(&image, config.crop_foreground).with_context(|| path.display().to_string())?;
     let targets = match sources.pseudo {
         Some(pseudo) => pseudo_targets(pseudo, case, &original, &grid)?,
         None => true_targets(sources.dataset, case, &original, &grid)?,
     };
     let arrays = CaseArrays {
-        image: cropped(&image.data, &crop),
-        organs: targets.organs.as_ref().map(|map| cropped(&map.data, &crop)),
-        cancer: targets.cancer.as_ref().map(|map| cropped(&map.data, &crop)),
+        image: crop.of(&image.data),
+        organs: targets.organs.as_ref().map(|map| crop.of(&map.data)),
+        cancer: targets.cancer.as_ref().map(|map| crop.of(&map.data)),
     };
     let info = CaseInfo {
         id: case.id.clone(),
@@ -61,21 +60,6 @@ pub(crate) fn prepare(config: &Config, sources: &Sources<'_>, case: &Case, outpu
         cancer_source: targets.cancer.as_ref().map(|_| targets.source),
     };
     write_atomic(output, |file| Ok(write_case(file, &arrays, &info)?))
-}
-
-fn crop_box(config: &Config, image: &ScalarVolume) -> Result<Box3> {
-    if !config.crop_foreground {
-        return Ok(Box3 { start: [0; 3], shape: image.grid().shape });
-    }
-    let lower = config.grid.window_hu[0];
-    foreground_box(image, 0.0).with_context(|| {
-        format!("no voxel above {lower} HU, expected a body; check the rescale slope and intercept, or leave the case out")
-    })
-}
-
-fn cropped<'a, T>(data: &'a ndarray::Array3<T>, crop: &Box3) -> ArrayView3<'a, T> {
-    let [x, y, z] = std::array::from_fn(|axis| crop.start[axis]..crop.start[axis] + crop.shape[axis]);
-    data.slice(s![x, y, z])
 }
 
 fn record(grid: &Grid) -> GridRecord {

@@ -14,7 +14,7 @@ use nets::{Network, Params, UNet3d, UNet3dConfig};
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use volume::nifti::Header;
-use volume::{LabelVolume, ModelGrid, ScalarVolume, nifti};
+use volume::{Box3, LabelVolume, ModelGrid, ScalarVolume, nifti};
 
 /// The parameters of `pseudo-label`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub cancer_network: UNet3dConfig,
     /// The grid of the teachers; the paper's is 1 mm and [−200, 300] HU.
     pub grid: ModelGrid,
+    /// Whether the networks are shown the foreground alone, as in their training.
+    pub crop_foreground: bool,
     /// How windows are laid over a volume.
     pub window: SlidingWindow,
 }
@@ -37,7 +39,7 @@ pub struct PseudoLabel;
 
 impl Stage for PseudoLabel {
     const NAME: &'static str = "pseudo-label";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Lets the teachers write organ and cancer labels where nobody labelled; true labels win";
     const READS: &'static [Role] = &[
         Role::required("organ_teacher", "a folder with weights.safetensors of M_o2"),
@@ -96,9 +98,10 @@ impl Teacher {
     }
 
     /// Labels of an image on the model grid, brought to the nearest voxels of `header`'s grid.
-    fn label(&self, image: &ScalarVolume, window: &SlidingWindow, device: &Device, header: &Header) -> Result<LabelVolume> {
+    fn label(&self, image: &ScalarVolume, shown: &Box3, window: &SlidingWindow, device: &Device, header: &Header) -> Result<LabelVolume> {
         let forward = |patch: &Tensor| self.network.forward(&self.params, patch);
-        let data = inference::segment_windows(&image.data.view(), window, self.classes, device, forward)?;
+        let data = inference::segment_windows(&shown.of(&image.data), window, self.classes, device, forward)?;
+        let data = shown.embed(&data, image.grid().shape);
         Ok(volume::resample_nearest(&LabelVolume { data, affine: image.affine }, &header.grid()))
     }
 }
@@ -140,13 +143,14 @@ impl Job {
     fn run(&self, config: &Config, teachers: &Teachers) -> Result<()> {
         let (image, header) = nifti::read_scalar(&self.image)?;
         let image = config.grid.prepare(image).with_context(|| format!("{}", self.image.display()))?;
-        let mut organs = teachers.organs.label(&image, &config.window, &teachers.device, &header)?;
+        let shown = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", self.image.display()))?;
+        let mut organs = teachers.organs.label(&image, &shown, &config.window, &teachers.device, &header)?;
         let truth = self.truth.as_ref().map(|(path, subset)| read_truth(path, &header).map(|truth| (truth, *subset))).transpose()?;
         let cancer = match &truth {
             Some((truth, subset)) if SubsetName::Dc.contains(*subset) => {
                 LabelVolume { data: truth.data.mapv(|label| u8::from(label == TUMOR)), affine: truth.affine }
             }
-            _ => teachers.cancer.label(&image, &config.window, &teachers.device, &header)?,
+            _ => teachers.cancer.label(&image, &shown, &config.window, &teachers.device, &header)?,
         };
         if let Some((truth, subset)) = &truth {
             let mut merged = vec![0; organs.data.len()];

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use dataset::ImageFile;
+use inference::SliceWindow;
 use nets::{DualUNet2d, DualUNet2dConfig, Network, Params};
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
@@ -17,8 +18,10 @@ pub struct Config {
     pub network: DualUNet2dConfig,
     /// The grid of inference; the paper's is 1×1×2.5 mm and [−200, 300] HU.
     pub grid: ModelGrid,
-    /// Slices that pass the network at once.
-    pub batch: usize,
+    /// Whether the network is shown the foreground alone, as in its training.
+    pub crop_foreground: bool,
+    /// How slices pass the network.
+    pub window: SliceWindow,
 }
 
 /// The stage `segment`.
@@ -26,7 +29,7 @@ pub struct Segment;
 
 impl Stage for Segment {
     const NAME: &'static str = "segment";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const ABOUT: &'static str = "Segments CT scans with the dual-decoding student, both decoders in one pass";
     const READS: &'static [Role] = &[
         Role::required("images", "a folder of CT scans, CASE_0000.nii.gz"),
@@ -37,9 +40,8 @@ impl Stage for Segment {
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
-        anyhow::ensure!(config.batch > 0, "batch: 0 slices at once segment nothing; give at least 1");
         config.grid.check()?;
-        Ok(())
+        Ok(config.window.check().context("window")?)
     }
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
@@ -59,9 +61,11 @@ impl Stage for Segment {
             |case| {
                 let (image, _) = nifti::read_scalar(&case.path)?;
                 let image = config.grid.prepare(image).with_context(|| format!("{}", case.path.display()))?;
-                let labels = inference::segment_slices(&student, &params, &image.data.view(), config.batch, &device)?;
+                let shown = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", case.path.display()))?;
+                let labels = inference::segment_slices(&student, &params, &shown.of(&image.data), &config.window, &device)?;
                 let [organs, cancer] = places(case);
                 for (path, data) in [(organs, labels.organs), (cancer, labels.cancer)] {
+                    let data = shown.embed(&data, image.grid().shape);
                     nifti::write_labels_on(path, &LabelVolume { data, affine: image.affine })?;
                 }
                 Ok(())

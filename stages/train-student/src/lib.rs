@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use candle_core::Tensor;
 use labels::{CLASS_KEYS, ORGAN_CLASSES, SubsetName};
 use nets::{DualUNet2d, DualUNet2dConfig, Network, Params};
+use ops::DiceCe;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use streams::Streams;
@@ -82,7 +83,7 @@ impl Stage for TrainStudent {
         let sampling = Sampling::Slices { shape: config.crop };
         let targets = Targets { organs: config.targets.contains(&Decoder::Organs), cancer: config.targets.contains(&Decoder::Cancer) };
         let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_slices)?;
-        let student = Student { network, params, targets: config.targets.clone(), validation: sources.validation };
+        let student = Student { network, params, targets: config.targets.clone(), loss: config.fit.loss(), validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?);
         let fitted = training::fit(&config.fit, &student, sources.training, &run)?;
         let metadata = BTreeMap::from([
@@ -99,6 +100,7 @@ struct Student {
     network: DualUNet2d,
     params: Params,
     targets: Vec<Decoder>,
+    loss: DiceCe,
     validation: BatchSource,
 }
 
@@ -125,7 +127,7 @@ impl Trainable for Student {
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
         let mut sum: Option<Tensor> = None;
         for (logits, target) in self.forward(batch)? {
-            let loss = ops::dice_ce(&logits, &target)?;
+            let loss = self.loss.loss(&logits, &target)?;
             sum = Some(match sum {
                 None => loss,
                 Some(sum) => (sum + loss)?,

@@ -6,6 +6,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 use labels::{CANCER_CLASSES, CLASS_KEYS, ORGAN_CLASSES, SubsetName};
 use nets::{Network, Params, UNet3d, UNet3dConfig};
+use ops::DiceCe;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use streams::Streams;
@@ -100,7 +101,7 @@ impl Stage for TrainTeacher {
         let sampling = Sampling::Patches { per_case: config.patches_per_case, shape: config.patch };
         let targets = Targets { organs: config.target == Target::Organs, cancer: config.target == Target::Cancer };
         let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_patches)?;
-        let teacher = Teacher { network, params, target: config.target, validation: sources.validation };
+        let teacher = Teacher { network, params, target: config.target, loss: config.fit.loss(), validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?);
         let fitted = training::fit(&config.fit, &teacher, sources.training, &run)?;
         let metadata = BTreeMap::from([
@@ -117,6 +118,7 @@ struct Teacher {
     network: UNet3d,
     params: Params,
     target: Target,
+    loss: DiceCe,
     validation: BatchSource,
 }
 
@@ -138,7 +140,7 @@ impl Trainable for Teacher {
 
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
         let (logits, target) = self.forward(batch)?;
-        Ok(ops::dice_ce(&logits, target)?)
+        Ok(self.loss.loss(&logits, target)?)
     }
 
     fn validate(&self) -> Result<Validation> {

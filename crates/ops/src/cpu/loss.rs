@@ -40,6 +40,14 @@ pub(crate) struct ClassSums {
     pub(crate) count: f64,
 }
 
+impl ClassSums {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.overlap += other.overlap;
+        self.mass += other.mass;
+        self.count += other.count;
+    }
+}
+
 /// The sums that the losses are made of: per batch entry and class, and of the log-probabilities of the labels.
 pub(crate) fn sums(isa: Isa, batch: Batch<'_>, squared: bool) -> (Vec<ClassSums>, f64) {
     let chunks = batch.chunks();
@@ -60,11 +68,7 @@ pub(crate) fn sums(isa: Isa, batch: Batch<'_>, squared: bool) -> (Vec<ClassSums>
     let mut log_likelihood = 0.0;
     for (task, (classes, log)) in partial.iter().enumerate() {
         let entry = task / chunks;
-        for (total, sums) in totals[entry * batch.classes..].iter_mut().zip(classes) {
-            total.overlap += sums.overlap;
-            total.mass += sums.mass;
-            total.count += sums.count;
-        }
+        totals[entry * batch.classes..].iter_mut().zip(classes).for_each(|(total, sums)| total.add(sums));
         log_likelihood += log;
     }
     (totals, log_likelihood)

@@ -30,13 +30,13 @@ fn values_and_gradients_are_monai_s() -> Result<()> {
                 let what = format!("{dim} {isa:?} {dtype:?}");
                 let logits = Var::from_tensor(&get(format!("{dim}.logits"))?.to_dtype(dtype)?)?;
                 for (squared, name) in [(true, "True"), (false, "False")] {
-                    let loss = with_isa(isa, || DiceCe { squared }.loss(&logits, &target))??;
+                    let loss = with_isa(isa, || DiceCe { squared, batch: false }.loss(&logits, &target))??;
                     close(&loss, get(format!("{dim}.squared_{name}.loss"))?, &what)?;
                     let gradients = with_isa(isa, || loss.backward())??;
                     let gradient = gradients.get(&logits).context("no gradient")?;
                     close(gradient, get(format!("{dim}.squared_{name}.grad"))?, &what)?;
                 }
-                let dice = with_isa(isa, || DiceCe { squared: true }.dice_alone(&logits, &target))??;
+                let dice = with_isa(isa, || DiceCe { squared: true, batch: false }.dice_alone(&logits, &target))??;
                 close(&dice, get(format!("{dim}.dice"))?, &what)?;
                 let entropy = with_isa(isa, || cross_entropy(&logits, &target))??;
                 close(&entropy, get(format!("{dim}.cross_entropy"))?, &what)?;
@@ -55,11 +55,35 @@ fn gradients_match_differences() -> Result<()> {
     let small = (random(3, &[2, 15, 3, 4, 5]) * 5.0)?;
     let labels = random_labels(4, &[2, 3, 4, 5], 15)?;
     for squared in [true, false] {
-        let op = DiceCe { squared };
+        let op = DiceCe { squared, batch: false };
         check("small", std::slice::from_ref(&small), |t| op.loss(&t[0], &labels))?;
         check("dice", std::slice::from_ref(&small), |t| op.dice_alone(&t[0], &labels))?;
     }
     check("cross-entropy", &[small], |t| cross_entropy(&t[0], &labels)? + cross_entropy(&(&t[0] * 2.0)?, &labels)?)
+}
+
+/// The sums of a whole batch are those of one entry that holds the voxels of all: what that entry's loss is, MONAI says.
+#[test]
+fn the_loss_of_a_whole_batch_is_that_of_its_entries_side_by_side() -> Result<()> {
+    let logits = (random(5, &[3, 4, 9, 150]) * 3.0)?;
+    let labels = random_labels(6, &[3, 9, 150], 4)?;
+    let side_by_side = labels.reshape((1, 27, 150))?;
+    for squared in [true, false] {
+        for isa in Isa::available() {
+            for dtype in [DType::F32, DType::F64] {
+                let logits = Var::from_tensor(&logits.to_dtype(dtype)?)?;
+                let found = with_isa(isa, || DiceCe { squared, batch: true }.loss(&logits, &labels))??;
+                let joined = logits.transpose(0, 1)?.reshape((1, 4, 27, 150))?;
+                let expected = with_isa(isa, || DiceCe { squared, batch: false }.loss(&joined, &side_by_side))??;
+                close(&found, &expected, "loss")?;
+                let gradient = |loss: &Tensor| -> Result<Tensor> {
+                    with_isa(isa, || loss.backward())??.get(&logits).cloned().context("no gradient")
+                };
+                close(&gradient(&found)?, &gradient(&expected)?, "gradient")?;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[test]
