@@ -133,7 +133,7 @@ pub struct Phantom;
 
 impl Stage for Phantom {
     const NAME: &'static str = "phantom";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Makes synthetic CT of the trunk with 13 organs and tumors, in FLARE23's folders and label patterns";
     const READS: &'static [Role] = &[];
     const WRITES: &'static str = "FLARE/{imagesTr2200,labelsTr2200,unlabeledTr1800,validation}/, truth/CASE.nii.gz, cases.json";

@@ -9,9 +9,9 @@ use crate::scene::{Part, Tissue};
 use crate::shape::{Shape, inset};
 
 /// Nominal diameters in mm; the networks must be able to see them at 3 to 5 mm voxels.
-const DIAMETER_MM: [f32; 2] = [18.0, 45.0];
+const DIAMETER_MM: [f32; 2] = [24.0, 50.0];
 /// Kidneys and pancreas hold no more than this; larger ones would replace the organ.
-const LARGEST_IN_SMALL_HOST_MM: f32 = 30.0;
+const LARGEST_IN_SMALL_HOST_MM: f32 = 32.0;
 
 /// A tumor as the case list describes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -146,7 +146,7 @@ fn lump(draw: &mut Draw, trunk: &Trunk, centre: Point, radius: f32) -> Shape {
 /// A mottled, necrotic core within an enhancing rim, as many metastases show it: darker than every host, denser than
 /// gallbladder and bowel contents, and no other shape has such a rim.
 fn tissue(draw: &mut Draw) -> Tissue {
-    let mut tissue = Tissue::layered(draw.between([165.0, 185.0]), 4.0, draw.between([30.0, 42.0]));
+    let mut tissue = Tissue::layered(draw.between([165.0, 185.0]), 6.0, draw.between([30.0, 42.0]));
     tissue.texture_hu = 6.0;
     tissue
 }
