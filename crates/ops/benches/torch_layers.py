@@ -96,4 +96,5 @@ def main():
             report(f"dice + cross-entropy {batch}x14 {size[0]}", [logits], lambda: dice_ce(logits, labels))
 
 
-main()
+if __name__ == "__main__":
+    main()

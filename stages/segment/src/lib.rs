@@ -41,7 +41,7 @@ impl Stage for Segment {
 
     fn check(config: &Config) -> Result<()> {
         config.grid.check()?;
-        Ok(config.window.check().context("window")?)
+        config.window.check().context("window")
     }
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {

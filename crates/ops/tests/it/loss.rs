@@ -76,9 +76,8 @@ fn the_loss_of_a_whole_batch_is_that_of_its_entries_side_by_side() -> Result<()>
                 let joined = logits.transpose(0, 1)?.reshape((1, 4, 27, 150))?;
                 let expected = with_isa(isa, || DiceCe { squared, batch: false }.loss(&joined, &side_by_side))??;
                 close(&found, &expected, "loss")?;
-                let gradient = |loss: &Tensor| -> Result<Tensor> {
-                    with_isa(isa, || loss.backward())??.get(&logits).cloned().context("no gradient")
-                };
+                let gradient =
+                    |loss: &Tensor| -> Result<Tensor> { with_isa(isa, || loss.backward())??.get(&logits).cloned().context("no gradient") };
                 close(&gradient(&found)?, &gradient(&expected)?, "gradient")?;
             }
         }

@@ -14,6 +14,7 @@ fn config() -> FitConfig {
     FitConfig {
         epochs: 3,
         batch_size: 4,
+        batch_dice: false,
         micro_batch: Some(3),
         max_steps_per_epoch: None,
         learning_rate: 1e-2,
