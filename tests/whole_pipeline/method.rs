@@ -85,7 +85,7 @@ fn dataset_images(folder: &Path) -> BTreeMap<String, std::path::PathBuf> {
 }
 
 fn tables_tell_every_model_and_class(lab: &Lab) {
-    for (node, models) in [("scores", vec!["M_4"]), ("steps", vec!["M_1", "M_2", "M_3", "M_4", "teachers"])] {
+    for (node, models) in [("scores", vec!["M_4"]), ("steps", vec!["3D_teachers", "M_1", "M_2", "M_3", "M_4"])] {
         for protocol in ["official", "plain"] {
             let text = fs::read_to_string(lab.result(node).join(format!("{protocol}.json"))).unwrap();
             let summaries: serde_json::Value = serde_json::from_str(&text).unwrap();
