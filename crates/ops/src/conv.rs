@@ -22,11 +22,7 @@ pub fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize, p
     if !serve(x, weight, bias) {
         return composed::conv(x, weight, bias, stride, padding);
     }
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
-    match bias {
-        None => x.apply_op2(&weight, op),
-        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
-    }
+    apply(op, x, weight, bias)
 }
 
 /// Transposed convolution of `x` `(b, ci, h, w)` or `(b, ci, d, h, w)` with `weight` `(ci, co, kernel..)`, plus
@@ -41,11 +37,7 @@ pub fn conv_transpose(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride
     if !serve(x, weight, bias) {
         return composed::conv_transpose(x, weight, bias, stride);
     }
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
-    match bias {
-        None => x.apply_op2(&weight, op),
-        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
-    }
+    apply(op, x, weight, bias)
 }
 
 fn serve(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> bool {
@@ -61,7 +53,75 @@ fn check_bias(op: &str, bias: Option<&Tensor>, channels: usize) -> Result<()> {
     }
 }
 
-/// `(x, w)` or `(x, w, bias)` to y.
+/// What convolution and its transposed have in common: `(x, w)`, or `(x, w, bias)` with a bias per output channel, to y.
+trait Bilinear: Send + Sync + 'static {
+    /// The name without and with a bias.
+    const NAMES: [&'static str; 2];
+
+    fn run(&self, x: (&CpuStorage, &Layout), w: (&CpuStorage, &Layout), bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)>;
+
+    /// The gradients by x and w.
+    fn gradients(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)>;
+}
+
+/// A [`Bilinear`] as an operation of candle's.
+struct Op<T>(T);
+
+fn apply<T: Bilinear>(op: T, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    match bias {
+        None => x.apply_op2(&weight, Op(op)),
+        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, Op(op)),
+    }
+}
+
+impl<T: Bilinear> CustomOp2 for Op<T> {
+    fn name(&self) -> &'static str {
+        T::NAMES[0]
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.0.run((s1, l1), (s2, l2), None)
+    }
+
+    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        self.0.gradients(x, w, &dy.contiguous()?)
+    }
+}
+
+impl<T: Bilinear> CustomOp3 for Op<T> {
+    fn name(&self) -> &'static str {
+        T::NAMES[1]
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.0.run((s1, l1), (s2, l2), Some(floats(s3, l3)?))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let dy = dy.contiguous()?;
+        let (dx, dw) = self.0.gradients(x, w, &dy)?;
+        let db = wanted(bias, || dy.apply_op1_no_bwd(&ChannelSums))?;
+        Ok((dx, dw, db))
+    }
+}
+
+/// Convolution.
 #[derive(Clone, Copy)]
 struct Conv {
     stride: Size3,
@@ -91,6 +151,10 @@ impl Conv {
         }
         Ok(shape)
     }
+}
+
+impl Bilinear for Conv {
+    const NAMES: [&'static str; 2] = ["conv", "conv-bias"];
 
     fn run(&self, (s1, l1): (&CpuStorage, &Layout), (s2, l2): (&CpuStorage, &Layout), bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
         let shape = self.shape(l1.dims(), l2.dims())?;
@@ -100,7 +164,6 @@ impl Conv {
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
-    /// The gradients by x and w.
     fn gradients(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let dx = wanted(x, || dy.apply_op2_no_bwd(w, &ConvByInput { conv: *self, input: x.dims().to_vec() }))?;
         let dw = wanted(w, || x.apply_op2_no_bwd(dy, &ConvByWeight { conv: *self, weight: w.dims().to_vec() }))?;
@@ -111,52 +174,6 @@ impl Conv {
 /// Computes a gradient only for an argument that takes one.
 fn wanted(of: &Tensor, gradient: impl FnOnce() -> Result<Tensor>) -> Result<Option<Tensor>> {
     if of.track_op() { gradient().map(Some) } else { Ok(None) }
-}
-
-impl CustomOp2 for Conv {
-    fn name(&self) -> &'static str {
-        "conv"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.run((s1, l1), (s2, l2), None)
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        self.gradients(x, w, &dy.contiguous()?)
-    }
-}
-
-impl CustomOp3 for Conv {
-    fn name(&self) -> &'static str {
-        "conv-bias"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.run((s1, l1), (s2, l2), Some(floats(s3, l3)?))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dy = dy.contiguous()?;
-        let (dx, dw) = self.gradients(x, w, &dy)?;
-        let db = wanted(bias, || dy.apply_op1_no_bwd(&ChannelSums))?;
-        Ok((dx, dw, db))
-    }
 }
 
 /// `(dy, w)` to dx.
@@ -212,7 +229,7 @@ impl CustomOp1 for ChannelSums {
     }
 }
 
-/// `(x, w)` or `(x, w, bias)` to y, the transposed of a convolution from y's shape to x's.
+/// The transposed of a convolution from y's shape to x's.
 #[derive(Clone, Copy)]
 struct ConvTranspose {
     stride: Size3,
@@ -236,6 +253,10 @@ impl ConvTranspose {
         let output: Size3 = std::array::from_fn(|a| (size[a] - 1) * self.stride[a] + kernel[a]);
         self.conv().shape(&dims_like(x, batch, out_channels, output), w)
     }
+}
+
+impl Bilinear for ConvTranspose {
+    const NAMES: [&'static str; 2] = ["conv-transpose", "conv-transpose-bias"];
 
     fn run(&self, (s1, l1): (&CpuStorage, &Layout), (s2, l2): (&CpuStorage, &Layout), bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
         let shape = self.shape(l1.dims(), l2.dims())?;
@@ -246,54 +267,8 @@ impl ConvTranspose {
     }
 
     fn gradients(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dx = wanted(x, || dy.apply_op2_no_bwd(w, &self.conv()))?;
+        let dx = wanted(x, || dy.apply_op2_no_bwd(w, &Op(self.conv())))?;
         let dw = wanted(w, || dy.apply_op2_no_bwd(x, &ConvByWeight { conv: self.conv(), weight: w.dims().to_vec() }))?;
         Ok((dx, dw))
-    }
-}
-
-impl CustomOp2 for ConvTranspose {
-    fn name(&self) -> &'static str {
-        "conv-transpose"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.run((s1, l1), (s2, l2), None)
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        self.gradients(x, w, &dy.contiguous()?)
-    }
-}
-
-impl CustomOp3 for ConvTranspose {
-    fn name(&self) -> &'static str {
-        "conv-transpose-bias"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.run((s1, l1), (s2, l2), Some(floats(s3, l3)?))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dy = dy.contiguous()?;
-        let (dx, dw) = self.gradients(x, w, &dy)?;
-        let db = wanted(bias, || dy.apply_op1_no_bwd(&ChannelSums))?;
-        Ok((dx, dw, db))
     }
 }
