@@ -8,7 +8,7 @@ use volume::nifti;
 
 use crate::lab::Lab;
 
-const NODES: [&str; 31] = [
+const NODES: [&str; 32] = [
     "phantom",
     "partition",
     "volumes",
@@ -36,6 +36,7 @@ const NODES: [&str; 31] = [
     "resample_back[M_2]",
     "resample_back[M_3]",
     "resample_back[M_4]",
+    "model",
     "teacher_labels",
     "teacher_overlay",
     "scores",
@@ -54,11 +55,12 @@ fn every_node_runs_and_a_second_run_does_nothing() {
     }
     label_maps_lie_on_their_images(&lab);
     tables_tell_every_model_and_class(&lab);
+    predict_says_what_the_three_stages_say(&lab);
 
     let before = lab.files("store");
     let second = lab.run(&[]).must_succeed();
     assert_eq!(second.ran(), [""; 0]);
-    assert!(second.stderr.contains("31 fresh in "), "{}", second.stderr);
+    assert!(second.stderr.contains("32 fresh in "), "{}", second.stderr);
     assert!(lab.files("store") == before, "a run that does nothing changes no file");
     assert_eq!(lab.run(&["--dry-run"]).code, Some(0), "and a dry run finds nothing to do");
 }
@@ -76,6 +78,22 @@ fn label_maps_lie_on_their_images(lab: &Lab) {
             assert!(labels.data.iter().all(|&label| label <= labels::TUMOR));
         }
     }
+}
+
+/// `predict` with the exported model: byte for byte the label maps of segment, overlay and resample-back.
+fn predict_says_what_the_three_stages_say(lab: &Lab) {
+    let predict = |images: &str, output: &str| {
+        let inputs = [format!("images=store/results/lab/phantom/FLARE/validation{images}"), "model=store/results/lab/model".into()];
+        lab.call(&["stage", "predict", "--input", &inputs[0], "--input", &inputs[1], "--output", output])
+    };
+    predict("", "predicted").must_succeed();
+    let expected = lab.files("store/results/lab/resample_back[M_4]/labels");
+    let names = |folder: &str| lab.files(folder).into_iter().map(|(path, bytes)| (path.file_name().unwrap().to_owned(), bytes));
+    assert!(expected.len() == 2 && names("predicted").eq(names("store/results/lab/resample_back[M_4]/labels")));
+
+    predict("/FLARE23Ts_0002_0000.nii.gz", "one").must_succeed();
+    assert_eq!(lab.files("one").into_keys().collect::<Vec<_>>(), [lab.path("one/FLARE23Ts_0002.nii.gz")]);
+    predict("/absent", "none").must_fail(1, &["absent"]);
 }
 
 /// Images of a folder by case.

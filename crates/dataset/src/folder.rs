@@ -42,6 +42,9 @@ pub enum FolderError {
         /// How many other entries there are.
         found: usize,
     },
+    /// A file of another name.
+    #[error("{0} is not named CASE_0000.nii.gz; rename it, so that its label map can be called CASE.nii.gz")]
+    Name(PathBuf),
 }
 
 /// The images `CASE_0000.nii.gz` or `CASE_0000.nii` of a folder, by case.
@@ -50,6 +53,20 @@ pub enum FolderError {
 /// When the folder cannot be listed or has none.
 pub fn image_files(folder: &Path) -> Result<Vec<ImageFile>, FolderError> {
     files(folder, "CASE_0000.nii.gz", IMAGE_SUFFIX)
+}
+
+/// The images of a folder, or the one image that `path` is.
+///
+/// # Errors
+/// As [`image_files`]; and when the file is not named like an image.
+pub fn images_at(path: &Path) -> Result<Vec<ImageFile>, FolderError> {
+    if !path.is_file() {
+        return image_files(path);
+    }
+    match case_of(path, IMAGE_SUFFIX) {
+        Some(id) => Ok(vec![ImageFile { id, path: path.into() }]),
+        None => Err(FolderError::Name(path.into())),
+    }
 }
 
 /// The label maps `CASE.nii.gz` or `CASE.nii` of a folder, by case.
@@ -67,11 +84,7 @@ fn files(folder: &Path, expected: &'static str, suffix: &str) -> Result<Vec<Imag
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         found += 1;
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let stem = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"));
-        // Hidden files are the traces of interrupted writers.
-        let id = stem.filter(|stem| !stem.starts_with('.')).and_then(|stem| stem.strip_suffix(suffix)).map(str::to_owned);
-        if let Some(id) = id {
+        if let Some(id) = case_of(&path, suffix) {
             files.push(ImageFile { id, path });
         }
     }
@@ -80,6 +93,14 @@ fn files(folder: &Path, expected: &'static str, suffix: &str) -> Result<Vec<Imag
     }
     files.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(files)
+}
+
+/// The case of a file, if it is named like one.
+fn case_of(path: &Path, suffix: &str) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let stem = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"))?;
+    // Hidden files are the traces of interrupted writers.
+    if stem.starts_with('.') { None } else { stem.strip_suffix(suffix).map(str::to_owned) }
 }
 
 #[cfg(test)]
@@ -95,6 +116,16 @@ mod tests {
         let ids = |files: Vec<ImageFile>| files.into_iter().map(|file| file.id).collect::<Vec<_>>();
         assert_eq!(ids(image_files(folder.path()).unwrap()), ["a", "b"]);
         assert_eq!(ids(label_files(folder.path()).unwrap()), ["a", "a_0000", "b_0000"]);
+    }
+
+    #[test]
+    fn one_image_is_taken_for_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("a_0000.nii.gz"), "").unwrap();
+        std::fs::write(path("a.nii.gz"), "").unwrap();
+        assert_eq!(images_at(&path("a_0000.nii.gz")).unwrap(), images_at(folder.path()).unwrap());
+        assert!(images_at(&path("a.nii.gz")).unwrap_err().to_string().contains("is not named CASE_0000.nii.gz"));
     }
 
     #[test]

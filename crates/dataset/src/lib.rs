@@ -4,7 +4,7 @@ mod folder;
 
 use std::path::{Path, PathBuf};
 
-pub use folder::{FolderError, ImageFile, image_files, label_files};
+pub use folder::{FolderError, ImageFile, image_files, images_at, label_files};
 use labels::{LabelPattern, Subset, SubsetName};
 use serde::{Deserialize, Serialize};
 

@@ -14,6 +14,8 @@ pub(crate) const STAGES: &[Entry] = &[
     Entry::of::<overlay::Overlay>(),
     Entry::of::<resample_back::ResampleBack>(),
     Entry::of::<evaluate::Evaluate>(),
+    Entry::of::<export::Export>(),
+    Entry::of::<predict::Predict>(),
 ];
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 //!
 //! Labels are decided slab by slab into `u8`; the logits of a whole volume are never held.
 
+mod model;
 mod slab;
 mod slices;
 mod window;
 
+pub use model::{Student, StudentConfig, StudentError};
 pub use slices::{SliceLabels, SliceWindow, segment_slices};
 pub use window::{SlidingWindow, WindowError, segment_windows};

@@ -17,7 +17,7 @@ pub use device::device;
 pub use params::{Init, ParamSpec, Params, ParamsError};
 pub use student::{DualUNet2d, DualUNet2dConfig, Features};
 pub use teacher::{UNet3d, UNet3dConfig};
-pub use weights::WeightsError;
+pub use weights::{WeightsError, metadata};
 
 /// Something with parameters.
 pub trait Network {

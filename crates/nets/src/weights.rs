@@ -100,6 +100,20 @@ impl Params {
     }
 }
 
+/// The metadata of a `.safetensors` file.
+///
+/// # Errors
+/// When the file is missing or damaged.
+pub fn metadata(path: &Path) -> Result<HashMap<String, String>, WeightsError> {
+    if !path.is_file() {
+        return Err(WeightsError::Missing(path.into()));
+    }
+    let failed = |reason: candle_core::Error| WeightsError::Read { path: path.into(), reason };
+    let bytes = std::fs::read(path).map_err(|error| failed(error.into()))?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| failed(error.into()))?;
+    Ok(header.metadata().clone().unwrap_or_default())
+}
+
 fn read(path: &Path) -> Result<HashMap<String, Tensor>, WeightsError> {
     if !path.is_file() {
         return Err(WeightsError::Missing(path.into()));

@@ -1,0 +1,37 @@
+//! Puts a trained student and all that inference must know of it into one file, which is what `predict` takes.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use inference::{Student, StudentConfig};
+use labels::CLASS_KEYS;
+use stage_kit::{Role, Stage, StageIo};
+
+/// The file that is written.
+pub const MODEL_FILE: &str = "model.safetensors";
+
+/// The stage `export`.
+pub struct Export;
+
+impl Stage for Export {
+    const NAME: &'static str = "export";
+    const REVISION: u32 = 1;
+    const ABOUT: &'static str = "Puts the student's weights, grid, windows and classes into one file for `predict`";
+    const READS: &'static [Role] = &[Role::required("student", "a folder with weights.safetensors, as train-student writes it")];
+    const WRITES: &'static str = "model.safetensors, its config in the file's metadata";
+    const PAPER: &'static str = "2.2, 2.3";
+    type Config = StudentConfig;
+
+    fn check(config: &StudentConfig) -> Result<()> {
+        Ok(config.check()?)
+    }
+
+    fn run(config: &StudentConfig, io: &StageIo) -> Result<()> {
+        let weights = io.input("student")?.join("weights.safetensors");
+        let student = Student::new(config.clone(), &weights, &nets::device(io.device)?)?;
+        // What training says of its best epoch goes along.
+        let mut metadata: BTreeMap<String, String> = nets::metadata(&weights)?.into_iter().collect();
+        metadata.insert("classes".into(), serde_json::to_string(&CLASS_KEYS)?);
+        Ok(student.save(&io.output.join(MODEL_FILE), metadata)?)
+    }
+}
