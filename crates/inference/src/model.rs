@@ -24,6 +24,10 @@ pub struct StudentConfig {
     pub crop_foreground: bool,
     /// How slices pass the network.
     pub window: SliceWindow,
+    /// Connected parts of the cancer map below this volume in mL are taken for noise and removed. Off in the paper (2.4),
+    /// which applies no post-processing: a single voxel in a patient without tumors then costs the whole score.
+    #[serde(default)]
+    pub smallest_tumor_ml: Option<f64>,
 }
 
 /// Why a student cannot be had, or a scan not be segmented.
@@ -46,6 +50,9 @@ pub enum StudentError {
     /// Parameters that make no sense.
     #[error("window: {0}")]
     Window(#[from] WindowError),
+    /// A volume that is none.
+    #[error("smallest_tumor_ml: {0} is not a volume in mL; `null` keeps every part")]
+    SmallestTumor(f64),
     /// A scan that cannot be brought onto the model grid.
     #[error(transparent)]
     Grid(#[from] ModelGridError),
@@ -61,6 +68,9 @@ impl StudentConfig {
     /// Says which and why.
     pub fn check(&self) -> Result<(), StudentError> {
         self.grid.check()?;
+        if let Some(ml) = self.smallest_tumor_ml.filter(|ml| !(ml.is_finite() && *ml >= 0.0)) {
+            return Err(StudentError::SmallestTumor(ml));
+        }
         Ok(self.window.check()?)
     }
 }
@@ -122,7 +132,12 @@ impl Student {
         let image = self.config.grid.prepare(image)?;
         let shown = self.config.grid.shown(&image, self.config.crop_foreground)?;
         let labels = segment_slices(&self.network, &self.params, &shown.of(&image.data), &self.config.window, &self.device)?;
+        let SliceLabels { organs, mut cancer } = labels;
+        if let Some(ml) = self.config.smallest_tumor_ml {
+            let voxel_ml = image.grid().spacing_mm().iter().product::<f64>() / 1000.0;
+            volume::remove_small_parts(&mut cancer, (ml / voxel_ml).ceil() as usize);
+        }
         let whole = |map| shown.embed(&map, image.grid().shape);
-        Ok((SliceLabels { organs: whole(labels.organs), cancer: whole(labels.cancer) }, image.affine))
+        Ok((SliceLabels { organs: whole(organs), cancer: whole(cancer) }, image.affine))
     }
 }

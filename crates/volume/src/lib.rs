@@ -23,6 +23,7 @@
 //! ```
 
 mod affine;
+mod components;
 mod grid;
 mod intensity;
 mod model_grid;
@@ -33,6 +34,7 @@ mod resample;
 mod volume;
 
 pub use affine::{Affine, AffineError};
+pub use components::remove_small_parts;
 pub use grid::{Box3, Grid, KEEP_SPACING};
 pub use intensity::{foreground_box, window};
 pub use model_grid::{ModelGrid, ModelGridError};

@@ -77,6 +77,26 @@ fn air_around_the_patient_changes_nothing() {
 }
 
 #[test]
+fn parts_of_the_cancer_map_below_the_limit_are_removed_and_organs_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = segmented(folder.path(), 0, true).unwrap();
+    let cancer = |ml: Value| {
+        std::fs::remove_dir_all(folder.path().join("out")).unwrap();
+        std::fs::create_dir_all(folder.path().join("out")).unwrap();
+        let mut params = params(true);
+        params["smallest_tumor_ml"] = ml;
+        run(folder.path(), params)?;
+        let read = |map: &str| nifti::read_labels(folder.path().join(format!("out/{map}/a.nii.gz"))).unwrap().0.data;
+        assert_eq!(read("organs"), all[0]);
+        Ok::<_, String>(read("cancer"))
+    };
+    // A voxel has 0.02 mL.
+    assert!(all[1].sum() > 0 && cancer(json!(0.02)).unwrap() == all[1]);
+    assert_eq!(cancer(json!(1000)).unwrap().sum(), 0);
+    assert!(cancer(json!(-1)).unwrap_err().contains("smallest_tumor_ml: -1"));
+}
+
+#[test]
 fn a_scan_of_air_is_an_error_that_names_the_file() {
     let folder = tempfile::tempdir().unwrap();
     segmented(folder.path(), 0, true).unwrap();
