@@ -7,6 +7,6 @@ mod slab;
 mod slices;
 mod window;
 
-pub use model::{Student, StudentConfig, StudentError};
+pub use model::{MODEL_FILE, Student, StudentConfig, StudentError};
 pub use slices::{SliceLabels, SliceWindow, segment_slices};
 pub use window::{SlidingWindow, WindowError, segment_windows};

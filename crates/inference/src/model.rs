@@ -75,6 +75,9 @@ impl StudentConfig {
     }
 }
 
+/// The name under which a student is exported and looked for.
+pub const MODEL_FILE: &str = "model.safetensors";
+
 /// The field of a model's metadata that holds its [`StudentConfig`].
 const FIELD: &str = "student";
 
@@ -117,9 +120,8 @@ impl Student {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, model: &Path, mut more: BTreeMap<String, String>) -> Result<(), StudentError> {
-        let config = serde_json::to_string(&self.config);
-        let refused = |error: serde_json::Error| StudentError::NotAModel { path: model.into(), reason: error.to_string() };
-        more.insert(FIELD.into(), config.map_err(refused)?);
+        let failed = |error: serde_json::Error| WeightsError::Write { path: model.into(), reason: error.to_string() };
+        more.insert(FIELD.into(), serde_json::to_string(&self.config).map_err(failed)?);
         Ok(self.params.save(model, &more)?)
     }
 

@@ -105,19 +105,19 @@ impl Params {
 /// # Errors
 /// When the file is missing or damaged.
 pub fn metadata(path: &Path) -> Result<HashMap<String, String>, WeightsError> {
-    if !path.is_file() {
-        return Err(WeightsError::Missing(path.into()));
-    }
+    must_be_there(path)?;
     let failed = |reason: candle_core::Error| WeightsError::Read { path: path.into(), reason };
     let bytes = std::fs::read(path).map_err(|error| failed(error.into()))?;
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| failed(error.into()))?;
     Ok(header.metadata().clone().unwrap_or_default())
 }
 
+fn must_be_there(path: &Path) -> Result<(), WeightsError> {
+    if path.is_file() { Ok(()) } else { Err(WeightsError::Missing(path.into())) }
+}
+
 fn read(path: &Path) -> Result<HashMap<String, Tensor>, WeightsError> {
-    if !path.is_file() {
-        return Err(WeightsError::Missing(path.into()));
-    }
+    must_be_there(path)?;
     let tensors = match path.extension().and_then(|extension| extension.to_str()) {
         Some("pth" | "pt") => candle_core::pickle::read_all(path).map(|pairs| pairs.into_iter().collect()),
         _ => candle_core::safetensors::load(path, &Device::Cpu),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use ndarray::{Array3, ShapeBuilder as _, ShapeError, s};
+use ndarray::{Array3, ShapeBuilder as _, ShapeError};
 
 use crate::{Affine, Box3, Grid};
 
@@ -54,8 +54,7 @@ impl<T: Clone> Volume<T> {
     #[must_use]
     pub fn crop(&self, region: &Box3) -> Self {
         let region = region.within(self.grid().shape);
-        let range = |axis: usize| region.start[axis]..region.start[axis] + region.shape[axis];
-        let inside = self.data.slice(s![range(0), range(1), range(2)]);
+        let inside = region.of(&self.data);
         let mut data = Vec::with_capacity(inside.len());
         for row in inside.t().rows() {
             match row.as_slice() {

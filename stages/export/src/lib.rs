@@ -3,12 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use inference::{Student, StudentConfig};
+use inference::{MODEL_FILE, Student, StudentConfig};
 use labels::CLASS_KEYS;
 use stage_kit::{Role, Stage, StageIo};
-
-/// The file that is written.
-pub const MODEL_FILE: &str = "model.safetensors";
 
 /// The stage `export`.
 pub struct Export;

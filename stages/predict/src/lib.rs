@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use dataset::ImageFile;
-use inference::Student;
+use inference::{MODEL_FILE, Student};
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use volume::{LabelVolume, nifti};
@@ -30,7 +30,7 @@ impl Stage for Predict {
 
     fn run(_: &Config, io: &StageIo) -> Result<()> {
         let model = io.input("model")?;
-        let model = if model.is_dir() { model.join("model.safetensors") } else { model.to_owned() };
+        let model = if model.is_dir() { model.join(MODEL_FILE) } else { model.to_owned() };
         let student = Student::open(&model, &nets::device(io.device)?)?;
         let images = dataset::images_at(io.input("images")?)?;
         let place = |case: &ImageFile| io.output.join(case.label_name());

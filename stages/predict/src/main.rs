@@ -36,7 +36,7 @@ struct Cli {
 fn main() -> ExitCode {
     ops::tune_process();
     let cli = Cli::parse();
-    let beside = || std::env::current_exe().unwrap_or_default().with_file_name("model.safetensors");
+    let beside = || std::env::current_exe().unwrap_or_default().with_file_name(inference::MODEL_FILE);
     let args = StageArgs {
         params: None,
         inputs: vec![("images".into(), cli.images), ("model".into(), cli.model.unwrap_or_else(beside))],
