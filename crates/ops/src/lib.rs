@@ -27,6 +27,7 @@ mod composed;
 mod conv;
 mod cpu;
 mod device;
+pub mod frozen;
 mod loss;
 mod norm;
 mod optim;

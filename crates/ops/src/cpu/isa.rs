@@ -96,7 +96,7 @@ pub fn with_isa<R>(isa: Isa, f: impl FnOnce() -> R) -> Result<R> {
 /// The methods may use instructions that only exist where the matching [`Isa`] is available: call them only from
 /// a function entered through [`per_isa!`]. `load` and `store` touch `LANES` floats from the pointer on, in any
 /// alignment.
-pub(crate) trait Simd: Copy {
+pub trait Simd: Copy {
     const LANES: usize;
     /// Output channels per register tile: what the number of registers allows beside three vectors of positions.
     const CHANNELS: usize;
@@ -107,11 +107,13 @@ pub(crate) trait Simd: Copy {
     /// self * b + c
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     unsafe fn add(self, b: Self) -> Self;
+    /// The greater one, `b` where they cannot be compared.
+    unsafe fn max(self, b: Self) -> Self;
 }
 
 /// Four floats and no intrinsics.
 #[derive(Clone, Copy)]
-pub(crate) struct Array4([f32; 4]);
+pub(crate) struct Array4(pub(crate) [f32; 4]);
 
 impl Simd for Array4 {
     const LANES: usize = 4;
@@ -143,6 +145,10 @@ impl Simd for Array4 {
     unsafe fn add(self, b: Self) -> Self {
         Self(std::array::from_fn(|l| self.0[l] + b.0[l]))
     }
+    #[inline(always)]
+    unsafe fn max(self, b: Self) -> Self {
+        Self(std::array::from_fn(|l| if self.0[l] > b.0[l] { self.0[l] } else { b.0[l] }))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -152,9 +158,9 @@ mod x86 {
 
     macro_rules! vector {
         ($name:ident, $register:ty, $lanes:literal, $channels:literal,
-         $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident) => {
+         $zero:ident, $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $max:ident) => {
             #[derive(Clone, Copy)]
-            pub(crate) struct $name($register);
+            pub(crate) struct $name(pub(crate) $register);
 
             // SAFETY of every block: the trait's contract; the caller runs where these instructions exist.
             impl Simd for $name {
@@ -184,12 +190,16 @@ mod x86 {
                 unsafe fn add(self, b: Self) -> Self {
                     unsafe { Self($add(self.0, b.0)) }
                 }
+                #[inline(always)]
+                unsafe fn max(self, b: Self) -> Self {
+                    unsafe { Self($max(self.0, b.0)) }
+                }
             }
         };
     }
 
-    vector!(Avx2, __m256, 8, 4, _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, _mm256_add_ps);
-    vector!(Avx512, __m512, 16, 8, _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, _mm512_add_ps);
+    vector!(Avx2, __m256, 8, 4, _mm256_setzero_ps, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_fmadd_ps, _mm256_add_ps, _mm256_max_ps);
+    vector!(Avx512, __m512, 16, 8, _mm512_setzero_ps, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_fmadd_ps, _mm512_add_ps, _mm512_max_ps);
 }
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};

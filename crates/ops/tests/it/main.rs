@@ -2,6 +2,7 @@
 
 mod adamw;
 mod conv;
+mod frozen;
 mod loss;
 mod memory_and_device;
 mod norm;

@@ -1,0 +1,184 @@
+//! Activations of one image, channels last.
+#![allow(unsafe_code)]
+
+use candle_core::{Device, Result, Tensor, bail};
+use rayon::prelude::*;
+
+use super::arithmetic::Element;
+use crate::cpu::Size3;
+
+/// Channels that are kept together: those of an image as they are, all others in whole vectors.
+const TOGETHER: usize = 16;
+/// Positions that a register tile may read beyond the last row.
+const BEYOND: usize = 16;
+/// Elements that a group may read beyond the last channel.
+const SLACK: usize = 64;
+
+/// Activations of one image or volume: `[depth][height][width][channel]` with a border of zeros around, one element wide
+/// along every axis that the image has.
+pub struct Map<E> {
+    channels: usize,
+    size: Size3,
+    border: Size3,
+    /// Elements from one position to the next; those beyond the channels are zero.
+    step: usize,
+    values: Vec<E>,
+}
+
+impl<E: Element> Map<E> {
+    /// A map whose border is zero and whose inside is yet to be written, all of it.
+    pub(super) fn unwritten(channels: usize, size: Size3, border: Size3) -> Self {
+        let step = Self::step_of(channels);
+        let padded: Size3 = std::array::from_fn(|a| size[a] + 2 * border[a]);
+        let len = padded.iter().product::<usize>() * step;
+        let tail = BEYOND * step + SLACK;
+        let mut values: Vec<E> = Vec::with_capacity(len + tail);
+        // SAFETY: the capacity is there, and any bits are an element. Every kernel writes the whole inside before
+        // anybody reads it; border and tail are written below.
+        #[allow(clippy::uninit_vec)]
+        unsafe {
+            values.set_len(len + tail);
+        }
+        values[len..].fill(E::default());
+        let mut map = Self { channels, size, border, step, values };
+        map.clear_border();
+        map
+    }
+
+    /// Elements from one position to the next in a map of so many channels.
+    pub(super) fn step_of(channels: usize) -> usize {
+        if channels == 1 { 1 } else { channels.next_multiple_of(TOGETHER) }
+    }
+
+    fn clear_border(&mut self) {
+        let padded = self.padded();
+        let row = padded[2] * self.step;
+        let edge = self.border[2] * self.step;
+        for d in 0..padded[0] {
+            for h in 0..padded[1] {
+                let values = &mut self.values[(d * padded[1] + h) * row..][..row];
+                let outside = |at: usize, a: usize| at < self.border[a] || at >= self.border[a] + self.size[a];
+                if outside(d, 0) || outside(h, 1) {
+                    values.fill(E::default());
+                } else {
+                    values[..edge].fill(E::default());
+                    values[row - edge..].fill(E::default());
+                }
+            }
+        }
+    }
+
+    /// One image of a batch `(b, 1, h, w)` or `(b, 1, d, h, w)` of `f32` on the CPU.
+    ///
+    /// # Errors
+    /// When the batch has another shape or type, or no such image.
+    pub fn of_image(batch: &Tensor, index: usize) -> Result<Self> {
+        let (size, border) = match *batch.dims() {
+            [_, 1, h, w] => ([1, h, w], [0, 1, 1]),
+            [_, 1, d, h, w] => ([d, h, w], [1, 1, 1]),
+            _ => bail!("frozen: an image (b, 1, h, w) or (b, 1, d, h, w) expected, found {:?}", batch.dims()),
+        };
+        let image = batch.get(index)?.flatten_all()?.to_vec1::<f32>()?;
+        let mut map = Self::unwritten(1, size, border);
+        for (row, values) in image.chunks_exact(size[2]).enumerate() {
+            let at = map.row([row / size[1], row % size[1]]);
+            for (to, &value) in map.values[at..at + size[2]].iter_mut().zip(values) {
+                *to = E::narrow(value);
+            }
+        }
+        Ok(map)
+    }
+
+    /// The activations as a tensor `(1, c, h, w)` or `(1, c, d, h, w)` of `f32`.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        let [depth, height, width] = self.size;
+        let mut planes = vec![0f32; self.channels * depth * height * width];
+        for d in 0..depth {
+            for h in 0..height {
+                let from = &self.values[self.row([d, h])..];
+                for c in 0..self.channels {
+                    let to = &mut planes[((c * depth + d) * height + h) * width..][..width];
+                    to.iter_mut().enumerate().for_each(|(w, to)| *to = from[w * self.step + c].widen());
+                }
+            }
+        }
+        Tensor::from_vec(planes, self.dims(self.channels), &Device::Cpu)
+    }
+
+    /// `(1, channels, size..)`, without a depth for an image.
+    pub(super) fn dims(&self, channels: usize) -> Vec<usize> {
+        let mut dims = vec![1, channels];
+        dims.extend((0..3).filter(|&a| self.border[a] > 0).map(|a| self.size[a]));
+        dims
+    }
+
+    /// Channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Voxels along depth, height and width; the depth of an image is 1.
+    #[must_use]
+    pub fn size(&self) -> [usize; 3] {
+        self.size
+    }
+
+    pub(super) fn border(&self) -> Size3 {
+        self.border
+    }
+
+    pub(super) fn step(&self) -> usize {
+        self.step
+    }
+
+    pub(super) fn padded(&self) -> Size3 {
+        std::array::from_fn(|a| self.size[a] + 2 * self.border[a])
+    }
+
+    /// Where the first position of a row of the inside is.
+    pub(super) fn row(&self, [d, h]: [usize; 2]) -> usize {
+        let padded = self.padded();
+        (((d + self.border[0]) * padded[1] + h + self.border[1]) * padded[2] + self.border[2]) * self.step
+    }
+
+    /// The rows of the inside, each up to the end of its last position.
+    pub(super) fn par_rows_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [E]> {
+        let [depth, height, width] = self.size;
+        let (padded, first) = (self.padded(), self.row([0, 0]));
+        let line = padded[2] * self.step;
+        let slice = padded[1] * line;
+        let (len, step) = (self.values.len(), self.step);
+        let values = Rows(self.values.as_mut_ptr());
+        (0..depth * height).into_par_iter().map(move |at| {
+            let start = first + at / height * slice + at % height * line;
+            debug_assert!(start + width * step <= len);
+            // SAFETY: rows of the inside lie within the values and do not overlap, and the borrow of self outlives them.
+            unsafe { std::slice::from_raw_parts_mut(values.get().add(start), width * step) }
+        })
+    }
+
+    pub(super) fn values(&self) -> &[E] {
+        &self.values
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut E {
+        self.values.as_mut_ptr()
+    }
+}
+
+/// Where rows of a map lie, for the tasks that write one each.
+#[derive(Clone, Copy)]
+struct Rows<E>(*mut E);
+// SAFETY: every task has rows of its own.
+unsafe impl<E: Send> Send for Rows<E> {}
+// SAFETY: as above.
+unsafe impl<E: Send> Sync for Rows<E> {}
+impl<E> Rows<E> {
+    fn get(self) -> *mut E {
+        self.0
+    }
+}

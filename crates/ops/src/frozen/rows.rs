@@ -1,0 +1,146 @@
+//! Packed weights, and the register tiles that run over the rows of maps.
+//!
+//! A tile holds a dozen positions by two vectors of output channels. For every group of input values it reads two
+//! vectors of weights and spreads one group per position over all lanes: half a load per multiplication.
+#![allow(unsafe_code)]
+
+use super::arithmetic::{Element, Lane};
+use crate::cpu::isa::Simd;
+
+/// Weights in the order in which tiles use them: `[block of lanes][run][group][lane][element of the group]`.
+pub(super) struct Packed<E: Element> {
+    pub(super) path: E::Path,
+    /// Output channels in whole vectors.
+    pub(super) lanes: usize,
+    /// Groups of each run.
+    groups: Vec<usize>,
+    values: Vec<E>,
+}
+
+impl<E: Element> Packed<E> {
+    /// Weights for `channels` outputs, stored as `lanes`, over runs of `elements` each. `weight(channel, run, element)`.
+    pub(super) fn new(
+        channels: usize,
+        lanes: usize,
+        elements: &[usize],
+        weight: impl Fn(usize, usize, usize) -> f32,
+    ) -> Self {
+        let path = E::path();
+        let groups: Vec<usize> = elements.iter().map(|n| n.div_ceil(E::GROUP)).collect();
+        let mut values = Vec::with_capacity(lanes * groups.iter().sum::<usize>() * E::GROUP);
+        for (first, block) in blocks(lanes, E::block(path)) {
+            for (run, &elements) in elements.iter().enumerate() {
+                for group in 0..groups[run] {
+                    for lane in first..first + block {
+                        values.extend((group * E::GROUP..(group + 1) * E::GROUP).map(|element| {
+                            let inside = lane < channels && element < elements;
+                            E::narrow(if inside { weight(lane, run, element) } else { 0.0 })
+                        }));
+                    }
+                }
+            }
+        }
+        Self { path, lanes, groups, values }
+    }
+
+    /// Blocks of lanes with their weights: the first lane, the number of lanes, the weights.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, usize, &[E])> {
+        let per_lane = self.groups.iter().sum::<usize>() * E::GROUP;
+        blocks(self.lanes, E::block(self.path)).map(move |(first, lanes)| (first, lanes, &self.values[first * per_lane..][..lanes * per_lane]))
+    }
+
+    pub(super) fn groups(&self, run: usize) -> usize {
+        self.groups[run]
+    }
+
+    pub(super) fn runs(&self) -> usize {
+        self.groups.len()
+    }
+}
+
+fn blocks(lanes: usize, block: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..lanes).step_by(block).map(move |first| (first, block.min(lanes - first)))
+}
+
+/// Values that belong to one kernel row: where they start for the row's first position, how far the next position's are,
+/// and how many groups they are.
+#[derive(Clone, Copy)]
+pub(super) struct Run<E> {
+    pub(super) from: *const E,
+    pub(super) step: usize,
+    pub(super) groups: usize,
+}
+
+/// What takes the sums of a tile.
+pub(super) trait Sink<L: Lane> {
+    /// The sums of the positions from `at` on, `V` vectors each.
+    ///
+    /// # Safety
+    /// Called where the instructions of `L` exist.
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: &[[L::Sums; V]]);
+}
+
+/// Computes a row of `width` positions for a block of `lanes` and hands it over, tile by tile.
+///
+/// # Safety
+/// Every run holds its groups for all positions, and four positions beyond them may be read; `weights` are those of the
+/// block; the instructions of `L` exist.
+#[inline(always)]
+pub(super) unsafe fn row<L: Lane>(runs: &[Run<L::Element>], weights: &[L::Element], lanes: usize, width: usize, sink: &mut impl Sink<L>) {
+    // SAFETY: the same conditions.
+    unsafe {
+        if lanes > L::Sums::LANES { row_of::<L, 2>(runs, weights, width, sink) } else { row_of::<L, 1>(runs, weights, width, sink) }
+    }
+}
+
+#[inline(always)]
+unsafe fn row_of<L: Lane, const V: usize>(runs: &[Run<L::Element>], weights: &[L::Element], width: usize, sink: &mut impl Sink<L>) {
+    let weights = weights.as_ptr();
+    let mut at = 0;
+    while at < width {
+        let left = width - at;
+        // SAFETY: the conditions of `row`; a tile reaches at most three positions beyond the row.
+        at += unsafe {
+            match (L::MANY_REGISTERS, left) {
+                (true, 9..) => tile::<L, 12, V>(runs, weights, at, left, sink),
+                (true, 5..=8) => tile::<L, 8, V>(runs, weights, at, left, sink),
+                (false, 5..) => tile::<L, 6, V>(runs, weights, at, left, sink),
+                _ => tile::<L, 4, V>(runs, weights, at, left, sink),
+            }
+        };
+    }
+}
+
+/// One tile of `M` positions; returns how many of them count.
+#[inline(always)]
+unsafe fn tile<L: Lane, const M: usize, const V: usize>(
+    runs: &[Run<L::Element>],
+    mut weights: *const L::Element,
+    at: usize,
+    left: usize,
+    sink: &mut impl Sink<L>,
+) -> usize {
+    // SAFETY: the conditions of `row`.
+    unsafe {
+        let group = <L::Element as super::arithmetic::Kernels>::GROUP;
+        let vector = L::Sums::LANES * group;
+        let mut sums = [[L::Sums::zero(); V]; M];
+        for run in runs {
+            let mut from = run.from.add(at * run.step);
+            for _ in 0..run.groups {
+                let weight: [L::Groups; V] = std::array::from_fn(|v| L::groups(weights.add(v * vector)));
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let value = L::spread(from.add(m * run.step));
+                    for (sum, &weight) in sums.iter_mut().zip(&weight) {
+                        *sum = L::dot(*sum, value, weight);
+                    }
+                }
+                from = from.add(group);
+                weights = weights.add(V * vector);
+            }
+        }
+        let valid = M.min(left);
+        sink.take(at, &sums[..valid]);
+        valid
+    }
+}

@@ -1,0 +1,127 @@
+//! Transposed convolution with kernel and stride 2.
+#![allow(unsafe_code)]
+
+use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
+
+use super::arithmetic::{Element, Lane, Work};
+use super::map::Map;
+use super::rows::{Packed, Run, Sink, row};
+use crate::cpu::Size3;
+use crate::cpu::isa::Simd;
+use crate::tensor::volumes;
+
+/// The weights of a transposed convolution with kernel and stride 2 along every axis of the image: every input position
+/// makes 4 or 8 output positions, each by weights of its own.
+pub struct PackedUpsampling<E: Element> {
+    in_channels: usize,
+    out_channels: usize,
+    kernel: Size3,
+    /// One per place in the kernel.
+    phases: Vec<Packed<E>>,
+    /// In whole vectors.
+    bias: Vec<f32>,
+}
+
+impl<E: Element> PackedUpsampling<E> {
+    /// Packs `weight` `(ci, co, 2..)` with its bias `(co)`.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
+        let (in_channels, out_channels, kernel) = volumes("frozen upsampling", weight.dims())?;
+        if !matches!(kernel, [1 | 2, 2, 2]) || bias.dims() != [out_channels] {
+            bail!("frozen upsampling: weights (ci, co, 2..) and a bias (co) expected, found {:?}, {:?}", weight.dims(), bias.dims());
+        }
+        let values = weight.flatten_all()?.to_vec1::<f32>()?;
+        let taps: usize = kernel.iter().product();
+        let (step, lanes) = (Map::<E>::step_of(in_channels), Map::<E>::step_of(out_channels));
+        let phase = |tap: usize| {
+            Packed::new(out_channels, lanes, &[step], |out, _, channel| match channel < in_channels {
+                true => values[(channel * out_channels + out) * taps + tap],
+                false => 0.0,
+            })
+        };
+        let mut bias = bias.to_vec1::<f32>()?;
+        bias.resize(lanes, 0.0);
+        Ok(Self { in_channels, out_channels, kernel, phases: (0..taps).map(phase).collect(), bias })
+    }
+
+    /// A map of twice the size, brought to `size` by doubling the last plane of an axis that is one longer.
+    ///
+    /// # Errors
+    /// When the map has other channels, or cannot be brought to the size.
+    pub fn run(&self, x: &Map<E>, size: Size3) -> Result<Map<E>> {
+        let doubled: Size3 = std::array::from_fn(|a| x.size()[a] * self.kernel[a]);
+        if x.channels() != self.in_channels || (0..3).any(|a| size[a] < doubled[a] || size[a] >= doubled[a] + self.kernel[a]) {
+            bail!(
+                "frozen upsampling: packed for {} channels, found {} of size {:?} to be brought to {size:?}",
+                self.in_channels,
+                x.channels(),
+                x.size()
+            );
+        }
+        let mut y = Map::unwritten(self.out_channels, size, x.border());
+        let (step, from) = (y.step(), x.size());
+        y.par_rows_mut().enumerate().for_each(|(at, to)| {
+            // A row beyond the doubled ones is made again from what its neighbour is made from.
+            let (d, h) = ((at / size[1]).min(doubled[0] - 1), (at % size[1]).min(doubled[1] - 1));
+            let place = [d / self.kernel[0], h / 2];
+            let run = Run { from: x.values()[x.row(place)..].as_ptr(), step: x.step(), groups: self.phases[0].groups(0) };
+            for side in 0..2 {
+                let packed = &self.phases[(d % self.kernel[0] * 2 + h % 2) * 2 + side];
+                let work = Phase { packed, bias: &self.bias, run, width: from[2], to: &mut to[side * step..], step: 2 * step };
+                // SAFETY: the run lies within x; a row of y holds the positions of both sides.
+                unsafe { E::dispatch(packed.path, work) };
+            }
+            if size[2] > doubled[2] {
+                to.copy_within((size[2] - 2) * step..(size[2] - 1) * step, (size[2] - 1) * step);
+            }
+        });
+        Ok(y)
+    }
+}
+
+/// Every second position of a row.
+struct Phase<'a, E: Element> {
+    packed: &'a Packed<E>,
+    bias: &'a [f32],
+    run: Run<E>,
+    width: usize,
+    to: &'a mut [E],
+    step: usize,
+}
+
+impl<E: Element> Work<E> for Phase<'_, E> {
+    #[inline(always)]
+    unsafe fn run<L: Lane<Element = E>>(self) {
+        for (first, lanes, weights) in self.packed.blocks() {
+            let mut sink = Biased { to: self.to[first..].as_mut_ptr(), step: self.step, bias: &self.bias[first..first + lanes] };
+            // SAFETY: the conditions of the caller.
+            unsafe { row::<L>(&[self.run], weights, lanes, self.width, &mut sink) };
+        }
+    }
+}
+
+/// Writes a row with the bias added.
+struct Biased<'a, E> {
+    to: *mut E,
+    step: usize,
+    bias: &'a [f32],
+}
+
+impl<L: Lane> Sink<L> for Biased<'_, L::Element> {
+    #[inline(always)]
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: &[[L::Sums; V]]) {
+        for (m, values) in sums.iter().enumerate() {
+            for (v, value) in values.iter().enumerate() {
+                let lane = v * L::Sums::LANES;
+                // SAFETY: the position is of the row, and the bias of the block.
+                unsafe {
+                    let bias = L::Sums::load(self.bias[lane..].as_ptr());
+                    L::narrow(value.add(bias), self.to.add((at + m) * self.step + lane));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Frozen layers against the ones that are trained.
+
+use anyhow::{Result, ensure};
+use candle_core::{DType, Tensor};
+use ops::frozen::{Bf16, Element, InstanceNorm, Map, PackedConv, PackedHead, PackedUpsampling};
+use ops::{Isa, with_isa};
+
+use crate::support::{deviation, random, values};
+
+const EPSILON: f64 = 1e-5;
+const SLOPE: f64 = 0.1;
+
+/// A small network with every kind of layer: two levels, a skip connection, logits.
+struct Weights {
+    image: Tensor,
+    convs: [Tensor; 3],
+    norms: [[Tensor; 2]; 3],
+    up: [Tensor; 2],
+    head: [Tensor; 2],
+}
+
+impl Weights {
+    fn new(size: &[usize], [a, b, c]: [usize; 3], classes: usize) -> Self {
+        let weight = |seed, co: usize, ci: usize, kernel| random(seed, &[vec![co, ci], vec![kernel; size.len()]].concat());
+        let norm = |seed, channels: usize| [random(seed, &[channels]), random(seed + 1, &[channels])];
+        Self {
+            image: random(1, &[vec![2, 1], size.to_vec()].concat()),
+            convs: [weight(2, a, 1, 3), weight(3, b, a, 3), weight(4, c, a + b, 3)],
+            norms: [norm(5, a), norm(7, b), norm(9, c)],
+            up: [weight(11, b, b, 2), random(12, &[b])],
+            head: [weight(13, classes, c, 1), random(14, &[classes])],
+        }
+    }
+
+    /// The second image's logits in double precision, composed of candle's operations.
+    fn trained(&self) -> candle_core::Result<Tensor> {
+        let layer = |x: &Tensor, i: usize| {
+            let [gamma, beta] = &self.norms[i];
+            ops::instance_norm_leaky_relu(&ops::conv(x, &self.convs[i], None, 1, 1)?, gamma, beta, EPSILON, SLOPE)
+        };
+        let skip = layer(&self.image.narrow(0, 1, 1)?, 0)?;
+        let below = layer(&ops::max_pool2(&skip)?, 1)?;
+        let raised = ops::conv_transpose(&below, &self.up[0], Some(&self.up[1]), 2)?;
+        let missing: Vec<bool> = skip.dims()[2..].iter().map(|n| n % 2 == 1).collect();
+        let raised = ops::pad_replicate_end(&raised, &missing)?;
+        let x = layer(&ops::concat_channels(&[&skip, &raised])?, 2)?;
+        ops::conv(&x, &self.head[0], Some(&self.head[1]), 1, 0)
+    }
+
+    fn frozen<E: Element>(&self) -> candle_core::Result<Tensor> {
+        let single = |tensor: &Tensor| tensor.to_dtype(DType::F32);
+        let layer = |sources: &[&Map<E>], i: usize| {
+            let channels: Vec<usize> = sources.iter().map(|source| source.channels()).collect();
+            let (mut y, moments) = PackedConv::new(&single(&self.convs[i])?, &channels)?.run(sources)?;
+            let [gamma, beta] = &self.norms[i];
+            InstanceNorm::new(&single(gamma)?, &single(beta)?, EPSILON, SLOPE)?.run(&mut y, &moments)?;
+            Ok::<_, candle_core::Error>(y)
+        };
+        let skip = layer(&[&Map::of_image(&single(&self.image)?, 1)?], 0)?;
+        let below = layer(&[&skip.max_pool2()?], 1)?;
+        let raised = PackedUpsampling::new(&single(&self.up[0])?, &single(&self.up[1])?)?.run(&below, skip.size())?;
+        let x = layer(&[&skip, &raised], 2)?;
+        PackedHead::new(&single(&self.head[0])?, &single(&self.head[1])?)?.run(&x)
+    }
+}
+
+const NETWORKS: &[(&[usize], [usize; 3], usize)] = &[
+    (&[33, 47], [16, 32, 48], 14),
+    (&[16, 12], [3, 16, 24], 2),
+    (&[64, 29], [32, 20, 128], 33),
+    (&[18, 17, 21], [8, 16, 16], 14),
+    (&[5, 7, 6], [16, 48, 8], 1),
+];
+
+#[test]
+fn in_f32_they_give_what_trained_ones_give() -> Result<()> {
+    for &(size, channels, classes) in NETWORKS {
+        let weights = Weights::new(size, channels, classes);
+        let expected = weights.trained()?;
+        for isa in Isa::available() {
+            let off = deviation(&with_isa(isa, || weights.frozen::<f32>())??, &expected)?;
+            ensure!(off < 2e-5, "{isa:?}, {size:?}, {channels:?}: off by {off:.1e}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn in_bf16_they_differ_by_rounding() -> Result<()> {
+    for &(size, channels, classes) in NETWORKS {
+        let weights = Weights::new(size, channels, classes);
+        let expected = values(&weights.trained()?)?;
+        for isa in Isa::available() {
+            let found = values(&with_isa(isa, || weights.frozen::<Bf16>())??)?;
+            let square = |difference: f64| difference * difference;
+            let error: f64 = found.iter().zip(&expected).map(|(a, b)| square(a - b)).sum();
+            let off = (error / expected.iter().map(|&b| square(b)).sum::<f64>()).sqrt();
+            // A rounding to 8 bits is off by 1.6e-3 of the value in the mean square; a handful of them lie on every path.
+            ensure!(off < 8e-3, "{isa:?}, {size:?}, {channels:?}: off by {off:.1e}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_does_not_fit_is_refused() -> Result<()> {
+    let single = |seed, dims: &[usize]| random(seed, dims).to_dtype(DType::F32);
+    let image = Map::<f32>::of_image(&single(1, &[1, 1, 8, 8])?, 0)?;
+    assert!(Map::<f32>::of_image(&single(1, &[1, 2, 8, 8])?, 0).is_err());
+    assert!(PackedConv::<f32>::new(&single(1, &[4, 3, 3, 3])?, &[1]).is_err());
+    assert!(PackedConv::<f32>::new(&single(1, &[4, 1, 5, 5])?, &[1]).is_err());
+    let deep = PackedConv::<f32>::new(&single(1, &[4, 1, 3, 3, 3])?, &[1])?;
+    assert!(deep.run(&[&image]).is_err(), "a volume's kernel has no room in an image");
+    assert!(deep.run(&[]).is_err());
+    let head = PackedHead::<f32>::new(&single(1, &[2, 3, 1, 1])?, &single(1, &[2])?)?;
+    assert!(head.run(&image).is_err());
+    Ok(())
+}
