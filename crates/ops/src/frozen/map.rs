@@ -5,6 +5,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::arithmetic::Element;
+use super::rows::Shared;
 use crate::cpu::Size3;
 
 /// Channels that are kept together: those of an image as they are, all others in whole vectors.
@@ -152,7 +153,7 @@ impl<E: Element> Map<E> {
         let line = padded[2] * self.step;
         let slice = padded[1] * line;
         let (len, step) = (self.values.len(), self.step);
-        let values = Rows(self.values.as_mut_ptr());
+        let values = Shared(self.values.as_mut_ptr());
         (0..depth * height).into_par_iter().map(move |at| {
             let start = first + at / height * slice + at % height * line;
             debug_assert!(start + width * step <= len);
@@ -167,18 +168,5 @@ impl<E: Element> Map<E> {
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut E {
         self.values.as_mut_ptr()
-    }
-}
-
-/// Where rows of a map lie, for the tasks that write one each.
-#[derive(Clone, Copy)]
-struct Rows<E>(*mut E);
-// SAFETY: every task has rows of its own.
-unsafe impl<E: Send> Send for Rows<E> {}
-// SAFETY: as above.
-unsafe impl<E: Send> Sync for Rows<E> {}
-impl<E> Rows<E> {
-    fn get(self) -> *mut E {
-        self.0
     }
 }

@@ -10,14 +10,19 @@
 
 mod arithmetic;
 mod conv;
+mod direct;
+mod head;
 mod map;
 mod norm;
 mod pool;
 mod rows;
+mod sums;
 mod up;
+mod winograd;
 
 pub use arithmetic::{Bf16, Bf16Path, Element};
-pub use conv::{PackedConv, PackedHead};
+pub use conv::{Method, PackedConv};
+pub use head::PackedHead;
 pub use map::Map;
 pub use norm::InstanceNorm;
 pub use up::PackedUpsampling;

@@ -73,11 +73,11 @@ pub(super) struct Run<E> {
 
 /// What takes the sums of a tile.
 pub(super) trait Sink<L: Lane> {
-    /// The sums of the positions from `at` on, `V` vectors each.
+    /// The sums of position `at`, `V` vectors.
     ///
     /// # Safety
     /// Called where the instructions of `L` exist.
-    unsafe fn take<const V: usize>(&mut self, at: usize, sums: &[[L::Sums; V]]);
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]);
 }
 
 /// Computes a row of `width` positions for a block of `lanes` and hands it over, tile by tile.
@@ -126,21 +126,45 @@ unsafe fn tile<L: Lane, const M: usize, const V: usize>(
         let vector = L::Sums::LANES * group;
         let mut sums = [[L::Sums::zero(); V]; M];
         for run in runs {
-            let mut from = run.from.add(at * run.step);
+            // Every third position has a pointer of its own; the two behind it are reached by the instruction's index.
+            let first = run.from.add(at * run.step);
+            let mut from: [_; 4] = std::array::from_fn(|third| first.add(3 * third * run.step));
             for _ in 0..run.groups {
                 let weight: [L::Groups; V] = std::array::from_fn(|v| L::groups(weights.add(v * vector)));
                 for (m, sums) in sums.iter_mut().enumerate() {
-                    let value = L::spread(from.add(m * run.step));
+                    let value = L::spread(from[m / 3].add(m % 3 * run.step));
                     for (sum, &weight) in sums.iter_mut().zip(&weight) {
                         *sum = L::dot(*sum, value, weight);
                     }
                 }
-                from = from.add(group);
+                from = from.map(|from| from.add(group));
                 weights = weights.add(V * vector);
             }
         }
+        // By way of memory, so that nothing but these stores ties the sums above to places: they stay in registers.
+        let mut finished = [std::mem::MaybeUninit::<L::Sums>::uninit(); 24];
+        for m in 0..M {
+            for v in 0..V {
+                finished[m * V + v].write(sums[m][v]);
+            }
+        }
         let valid = M.min(left);
-        sink.take(at, &sums[..valid]);
+        for m in 0..valid {
+            sink.take::<V>(at + m, std::array::from_fn(|v| finished[m * V + v].assume_init()));
+        }
         valid
+    }
+}
+
+/// Where tasks write places of their own.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<T>(pub(super) *mut T);
+// SAFETY: every task writes places of its own, and nobody reads before all tasks have ended.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+impl<T> Shared<T> {
+    pub(super) fn get(self) -> *mut T {
+        self.0
     }
 }

@@ -112,15 +112,13 @@ struct Biased<'a, E> {
 
 impl<L: Lane> Sink<L> for Biased<'_, L::Element> {
     #[inline(always)]
-    unsafe fn take<const V: usize>(&mut self, at: usize, sums: &[[L::Sums; V]]) {
-        for (m, values) in sums.iter().enumerate() {
-            for (v, value) in values.iter().enumerate() {
-                let lane = v * L::Sums::LANES;
-                // SAFETY: the position is of the row, and the bias of the block.
-                unsafe {
-                    let bias = L::Sums::load(self.bias[lane..].as_ptr());
-                    L::narrow(value.add(bias), self.to.add((at + m) * self.step + lane));
-                }
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
+        for v in 0..V {
+            let lane = v * L::Sums::LANES;
+            // SAFETY: the position is of the row, and the bias of the block.
+            unsafe {
+                let bias = L::Sums::load(self.bias[lane..].as_ptr());
+                L::narrow(sums[v].add(bias), self.to.add(at * self.step + lane));
             }
         }
     }

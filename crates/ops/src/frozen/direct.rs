@@ -1,0 +1,143 @@
+//! Convolutions as sums over kernel rows.
+#![allow(unsafe_code)]
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use super::arithmetic::{Element, Lane, Work};
+use super::map::Map;
+use super::norm::Moments;
+use super::rows::{Packed, Run, Shared, Sink, row};
+use super::sums::LaneSums;
+use crate::cpu::Size3;
+use crate::cpu::isa::Simd;
+use crate::tensor::volumes;
+
+/// Bytes of input rows that a task goes over for every block of output channels: half a second-level cache.
+const ROWS_BYTES: usize = 512 << 10;
+/// Rows of a task at most.
+const ROWS: usize = 8;
+/// Tasks wanted of a small map.
+const TASKS: usize = 12;
+
+/// Weights by kernel row, for several maps as if their channels were joined.
+pub(super) struct Direct<E: Element> {
+    kernel: Size3,
+    out_channels: usize,
+    packed: Packed<E>,
+}
+
+impl<E: Element> Direct<E> {
+    /// Packs `weight` `(co, ci, kernel..)` for maps of the given numbers of channels, ci together.
+    pub(super) fn new(weight: &Tensor, sources: &[usize]) -> Result<Self> {
+        let (out_channels, in_channels, kernel) = volumes("frozen conv", weight.dims())?;
+        let values = weight.flatten_all()?.to_vec1::<f32>()?;
+        let steps: Vec<usize> = sources.iter().map(|&channels| Map::<E>::step_of(channels)).collect();
+        let rows = kernel[0] * kernel[1];
+        let elements: Vec<usize> = steps.iter().flat_map(|step| vec![kernel[2] * step; rows]).collect();
+        let packed = Packed::new(out_channels, Map::<E>::step_of(out_channels), &elements, |out, run, element| {
+            let source = run / rows;
+            let (tap, channel) = (element / steps[source], element % steps[source]);
+            if channel >= sources[source] {
+                return 0.0;
+            }
+            let before: usize = sources[..source].iter().sum();
+            values[((out * in_channels + before + channel) * rows + run % rows) * kernel[2] + tap]
+        });
+        Ok(Self { kernel, out_channels, packed })
+    }
+
+    /// The convolution of maps that fit, without bias, and its moments.
+    pub(super) fn run(&self, sources: &[&Map<E>]) -> (Map<E>, Moments) {
+        let size = sources[0].size();
+        let mut y = Map::unwritten(self.out_channels, size, sources[0].border());
+        let out = Shared(y.as_mut_ptr());
+        let rows = size[0] * size[1];
+        let bytes: usize = sources.iter().map(|source| source.padded()[2] * source.step() * size_of::<E>()).sum();
+        let chunk = (rows / TASKS).clamp(1, ROWS).min((ROWS_BYTES / bytes).max(1));
+        let moments: Vec<Vec<f64>> = (0..rows.div_ceil(chunk))
+            .into_par_iter()
+            .map(|task| {
+                let mut moments = vec![0f64; 2 * self.packed.lanes];
+                let rows = task * chunk..((task + 1) * chunk).min(rows);
+                let work = Rows { conv: self, sources, rows, y: &y, out, moments: &mut moments };
+                // SAFETY: the maps are those of the weights, so runs lie within them; tasks write rows of their own.
+                unsafe { E::dispatch(self.packed.path, work) };
+                moments
+            })
+            .collect();
+        (y, Moments::add_up(&moments, size.iter().product()))
+    }
+
+    /// The runs of one output row, in the order of the weights.
+    fn runs(&self, sources: &[&Map<E>], [d, h]: [usize; 2], runs: &mut Vec<Run<E>>) {
+        let half = self.kernel.map(|k| k / 2);
+        runs.clear();
+        for source in sources {
+            let padded = source.padded();
+            let line = padded[2] * source.step();
+            let origin = source.row([d, h]) - half[2] * source.step();
+            for i in 0..self.kernel[0] {
+                for j in 0..self.kernel[1] {
+                    let at = origin + (i * padded[1] + j) * line - (half[0] * padded[1] + half[1]) * line;
+                    let from = source.values()[at..].as_ptr();
+                    runs.push(Run { from, step: source.step(), groups: self.packed.groups(runs.len()) });
+                }
+            }
+        }
+    }
+}
+
+/// Some rows of a convolution.
+struct Rows<'a, E: Element> {
+    conv: &'a Direct<E>,
+    sources: &'a [&'a Map<E>],
+    rows: std::ops::Range<usize>,
+    y: &'a Map<E>,
+    out: Shared<E>,
+    moments: &'a mut [f64],
+}
+
+impl<E: Element> Work<E> for Rows<'_, E> {
+    #[inline(always)]
+    unsafe fn run<L: Lane<Element = E>>(self) {
+        let [_, height, width] = self.y.size();
+        let mut runs = Vec::with_capacity(self.conv.packed.runs());
+        for (first, lanes, weights) in self.conv.packed.blocks() {
+            for at in self.rows.clone() {
+                let place = [at / height, at % height];
+                self.conv.runs(self.sources, place, &mut runs);
+                // SAFETY: the row lies within y, and this task alone writes it; the runs lie within their maps, whose
+                // borders and tails hold what a tile reads beyond the row.
+                unsafe {
+                    let to = self.out.get().add(self.y.row(place) + first);
+                    let mut sink = Store::<L> { to, step: self.y.step(), sums: [LaneSums::new(); 2] };
+                    row::<L>(&runs, weights, lanes, width, &mut sink);
+                    for (sums, lane) in sink.sums.iter().zip((0..lanes).step_by(L::Sums::LANES)) {
+                        sums.add_to(&mut self.moments[2 * (first + lane)..]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes a row and sums it up.
+struct Store<L: Lane> {
+    to: *mut L::Element,
+    step: usize,
+    sums: [LaneSums<L::Sums>; 2],
+}
+
+impl<L: Lane> Sink<L> for Store<L> {
+    #[inline(always)]
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
+        for v in 0..V {
+            // SAFETY: the position is of the row that `to` starts.
+            unsafe {
+                L::narrow(sums[v], self.to.add(at * self.step + v * L::Sums::LANES));
+                self.sums[v].add(sums[v]);
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Sums and sums of squares per lane.
+#![allow(unsafe_code)]
+
+use crate::cpu::isa::Simd;
+
+/// Of a few hundred values, in `f32`; sums of more are to be made of several.
+#[derive(Clone, Copy)]
+pub(super) struct LaneSums<S> {
+    sums: S,
+    squares: S,
+}
+
+impl<S: Simd> LaneSums<S> {
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        // SAFETY: every set of instructions can zero a vector; callers run where they exist.
+        unsafe { Self { sums: S::zero(), squares: S::zero() } }
+    }
+
+    /// # Safety
+    /// The instructions of `S` exist.
+    #[inline(always)]
+    pub(super) unsafe fn add(&mut self, values: S) {
+        // SAFETY: the caller's condition.
+        unsafe {
+            self.sums = self.sums.add(values);
+            self.squares = values.mul_add(values, self.squares);
+        }
+    }
+
+    /// Adds to the moments of the lanes: sum and sum of squares in turn.
+    ///
+    /// # Safety
+    /// The instructions of `S` exist.
+    #[inline(always)]
+    pub(super) unsafe fn add_to(&self, moments: &mut [f64]) {
+        let (mut sums, mut squares) = ([0f32; 16], [0f32; 16]);
+        // SAFETY: the caller's condition; no vector has more than 16 lanes.
+        unsafe {
+            self.sums.store(sums.as_mut_ptr());
+            self.squares.store(squares.as_mut_ptr());
+        }
+        for (moments, (sum, square)) in moments.as_chunks_mut::<2>().0.iter_mut().zip(sums.iter().zip(&squares)).take(S::LANES) {
+            moments[0] += f64::from(*sum);
+            moments[1] += f64::from(*square);
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! 3×3 convolutions of images with fewer multiplications (Winograd; Lavin and Gray, 2016).
+//!
+//! A tile of `OUT × OUT` results needs `IN × IN` products per pair of channels instead of `9 · OUT²`: 16 instead of 36 for
+//! `OUT` = 2, and 36 instead of 144 for `OUT` = 4, between sums over tiles of input and output that cost little when there
+//! are many channels. The larger tile multiplies rounding errors, which `f32` can afford and `bf16` cannot.
+#![allow(unsafe_code)]
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use super::arithmetic::{Element, Lane, Work};
+use super::map::Map;
+use super::norm::Moments;
+use super::rows::{Packed, Run, Shared, Sink, row};
+use super::sums::LaneSums;
+use crate::cpu::isa::Simd;
+
+/// Bytes of transformed input that a task holds: a quarter of a second-level cache.
+const TILES_BYTES: usize = 256 << 10;
+
+/// The transformations of one size of tile.
+trait Scheme<const OUT: usize, const IN: usize>: Send + Sync {
+    const INPUT: [[f32; IN]; IN];
+    const WEIGHT: [[f64; 3]; IN];
+    const OUTPUT: [[f32; IN]; OUT];
+}
+
+struct Two;
+
+impl Scheme<2, 4> for Two {
+    const INPUT: [[f32; 4]; 4] = [[1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, -1.0, 1.0, 0.0], [0.0, 1.0, 0.0, -1.0]];
+    const WEIGHT: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+    const OUTPUT: [[f32; 4]; 2] = [[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, -1.0, -1.0]];
+}
+
+struct Four;
+
+impl Scheme<4, 6> for Four {
+    const INPUT: [[f32; 6]; 6] = [
+        [4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
+        [0.0, -4.0, -4.0, 1.0, 1.0, 0.0],
+        [0.0, 4.0, -4.0, -1.0, 1.0, 0.0],
+        [0.0, -2.0, -1.0, 2.0, 1.0, 0.0],
+        [0.0, 2.0, -1.0, -2.0, 1.0, 0.0],
+        [0.0, 4.0, 0.0, -5.0, 0.0, 1.0],
+    ];
+    const WEIGHT: [[f64; 3]; 6] = [
+        [1.0 / 4.0, 0.0, 0.0],
+        [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+        [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+        [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+        [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+        [0.0, 0.0, 1.0],
+    ];
+    const OUTPUT: [[f32; 6]; 4] = [
+        [1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
+        [0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
+        [0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
+        [0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
+    ];
+}
+
+/// Transformed weights of a 3×3 convolution of images, stride 1, padding 1.
+pub(super) struct Winograd<E: Element> {
+    packed: Packed<E>,
+    out_channels: usize,
+}
+
+impl<E: Element> Winograd<E> {
+    /// Transforms and packs `weight` `(co, ci, 3, 3)` for maps of the given numbers of channels.
+    pub(super) fn new(weight: &Tensor, sources: &[usize]) -> Result<Self> {
+        let (out_channels, in_channels) = (weight.dim(0)?, weight.dim(1)?);
+        let values = weight.flatten_all()?.to_vec1::<f32>()?;
+        let packed = match E::GROUP {
+            1 => pack::<E, Four, 4, 6>(&values, out_channels, in_channels, sources),
+            _ => pack::<E, Two, 2, 4>(&values, out_channels, in_channels, sources),
+        };
+        Ok(Self { packed, out_channels })
+    }
+
+    /// The convolution of maps that fit, without bias, and its moments.
+    pub(super) fn run(&self, sources: &[&Map<E>]) -> (Map<E>, Moments) {
+        match E::GROUP {
+            1 => self.run_tiles::<Four, 4, 6>(sources),
+            _ => self.run_tiles::<Two, 2, 4>(sources),
+        }
+    }
+
+    fn run_tiles<S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(&self, sources: &[&Map<E>]) -> (Map<E>, Moments) {
+        let [_, height, width] = sources[0].size();
+        let mut y = Map::unwritten(self.out_channels, sources[0].size(), sources[0].border());
+        let out = Shared(y.as_mut_ptr());
+        let channels: usize = sources.iter().map(|source| source.step()).sum();
+        // A multiple of a register tile's positions.
+        let chunk = (TILES_BYTES / (IN * IN * channels * size_of::<E>())).next_multiple_of(12).clamp(12, 96);
+        let (rows, columns) = (height.div_ceil(OUT), width.div_ceil(OUT));
+        let moments: Vec<Vec<f64>> = (0..rows)
+            .into_par_iter()
+            .map_init(
+                || (vec![E::default(); IN * IN * (chunk * channels) + SLACK], vec![0f32; IN * IN * chunk * E::block(self.packed.path)]),
+                |(inputs, products), row| {
+                    let mut moments = vec![0f64; 2 * self.packed.lanes];
+                    for first in (0..columns).step_by(chunk) {
+                        let tiles = chunk.min(columns - first);
+                        let scheme = std::marker::PhantomData::<S>;
+                        let task = Tiles::<_, S, OUT, IN> {
+                            packed: &self.packed, sources, y: &y, out, channels, row, first, tiles, inputs, products, moments: &mut moments, scheme,
+                        };
+                        // SAFETY: sources and y have one size, tasks write rows of their own, and the buffers hold a chunk.
+                        unsafe { E::dispatch(self.packed.path, task) };
+                    }
+                    moments
+                },
+            )
+            .collect();
+        (y, Moments::add_up(&moments, height * width))
+    }
+}
+
+/// Elements that a group may be read beyond the last tile, three tiles of up to 1,000 channels included.
+const SLACK: usize = 4096;
+
+/// Transformed weights: one run per place in the tile, over the channels of all maps.
+fn pack<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(
+    values: &[f32],
+    out_channels: usize,
+    in_channels: usize,
+    sources: &[usize],
+) -> Packed<E> {
+    // Where each stored channel comes from; the channels that fill up a vector come from nowhere.
+    let mut origins = Vec::new();
+    for &channels in sources {
+        let first = origins.iter().flatten().count();
+        origins.extend((0..Map::<E>::step_of(channels)).map(|channel| (channel < channels).then_some(first + channel)));
+    }
+    Packed::new(out_channels, Map::<E>::step_of(out_channels), &[origins.len(); 36][..IN * IN], |out, place, channel| {
+        let Some(channel) = origins[channel] else { return 0.0 };
+        let filter = &values[(out * in_channels + channel) * 9..][..9];
+        let (down, across) = (S::WEIGHT[place / IN], S::WEIGHT[place % IN]);
+        let sum = |i: usize| -> f64 { (0..3).map(|j| across[j] * f64::from(filter[3 * i + j])).sum() };
+        (0..3).map(|i| down[i] * sum(i)).sum::<f64>() as f32
+    })
+}
+
+/// Some tiles of one row of tiles.
+struct Tiles<'a, E: Element, S, const OUT: usize, const IN: usize> {
+    packed: &'a Packed<E>,
+    sources: &'a [&'a Map<E>],
+    y: &'a Map<E>,
+    out: Shared<E>,
+    /// Stored channels of all sources.
+    channels: usize,
+    row: usize,
+    first: usize,
+    tiles: usize,
+    /// `[place][tile][channel]`
+    inputs: &'a mut [E],
+    /// `[place][tile][lane]`
+    products: &'a mut [f32],
+    moments: &'a mut [f64],
+    scheme: std::marker::PhantomData<S>,
+}
+
+impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Work<E> for Tiles<'_, E, S, OUT, IN> {
+    #[inline(always)]
+    unsafe fn run<L: Lane<Element = E>>(mut self) {
+        // SAFETY: the conditions that `run_tiles` vouches for; the instructions of L exist.
+        unsafe {
+            self.transform_input::<L>();
+            for (first, lanes, weights) in self.packed.blocks() {
+                let per_place = weights.len() / (IN * IN);
+                for place in 0..IN * IN {
+                    let from = self.inputs[place * self.tiles * self.channels..].as_ptr();
+                    let run = Run { from, step: self.channels, groups: self.packed.groups(place) };
+                    let to = self.products[place * self.tiles * lanes..][..self.tiles * lanes].as_mut_ptr();
+                    row::<L>(&[run], &weights[place * per_place..][..per_place], lanes, self.tiles, &mut Products { to, lanes });
+                }
+                self.transform_output::<L>(first, lanes);
+            }
+        }
+    }
+}
+
+/// `matrix · x · matrixᵀ`, with the zeros of the matrix left out, since it is known when this is compiled.
+///
+/// Loops rather than `array::from_fn`: closures that are not inlined lose the instruction set.
+#[inline(always)]
+unsafe fn both_sides<V: Simd, const M: usize, const N: usize>(matrix: &[[f32; N]; M], x: &[[V; N]; N]) -> [[V; M]; M] {
+    // SAFETY: the caller runs where the instructions exist.
+    unsafe {
+        let mut left = [[V::zero(); N]; M];
+        for i in 0..M {
+            for k in 0..N {
+                for j in 0..N {
+                    left[i][j] = add_times(left[i][j], matrix[i][k], x[k][j]);
+                }
+            }
+        }
+        let mut both = [[V::zero(); M]; M];
+        for i in 0..M {
+            for j in 0..M {
+                for k in 0..N {
+                    both[i][j] = add_times(both[i][j], matrix[j][k], left[i][k]);
+                }
+            }
+        }
+        both
+    }
+}
+
+#[inline(always)]
+unsafe fn add_times<V: Simd>(sum: V, factor: f32, x: V) -> V {
+    // SAFETY: the caller runs where the instructions exist.
+    unsafe {
+        if factor == 0.0 {
+            sum
+        } else if factor == 1.0 {
+            sum.add(x)
+        } else {
+            x.mul_add(V::splat(factor), sum)
+        }
+    }
+}
+
+impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_, E, S, OUT, IN> {
+    #[inline(always)]
+    unsafe fn transform_input<L: Lane<Element = E>>(&mut self) {
+        let plane = self.tiles * self.channels;
+        for tile in 0..self.tiles {
+            let mut to = tile * self.channels;
+            for source in self.sources {
+                let step = source.step();
+                let line = source.padded()[2] * step;
+                // The tile's first position is one up and one to the left: the border's for the first tile.
+                let corner = self.row * OUT * line + (self.first + tile) * OUT * step;
+                for lane in (0..step).step_by(L::Sums::LANES) {
+                    // SAFETY: rows that the map does not have are not read, and positions beyond a row are those of the next
+                    // one or of the tail; they take no part in results that are kept. `to` is the tile's place.
+                    unsafe {
+                        let mut values = [[L::Sums::zero(); IN]; IN];
+                        for i in 0..IN.min(source.padded()[1] - self.row * OUT) {
+                            let from = source.values()[corner + i * line + lane..].as_ptr();
+                            for j in 0..IN {
+                                values[i][j] = L::widen(from.add(j * step));
+                            }
+                        }
+                        let transformed = both_sides(&S::INPUT, &values);
+                        let to = self.inputs[to + lane..].as_mut_ptr();
+                        for i in 0..IN {
+                            for j in 0..IN {
+                                L::narrow(transformed[i][j], to.add((i * IN + j) * plane));
+                            }
+                        }
+                    }
+                }
+                to += step;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn transform_output<L: Lane<Element = E>>(&mut self, first: usize, lanes: usize) {
+        let [_, height, width] = self.y.size();
+        let plane = self.tiles * lanes;
+        for lane in (0..lanes).step_by(L::Sums::LANES) {
+            let mut sums = LaneSums::<L::Sums>::new();
+            for tile in 0..self.tiles {
+                // SAFETY: products hold `lanes` lanes of all tiles; positions within the size are this task's own.
+                unsafe {
+                    let mut products = [[L::Sums::zero(); IN]; IN];
+                    let from = self.products[tile * lanes + lane..].as_ptr();
+                    for i in 0..IN {
+                        for j in 0..IN {
+                            products[i][j] = L::Sums::load(from.add((i * IN + j) * plane));
+                        }
+                    }
+                    let results = both_sides(&S::OUTPUT, &products);
+                    for i in 0..OUT {
+                        for j in 0..OUT {
+                            let (h, w) = (self.row * OUT + i, (self.first + tile) * OUT + j);
+                            if h < height && w < width {
+                                let at = self.y.row([0, h]) + w * self.y.step() + first + lane;
+                                L::narrow(results[i][j], self.out.get().add(at));
+                                sums.add(results[i][j]);
+                            }
+                        }
+                    }
+                }
+            }
+            // SAFETY: the instructions exist.
+            unsafe { sums.add_to(&mut self.moments[2 * (first + lane)..]) };
+        }
+    }
+}
+
+/// Keeps sums as they are.
+struct Products {
+    to: *mut f32,
+    lanes: usize,
+}
+
+impl<L: Lane> Sink<L> for Products {
+    #[inline(always)]
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
+        for v in 0..V {
+            // SAFETY: the position is one of the tiles.
+            unsafe { sums[v].store(self.to.add(at * self.lanes + v * L::Sums::LANES)) };
+        }
+    }
+}
