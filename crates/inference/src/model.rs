@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use nets::{DualUNet2d, DualUNet2dConfig, Network, Params, ParamsError, WeightsError};
+use nets::{DualUNet2d, DualUNet2dConfig, Network, Params, ParamsError, Precision, Trained, WeightsError};
 use serde::{Deserialize, Serialize};
 use streams::Streams;
 use volume::{Affine, ModelGrid, ModelGridError, ScalarVolume};
@@ -28,6 +28,9 @@ pub struct StudentConfig {
     /// which applies no post-processing: a single voxel in a patient without tumors then costs the whole score.
     #[serde(default)]
     pub smallest_tumor_ml: Option<f64>,
+    /// The numbers that the network computes with on a CPU.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// Why a student cannot be had, or a scan not be segmented.
@@ -85,7 +88,7 @@ const FIELD: &str = "student";
 pub struct Student {
     config: StudentConfig,
     network: DualUNet2d,
-    params: Params,
+    weights: Trained,
     device: Device,
 }
 
@@ -97,10 +100,10 @@ impl Student {
     pub fn new(config: StudentConfig, weights: &Path, device: &Device) -> Result<Self, StudentError> {
         config.check()?;
         let network = DualUNet2d::new(&config.network);
-        let mut params = Params::init(&network.parameters(), Streams::new(0), device)?;
+        let params = Params::init(&network.parameters(), Streams::new(0), device)?;
         params.load(weights)?;
-        params.set_live(|_| false);
-        Ok(Self { config, network, params, device: device.clone() })
+        let weights = Trained::new(params, config.precision);
+        Ok(Self { config, network, weights, device: device.clone() })
     }
 
     /// The student in a file that [`Student::save`] has written.
@@ -122,7 +125,7 @@ impl Student {
     pub fn save(&self, model: &Path, mut more: BTreeMap<String, String>) -> Result<(), StudentError> {
         let failed = |error: serde_json::Error| WeightsError::Write { path: model.into(), reason: error.to_string() };
         more.insert(FIELD.into(), serde_json::to_string(&self.config).map_err(failed)?);
-        Ok(self.params.save(model, &more)?)
+        Ok(self.weights.params().save(model, &more)?)
     }
 
     /// Segments a CT scan in Hounsfield units (paper 2.2, 2.3); the label maps lie on the model grid, whose affine map
@@ -133,7 +136,7 @@ impl Student {
     pub fn segment(&self, image: ScalarVolume) -> Result<(SliceLabels, Affine), StudentError> {
         let image = self.config.grid.prepare(image)?;
         let shown = self.config.grid.shown(&image, self.config.crop_foreground)?;
-        let labels = segment_slices(&self.network, &self.params, &shown.of(&image.data), &self.config.window, &self.device)?;
+        let labels = segment_slices(&self.network, &self.weights, &shown.of(&image.data), &self.config.window, &self.device)?;
         let SliceLabels { organs, mut cancer } = labels;
         if let Some(ml) = self.config.smallest_tumor_ml {
             let voxel_ml = image.grid().spacing_mm().iter().product::<f64>() / 1000.0;

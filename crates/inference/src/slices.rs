@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use labels::{CANCER_CLASSES, ORGAN_CLASSES};
 use ndarray::{Array3, ArrayView3, ShapeBuilder};
-use nets::{DualUNet2d, Params};
+use nets::{DualUNet2d, Trained};
 use serde::{Deserialize, Serialize};
 
 use crate::slab::{Order, Tiling, label};
@@ -69,15 +69,12 @@ pub struct SliceLabels {
 /// Those of the network.
 pub fn segment_slices(
     student: &DualUNet2d,
-    params: &Params,
+    weights: &Trained,
     image: &ArrayView3<'_, f32>,
     window: &SliceWindow,
     device: &Device,
 ) -> candle_core::Result<SliceLabels> {
-    let network = |input: &Tensor| {
-        let features = student.features(params, input)?;
-        Ok([student.organs(params, &features)?, student.cancer(params, &features)?])
-    };
+    let network = |input: &Tensor| weights.student(student, input);
     let [organs, cancer] = over_slices(image, window, [ORGAN_CLASSES, CANCER_CLASSES], device, network)?;
     Ok(SliceLabels { organs, cancer })
 }

@@ -2,12 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::params::{Init, ParamSpec, Params};
-
-/// The slope of LeakyReLU for negative values.
-const SLOPE: f64 = 0.1;
-/// The term under the root of the instance norm.
-const EPSILON: f64 = 1e-5;
+use crate::compute::Compute;
+use crate::params::{Init, ParamSpec};
 
 fn conv_specs(name: &str, dims: usize, kernel: usize, inputs: usize, outputs: usize, specs: &mut Vec<ParamSpec>) {
     let fan_in = inputs * kernel.pow(dims as u32);
@@ -33,8 +29,8 @@ impl Head {
         conv_specs(&self.name, self.dims, 1, self.inputs, self.classes, specs);
     }
 
-    pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
-        ops::conv(x, &params.get(&format!("{}.weight", self.name))?, Some(&params.get(&format!("{}.bias", self.name))?), 1, 0)
+    pub(crate) fn forward<C: Compute>(&self, compute: &C, x: &C::Map) -> Result<Tensor> {
+        compute.head(&self.name, x)
     }
 }
 
@@ -60,14 +56,10 @@ impl TwoConv {
         }
     }
 
-    pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
-        let mut x = x.clone();
-        for k in 0..2 {
-            let get = |leaf: &str| params.get(&format!("{}.conv_{k}.{leaf}", self.name));
-            let y = ops::conv(&x, &get("conv.weight")?, Some(&get("conv.bias")?), 1, 1)?;
-            x = ops::instance_norm_leaky_relu(&y, &get("adn.N.weight")?, &get("adn.N.bias")?, EPSILON, SLOPE)?;
-        }
-        Ok(x)
+    /// Over maps whose channels are joined.
+    pub(crate) fn forward<C: Compute>(&self, compute: &C, sources: &[&C::Map]) -> Result<C::Map> {
+        let x = compute.conv_norm_act(&format!("{}.conv_0", self.name), sources)?;
+        compute.conv_norm_act(&format!("{}.conv_1", self.name), &[&x])
     }
 }
 
@@ -85,8 +77,8 @@ impl Down {
         self.convs.specs(specs);
     }
 
-    pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
-        self.convs.forward(params, &ops::max_pool2(x)?)
+    pub(crate) fn forward<C: Compute>(&self, compute: &C, x: &C::Map) -> Result<C::Map> {
+        self.convs.forward(compute, &[&compute.max_pool2(x)?])
     }
 }
 
@@ -116,12 +108,8 @@ impl UpCat {
         self.convs.specs(specs);
     }
 
-    pub(crate) fn forward(&self, params: &Params, below: &Tensor, skip: &Tensor) -> Result<Tensor> {
-        let get = |leaf: &str| params.get(&format!("{}.upsample.deconv.{leaf}", self.name));
-        let raised = ops::conv_transpose(below, &get("weight")?, Some(&get("bias")?), 2)?;
-        // Pooling drops the last row of an odd size; it comes back as a copy of its neighbour.
-        let missing: Vec<bool> = skip.dims()[2..].iter().zip(&raised.dims()[2..]).map(|(s, r)| s > r).collect();
-        let raised = ops::pad_replicate_end(&raised, &missing)?;
-        self.convs.forward(params, &ops::concat_channels(&[skip, &raised])?)
+    pub(crate) fn forward<C: Compute>(&self, compute: &C, below: &C::Map, skip: &C::Map) -> Result<C::Map> {
+        let raised = compute.upsample(&format!("{}.upsample.deconv", self.name), below, skip)?;
+        self.convs.forward(compute, &[skip, &raised])
     }
 }

@@ -7,13 +7,17 @@
 //! Tensors are `(b, c, d, h, w)` and `(b, c, h, w)` with `(d, h, w) = (x, y, z)` and `(h, w) = (x, y)` of the volume.
 
 mod blocks;
+mod compute;
 mod device;
+mod frozen;
 mod params;
 mod student;
 mod teacher;
 mod weights;
 
+pub use compute::Compute;
 pub use device::device;
+pub use frozen::{Frozen, Precision, Trained};
 pub use params::{Init, ParamSpec, Params, ParamsError};
 pub use student::{DualUNet2d, DualUNet2dConfig, Features};
 pub use teacher::{UNet3d, UNet3dConfig};

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Network;
 use crate::blocks::{Down, Head, TwoConv, UpCat};
-use crate::params::{ParamSpec, Params};
+use crate::compute::Compute;
+use crate::params::ParamSpec;
 
 /// The size of the student.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,17 +39,17 @@ impl Decoder {
         self.head.specs(specs);
     }
 
-    fn forward(&self, params: &Params, features: &Features) -> Result<Tensor> {
-        let x = self.upcat_2.forward(params, &features.shared, &features.half)?;
-        self.head.forward(params, &self.upcat_1.forward(params, &x, &features.full)?)
+    fn forward<C: Compute>(&self, compute: &C, features: &Features<C::Map>) -> Result<Tensor> {
+        let x = self.upcat_2.forward(compute, &features.shared, &features.half)?;
+        self.head.forward(compute, &self.upcat_1.forward(compute, &x, &features.full)?)
     }
 }
 
 /// What both decoders start from.
-pub struct Features {
-    full: Tensor,
-    half: Tensor,
-    shared: Tensor,
+pub struct Features<M> {
+    full: M,
+    half: M,
+    shared: M,
 }
 
 /// The student. With the paper's features it has 2,388,096 parameters.
@@ -80,14 +81,14 @@ impl DualUNet2d {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn features(&self, params: &Params, slices: &Tensor) -> Result<Features> {
-        let full = self.conv_0.forward(params, slices)?; // (b, f_0, h, w)
-        let half = self.downs[0].forward(params, &full)?; // (b, f_1, h/2, w/2)
-        let quarter = self.downs[1].forward(params, &half)?;
-        let eighth = self.downs[2].forward(params, &quarter)?;
-        let deepest = self.downs[3].forward(params, &eighth)?;
-        let x = self.upcat_4.forward(params, &deepest, &eighth)?;
-        let shared = self.upcat_3.forward(params, &x, &quarter)?; // (b, f_2, h/4, w/4)
+    pub fn features<C: Compute>(&self, compute: &C, slices: &C::Map) -> Result<Features<C::Map>> {
+        let full = self.conv_0.forward(compute, &[slices])?; // (b, f_0, h, w)
+        let half = self.downs[0].forward(compute, &full)?; // (b, f_1, h/2, w/2)
+        let quarter = self.downs[1].forward(compute, &half)?;
+        let eighth = self.downs[2].forward(compute, &quarter)?;
+        let deepest = self.downs[3].forward(compute, &eighth)?;
+        let x = self.upcat_4.forward(compute, &deepest, &eighth)?;
+        let shared = self.upcat_3.forward(compute, &x, &quarter)?; // (b, f_2, h/4, w/4)
         Ok(Features { full, half, shared })
     }
 
@@ -95,16 +96,16 @@ impl DualUNet2d {
     ///
     /// # Errors
     /// When memory runs out.
-    pub fn organs(&self, params: &Params, features: &Features) -> Result<Tensor> {
-        self.organ_decoder.forward(params, features)
+    pub fn organs<C: Compute>(&self, compute: &C, features: &Features<C::Map>) -> Result<Tensor> {
+        self.organ_decoder.forward(compute, features)
     }
 
     /// Logits of background and cancer, `(b, 2, h, w)`.
     ///
     /// # Errors
     /// When memory runs out.
-    pub fn cancer(&self, params: &Params, features: &Features) -> Result<Tensor> {
-        self.cancer_decoder.forward(params, features)
+    pub fn cancer<C: Compute>(&self, compute: &C, features: &Features<C::Map>) -> Result<Tensor> {
+        self.cancer_decoder.forward(compute, features)
     }
 }
 

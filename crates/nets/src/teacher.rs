@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Network;
 use crate::blocks::{Down, Head, TwoConv, UpCat};
-use crate::params::{ParamSpec, Params};
+use crate::compute::Compute;
+use crate::params::ParamSpec;
 
 /// The size of a teacher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,17 +48,17 @@ impl UNet3d {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn forward(&self, params: &Params, image: &Tensor) -> Result<Tensor> {
-        let mut skips = vec![self.conv_0.forward(params, image)?];
+    pub fn forward<C: Compute>(&self, compute: &C, image: &C::Map) -> Result<Tensor> {
+        let mut skips = vec![self.conv_0.forward(compute, &[image])?];
         for down in &self.downs {
-            let next = down.forward(params, &skips[skips.len() - 1])?; // (b, f_i, d/2^i, h/2^i, w/2^i)
+            let next = down.forward(compute, &skips[skips.len() - 1])?; // (b, f_i, d/2^i, h/2^i, w/2^i)
             skips.push(next);
         }
         let mut x = skips.swap_remove(4);
         for (up, level) in self.ups.iter().zip((0..4).rev()) {
-            x = up.forward(params, &x, &skips.swap_remove(level))?;
+            x = up.forward(compute, &x, &skips.swap_remove(level))?;
         }
-        self.head.forward(params, &x)
+        self.head.forward(compute, &x)
     }
 }
 

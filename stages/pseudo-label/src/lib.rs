@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use dataset::Manifest;
 use inference::SlidingWindow;
 use labels::{CANCER_CLASSES, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
-use nets::{Network, Params, UNet3d, UNet3dConfig};
+use nets::{Network, Params, Precision, Trained, UNet3d, UNet3dConfig};
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use volume::nifti::Header;
@@ -32,6 +32,9 @@ pub struct Config {
     pub crop_foreground: bool,
     /// How windows are laid over a volume.
     pub window: SlidingWindow,
+    /// The numbers that the networks compute with on a CPU.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// The stage `pseudo-label`.
@@ -39,7 +42,7 @@ pub struct PseudoLabel;
 
 impl Stage for PseudoLabel {
     const NAME: &'static str = "pseudo-label";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const ABOUT: &'static str = "Lets the teachers write organ and cancer labels where nobody labelled; true labels win";
     const READS: &'static [Role] = &[
         Role::required("organ_teacher", "a folder with weights.safetensors of M_o2"),
@@ -60,8 +63,8 @@ impl Stage for PseudoLabel {
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         let device = nets::device(io.device)?;
         let teachers = Teachers {
-            organs: Teacher::load("organ_teacher", &config.organ_network, ORGAN_CLASSES, io, &device)?,
-            cancer: Teacher::load("cancer_teacher", &config.cancer_network, CANCER_CLASSES, io, &device)?,
+            organs: Teacher::load("organ_teacher", &config.organ_network, ORGAN_CLASSES, config.precision, io, &device)?,
+            cancer: Teacher::load("cancer_teacher", &config.cancer_network, CANCER_CLASSES, config.precision, io, &device)?,
             device,
         };
         let jobs = jobs(config, io)?;
@@ -78,7 +81,7 @@ impl Stage for PseudoLabel {
 /// A trained network, frozen.
 struct Teacher {
     network: UNet3d,
-    params: Params,
+    weights: Trained,
     classes: usize,
 }
 
@@ -89,17 +92,16 @@ struct Teachers {
 }
 
 impl Teacher {
-    fn load(role: &str, config: &UNet3dConfig, classes: usize, io: &StageIo, device: &Device) -> Result<Self> {
+    fn load(role: &str, config: &UNet3dConfig, classes: usize, precision: Precision, io: &StageIo, device: &Device) -> Result<Self> {
         let network = UNet3d::new(config, classes);
-        let mut params = Params::init(&network.parameters(), streams::Streams::new(io.seed), device)?;
+        let params = Params::init(&network.parameters(), streams::Streams::new(io.seed), device)?;
         params.load(&io.input(role)?.join("weights.safetensors"))?;
-        params.set_live(|_| false);
-        Ok(Self { network, params, classes })
+        Ok(Self { network, weights: Trained::new(params, precision), classes })
     }
 
     /// Labels of an image on the model grid, brought to the nearest voxels of `header`'s grid.
     fn label(&self, image: &ScalarVolume, shown: &Box3, window: &SlidingWindow, device: &Device, header: &Header) -> Result<LabelVolume> {
-        let forward = |patch: &Tensor| self.network.forward(&self.params, patch);
+        let forward = |patch: &Tensor| self.weights.teacher(&self.network, patch);
         let data = inference::segment_windows(&shown.of(&image.data), window, self.classes, device, forward)?;
         let data = shown.embed(&data, image.grid().shape);
         Ok(volume::resample_nearest(&LabelVolume { data, affine: image.affine }, &header.grid()))

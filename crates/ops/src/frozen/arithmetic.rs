@@ -209,6 +209,12 @@ impl Bf16Path {
     }
 }
 
+/// Whether this machine multiplies faster in `bf16` than in `f32`.
+#[must_use]
+pub fn bf16_is_fast() -> bool {
+    Bf16Path::current() != Bf16Path::Emulated
+}
+
 /// `bf16` in plain arithmetic.
 struct Emulated;
 

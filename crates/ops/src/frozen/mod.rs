@@ -20,7 +20,7 @@ mod sums;
 mod up;
 mod winograd;
 
-pub use arithmetic::{Bf16, Bf16Path, Element};
+pub use arithmetic::{Bf16, Element, bf16_is_fast};
 pub use conv::{Method, PackedConv};
 pub use head::PackedHead;
 pub use map::Map;

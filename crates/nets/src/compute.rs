@@ -1,0 +1,71 @@
+//! How the layers of a network are computed: with gradients for training, or frozen for inference.
+
+use candle_core::{Result, Tensor};
+
+use crate::params::Params;
+
+/// The slope of LeakyReLU for negative values.
+pub(crate) const SLOPE: f64 = 0.1;
+/// The term under the root of the instance norm.
+pub(crate) const EPSILON: f64 = 1e-5;
+
+/// The layers that networks are made of. Names are those of parameters without their last part.
+pub trait Compute {
+    /// What passes between layers.
+    type Map;
+
+    /// 3×3 convolution of maps whose channels are joined, instance norm, LeakyReLU: `NAME.conv` and `NAME.adn.N`.
+    ///
+    /// # Errors
+    /// When a parameter is missing, shapes do not fit or memory runs out; so of all layers.
+    fn conv_norm_act(&self, name: &str, sources: &[&Self::Map]) -> Result<Self::Map>;
+
+    /// Maxima of windows of 2.
+    ///
+    /// # Errors
+    /// As above.
+    fn max_pool2(&self, x: &Self::Map) -> Result<Self::Map>;
+
+    /// Transposed convolution by 2 to the size of `like`; the last row of an odd size, which pooling has dropped, comes back
+    /// as a copy of its neighbour.
+    ///
+    /// # Errors
+    /// As above.
+    fn upsample(&self, name: &str, x: &Self::Map, like: &Self::Map) -> Result<Self::Map>;
+
+    /// 1×1 convolution to logits `(b, classes, size..)`.
+    ///
+    /// # Errors
+    /// As above.
+    fn head(&self, name: &str, x: &Self::Map) -> Result<Tensor>;
+}
+
+/// With gradients for live parameters.
+impl Compute for Params {
+    type Map = Tensor;
+
+    fn conv_norm_act(&self, name: &str, sources: &[&Tensor]) -> Result<Tensor> {
+        let get = |leaf: &str| self.get(&format!("{name}.{leaf}"));
+        let x = match sources {
+            [x] => (*x).clone(),
+            _ => ops::concat_channels(sources)?,
+        };
+        let y = ops::conv(&x, &get("conv.weight")?, Some(&get("conv.bias")?), 1, 1)?;
+        ops::instance_norm_leaky_relu(&y, &get("adn.N.weight")?, &get("adn.N.bias")?, EPSILON, SLOPE)
+    }
+
+    fn max_pool2(&self, x: &Tensor) -> Result<Tensor> {
+        ops::max_pool2(x)
+    }
+
+    fn upsample(&self, name: &str, x: &Tensor, like: &Tensor) -> Result<Tensor> {
+        let get = |leaf: &str| self.get(&format!("{name}.{leaf}"));
+        let raised = ops::conv_transpose(x, &get("weight")?, Some(&get("bias")?), 2)?;
+        let missing: Vec<bool> = like.dims()[2..].iter().zip(&raised.dims()[2..]).map(|(s, r)| s > r).collect();
+        ops::pad_replicate_end(&raised, &missing)
+    }
+
+    fn head(&self, name: &str, x: &Tensor) -> Result<Tensor> {
+        ops::conv(x, &self.get(&format!("{name}.weight"))?, Some(&self.get(&format!("{name}.bias"))?), 1, 0)
+    }
+}
