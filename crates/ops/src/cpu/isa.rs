@@ -46,13 +46,13 @@ impl Isa {
     /// Floats in a vector.
     pub(crate) fn lanes(self) -> usize {
         match self {
-            Isa::Portable => Array4::LANES,
+            Isa::Portable => Array::<4>::LANES,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::LANES,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Avx512::LANES,
             #[cfg(not(target_arch = "x86_64"))]
-            _ => Array4::LANES,
+            _ => Array::<4>::LANES,
         }
     }
 
@@ -61,7 +61,7 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Avx512::CHANNELS,
-            _ => Array4::CHANNELS,
+            _ => Array::<4>::CHANNELS,
         }
     }
 }
@@ -111,30 +111,30 @@ pub trait Simd: Copy {
     unsafe fn max(self, b: Self) -> Self;
 }
 
-/// Four floats and no intrinsics.
+/// Some floats and no intrinsics.
 #[derive(Clone, Copy)]
-pub(crate) struct Array4(pub(crate) [f32; 4]);
+pub(crate) struct Array<const N: usize>(pub(crate) [f32; N]);
 
-impl Simd for Array4 {
-    const LANES: usize = 4;
+impl<const N: usize> Simd for Array<N> {
+    const LANES: usize = N;
     const CHANNELS: usize = 4;
     #[inline(always)]
     unsafe fn zero() -> Self {
-        Self([0.0; 4])
+        Self([0.0; N])
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        Self([value; 4])
+        Self([value; N])
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller vouches for LANES floats at `from`.
-        unsafe { Self(from.cast::<[f32; 4]>().read_unaligned()) }
+        unsafe { Self(from.cast::<[f32; N]>().read_unaligned()) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller vouches for room for LANES floats at `to`.
-        unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
+        unsafe { to.cast::<[f32; N]>().write_unaligned(self.0) }
     }
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
@@ -237,7 +237,7 @@ macro_rules! per_isa {
                 #[cfg(target_arch = "x86_64")]
                 $crate::cpu::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
                 // SAFETY: as above; this one needs no instructions.
-                _ => unsafe { body::<$crate::cpu::isa::Array4>($($arg),*) },
+                _ => unsafe { body::<$crate::cpu::isa::Array<4>>($($arg),*) },
             }
         }
     };

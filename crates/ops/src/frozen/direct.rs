@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::arithmetic::{Element, Lane, Work};
 use super::map::Map;
 use super::norm::Moments;
-use super::rows::{Packed, Run, Shared, Sink, row};
+use super::rows::{Packed, Run, Shared, Sink};
 use super::sums::LaneSums;
 use crate::cpu::Size3;
 use crate::cpu::isa::Simd;
@@ -112,7 +112,7 @@ impl<E: Element> Work<E> for Rows<'_, E> {
                 unsafe {
                     let to = self.out.get().add(self.y.row(place) + first);
                     let mut sink = Store::<L> { to, step: self.y.step(), sums: [LaneSums::new(); 2] };
-                    row::<L>(&runs, weights, lanes, width, &mut sink);
+                    L::row(&runs, weights, lanes, width, &mut sink);
                     for (sums, lane) in sink.sums.iter().zip((0..lanes).step_by(L::Sums::LANES)) {
                         sums.add_to(&mut self.moments[2 * (first + lane)..]);
                     }

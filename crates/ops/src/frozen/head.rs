@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::arithmetic::{Element, Lane, Work};
 use super::map::Map;
-use super::rows::{Packed, Run, Shared, Sink, row};
+use super::rows::{Packed, Run, Shared, Sink};
 use crate::cpu::isa::Simd;
 use crate::tensor::volumes;
 
@@ -84,7 +84,7 @@ impl<E: Element> Work<E> for LogitRow<'_, E> {
             let bias = &self.head.bias[first..first + lanes];
             let mut sink = Transpose { bias, row: &mut self.row[first * self.width..(first + lanes) * self.width], width: self.width };
             // SAFETY: the conditions of the caller.
-            unsafe { row::<L>(&[self.run], weights, lanes, self.width, &mut sink) };
+            unsafe { L::row(&[self.run], weights, lanes, self.width, &mut sink) };
         }
     }
 }

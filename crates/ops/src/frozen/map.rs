@@ -5,13 +5,11 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::arithmetic::Element;
-use super::rows::Shared;
+use super::rows::{BEYOND, Shared};
 use crate::cpu::Size3;
 
 /// Channels that are kept together: those of an image as they are, all others in whole vectors.
 const TOGETHER: usize = 16;
-/// Positions that a register tile may read beyond the last row.
-const BEYOND: usize = 16;
 /// Elements that a group may read beyond the last channel.
 const SLACK: usize = 64;
 

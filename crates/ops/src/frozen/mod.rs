@@ -6,9 +6,13 @@
 //! Sums are `f32` in both. Weights are packed once. Instance norms take their statistics from the sums of the
 //! convolution before they are rounded.
 //!
-//! In `bf16`, processors with AVX-512 BF16 do twice the work per instruction, and activations take half the memory.
+//! In `bf16`, processors with AVX-512 BF16 do twice the work per instruction and those with AMX 16 times, and activations
+//! take half the memory.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod arithmetic;
+mod bf16;
 mod conv;
 mod direct;
 mod head;
@@ -17,10 +21,12 @@ mod norm;
 mod pool;
 mod rows;
 mod sums;
+mod tiles;
 mod up;
 mod winograd;
 
-pub use arithmetic::{Bf16, Element, bf16_is_fast};
+pub use arithmetic::Element;
+pub use bf16::{Bf16, Bf16Path, bf16_is_fast};
 pub use conv::{Method, PackedConv};
 pub use head::PackedHead;
 pub use map::Map;

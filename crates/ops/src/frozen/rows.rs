@@ -4,7 +4,7 @@
 //! vectors of weights and spreads one group per position over all lanes: half a load per multiplication.
 #![allow(unsafe_code)]
 
-use super::arithmetic::{Element, Lane};
+use super::arithmetic::{Element, Kernels, Lane};
 use crate::cpu::isa::Simd;
 
 /// Weights in the order in which tiles use them: `[block of lanes][run][group][lane][element of the group]`.
@@ -26,7 +26,7 @@ impl<E: Element> Packed<E> {
         weight: impl Fn(usize, usize, usize) -> f32,
     ) -> Self {
         let path = E::path();
-        let groups: Vec<usize> = elements.iter().map(|n| n.div_ceil(E::GROUP)).collect();
+        let groups: Vec<usize> = elements.iter().map(|n| n.div_ceil(E::GROUP).next_multiple_of(E::groups_together(path))).collect();
         let mut values = Vec::with_capacity(lanes * groups.iter().sum::<usize>() * E::GROUP);
         for (first, block) in blocks(lanes, E::block(path)) {
             for (run, &elements) in elements.iter().enumerate() {
@@ -65,14 +65,14 @@ fn blocks(lanes: usize, block: usize) -> impl Iterator<Item = (usize, usize)> {
 /// Values that belong to one kernel row: where they start for the row's first position, how far the next position's are,
 /// and how many groups they are.
 #[derive(Clone, Copy)]
-pub(super) struct Run<E> {
+pub struct Run<E> {
     pub(super) from: *const E,
     pub(super) step: usize,
     pub(super) groups: usize,
 }
 
 /// What takes the sums of a tile.
-pub(super) trait Sink<L: Lane> {
+pub trait Sink<L: Lane> {
     /// The sums of position `at`, `V` vectors.
     ///
     /// # Safety
@@ -80,13 +80,39 @@ pub(super) trait Sink<L: Lane> {
     unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]);
 }
 
-/// Computes a row of `width` positions for a block of `lanes` and hands it over, tile by tile.
+/// Positions beyond a row that may be read, by the largest tile.
+pub(super) const BEYOND: usize = 32;
+
+/// Vectors that multiply groups of elements.
 ///
 /// # Safety
-/// Every run holds its groups for all positions, and four positions beyond them may be read; `weights` are those of the
-/// block; the instructions of `L` exist.
+/// As of [`Lane`].
+pub(super) trait Dot: Lane {
+    /// A group of elements per lane.
+    type Groups: Copy;
+    /// Whether there are 32 registers rather than 16.
+    const MANY_REGISTERS: bool;
+
+    /// Reads a group for every lane.
+    unsafe fn groups(from: *const Self::Element) -> Self::Groups;
+    /// Reads one group for all lanes.
+    unsafe fn spread(from: *const Self::Element) -> Self::Groups;
+    /// `sums` plus the products of `a` and `b`, summed within each group.
+    unsafe fn dot(sums: Self::Sums, a: Self::Groups, b: Self::Groups) -> Self::Sums;
+}
+
+/// See [`Lane::row`].
+///
+/// # Safety
+/// As there.
 #[inline(always)]
-pub(super) unsafe fn row<L: Lane>(runs: &[Run<L::Element>], weights: &[L::Element], lanes: usize, width: usize, sink: &mut impl Sink<L>) {
+pub(super) unsafe fn by_vectors<L: Dot>(
+    runs: &[Run<L::Element>],
+    weights: &[L::Element],
+    lanes: usize,
+    width: usize,
+    sink: &mut impl Sink<L>,
+) {
     // SAFETY: the same conditions.
     unsafe {
         if lanes > L::Sums::LANES { row_of::<L, 2>(runs, weights, width, sink) } else { row_of::<L, 1>(runs, weights, width, sink) }
@@ -94,12 +120,12 @@ pub(super) unsafe fn row<L: Lane>(runs: &[Run<L::Element>], weights: &[L::Elemen
 }
 
 #[inline(always)]
-unsafe fn row_of<L: Lane, const V: usize>(runs: &[Run<L::Element>], weights: &[L::Element], width: usize, sink: &mut impl Sink<L>) {
+unsafe fn row_of<L: Dot, const V: usize>(runs: &[Run<L::Element>], weights: &[L::Element], width: usize, sink: &mut impl Sink<L>) {
     let weights = weights.as_ptr();
     let mut at = 0;
     while at < width {
         let left = width - at;
-        // SAFETY: the conditions of `row`; a tile reaches at most three positions beyond the row.
+        // SAFETY: the conditions of the caller; a tile reaches at most three positions beyond the row.
         at += unsafe {
             match (L::MANY_REGISTERS, left) {
                 (true, 9..) => tile::<L, 12, V>(runs, weights, at, left, sink),
@@ -113,16 +139,16 @@ unsafe fn row_of<L: Lane, const V: usize>(runs: &[Run<L::Element>], weights: &[L
 
 /// One tile of `M` positions; returns how many of them count.
 #[inline(always)]
-unsafe fn tile<L: Lane, const M: usize, const V: usize>(
+unsafe fn tile<L: Dot, const M: usize, const V: usize>(
     runs: &[Run<L::Element>],
     mut weights: *const L::Element,
     at: usize,
     left: usize,
     sink: &mut impl Sink<L>,
 ) -> usize {
-    // SAFETY: the conditions of `row`.
+    // SAFETY: the conditions of the caller.
     unsafe {
-        let group = <L::Element as super::arithmetic::Kernels>::GROUP;
+        let group = L::Element::GROUP;
         let vector = L::Sums::LANES * group;
         let mut sums = [[L::Sums::zero(); V]; M];
         for run in runs {

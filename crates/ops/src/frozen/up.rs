@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::arithmetic::{Element, Lane, Work};
 use super::map::Map;
-use super::rows::{Packed, Run, Sink, row};
+use super::rows::{Packed, Run, Sink};
 use crate::cpu::Size3;
 use crate::cpu::isa::Simd;
 use crate::tensor::volumes;
@@ -98,7 +98,7 @@ impl<E: Element> Work<E> for Phase<'_, E> {
         for (first, lanes, weights) in self.packed.blocks() {
             let mut sink = Biased { to: self.to[first..].as_mut_ptr(), step: self.step, bias: &self.bias[first..first + lanes] };
             // SAFETY: the conditions of the caller.
-            unsafe { row::<L>(&[self.run], weights, lanes, self.width, &mut sink) };
+            unsafe { L::row(&[self.run], weights, lanes, self.width, &mut sink) };
         }
     }
 }

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::arithmetic::{Element, Lane, Work};
 use super::map::Map;
 use super::norm::Moments;
-use super::rows::{Packed, Run, Shared, Sink, row};
+use super::rows::{BEYOND, Packed, Run, Shared, Sink};
 use super::sums::LaneSums;
 use crate::cpu::isa::Simd;
 
@@ -97,7 +97,7 @@ impl<E: Element> Winograd<E> {
         let moments: Vec<Vec<f64>> = (0..rows)
             .into_par_iter()
             .map_init(
-                || (vec![E::default(); IN * IN * (chunk * channels) + SLACK], vec![0f32; IN * IN * chunk * E::block(self.packed.path)]),
+                || (vec![E::default(); (IN * IN * chunk + BEYOND) * channels + SLACK], vec![0f32; IN * IN * chunk * E::block(self.packed.path)]),
                 |(inputs, products), row| {
                     let mut moments = vec![0f64; 2 * self.packed.lanes];
                     for first in (0..columns).step_by(chunk) {
@@ -117,8 +117,8 @@ impl<E: Element> Winograd<E> {
     }
 }
 
-/// Elements that a group may be read beyond the last tile, three tiles of up to 1,000 channels included.
-const SLACK: usize = 4096;
+/// Elements that a group may reach beyond the last channel.
+const SLACK: usize = 64;
 
 /// Transformed weights: one run per place in the tile, over the channels of all maps.
 fn pack<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(
@@ -173,7 +173,7 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Work<E> 
                     let from = self.inputs[place * self.tiles * self.channels..].as_ptr();
                     let run = Run { from, step: self.channels, groups: self.packed.groups(place) };
                     let to = self.products[place * self.tiles * lanes..][..self.tiles * lanes].as_mut_ptr();
-                    row::<L>(&[run], &weights[place * per_place..][..per_place], lanes, self.tiles, &mut Products { to, lanes });
+                    L::row(&[run], &weights[place * per_place..][..per_place], lanes, self.tiles, &mut Products { to, lanes });
                 }
                 self.transform_output::<L>(first, lanes);
             }
