@@ -75,7 +75,7 @@ impl Trained {
         }
         fn one_by_one<E: Element>(network: &DualUNet2d, frozen: &Frozen<E>, slices: &Tensor) -> Result<[Tensor; 2]> {
             let each: Vec<[Tensor; 2]> =
-                (0..slices.dim(0)?).map(|i| logits(network, frozen, &Map::of_image(slices, i)?)).collect::<Result<_>>()?;
+                (0..slices.dim(0)?).map(|i| logits(network, frozen, &Map::of_tensor(slices, i)?)).collect::<Result<_>>()?;
             let join = |head: usize| Tensor::cat(&each.iter().map(|logits| &logits[head]).collect::<Vec<_>>(), 0);
             Ok([join(0)?, join(1)?])
         }
@@ -93,8 +93,8 @@ impl Trained {
     pub fn teacher(&self, network: &UNet3d, patch: &Tensor) -> Result<Tensor> {
         match self {
             Self::Tensors(params) => network.forward(params, patch),
-            Self::F32(frozen) => network.forward(frozen, &Map::of_image(patch, 0)?),
-            Self::Bf16(frozen) => network.forward(frozen, &Map::of_image(patch, 0)?),
+            Self::F32(frozen) => network.forward(frozen, &Map::of_tensor(patch, 0)?),
+            Self::Bf16(frozen) => network.forward(frozen, &Map::of_tensor(patch, 0)?),
         }
     }
 }

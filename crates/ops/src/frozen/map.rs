@@ -1,12 +1,13 @@
 //! Activations of one image, channels last.
 #![allow(unsafe_code)]
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::arithmetic::Element;
 use super::rows::{BEYOND, Shared};
 use crate::cpu::Size3;
+use crate::tensor::{per_axis, volumes};
 
 /// Channels that are kept together: those of an image as they are, all others in whole vectors.
 const TOGETHER: usize = 16;
@@ -67,22 +68,25 @@ impl<E: Element> Map<E> {
         }
     }
 
-    /// One image of a batch `(b, 1, h, w)` or `(b, 1, d, h, w)` of `f32` on the CPU.
+    /// One of a batch `(b, c, h, w)` or `(b, c, d, h, w)` of `f32` on the CPU.
     ///
     /// # Errors
-    /// When the batch has another shape or type, or no such image.
-    pub fn of_image(batch: &Tensor, index: usize) -> Result<Self> {
-        let (size, border) = match *batch.dims() {
-            [_, 1, h, w] => ([1, h, w], [0, 1, 1]),
-            [_, 1, d, h, w] => ([d, h, w], [1, 1, 1]),
-            _ => bail!("frozen: an image (b, 1, h, w) or (b, 1, d, h, w) expected, found {:?}", batch.dims()),
-        };
-        let image = batch.get(index)?.flatten_all()?.to_vec1::<f32>()?;
-        let mut map = Self::unwritten(1, size, border);
-        for (row, values) in image.chunks_exact(size[2]).enumerate() {
-            let at = map.row([row / size[1], row % size[1]]);
-            for (to, &value) in map.values[at..at + size[2]].iter_mut().zip(values) {
-                *to = E::narrow(value);
+    /// When the batch has another shape or type, or no such element.
+    pub fn of_tensor(batch: &Tensor, index: usize) -> Result<Self> {
+        let (_, channels, size) = volumes("frozen map", batch.dims())?;
+        let border = per_axis(batch.rank(), 1, 0);
+        let planes = batch.get(index)?.flatten_all()?.to_vec1::<f32>()?;
+        let mut map = Self::unwritten(channels, size, border);
+        let step = map.step;
+        for d in 0..size[0] {
+            for h in 0..size[1] {
+                let at = map.row([d, h]);
+                let row = &mut map.values[at..at + size[2] * step];
+                row.fill(E::default());
+                for c in 0..channels {
+                    let from = &planes[((c * size[0] + d) * size[1] + h) * size[2]..][..size[2]];
+                    row[c..].iter_mut().step_by(step).zip(from).for_each(|(to, &value)| *to = E::narrow(value));
+                }
             }
         }
         Ok(map)

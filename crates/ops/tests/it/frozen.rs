@@ -58,7 +58,7 @@ impl Weights {
             InstanceNorm::new(&single(gamma)?, &single(beta)?, EPSILON, SLOPE)?.run(&mut y, &moments)?;
             Ok::<_, candle_core::Error>(y)
         };
-        let skip = layer(&[&Map::of_image(&single(&self.image)?, 1)?], 0)?;
+        let skip = layer(&[&Map::of_tensor(&single(&self.image)?, 1)?], 0)?;
         let below = layer(&[&skip.max_pool2()?], 1)?;
         let raised = PackedUpsampling::new(&single(&self.up[0])?, &single(&self.up[1])?)?.run(&below, skip.size())?;
         let x = layer(&[&skip, &raised], 2)?;
@@ -117,8 +117,8 @@ fn in_bf16_they_differ_by_rounding() -> Result<()> {
 #[test]
 fn what_does_not_fit_is_refused() -> Result<()> {
     let single = |seed, dims: &[usize]| random(seed, dims).to_dtype(DType::F32);
-    let image = Map::<f32>::of_image(&single(1, &[1, 1, 8, 8])?, 0)?;
-    assert!(Map::<f32>::of_image(&single(1, &[1, 2, 8, 8])?, 0).is_err());
+    let image = Map::<f32>::of_tensor(&single(1, &[1, 1, 8, 8])?, 0)?;
+    assert!(Map::<f32>::of_tensor(&single(1, &[1, 2, 8])?, 0).is_err());
     assert!(PackedConv::<f32>::new(&single(1, &[4, 3, 3, 3])?, &[1], Method::Direct).is_err());
     assert!(PackedConv::<f32>::new(&single(1, &[4, 1, 5, 5])?, &[1], Method::Direct).is_err());
     assert!(PackedConv::<f32>::new(&single(1, &[4, 1, 3, 3, 3])?, &[1], Method::Winograd).is_err());
@@ -127,5 +127,15 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     assert!(deep.run(&[]).is_err());
     let head = PackedHead::<f32>::new(&single(1, &[2, 3, 1, 1])?, &single(1, &[2])?)?;
     assert!(head.run(&image).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_map_holds_what_a_tensor_holds() -> Result<()> {
+    for dims in [vec![2, 3, 5, 7], vec![2, 17, 4, 3, 6], vec![2, 1, 9, 1]] {
+        let tensor = random(1, &dims).to_dtype(DType::F32)?;
+        let back = Map::<f32>::of_tensor(&tensor, 1)?.to_tensor()?;
+        assert_eq!(values(&back)?, values(&tensor.narrow(0, 1, 1)?)?);
+    }
     Ok(())
 }

@@ -1,0 +1,254 @@
+//! Our side of `benches/side_by_side.py`: prepares one piece of work, and does it once for every line on its standard input,
+//! answering with the seconds that it took.
+//!
+//!     contestant layer conv|up KERNEL FROM TO SHAPE WAY      a layer; SHAPE is b,x,y or b,x,y,z
+//!     contestant network teacher|student FEATURES SHAPE WAY  a network
+//!     contestant peak f32|bf16                               what the processor can do at most; answers GFLOP/s
+//!
+//! WAY is `f32`, `bf16` (frozen, forward), `step` (layer: forward and gradients; network: a training step) or `candle`
+//! (candle's own convolution, forward).
+#![allow(unsafe_code)]
+
+use std::io::BufRead;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Tensor, Var};
+use labels::{CANCER_CLASSES, ORGAN_CLASSES};
+use nets::{DualUNet2d, DualUNet2dConfig, Network, Params, Precision, Trained, UNet3d, UNet3dConfig};
+use ops::frozen::{Bf16, Element, Map, Method, PackedConv, PackedHead, PackedUpsampling};
+use training::{Accumulator, AdamW, AdamWConfig};
+
+const USAGE: &str = "contestant layer|network|peak ...; see the head of this example";
+
+fn numbers(text: &str) -> Result<Vec<usize>> {
+    text.split(',').map(|number| number.trim().parse().with_context(|| format!("{number:?} in {text:?}"))).collect()
+}
+
+fn random(dims: &[usize]) -> candle_core::Result<Tensor> {
+    Tensor::randn(0f32, 0.1, dims, &Device::Cpu)
+}
+
+/// Does the work for every line of standard input.
+fn compete(mut work: impl FnMut() -> Result<()>) -> Result<()> {
+    println!("ready");
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        let begin = Instant::now();
+        work()?;
+        println!("{}", begin.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+/// A convolution that keeps the size, or a transposed one that doubles it.
+struct Layer {
+    up: bool,
+    kernel: usize,
+    weight: Tensor,
+    bias: Tensor,
+    x: Tensor,
+}
+
+impl Layer {
+    fn new(kind: &str, kernel: usize, from: usize, to: usize, shape: &[usize]) -> Result<Self> {
+        let up = match kind {
+            "conv" => false,
+            "up" => true,
+            _ => bail!("{kind}: conv or up expected"),
+        };
+        let channels = if up { [from, to] } else { [to, from] };
+        Ok(Self {
+            up,
+            kernel,
+            weight: random(&[channels.to_vec(), vec![kernel; shape.len() - 1]].concat())?,
+            bias: random(&[to])?,
+            x: random(&[&shape[..1], &[from], &shape[1..]].concat())?,
+        })
+    }
+
+    fn run(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
+        if self.up { ops::conv_transpose(x, weight, Some(bias), 2) } else { ops::conv(x, weight, Some(bias), 1, self.kernel / 2) }
+    }
+
+    fn step(&self) -> Result<()> {
+        let [x, weight, bias] = [Var::from_tensor(&self.x)?, Var::from_tensor(&self.weight)?, Var::from_tensor(&self.bias)?];
+        // An image takes no gradient.
+        let x = if self.x.dim(1)? == 1 { x.as_detached_tensor() } else { x.as_tensor().clone() };
+        // The gradient of the inner product with a constant tensor is that tensor: no other operation is timed.
+        let outer = self.run(&x, &weight, &bias)?.ones_like()?.detach();
+        compete(|| Ok(drop((self.run(&x, &weight, &bias)? * &outer)?.sum_all()?.backward()?)))
+    }
+
+    fn candle(&self) -> Result<()> {
+        ensure!(self.x.rank() == 4, "candle has no convolution in 3-D");
+        compete(|| {
+            let y = match self.up {
+                true => self.x.conv_transpose2d(&self.weight, 0, 0, 2, 1)?,
+                false => self.x.conv2d(&self.weight, self.kernel / 2, 1, 1, 1)?,
+            };
+            Ok(drop(y))
+        })
+    }
+
+    fn frozen<E: Element>(&self) -> Result<()> {
+        let channels = self.x.dim(1)?;
+        let maps: Vec<Map<E>> = (0..self.x.dim(0)?).map(|i| Map::of_tensor(&self.x, i)).collect::<candle_core::Result<_>>()?;
+        if self.up {
+            let layer = PackedUpsampling::new(&self.weight, &self.bias)?;
+            return compete(|| Ok(for x in &maps { layer.run(x, x.size().map(|side| if side == 1 { 1 } else { 2 * side }))?; }));
+        }
+        if self.kernel == 1 {
+            let layer = PackedHead::new(&self.weight, &self.bias)?;
+            return compete(|| Ok(for x in &maps { layer.run(x)?; }));
+        }
+        let method = if channels == 1 { Method::Direct } else { Method::fastest(&self.weight, maps[0].size()) };
+        let layer = PackedConv::new(&self.weight, &[channels], method)?;
+        compete(|| Ok(for x in &maps { layer.run(&[x])?; }))
+    }
+}
+
+/// Takes training steps with the loss that `loss` computes of the parameters: what a stage of training does with a batch in
+/// memory, forward pass, loss, gradients of all parameters, and AdamW.
+fn steps(network: &impl Network, loss: impl Fn(&Params) -> candle_core::Result<Tensor>) -> Result<()> {
+    let params = Params::init(&network.parameters(), streams::Streams::new(1), &Device::Cpu)?;
+    let mut optimizer = AdamW::new(&params, AdamWConfig::with_weight_decay(1e-5))?;
+    compete(|| {
+        let mut gradients = Accumulator::default();
+        gradients.add(&params, &loss(&params)?, 1.0)?;
+        Ok(optimizer.step(&params, &gradients.into_gradients(), 1e-4)?)
+    })
+}
+
+fn trained(network: &impl Network, precision: Precision) -> Result<Trained> {
+    Ok(Trained::new(Params::init(&network.parameters(), streams::Streams::new(1), &Device::Cpu)?, precision))
+}
+
+fn network(kind: &str, features: [usize; 6], shape: &[usize], way: &str) -> Result<()> {
+    let image = Tensor::rand(0f32, 1.0, [&shape[..1], &[1], &shape[1..]].concat(), &Device::Cpu)?;
+    let labels = |classes: usize| Tensor::rand(0f32, classes as f32, shape, &Device::Cpu)?.to_dtype(DType::U8);
+    let (organs, cancer) = (labels(ORGAN_CLASSES)?, labels(CANCER_CLASSES)?);
+    let precision = match way {
+        "f32" => Some(Precision::F32),
+        "bf16" => Some(Precision::Bf16),
+        "step" => None,
+        _ => bail!("{way}: f32, bf16 or step expected"),
+    };
+    match kind {
+        "teacher" => {
+            let network = UNet3d::new(&UNet3dConfig { features }, ORGAN_CLASSES);
+            let Some(precision) = precision else {
+                return steps(&network, |params| ops::dice_ce(&network.forward(params, &image)?, &organs));
+            };
+            let trained = trained(&network, precision)?;
+            compete(|| Ok(drop(trained.teacher(&network, &image)?)))
+        }
+        "student" => {
+            let network = DualUNet2d::new(&DualUNet2dConfig { features });
+            let Some(precision) = precision else {
+                return steps(&network, |params| {
+                    let features = network.features(params, &image)?;
+                    let organs = ops::dice_ce(&network.organs(params, &features)?, &organs)?;
+                    organs + ops::dice_ce(&network.cancer(params, &features)?, &cancer)?
+                });
+            };
+            let trained = trained(&network, precision)?;
+            compete(|| Ok(drop(trained.student(&network, &image)?)))
+        }
+        other => bail!("{other}: teacher or student expected"),
+    }
+}
+
+/// Multiplies registers with each other and nothing else, on all threads: GFLOP/s that no kernel can exceed.
+#[cfg(target_arch = "x86_64")]
+mod peak {
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+    use std::time::Instant;
+
+    /// Independent sums, so that no instruction waits for another.
+    const SUMS: usize = 24;
+    const ROUNDS: usize = 2_000_000;
+
+    macro_rules! rounds {
+        ($name:ident, $features:literal, $flops:literal, $sum:ty, $zero:expr, $step:expr) => {
+            /// Floating-point operations.
+            #[target_feature(enable = $features)]
+            unsafe fn $name() -> usize {
+                let mut sums: [$sum; SUMS] = [$zero; SUMS];
+                let x = black_box($zero);
+                for _ in 0..ROUNDS {
+                    for sum in &mut sums {
+                        *sum = $step(*sum, x);
+                    }
+                }
+                black_box(sums);
+                ROUNDS * SUMS * $flops
+            }
+        };
+    }
+    rounds!(avx2, "avx2,fma", 16, __m256, _mm256_setzero_ps(), |sum, x| _mm256_fmadd_ps(x, x, sum));
+    rounds!(avx512, "avx512f", 32, __m512, _mm512_setzero_ps(), |sum, x| _mm512_fmadd_ps(x, x, sum));
+    rounds!(bf16, "avx512f,avx512bf16", 64, __m512, _mm512_setzero_ps(), |sum, x: __m512| {
+        // SAFETY: both are 512 bits.
+        let x: __m512bh = unsafe { std::mem::transmute(x) };
+        _mm512_dpbf16_ps(sum, x, x)
+    });
+
+    fn measure(rounds: unsafe fn() -> usize) -> f64 {
+        let run = || {
+            let begin = Instant::now();
+            // SAFETY: the caller has found the instructions.
+            let flops: usize = rayon::broadcast(|_| unsafe { rounds() }).into_iter().sum();
+            flops as f64 / begin.elapsed().as_secs_f64() / 1e9
+        };
+        (0..5).map(|_| run()).fold(0.0, f64::max)
+    }
+
+    /// Of vector instructions; AMX is not measured.
+    pub(super) fn peak(number: &str) -> Option<f64> {
+        match number {
+            "f32" if is_x86_feature_detected!("avx512f") => Some(measure(avx512)),
+            "f32" if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => Some(measure(avx2)),
+            "bf16" if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") => Some(measure(bf16)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod peak {
+    pub(super) fn peak(_: &str) -> Option<f64> {
+        None
+    }
+}
+
+fn main() -> Result<()> {
+    ops::tune_process();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["layer", kind, kernel, from, to, shape, way] => {
+            let layer = Layer::new(kind, kernel.parse()?, from.parse()?, to.parse()?, &numbers(shape)?)?;
+            match way {
+                "f32" => layer.frozen::<f32>(),
+                "bf16" => layer.frozen::<Bf16>(),
+                "step" => layer.step(),
+                "candle" => layer.candle(),
+                _ => bail!("{way}: f32, bf16, step or candle expected"),
+            }
+        }
+        ["network", kind, features, shape, way] => {
+            let features = numbers(features)?.try_into().ok().context("six features expected")?;
+            network(kind, features, &numbers(shape)?, way)
+        }
+        ["peak", number] => {
+            match peak::peak(number) {
+                Some(peak) => println!("{peak}"),
+                None => println!("unknown"),
+            }
+            Ok(())
+        }
+        _ => bail!(USAGE),
+    }
+}
