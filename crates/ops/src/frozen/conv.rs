@@ -15,8 +15,7 @@ use crate::tensor::volumes;
 pub enum Method {
     /// By its definition.
     Direct,
-    /// With fewer multiplications between transformations of input and output, which round as well: for 3×3 kernels of
-    /// images.
+    /// With fewer multiplications between transformations of input and output, which round as well: for kernels of 3.
     Winograd,
 }
 
@@ -25,8 +24,9 @@ impl Method {
     #[must_use]
     pub fn fastest(weight: &Tensor, size: Size3) -> Self {
         match *weight.dims() {
-            // There must be enough channels to pay for the transformations, and enough tiles to pay for more weights.
+            // There must be enough products to pay for the transformations, and enough tiles to pay for more weights.
             [out_channels, in_channels, 3, 3] if out_channels >= 32 && in_channels >= 32 && size[1] * size[2] >= 256 => Self::Winograd,
+            [_, in_channels, 3, 3, 3] if in_channels >= 16 && size.iter().product::<usize>() >= 4096 => Self::Winograd,
             _ => Self::Direct,
         }
     }
@@ -58,9 +58,9 @@ impl<E: Element> PackedConv<E> {
         }
         let weights = match method {
             Method::Direct => Weights::Direct(Direct::new(weight, sources)?),
-            Method::Winograd if kernel == [1, 3, 3] && !sources.contains(&1) => Weights::Winograd(Winograd::new(weight, sources)?),
+            Method::Winograd if matches!(kernel, [1 | 3, 3, 3]) && !sources.contains(&1) => Weights::Winograd(Winograd::new(weight, sources)?),
             Method::Winograd => {
-                bail!("frozen conv: Winograd's method is for 3×3 kernels and whole vectors, found {:?} for {sources:?}", weight.dims())
+                bail!("frozen conv: Winograd's method is for kernels of 3 and whole vectors, found {:?} for {sources:?}", weight.dims())
             }
         };
         Ok(Self { kernel, sources: sources.to_vec(), weights })

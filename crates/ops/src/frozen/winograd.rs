@@ -1,8 +1,11 @@
-//! 3×3 convolutions of images with fewer multiplications (Winograd; Lavin and Gray, 2016).
+//! 3×3 and 3×3×3 convolutions with fewer multiplications (Winograd; Lavin and Gray, 2016).
 //!
 //! A tile of `OUT × OUT` results needs `IN × IN` products per pair of channels instead of `9 · OUT²`: 16 instead of 36 for
 //! `OUT` = 2, and 36 instead of 144 for `OUT` = 4, between sums over tiles of input and output that cost little when there
 //! are many channels. The larger tile multiplies rounding errors, which `f32` can afford and `bf16` cannot.
+//!
+//! In volumes, tiles are planes: products are summed over the three planes of the kernel, and a task that goes along the depth
+//! transforms every plane of its input once.
 #![allow(unsafe_code)]
 
 use candle_core::{Result, Tensor};
@@ -14,9 +17,12 @@ use super::norm::Moments;
 use super::rows::{BEYOND, Packed, Run, Shared, Sink};
 use super::sums::LaneSums;
 use crate::cpu::isa::Simd;
+use crate::tensor::volumes;
 
 /// Bytes of transformed input that a task holds: a quarter of a second-level cache.
 const TILES_BYTES: usize = 256 << 10;
+/// Planes of a task at most.
+const PLANES: usize = 16;
 
 /// The transformations of one size of tile.
 trait Scheme<const OUT: usize, const IN: usize>: Send + Sync {
@@ -60,22 +66,24 @@ impl Scheme<4, 6> for Four {
     ];
 }
 
-/// Transformed weights of a 3×3 convolution of images, stride 1, padding 1.
+/// Transformed weights of a convolution with a kernel of 3×3, or 3×3×3.
 pub(super) struct Winograd<E: Element> {
     packed: Packed<E>,
     out_channels: usize,
+    /// Planes of the kernel.
+    depth: usize,
 }
 
 impl<E: Element> Winograd<E> {
-    /// Transforms and packs `weight` `(co, ci, 3, 3)` for maps of the given numbers of channels.
+    /// Transforms and packs `weight` `(co, ci, 3, 3)` or `(co, ci, 3, 3, 3)` for maps of the given numbers of channels.
     pub(super) fn new(weight: &Tensor, sources: &[usize]) -> Result<Self> {
-        let (out_channels, in_channels) = (weight.dim(0)?, weight.dim(1)?);
+        let (out_channels, in_channels, [depth, ..]) = volumes("winograd", weight.dims())?;
         let values = weight.flatten_all()?.to_vec1::<f32>()?;
         let packed = match E::GROUP {
-            1 => pack::<E, Four, 4, 6>(&values, out_channels, in_channels, sources),
-            _ => pack::<E, Two, 2, 4>(&values, out_channels, in_channels, sources),
+            1 => pack::<E, Four, 4, 6>(&values, [out_channels, in_channels, depth], sources),
+            _ => pack::<E, Two, 2, 4>(&values, [out_channels, in_channels, depth], sources),
         };
-        Ok(Self { packed, out_channels })
+        Ok(Self { packed, out_channels, depth })
     }
 
     /// The convolution of maps that fit, without bias, and its moments.
@@ -87,44 +95,57 @@ impl<E: Element> Winograd<E> {
     }
 
     fn run_tiles<S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(&self, sources: &[&Map<E>]) -> (Map<E>, Moments) {
-        let [_, height, width] = sources[0].size();
-        let mut y = Map::unwritten(self.out_channels, sources[0].size(), sources[0].border());
+        let size = sources[0].size();
+        let mut y = Map::unwritten(self.out_channels, size, sources[0].border());
         let out = Shared(y.as_mut_ptr());
         let channels: usize = sources.iter().map(|source| source.step()).sum();
+        let (rows, columns) = (size[1].div_ceil(OUT), size[2].div_ceil(OUT));
         // A multiple of a register tile's positions.
-        let chunk = (TILES_BYTES / (IN * IN * channels * size_of::<E>())).next_multiple_of(12).clamp(12, 96);
-        let (rows, columns) = (height.div_ceil(OUT), width.div_ceil(OUT));
-        let moments: Vec<Vec<f64>> = (0..rows)
+        let bytes = IN * IN * channels * size_of::<E>() * self.depth;
+        let chunk = (TILES_BYTES / bytes).next_multiple_of(12).clamp(12, 96).min(columns);
+        let buffers = || {
+            let inputs = vec![E::default(); (IN * IN * chunk + BEYOND) * channels + SLACK];
+            (vec![inputs; self.depth], vec![0f32; IN * IN * chunk * E::block(self.packed.path)])
+        };
+        let moments: Vec<Vec<f64>> = (0..size[0].div_ceil(PLANES) * rows)
             .into_par_iter()
-            .map_init(
-                || (vec![E::default(); (IN * IN * chunk + BEYOND) * channels + SLACK], vec![0f32; IN * IN * chunk * E::block(self.packed.path)]),
-                |(inputs, products), row| {
-                    let mut moments = vec![0f64; 2 * self.packed.lanes];
-                    for first in (0..columns).step_by(chunk) {
-                        let tiles = chunk.min(columns - first);
-                        let scheme = std::marker::PhantomData::<S>;
-                        let task = Tiles::<_, S, OUT, IN> {
-                            packed: &self.packed, sources, y: &y, out, channels, row, first, tiles, inputs, products, moments: &mut moments, scheme,
-                        };
-                        // SAFETY: sources and y have one size, tasks write rows of their own, and the buffers hold a chunk.
-                        unsafe { E::dispatch(self.packed.path, task) };
-                    }
-                    moments
-                },
-            )
+            .map_init(buffers, |(inputs, products), task| {
+                let mut moments = vec![0f64; 2 * self.packed.lanes];
+                let first = task / rows * PLANES;
+                let planes = first..(first + PLANES).min(size[0]);
+                for column in (0..columns).step_by(chunk) {
+                    let place = Place { row: task % rows, column, tiles: chunk.min(columns - column) };
+                    let scheme = std::marker::PhantomData::<S>;
+                    let work = Tiles::<_, S, OUT, IN> {
+                        weights: self,
+                        sources,
+                        y: &y,
+                        out,
+                        channels,
+                        planes: planes.clone(),
+                        place,
+                        inputs,
+                        products,
+                        moments: &mut moments,
+                        scheme,
+                    };
+                    // SAFETY: sources and y have one size, tasks write rows of their own, and the buffers hold a chunk.
+                    unsafe { E::dispatch(self.packed.path, work) };
+                }
+                moments
+            })
             .collect();
-        (y, Moments::add_up(&moments, height * width))
+        (y, Moments::add_up(&moments, size.iter().product()))
     }
 }
 
 /// Elements that a group may reach beyond the last channel.
 const SLACK: usize = 64;
 
-/// Transformed weights: one run per place in the tile, over the channels of all maps.
+/// Transformed weights: for every place in the tile one run per plane of the kernel, over the channels of all maps.
 fn pack<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(
     values: &[f32],
-    out_channels: usize,
-    in_channels: usize,
+    [out_channels, in_channels, depth]: [usize; 3],
     sources: &[usize],
 ) -> Packed<E> {
     // Where each stored channel comes from; the channels that fill up a vector come from nowhere.
@@ -133,9 +154,11 @@ fn pack<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(
         let first = origins.iter().flatten().count();
         origins.extend((0..Map::<E>::step_of(channels)).map(|channel| (channel < channels).then_some(first + channel)));
     }
-    Packed::new(out_channels, Map::<E>::step_of(out_channels), &[origins.len(); 36][..IN * IN], |out, place, channel| {
+    let runs = vec![origins.len(); IN * IN * depth];
+    Packed::new(out_channels, Map::<E>::step_of(out_channels), &runs, |out, run, channel| {
         let Some(channel) = origins[channel] else { return 0.0 };
-        let filter = &values[(out * in_channels + channel) * 9..][..9];
+        let (place, plane) = (run / depth, run % depth);
+        let filter = &values[((out * in_channels + channel) * depth + plane) * 9..][..9];
         let (down, across) = (S::WEIGHT[place / IN], S::WEIGHT[place % IN]);
         let sum = |i: usize| -> f64 { (0..3).map(|j| across[j] * f64::from(filter[3 * i + j])).sum() };
         (0..3).map(|i| down[i] * sum(i)).sum::<f64>() as f32
@@ -143,18 +166,25 @@ fn pack<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(
 }
 
 /// Some tiles of one row of tiles.
+#[derive(Clone, Copy)]
+struct Place {
+    row: usize,
+    column: usize,
+    tiles: usize,
+}
+
+/// The same tiles of some planes.
 struct Tiles<'a, E: Element, S, const OUT: usize, const IN: usize> {
-    packed: &'a Packed<E>,
+    weights: &'a Winograd<E>,
     sources: &'a [&'a Map<E>],
     y: &'a Map<E>,
     out: Shared<E>,
     /// Stored channels of all sources.
     channels: usize,
-    row: usize,
-    first: usize,
-    tiles: usize,
-    /// `[place][tile][channel]`
-    inputs: &'a mut [E],
+    planes: std::ops::Range<usize>,
+    place: Place,
+    /// `[place][tile][channel]` of as many planes as the kernel has, in turn.
+    inputs: &'a mut [Vec<E>],
     /// `[place][tile][lane]`
     products: &'a mut [f32],
     moments: &'a mut [f64],
@@ -164,24 +194,20 @@ struct Tiles<'a, E: Element, S, const OUT: usize, const IN: usize> {
 impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Work<E> for Tiles<'_, E, S, OUT, IN> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(mut self) {
-        // SAFETY: the conditions that `run_tiles` vouches for; the instructions of L exist.
-        unsafe {
-            self.transform_input::<L>();
-            for (first, lanes, weights) in self.packed.blocks() {
-                let per_place = weights.len() / (IN * IN);
-                for place in 0..IN * IN {
-                    let from = self.inputs[place * self.tiles * self.channels..].as_ptr();
-                    let run = Run { from, step: self.channels, groups: self.packed.groups(place) };
-                    let to = self.products[place * self.tiles * lanes..][..self.tiles * lanes].as_mut_ptr();
-                    L::row(&[run], &weights[place * per_place..][..per_place], lanes, self.tiles, &mut Products { to, lanes });
+        let depth = self.weights.depth;
+        for ahead in self.planes.start..self.planes.end + depth - 1 {
+            // SAFETY: the conditions that `run_tiles` vouches for; the instructions of L exist.
+            unsafe {
+                self.transform_input::<L>(ahead);
+                if ahead + 1 >= self.planes.start + depth {
+                    self.multiply::<L>(ahead + 1 - depth);
                 }
-                self.transform_output::<L>(first, lanes);
             }
         }
     }
 }
 
-/// `matrix · x · matrixᵀ`, with the zeros of the matrix left out, since it is known when this is compiled.
+/// `matrix · x · matrixᵀ`. The matrix is known when this is compiled, so that its zeros and ones cost nothing.
 ///
 /// Loops rather than `array::from_fn`: closures that are not inlined lose the instruction set.
 #[inline(always)]
@@ -190,62 +216,90 @@ unsafe fn both_sides<V: Simd, const M: usize, const N: usize>(matrix: &[[f32; N]
     unsafe {
         let mut left = [[V::zero(); N]; M];
         for i in 0..M {
-            for k in 0..N {
-                for j in 0..N {
-                    left[i][j] = add_times(left[i][j], matrix[i][k], x[k][j]);
+            for j in 0..N {
+                let mut sum = None;
+                for k in 0..N {
+                    sum = add_times(sum, matrix[i][k], x[k][j]);
                 }
+                left[i][j] = sum.unwrap_or(V::zero());
             }
         }
         let mut both = [[V::zero(); M]; M];
         for i in 0..M {
             for j in 0..M {
+                let mut sum = None;
                 for k in 0..N {
-                    both[i][j] = add_times(both[i][j], matrix[j][k], left[i][k]);
+                    sum = add_times(sum, matrix[j][k], left[i][k]);
                 }
+                both[i][j] = sum.unwrap_or(V::zero());
             }
         }
         both
     }
 }
 
+/// `sum + factor · x`; no sum is a sum of nothing.
 #[inline(always)]
-unsafe fn add_times<V: Simd>(sum: V, factor: f32, x: V) -> V {
+unsafe fn add_times<V: Simd>(sum: Option<V>, factor: f32, x: V) -> Option<V> {
     // SAFETY: the caller runs where the instructions exist.
     unsafe {
-        if factor == 0.0 {
-            sum
-        } else if factor == 1.0 {
-            sum.add(x)
-        } else {
-            x.mul_add(V::splat(factor), sum)
+        match sum {
+            _ if factor == 0.0 => sum,
+            None if factor == 1.0 => Some(x),
+            None => Some(x.mul_add(V::splat(factor), V::zero())),
+            Some(sum) if factor == 1.0 => Some(sum.add(x)),
+            Some(sum) => Some(x.mul_add(V::splat(factor), sum)),
         }
     }
 }
 
 impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_, E, S, OUT, IN> {
+    /// All products of output plane `d`, whose input planes, `d` and those behind it when the border is counted, are there.
     #[inline(always)]
-    unsafe fn transform_input<L: Lane<Element = E>>(&mut self) {
-        let plane = self.tiles * self.channels;
-        for tile in 0..self.tiles {
+    unsafe fn multiply<L: Lane<Element = E>>(&mut self, d: usize) {
+        let (weights, tiles, depth) = (self.weights, self.place.tiles, self.weights.depth);
+        for (first, lanes, values) in weights.packed.blocks() {
+            let per_place = values.len() / (IN * IN);
+            for place in 0..IN * IN {
+                let mut runs = [Run { from: std::ptr::null(), step: self.channels, groups: weights.packed.groups(0) }; 3];
+                for (plane, run) in runs[..depth].iter_mut().enumerate() {
+                    run.from = self.inputs[(d + plane) % depth][place * tiles * self.channels..].as_ptr();
+                }
+                let to = self.products[place * tiles * lanes..][..tiles * lanes].as_mut_ptr();
+                // SAFETY: the runs hold all tiles and some elements more, the products the lanes of all tiles.
+                unsafe { L::row(&runs[..depth], &values[place * per_place..][..per_place], lanes, tiles, &mut Products { to, lanes }) };
+            }
+            // SAFETY: the products of the block are complete.
+            unsafe { self.transform_output::<L>(d, first, lanes) };
+        }
+    }
+
+    /// Transforms the tiles of plane `d` of the maps with their borders.
+    #[inline(always)]
+    unsafe fn transform_input<L: Lane<Element = E>>(&mut self, d: usize) {
+        let Place { row, column, tiles } = self.place;
+        let plane = tiles * self.channels;
+        let inputs = &mut self.inputs[d % self.weights.depth];
+        for tile in 0..tiles {
             let mut to = tile * self.channels;
             for source in self.sources {
                 let step = source.step();
                 let line = source.padded()[2] * step;
                 // The tile's first position is one up and one to the left: the border's for the first tile.
-                let corner = self.row * OUT * line + (self.first + tile) * OUT * step;
+                let corner = (d * source.padded()[1] + row * OUT) * line + (column + tile) * OUT * step;
                 for lane in (0..step).step_by(L::Sums::LANES) {
                     // SAFETY: rows that the map does not have are not read, and positions beyond a row are those of the next
                     // one or of the tail; they take no part in results that are kept. `to` is the tile's place.
                     unsafe {
                         let mut values = [[L::Sums::zero(); IN]; IN];
-                        for i in 0..IN.min(source.padded()[1] - self.row * OUT) {
+                        for i in 0..IN.min(source.padded()[1] - row * OUT) {
                             let from = source.values()[corner + i * line + lane..].as_ptr();
                             for j in 0..IN {
                                 values[i][j] = L::widen(from.add(j * step));
                             }
                         }
                         let transformed = both_sides(&S::INPUT, &values);
-                        let to = self.inputs[to + lane..].as_mut_ptr();
+                        let to = inputs[to + lane..].as_mut_ptr();
                         for i in 0..IN {
                             for j in 0..IN {
                                 L::narrow(transformed[i][j], to.add((i * IN + j) * plane));
@@ -259,12 +313,13 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_
     }
 
     #[inline(always)]
-    unsafe fn transform_output<L: Lane<Element = E>>(&mut self, first: usize, lanes: usize) {
+    unsafe fn transform_output<L: Lane<Element = E>>(&mut self, d: usize, first: usize, lanes: usize) {
         let [_, height, width] = self.y.size();
-        let plane = self.tiles * lanes;
+        let Place { row, column, tiles } = self.place;
+        let plane = tiles * lanes;
         for lane in (0..lanes).step_by(L::Sums::LANES) {
             let mut sums = LaneSums::<L::Sums>::new();
-            for tile in 0..self.tiles {
+            for tile in 0..tiles {
                 // SAFETY: products hold `lanes` lanes of all tiles; positions within the size are this task's own.
                 unsafe {
                     let mut products = [[L::Sums::zero(); IN]; IN];
@@ -277,9 +332,9 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_
                     let results = both_sides(&S::OUTPUT, &products);
                     for i in 0..OUT {
                         for j in 0..OUT {
-                            let (h, w) = (self.row * OUT + i, (self.first + tile) * OUT + j);
+                            let (h, w) = (row * OUT + i, (column + tile) * OUT + j);
                             if h < height && w < width {
-                                let at = self.y.row([0, h]) + w * self.y.step() + first + lane;
+                                let at = self.y.row([d, h]) + w * self.y.step() + first + lane;
                                 L::narrow(results[i][j], self.out.get().add(at));
                                 sums.add(results[i][j]);
                             }
