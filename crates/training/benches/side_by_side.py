@@ -29,6 +29,11 @@ NETWORKS = [
     ("student 8×224²", "student", (16, 32, 64, 128, 256, 128), (8, 224, 224)),
     ("student 304×368", "student", (16, 32, 64, 128, 256, 128), (1, 304, 368)),
 ]
+# Compared as wholes, not layer by layer.
+SMALL_NETWORKS = [
+    ("demo teacher", "teacher", (8, 16, 32, 48, 64, 8), (1, 48, 48, 32)),
+    ("demo student", "student", (16, 24, 32, 48, 64, 16), (6, 96, 80)),
+]
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_TOP_PAD_": "67108864", "MALLOC_ARENA_MAX": "1"}
 
 
@@ -252,10 +257,10 @@ def main():
     processor = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
     print(f"{processor}, {arguments.threads} threads; PyTorch {torch.__version__}, OpenVINO {openvino.__version__.split('-')[0]}; medians of {arguments.rounds}")
     print("Peak of vector instructions: " + ", ".join(f"{number} {peak:.0f} GFLOP/s" if peak else f"{number} unknown" for number, peak in peaks.items()))
-    networks = [network for network in NETWORKS if arguments.only in network[0]]
-    compare_networks(judge, networks)
+    chosen = lambda networks: [network for network in networks if arguments.only in network[0]]
+    compare_networks(judge, chosen(NETWORKS + SMALL_NETWORKS))
     if not arguments.no_layers:
-        for network in networks:
+        for network in chosen(NETWORKS):
             compare_layers(judge, *network, peaks)
 
 
