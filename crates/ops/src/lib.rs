@@ -40,5 +40,5 @@ pub use cpu::isa::{Isa, with_isa};
 pub use device::{Choice, device, tune_process};
 pub use loss::{DiceCe, cross_entropy, dice_ce};
 pub use norm::instance_norm_leaky_relu;
-pub use optim::{AdamW, adamw_step};
+pub use optim::{AdamW, Parameter, adamw, adamw_step};
 pub use pool::{concat_channels, max_pool2, pad_replicate_end};

@@ -1,8 +1,12 @@
-//! One step of AdamW.
+//! AdamW over all parameters.
 
-use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
+use std::cell::RefCell;
+use std::collections::HashSet;
 
-use crate::cpu::adamw;
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, Var, bail};
+use rayon::prelude::*;
+
+use crate::cpu::adamw::{self, Step};
 use crate::cpu::isa::Isa;
 use crate::tensor::{floats, floats_mut, kernels_serve};
 
@@ -29,88 +33,154 @@ impl AdamW {
     }
 }
 
-/// Step number `step` (the first is 1) of AdamW with bias correction, as PyTorch's: changes `var` and its moments
-/// `m` and `v`, all of one shape, in place. The moments start at zero and are the caller's to keep.
+/// A parameter with its gradient and its moments, all of one shape. The moments start at zero and are the caller's to
+/// keep and to save.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameter<'a> {
+    /// What is learned.
+    pub value: &'a Var,
+    /// The gradient of the loss by the value.
+    pub gradient: &'a Tensor,
+    /// The mean of the gradients.
+    pub m: &'a Var,
+    /// The mean of their squares.
+    pub v: &'a Var,
+}
+
+/// Step number `step` (the first is 1) of AdamW with bias correction, as PyTorch's: changes the values and the moments
+/// of all parameters in place, in one pass over each that the threads share.
 ///
-/// Everything that shares storage with `var` (a detached copy, say) sees the change.
+/// Everything that shares storage with a value (a detached copy, say) sees the change.
 ///
 /// # Errors
-/// When shapes differ or `step` is 0.
-pub fn adamw_step(var: &Var, grad: &Tensor, m: &Var, v: &Var, hyper: &AdamW, step: usize) -> Result<()> {
-    let shape = var.dims();
-    if step == 0 || grad.dims() != shape || m.dims() != shape || v.dims() != shape {
-        bail!(
-            "adamw_step: step {step} must be at least 1, and the shapes of value {shape:?}, gradient {:?} and moments {:?}, {:?} the same",
-            grad.dims(),
-            m.dims(),
-            v.dims()
-        );
+/// When the shapes of a parameter differ, when a variable is given twice, or when `step` is 0. Nothing has changed then.
+pub fn adamw(parameters: &[Parameter<'_>], hyper: &AdamW, step: usize) -> Result<()> {
+    if step == 0 {
+        bail!("adamw: steps are counted from 1, found step 0");
     }
-    let correction1 = 1.0 - hyper.beta1.powf(step as f64);
-    let correction2 = 1.0 - hyper.beta2.powf(step as f64);
-    let descend = Descend {
-        keep: 1.0 - hyper.lr * hyper.weight_decay,
-        step: hyper.lr / correction1,
-        scale: 1.0 / correction2.sqrt(),
-        eps: hyper.eps,
+    for Parameter { value, gradient, m, v } in parameters {
+        let shape = value.dims();
+        if gradient.dims() != shape || m.dims() != shape || v.dims() != shape {
+            bail!(
+                "adamw: the shapes of value {shape:?}, gradient {:?} and moments {:?}, {:?} must be the same",
+                gradient.dims(),
+                m.dims(),
+                v.dims()
+            );
+        }
+    }
+    // A gradient may hang on a graph, and a moment must not.
+    let gradients: Vec<Tensor> = parameters.iter().map(|p| p.gradient.detach().contiguous()).collect::<Result<_>>()?;
+    check_distinct(parameters, &gradients)?;
+    let step = Update::new(hyper, step);
+    let isa = Isa::current();
+    let on_kernels = |p: &Parameter<'_>| {
+        kernels_serve(&[p.value, p.gradient, p.m, p.v]) && [p.value, p.m, p.v].iter().all(|variable| variable.is_contiguous())
     };
-    let (rate1, rate2) = (1.0 - hyper.beta1, 1.0 - hyper.beta2);
-    // The gradient may hang on a graph, and a moment must not.
-    let grad = grad.detach().contiguous()?;
-    if kernels_serve(&[var, &grad, m, v]) && [var, m, v].iter().all(|t| t.is_contiguous()) {
-        m.inplace_op2(&grad, &Blend { rate: rate1, squared: false })?;
-        v.inplace_op2(&grad, &Blend { rate: rate2, squared: true })?;
-        return var.inplace_op3(m, v, &descend);
-    }
-    m.set(&((m.as_detached_tensor() * hyper.beta1)? + (&grad * rate1)?)?)?;
-    v.set(&((v.as_detached_tensor() * hyper.beta2)? + (grad.sqr()? * rate2)?)?)?;
-    let root = ((v.as_detached_tensor().sqrt()? * descend.scale)? + descend.eps)?;
-    let change = (m.as_detached_tensor().div(&root)? * descend.step)?;
-    var.set(&((var.as_detached_tensor() * descend.keep)? - change)?)
-}
-
-/// Moves a moment towards the gradient, or its square.
-struct Blend {
-    rate: f64,
-    squared: bool,
-}
-
-impl InplaceOp2 for Blend {
-    fn name(&self) -> &'static str {
-        "adamw-moment"
-    }
-
-    fn cpu_fwd(&self, moment: &mut CpuStorage, l: &Layout, grad: &CpuStorage, gl: &Layout) -> Result<()> {
-        let (moment, grad) = (floats_mut(moment, l)?, floats(grad, gl)?);
-        adamw::blend(Isa::current(), moment, grad, self.rate as f32, self.squared);
-        Ok(())
+    if parameters.iter().all(on_kernels) {
+        parameters.par_iter().zip(&gradients).try_for_each(|(parameter, gradient)| step.run(isa, parameter, gradient))
+    } else {
+        parameters.iter().zip(&gradients).try_for_each(|(parameter, gradient)| step.composed(parameter, gradient))
     }
 }
 
-/// Moves a value against its moments.
-struct Descend {
+/// [`adamw`] of one parameter.
+///
+/// # Errors
+/// As [`adamw`].
+pub fn adamw_step(value: &Var, gradient: &Tensor, m: &Var, v: &Var, hyper: &AdamW, step: usize) -> Result<()> {
+    adamw(&[Parameter { value, gradient, m, v }], hyper, step)
+}
+
+/// A variable is locked while it changes, so a second one over the same memory would wait for itself.
+fn check_distinct(parameters: &[Parameter<'_>], gradients: &[Tensor]) -> Result<()> {
+    let address = |tensor: &Tensor| match &*tensor.storage_and_layout().0 {
+        Storage::Cpu(CpuStorage::F32(values)) if !values.is_empty() => Some(values.as_ptr().addr()),
+        _ => None,
+    };
+    let variables = parameters.iter().flat_map(|p| [p.value, p.m, p.v]);
+    let mut seen = HashSet::new();
+    for address in variables.filter_map(|variable| address(variable)) {
+        if !seen.insert(address) {
+            bail!("adamw: a value or a moment is given twice, or two share their memory");
+        }
+    }
+    if gradients.iter().filter_map(address).any(|address| seen.contains(&address)) {
+        bail!("adamw: a gradient shares its memory with a value or a moment");
+    }
+    Ok(())
+}
+
+/// The numbers of one step.
+struct Update {
+    rate1: f64,
+    rate2: f64,
     keep: f64,
     step: f64,
     scale: f64,
     eps: f64,
 }
 
-impl InplaceOp3 for Descend {
-    fn name(&self) -> &'static str {
-        "adamw-value"
+impl Update {
+    fn new(hyper: &AdamW, step: usize) -> Self {
+        let correction1 = 1.0 - hyper.beta1.powf(step as f64);
+        let correction2 = 1.0 - hyper.beta2.powf(step as f64);
+        Self {
+            rate1: 1.0 - hyper.beta1,
+            rate2: 1.0 - hyper.beta2,
+            keep: 1.0 - hyper.lr * hyper.weight_decay,
+            step: hyper.lr / correction1,
+            scale: 1.0 / correction2.sqrt(),
+            eps: hyper.eps,
+        }
     }
 
-    fn cpu_fwd(&self, value: &mut CpuStorage, l: &Layout, m: &CpuStorage, ml: &Layout, v: &CpuStorage, vl: &Layout) -> Result<()> {
-        adamw::descend(
-            Isa::current(),
-            floats_mut(value, l)?,
-            floats(m, ml)?,
-            floats(v, vl)?,
-            self.keep as f32,
-            self.step as f32,
-            self.scale as f32,
-            self.eps as f32,
-        );
-        Ok(())
+    fn run(&self, isa: Isa, Parameter { value, m, v, .. }: &Parameter<'_>, gradient: &Tensor) -> Result<()> {
+        let step = Step {
+            rate1: self.rate1 as f32,
+            rate2: self.rate2 as f32,
+            keep: self.keep as f32,
+            step: self.step as f32,
+            scale: self.scale as f32,
+            eps: self.eps as f32,
+        };
+        let (storage, layout) = gradient.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else {
+            bail!("adamw: a gradient on the CPU expected");
+        };
+        let gradient = floats(storage, layout)?;
+        locked(value, |value| {
+            locked(m, |m| {
+                locked(v, |v| {
+                    adamw::update(isa, step, value, gradient, m, v);
+                    Ok(())
+                })
+            })
+        })
+    }
+
+    fn composed(&self, Parameter { value, m, v, .. }: &Parameter<'_>, gradient: &Tensor) -> Result<()> {
+        m.set(&((m.as_detached_tensor() * (1.0 - self.rate1))? + (gradient * self.rate1)?)?)?;
+        v.set(&((v.as_detached_tensor() * (1.0 - self.rate2))? + (gradient.sqr()? * self.rate2)?)?)?;
+        let root = ((v.as_detached_tensor().sqrt()? * self.scale)? + self.eps)?;
+        let change = (m.as_detached_tensor().div(&root)? * self.step)?;
+        value.set(&((value.as_detached_tensor() * self.keep)? - change)?)
+    }
+}
+
+/// Runs `f` with the elements of a variable, which nobody else can reach meanwhile.
+fn locked(variable: &Var, f: impl FnMut(&mut [f32]) -> Result<()>) -> Result<()> {
+    variable.inplace_op1(&Locked(RefCell::new(f)))
+}
+
+struct Locked<F>(RefCell<F>);
+
+impl<F: FnMut(&mut [f32]) -> Result<()>> InplaceOp1 for Locked<F> {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        (self.0.borrow_mut())(floats_mut(storage, layout)?)
     }
 }

@@ -124,15 +124,14 @@ impl AdamW {
         if !missing.is_empty() {
             return Err(OptimError::NoGradient(missing.join(", ")));
         }
-        self.steps += 1;
         let AdamWConfig { weight_decay, beta1, beta2, eps } = self.config;
         let hyper = ops::AdamW { lr, beta1, beta2, eps, weight_decay };
-        for (name, var) in params.live() {
-            let Some(Moments { mean, square }) = self.moments.get(name) else {
-                return Err(OptimError::StateMismatch(format!("`{name}` became live after the optimizer was made")));
-            };
-            ops::adamw_step(var, &gradients[name], mean, square, &hyper, self.steps as usize)?;
-        }
+        let parameters = params.live().map(|(name, value)| match self.moments.get(name) {
+            Some(Moments { mean, square }) => Ok(ops::Parameter { value, gradient: &gradients[name], m: mean, v: square }),
+            None => Err(OptimError::StateMismatch(format!("`{name}` became live after the optimizer was made"))),
+        });
+        ops::adamw(&parameters.collect::<Result<Vec<_>, _>>()?, &hyper, self.steps as usize + 1)?;
+        self.steps += 1;
         Ok(())
     }
 

@@ -1,51 +1,39 @@
-//! The three updates of an AdamW step.
+//! The update of an AdamW step.
 #![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
 use super::isa::{Isa, per_isa};
 
-/// Elements per task.
+/// Elements per task: four arrays of them stay in a second-level cache, and a large network has some hundred tasks.
 const CHUNK: usize = 1 << 16;
 
-/// moment += (target - moment) * rate, where the target is the gradient or its square.
-pub(crate) fn blend(isa: Isa, moment: &mut [f32], gradient: &[f32], rate: f32, squared: bool) {
-    moment
-        .par_chunks_mut(CHUNK)
-        .zip(gradient.par_chunks(CHUNK))
-        // SAFETY: safe code but for the instruction set.
-        .for_each(|(moment, gradient)| unsafe { blend_chunk(isa, moment, gradient, rate, squared) });
+/// What all elements of a step have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) rate1: f32,
+    pub(crate) rate2: f32,
+    pub(crate) keep: f32,
+    pub(crate) step: f32,
+    pub(crate) scale: f32,
+    pub(crate) eps: f32,
 }
 
-per_isa! {
-    unsafe fn blend_chunk<S>(moment: &mut [f32], gradient: &[f32], rate: f32, squared: bool) {
-        for (moment, gradient) in moment.iter_mut().zip(gradient) {
-            let target = if squared { gradient * gradient } else { *gradient };
-            *moment += (target - *moment) * rate;
-        }
-    }
-}
-
-/// value = value * keep - step * m / (sqrt(v) * scale + eps)
-pub(crate) fn descend(isa: Isa, value: &mut [f32], m: &[f32], v: &[f32], keep: f32, step: f32, scale: f32, eps: f32) {
-    value.par_chunks_mut(CHUNK).zip(m.par_chunks(CHUNK)).zip(v.par_chunks(CHUNK)).for_each(|((value, m), v)| {
+/// `m += (g - m) rate1`, `v += (g^2 - v) rate2`, `value = value keep - step m / (sqrt(v) scale + eps)`, in one pass.
+pub(crate) fn update(isa: Isa, step: Step, value: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32]) {
+    let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
+    value.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).zip(moments).for_each(|((value, gradient), (m, v))| {
         // SAFETY: safe code but for the instruction set.
-        unsafe { descend_chunk(isa, value, m, v, keep, step, scale, eps) };
+        unsafe { update_chunk(isa, step, value, gradient, m, v) };
     });
 }
 
 per_isa! {
-    unsafe fn descend_chunk<S>(
-        value: &mut [f32],
-        m: &[f32],
-        v: &[f32],
-        keep: f32,
-        step: f32,
-        scale: f32,
-        eps: f32,
-    ) {
-        for ((value, m), v) in value.iter_mut().zip(m).zip(v) {
-            *value = *value * keep - step * m / (v.sqrt() * scale + eps);
+    unsafe fn update_chunk<S>(step: Step, value: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32]) {
+        for (((value, g), m), v) in value.iter_mut().zip(gradient).zip(m).zip(v) {
+            *m += (g - *m) * step.rate1;
+            *v += (g * g - *v) * step.rate2;
+            *value = *value * step.keep - step.step * *m / (v.sqrt() * step.scale + step.eps);
         }
     }
 }

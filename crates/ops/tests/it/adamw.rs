@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor, Var};
-use ops::{AdamW, Isa, adamw_step, with_isa};
+use ops::{AdamW, Isa, Parameter, adamw, adamw_step, with_isa};
 
 use crate::support::{deviation, random};
 
@@ -55,5 +55,44 @@ fn step_zero_and_foreign_shapes_are_refused() -> Result<()> {
     let hyper = AdamW::with_lr(1e-3);
     ensure!(adamw_step(&value, &random(2, &[3]), &moment, &var(&[3])?, &hyper, 0).is_err());
     ensure!(adamw_step(&value, &random(2, &[4]), &moment, &var(&[3])?, &hyper, 1).is_err());
+    Ok(())
+}
+
+/// All parameters of a call move as each would alone, to the bit, however many threads share them.
+#[test]
+fn a_call_over_all_parameters_is_the_sum_of_single_steps() -> Result<()> {
+    let shapes: Vec<Vec<usize>> = vec![vec![3], vec![1, 1], vec![0, 4], vec![300, 500], vec![64, 32, 3, 3, 3], vec![17]];
+    let make = |seed: u64| -> Result<Vec<Var>> {
+        let var = |dims: &Vec<usize>| Ok(Var::from_tensor(&random(seed, dims).to_dtype(DType::F32)?.abs()?)?);
+        shapes.iter().map(var).collect()
+    };
+    let hyper = AdamW::with_lr(1e-2);
+    let gradients = make(9)?;
+    let run = |all_at_once: bool, threads: usize| -> Result<Vec<Vec<f32>>> {
+        let (values, m, v) = (make(1)?, make(2)?, make(3)?);
+        let parameter = |i: usize| Parameter { value: &values[i], gradient: &gradients[i], m: &m[i], v: &v[i] };
+        let parameters: Vec<_> = (0..shapes.len()).map(parameter).collect();
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(|| {
+            if all_at_once { adamw(&parameters, &hyper, 3) } else { parameters.iter().try_for_each(|p| adamw(&[*p], &hyper, 3)) }
+        })?;
+        values.iter().chain(&m).chain(&v).map(|var| Ok(var.flatten_all()?.to_vec1()?)).collect()
+    };
+    let alone = run(false, 1)?;
+    ensure!(alone == run(true, 1)? && alone == run(true, 5)?, "results differ in some bits");
+    Ok(())
+}
+
+/// A step over memory that it meets twice would wait for itself for ever.
+#[test]
+fn memory_met_twice_is_refused() -> Result<()> {
+    let var = |seed: u64| -> Result<Var> { Ok(Var::from_tensor(&random(seed, &[8]).to_dtype(DType::F32)?)?) };
+    let (value, m, v, gradient) = (var(1)?, var(2)?, var(3)?, var(4)?);
+    let before: Vec<f32> = value.to_vec1()?;
+    let hyper = AdamW::with_lr(1e-2);
+    let tied = Parameter { value: &value, gradient: &gradient, m: &m, v: &v };
+    ensure!(adamw(&[tied, tied], &hyper, 1).is_err_and(|e| e.to_string().contains("given twice")));
+    ensure!(adamw_step(&value, &gradient, &m, &m, &hyper, 1).is_err_and(|e| e.to_string().contains("given twice")));
+    ensure!(adamw_step(&value, &value, &m, &v, &hyper, 1).is_err_and(|e| e.to_string().contains("gradient shares")));
+    ensure!(before == value.to_vec1::<f32>()?, "a refused step changed the value");
     Ok(())
 }
