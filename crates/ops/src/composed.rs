@@ -6,133 +6,13 @@
 //! Operations of candle whose gradients are wrong (`max_pool2d`, `upsample_nearest2d` with several consumers,
 //! `softmax_last_dim`) are avoided; the tests check every gradient here by finite differences in `f64`.
 
-use candle_core::{D, DType, Result, Tensor, bail};
+use candle_core::{D, DType, Result, Tensor};
 
 use crate::loss::{SMOOTH, Terms};
 
-/// See [`crate::conv`]. A 3-D convolution is the sum, over the taps of its kernel along depth, of 2-D ones.
-pub(crate) fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
-    let y = match x.rank() {
-        4 => conv2d(x, weight, stride, padding)?,
-        5 => conv3d(x, weight, stride, padding)?,
-        rank => bail!("conv: input of rank 4 or 5 expected, found rank {rank}"),
-    };
-    add_channel_bias(&y, bias)
-}
+mod conv;
 
-/// candle's gradient takes the rows that a stride leaves over at the end of the height for those of the width as well;
-/// so a strided convolution is given exactly the padded input that its kernel visits.
-fn conv2d(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    if stride == 1 {
-        return x.conv2d(weight, padding, 1, 1, 1);
-    }
-    let mut visited = x.clone();
-    for axis in [2, 3] {
-        let (size, kernel) = (x.dim(axis)? + 2 * padding, weight.dim(axis)?);
-        visited = visited.pad_with_zeros(axis, padding, padding)?.narrow(axis, 0, (size - kernel) / stride * stride + kernel)?;
-    }
-    visited.contiguous()?.conv2d(weight, 0, stride, 1, 1)
-}
-
-fn conv3d(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
-    let (b, ci, d, h, w) = x.dims5()?;
-    let (_, _, taps, _, _) = weight.dims5()?;
-    if d + 2 * padding < taps {
-        bail!("conv: depth {d} with padding {padding} is smaller than the kernel's {taps}");
-    }
-    let depth = (d + 2 * padding - taps) / stride + 1;
-    // Depth next to the batch, so that a slice is an image: (b, d, ci, h, w).
-    let slices = x.pad_with_zeros(2, padding, padding)?.transpose(1, 2)?.contiguous()?;
-    let mut sum: Option<Tensor> = None;
-    for tap in 0..taps {
-        let taken = if stride == 1 {
-            slices.narrow(1, tap, depth)?
-        } else {
-            let index: Vec<u32> = (0..depth).map(|i| (i * stride + tap) as u32).collect();
-            slices.index_select(&Tensor::new(index, x.device())?, 1)?
-        };
-        let image = taken.reshape((b * depth, ci, h, w))?;
-        let plane = weight.narrow(2, tap, 1)?.squeeze(2)?.contiguous()?;
-        let y = conv2d(&image, &plane, stride, padding)?;
-        sum = Some(match sum {
-            None => y,
-            Some(sum) => (sum + y)?,
-        });
-    }
-    let Some(sum) = sum else {
-        bail!("conv: the kernel has no taps along depth");
-    };
-    let (_, co, oh, ow) = sum.dims4()?;
-    sum.reshape((b, depth, co, oh, ow))?.transpose(1, 2)?.contiguous()
-}
-
-/// See [`crate::conv_transpose`].
-pub(crate) fn conv_transpose(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize) -> Result<Tensor> {
-    let kernel = weight.dims().get(2..).unwrap_or(&[]);
-    let y = if kernel.iter().all(|&k| k == stride) {
-        conv_transpose_disjoint(x, weight, stride)?
-    } else if x.rank() == 4 {
-        x.contiguous()?.conv_transpose2d(&weight.contiguous()?, 0, 0, stride, 1)?
-    } else {
-        conv_transpose3d(x, weight, stride)?
-    };
-    add_channel_bias(&y, bias)
-}
-
-/// Kernel equal to stride: every output voxel has one input voxel, so it is a matrix product and a permutation.
-fn conv_transpose_disjoint(x: &Tensor, weight: &Tensor, stride: usize) -> Result<Tensor> {
-    let (b, ci) = (x.dim(0)?, x.dim(1)?);
-    let co = weight.dim(1)?;
-    let spatial = &x.dims()[2..];
-    let taps = stride.pow(spatial.len() as u32);
-    let matrix = weight.reshape((ci, co * taps))?.t()?.contiguous()?;
-    let y = matrix.broadcast_matmul(&x.reshape((b, ci, spatial.iter().product::<usize>()))?)?;
-    // (b, co, s, s, s, d, h, w) -> (b, co, d, s, h, s, w, s)
-    let axes = spatial.len();
-    let mut split = vec![b, co];
-    split.extend(std::iter::repeat_n(stride, axes));
-    split.extend(spatial);
-    let mut order = vec![0, 1];
-    order.extend((0..axes).flat_map(|axis| [2 + axes + axis, 2 + axis]));
-    let mut shape = vec![b, co];
-    shape.extend(spatial.iter().map(|n| n * stride));
-    y.reshape(split)?.permute(order)?.contiguous()?.reshape(shape)
-}
-
-fn conv_transpose3d(x: &Tensor, weight: &Tensor, stride: usize) -> Result<Tensor> {
-    let (b, ci, d, h, w) = x.dims5()?;
-    let (_, co, taps, _, _) = weight.dims5()?;
-    let depth = (d - 1) * stride + taps;
-    let images = x.transpose(1, 2)?.contiguous()?.reshape((b * d, ci, h, w))?;
-    let mut sum: Option<Tensor> = None;
-    for tap in 0..taps {
-        let plane = weight.narrow(2, tap, 1)?.squeeze(2)?.contiguous()?;
-        let y = images.conv_transpose2d(&plane, 0, 0, stride, 1)?;
-        let (_, _, oh, ow) = y.dims4()?;
-        // Slice i of the input lands on slice `i * stride + tap` of the output.
-        let spread = y
-            .reshape((b, d, 1, co, oh, ow))?
-            .pad_with_zeros(2, 0, stride - 1)?
-            .reshape((b, d * stride, co, oh, ow))?
-            .pad_with_zeros(1, tap, taps)?
-            .narrow(1, 0, depth)?;
-        sum = Some(match sum {
-            None => spread,
-            Some(sum) => (sum + spread)?,
-        });
-    }
-    match sum {
-        Some(sum) => sum.transpose(1, 2)?.contiguous(),
-        None => bail!("conv_transpose: the kernel has no taps along depth"),
-    }
-}
-
-fn add_channel_bias(y: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    match bias {
-        None => Ok(y.clone()),
-        Some(bias) => y.broadcast_add(&per_channel(bias, y.rank())?),
-    }
-}
+pub(crate) use conv::{conv, conv_transpose};
 
 /// A vector of one value per channel, shaped (1, c, 1, ..) to go with a tensor of the given rank.
 fn per_channel(values: &Tensor, rank: usize) -> Result<Tensor> {

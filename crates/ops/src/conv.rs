@@ -4,8 +4,42 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, S
 
 use crate::composed;
 use crate::cpu::isa::Isa;
-use crate::cpu::{ConvShape, Size3, conv as forward_kernel, conv_data, conv_filter, norm, unwritten};
-use crate::tensor::{dims_like, floats, kernels_serve, per_axis, volumes};
+use crate::cpu::{ConvShape, Size3, grouped, norm, unwritten};
+use crate::tensor::{dims_like, floats, kernels_serve, volumes};
+
+/// How a convolution walks, along depth, height and width. An image has no depth, and its entry is not looked at.
+///
+/// ```
+/// let depthwise = ops::ConvOptions { groups: 32, ..ops::ConvOptions::new(1, 3) };
+/// let flat = ops::ConvOptions { padding: [0, 1, 1], ..ops::ConvOptions::new(1, 0) };
+/// # assert_ne!(depthwise, flat);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvOptions {
+    /// Steps of the input per step of the output.
+    pub stride: [usize; 3],
+    /// Zeros before the first and after the last plane.
+    pub padding: [usize; 3],
+    /// Groups of channels that do not see each other: output channels of group i see the input channels of group i.
+    pub groups: usize,
+}
+
+impl ConvOptions {
+    /// The same stride and padding along every axis, and one group.
+    #[must_use]
+    pub fn new(stride: usize, padding: usize) -> Self {
+        Self { stride: [stride; 3], padding: [padding; 3], groups: 1 }
+    }
+
+    /// For tensors of this rank: the depth of an image is walked in steps of 1 and not padded.
+    fn conv(self, rank: usize) -> Conv {
+        let (mut stride, mut padding) = (self.stride, self.padding);
+        if rank == 4 {
+            (stride[0], padding[0]) = (1, 0);
+        }
+        Conv { stride, padding, groups: self.groups }
+    }
+}
 
 /// Convolution of `x` `(b, ci, h, w)` or `(b, ci, d, h, w)` with `weight` `(co, ci, kernel..)`, plus `bias` `(co)`,
 /// with the same stride and zero padding along every axis: a cross-correlation, as in PyTorch.
@@ -15,12 +49,19 @@ use crate::tensor::{dims_like, floats, kernels_serve, per_axis, volumes};
 /// # Errors
 /// When shapes do not fit each other, or the kernel does not fit into the padded input.
 pub fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
-    let rank = x.rank();
-    let op = Conv { stride: per_axis(rank, stride, 1), padding: per_axis(rank, padding, 0) };
+    conv_with(x, weight, bias, ConvOptions::new(stride, padding))
+}
+
+/// [`conv`] with a stride and a padding for each axis, and with groups: `weight` is `(co, ci / groups, kernel..)`.
+///
+/// # Errors
+/// As [`conv`], and when the groups do not divide both numbers of channels.
+pub fn conv_with(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: ConvOptions) -> Result<Tensor> {
+    let op = options.conv(x.rank());
     let shape = op.shape(x.dims(), weight.dims())?;
     check_bias("conv", bias, shape.out_channels)?;
     if !serve(x, weight, bias) {
-        return composed::conv(x, weight, bias, stride, padding);
+        return composed::conv(x, weight, bias, &shape);
     }
     apply(op, x, weight, bias)
 }
@@ -31,11 +72,31 @@ pub fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize, p
 /// # Errors
 /// When shapes do not fit each other.
 pub fn conv_transpose(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize) -> Result<Tensor> {
-    let op = ConvTranspose { stride: per_axis(x.rank(), stride, 1) };
+    conv_transpose_with(x, weight, bias, ConvOptions::new(stride, 0), [0; 3])
+}
+
+/// [`conv_transpose`] with options: `weight` is `(ci, co / groups, kernel..)`, and sizes become
+/// `(n - 1) * stride + kernel - 2 * padding + output_padding`. The options are those of the convolution that this is
+/// the transposed of: its stride spreads the input, and its padding cuts the result. Several sizes of input have the
+/// same size of output under a stride; `output_padding`, less than the stride, chooses among them.
+///
+/// # Errors
+/// When shapes do not fit each other, or nothing is left of the result.
+pub fn conv_transpose_with(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    options: ConvOptions,
+    output_padding: [usize; 3],
+) -> Result<Tensor> {
+    let mut op = ConvTranspose { conv: options.conv(x.rank()), output_padding };
+    if x.rank() == 4 {
+        op.output_padding[0] = 0;
+    }
     let shape = op.shape(x.dims(), weight.dims())?;
     check_bias("conv_transpose", bias, shape.in_channels)?;
     if !serve(x, weight, bias) {
-        return composed::conv_transpose(x, weight, bias, stride);
+        return composed::conv_transpose(x, weight, bias, &shape);
     }
     apply(op, x, weight, bias)
 }
@@ -126,16 +187,21 @@ impl<T: Bilinear> CustomOp3 for Op<T> {
 struct Conv {
     stride: Size3,
     padding: Size3,
+    groups: usize,
 }
 
 impl Conv {
     fn shape(&self, x: &[usize], w: &[usize]) -> Result<ConvShape> {
         let (batch, in_channels, input) = volumes("conv", x)?;
-        if w.len() != x.len() || w[1] != in_channels {
-            bail!("conv: weights (co, {in_channels}, kernel..) expected for input {x:?}, found {w:?}");
+        let groups = self.groups;
+        if groups == 0 || !in_channels.is_multiple_of(groups) || !w[0].is_multiple_of(groups) {
+            bail!("conv: {groups} groups divide neither or only one of the channels of input {x:?} and weights {w:?}");
+        }
+        if w.len() != x.len() || w[1] != in_channels / groups {
+            bail!("conv: weights (co, {}, kernel..) expected for input {x:?} in {groups} groups, found {w:?}", in_channels / groups);
         }
         let (out_channels, _, kernel) = volumes("conv", w)?;
-        let shape = ConvShape { batch, in_channels, out_channels, input, kernel, stride: self.stride, padding: self.padding };
+        let shape = ConvShape { batch, in_channels, out_channels, groups, input, kernel, stride: self.stride, padding: self.padding };
         if in_channels == 0 || out_channels == 0 {
             bail!("conv: input {x:?} and weights {w:?} must have channels");
         }
@@ -160,7 +226,7 @@ impl Bilinear for Conv {
         let shape = self.shape(l1.dims(), l2.dims())?;
         let dims = dims_like(l1.dims(), shape.batch, shape.out_channels, shape.output());
         let mut y = unwritten(dims.iter().product());
-        forward_kernel::forward(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, bias, &mut y);
+        grouped::forward(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, bias, &mut y);
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
@@ -190,7 +256,7 @@ impl CustomOp2 for ConvByInput {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let shape = self.conv.shape(&self.input, l2.dims())?;
         let mut dx = unwritten(self.input.iter().product());
-        conv_data::backward_data(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, None, &mut dx);
+        grouped::backward_data(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, None, &mut dx);
         Ok((CpuStorage::F32(dx), self.input.as_slice().into()))
     }
 }
@@ -209,7 +275,7 @@ impl CustomOp2 for ConvByWeight {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let shape = self.conv.shape(l1.dims(), &self.weight)?;
         let mut dw = unwritten(self.weight.iter().product());
-        conv_filter::backward_filter(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, &mut dw);
+        grouped::backward_filter(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, &mut dw);
         Ok((CpuStorage::F32(dw), self.weight.as_slice().into()))
     }
 }
@@ -232,14 +298,11 @@ impl CustomOp1 for ChannelSums {
 /// The transposed of a convolution from y's shape to x's.
 #[derive(Clone, Copy)]
 struct ConvTranspose {
-    stride: Size3,
+    conv: Conv,
+    output_padding: Size3,
 }
 
 impl ConvTranspose {
-    fn conv(&self) -> Conv {
-        Conv { stride: self.stride, padding: [0; 3] }
-    }
-
     /// The shape of the convolution that this is the transposed of: its input is our output.
     fn shape(&self, x: &[usize], w: &[usize]) -> Result<ConvShape> {
         let (batch, channels, size) = volumes("conv_transpose", x)?;
@@ -247,11 +310,22 @@ impl ConvTranspose {
             bail!("conv_transpose: weights ({channels}, co, kernel..) expected for input {x:?}, found {w:?}");
         }
         let (_, out_channels, kernel) = volumes("conv_transpose", w)?;
-        if size.contains(&0) || kernel.contains(&0) || self.stride.contains(&0) {
-            bail!("conv_transpose: input {x:?}, weights {w:?} and stride {:?} must not be empty", self.stride);
+        let Conv { stride, padding, groups } = self.conv;
+        if size.contains(&0) || kernel.contains(&0) || stride.contains(&0) {
+            bail!("conv_transpose: input {x:?}, weights {w:?} and stride {stride:?} must not be empty");
         }
-        let output: Size3 = std::array::from_fn(|a| (size[a] - 1) * self.stride[a] + kernel[a]);
-        self.conv().shape(&dims_like(x, batch, out_channels, output), w)
+        let mut output = [0; 3];
+        for a in 0..3 {
+            let full = (size[a] - 1) * stride[a] + kernel[a] + self.output_padding[a];
+            if self.output_padding[a] >= stride[a] || full <= 2 * padding[a] {
+                bail!(
+                    "conv_transpose: output padding {:?} must be less than stride {stride:?}, and padding {padding:?} leave something of input {x:?}",
+                    self.output_padding
+                );
+            }
+            output[a] = full - 2 * padding[a];
+        }
+        self.conv.shape(&dims_like(x, batch, out_channels * groups, output), w)
     }
 }
 
@@ -262,13 +336,13 @@ impl Bilinear for ConvTranspose {
         let shape = self.shape(l1.dims(), l2.dims())?;
         let dims = dims_like(l1.dims(), shape.batch, shape.in_channels, shape.input);
         let mut y = unwritten(dims.iter().product());
-        conv_data::backward_data(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, bias, &mut y);
+        grouped::backward_data(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, bias, &mut y);
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
     fn gradients(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dx = wanted(x, || dy.apply_op2_no_bwd(w, &Op(self.conv())))?;
-        let dw = wanted(w, || dy.apply_op2_no_bwd(x, &ConvByWeight { conv: self.conv(), weight: w.dims().to_vec() }))?;
+        let dx = wanted(x, || dy.apply_op2_no_bwd(w, &Op(self.conv)))?;
+        let dw = wanted(w, || dy.apply_op2_no_bwd(x, &ConvByWeight { conv: self.conv, weight: w.dims().to_vec() }))?;
         Ok((dx, dw))
     }
 }

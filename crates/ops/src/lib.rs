@@ -35,7 +35,7 @@ mod pool;
 mod tensor;
 
 pub use argmax::argmax_channels;
-pub use conv::{conv, conv_transpose};
+pub use conv::{ConvOptions, conv, conv_transpose, conv_transpose_with, conv_with};
 pub use cpu::isa::{Isa, with_isa};
 pub use device::{Choice, device, tune_process};
 pub use loss::{DiceCe, cross_entropy, dice_ce};

@@ -11,6 +11,8 @@ pub(crate) mod conv;
 pub(crate) mod conv_data;
 pub(crate) mod conv_filter;
 mod correlate;
+mod depthwise;
+pub(crate) mod grouped;
 pub(crate) mod isa;
 pub(crate) mod loss;
 pub(crate) mod norm;
@@ -23,12 +25,13 @@ use std::cell::RefCell;
 /// Sizes along depth, height and width.
 pub(crate) type Size3 = [usize; 3];
 
-/// A convolution's shape.
+/// A convolution's shape. Channels are those of all groups together; filters have `in_channels / groups`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConvShape {
     pub(crate) batch: usize,
     pub(crate) in_channels: usize,
     pub(crate) out_channels: usize,
+    pub(crate) groups: usize,
     pub(crate) input: Size3,
     pub(crate) kernel: Size3,
     pub(crate) stride: Size3,

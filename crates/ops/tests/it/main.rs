@@ -3,6 +3,7 @@
 mod adamw;
 mod conv;
 mod frozen;
+mod conv_options;
 mod loss;
 mod memory_and_device;
 mod norm;

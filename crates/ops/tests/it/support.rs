@@ -3,6 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use ops::{Isa, with_isa};
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 /// Numbers from -1 to 1 that single precision holds exactly (splitmix64).
 pub(crate) fn random(seed: u64, dims: &[usize]) -> Tensor {
@@ -113,4 +115,19 @@ fn check_differences(inputs: &[Tensor], i: usize, gradient: &Tensor, op: &dyn Fn
         ensure!(off < 1e-6, "element {element}: gradient {}, difference {difference}", gradient[element]);
     }
     Ok(())
+}
+
+/// Holds a law for values drawn from a strategy: the same ones in every run, and `PROPTEST_CASES` of them if that is more.
+pub(crate) fn hold<T: Strategy>(cases: u32, values: &T, law: impl Fn(T::Value) -> Result<()>) -> Result<()> {
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let config = Config { cases: cases.max(wanted), failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let law = |value| law(value).map_err(|error| TestCaseError::fail(format!("{error:#}")));
+    runner.run(values, law).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// A view of the same shape and values whose last two axes lie the other way round in memory.
+pub(crate) fn turned(tensor: &Tensor) -> Result<Tensor> {
+    let last = tensor.rank() - 1;
+    Ok(tensor.transpose(last - 1, last)?.contiguous()?.transpose(last - 1, last)?)
 }
