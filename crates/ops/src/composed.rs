@@ -11,8 +11,10 @@ use candle_core::{D, DType, Result, Tensor};
 use crate::loss::{SMOOTH, Terms};
 
 mod conv;
+mod tokens;
 
 pub(crate) use conv::{conv, conv_transpose};
+pub(crate) use tokens::{attention, gelu, layer_norm, softmax};
 
 /// A vector of one value per channel, shaped (1, c, 1, ..) to go with a tensor of the given rank.
 fn per_channel(values: &Tensor, rank: usize) -> Result<Tensor> {
@@ -21,12 +23,13 @@ fn per_channel(values: &Tensor, rank: usize) -> Result<Tensor> {
     values.reshape(shape)
 }
 
-/// See [`crate::instance_norm_leaky_relu`].
-pub(crate) fn instance_norm_leaky_relu(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64, slope: f64) -> Result<Tensor> {
-    let flat = x.flatten_from(2)?;
+/// See [`crate::group_norm_leaky_relu`].
+pub(crate) fn norm_leaky_relu(x: &Tensor, groups: usize, gamma: &Tensor, beta: &Tensor, eps: f64, slope: f64) -> Result<Tensor> {
+    let (b, c) = (x.dim(0)?, x.dim(1)?);
+    let flat = x.reshape((b, groups, ()))?;
     let centred = flat.broadcast_sub(&flat.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    let normed = centred.broadcast_div(&(variance + eps)?.sqrt()?)?;
+    let normed = centred.broadcast_div(&(variance + eps)?.sqrt()?)?.reshape((b, c, ()))?;
     let y = normed.broadcast_mul(&per_channel(gamma, 3)?)?.broadcast_add(&per_channel(beta, 3)?)?.reshape(x.shape())?;
     // As in PyTorch, the derivative at exactly zero is the slope.
     y.gt(0f64)?.where_cond(&y, &(&y * slope)?)

@@ -23,6 +23,7 @@
 //! Results of the kernels do not depend on the number of threads: sums are cut by shape alone and added in order.
 
 mod argmax;
+mod attention;
 mod composed;
 mod conv;
 mod cpu;
@@ -33,12 +34,15 @@ mod norm;
 mod optim;
 mod pool;
 mod tensor;
+mod tokens;
 
 pub use argmax::argmax_channels;
+pub use attention::attention;
 pub use conv::{ConvOptions, conv, conv_transpose, conv_transpose_with, conv_with};
 pub use cpu::isa::{Isa, with_isa};
 pub use device::{Choice, device, tune_process};
 pub use loss::{DiceCe, cross_entropy, dice_ce};
-pub use norm::instance_norm_leaky_relu;
+pub use norm::{group_norm_leaky_relu, instance_norm_leaky_relu};
 pub use optim::{AdamW, Parameter, adamw, adamw_step};
 pub use pool::{concat_channels, max_pool2, pad_replicate_end};
+pub use tokens::{gelu, layer_norm, softmax, standardize_weights};

@@ -1,4 +1,4 @@
-//! Instance normalisation with its activation.
+//! Instance and group normalisation with their activation.
 
 use std::sync::OnceLock;
 
@@ -12,7 +12,8 @@ use crate::tensor::{floats, kernels_serve, volumes};
 
 /// Instance normalisation, affine, followed by leaky ReLU: every channel of every batch entry of `x`
 /// `(b, c, h, w)` or `(b, c, d, h, w)` is brought to mean 0 and (biased) variance 1 over its voxels, then multiplied
-/// by `gamma` `(c)`, shifted by `beta` `(c)`, and negative values by `slope`. A slope of 1 leaves the activation out.
+/// by `gamma` `(c)`, shifted by `beta` `(c)`, and negative values by `slope`. A slope of 1 leaves the activation out,
+/// one of 0 makes it a ReLU.
 ///
 /// A channel of a single voxel normalises to 0, so the result is `leaky_relu(beta)`: that is what PyTorch's formula
 /// gives, though its layer refuses such input in training mode.
@@ -20,19 +21,36 @@ use crate::tensor::{floats, kernels_serve, volumes};
 /// # Errors
 /// When shapes do not fit each other.
 pub fn instance_norm_leaky_relu(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64, slope: f64) -> Result<Tensor> {
-    let (_, channels, size) = volumes("instance_norm_leaky_relu", x.dims())?;
-    if gamma.dims() != [channels] || beta.dims() != [channels] || size.contains(&0) {
+    let groups = volumes("instance_norm_leaky_relu", x.dims())?.1;
+    norm_leaky_relu("instance_norm_leaky_relu", x, groups, gamma, beta, eps, slope)
+}
+
+/// Like [`instance_norm_leaky_relu`], with mean and variance taken over the channels of a group together: the channels
+/// fall into `groups` runs of equal length.
+///
+/// # Errors
+/// When shapes do not fit each other, or the groups do not divide the channels.
+pub fn group_norm_leaky_relu(x: &Tensor, groups: usize, gamma: &Tensor, beta: &Tensor, eps: f64, slope: f64) -> Result<Tensor> {
+    norm_leaky_relu("group_norm_leaky_relu", x, groups, gamma, beta, eps, slope)
+}
+
+fn norm_leaky_relu(op: &str, x: &Tensor, groups: usize, gamma: &Tensor, beta: &Tensor, eps: f64, slope: f64) -> Result<Tensor> {
+    let (_, channels, size) = volumes(op, x.dims())?;
+    if gamma.dims() != [channels] || beta.dims() != [channels] || size.contains(&0) || channels == 0 {
         bail!(
-            "instance_norm_leaky_relu: input {:?} needs voxels, and gamma and beta of shape [{channels}]; found {:?} and {:?}",
+            "{op}: input {:?} needs channels and voxels, and gamma and beta of shape [{channels}]; found {:?} and {:?}",
             x.dims(),
             gamma.dims(),
             beta.dims()
         );
     }
-    if !kernels_serve(&[x, gamma, beta]) {
-        return composed::instance_norm_leaky_relu(x, gamma, beta, eps, slope);
+    if groups == 0 || !channels.is_multiple_of(groups) {
+        bail!("{op}: {groups} groups do not divide the {channels} channels of input {:?}", x.dims());
     }
-    let op = NormActivation { eps: eps as f32, slope: slope as f32, statistics: OnceLock::new() };
+    if !kernels_serve(&[x, gamma, beta]) {
+        return composed::norm_leaky_relu(x, groups, gamma, beta, eps, slope);
+    }
+    let op = NormActivation { eps: eps as f32, slope: slope as f32, per_group: channels / groups, statistics: OnceLock::new() };
     x.contiguous()?.apply_op3(&gamma.contiguous()?, &beta.contiguous()?, op)
 }
 
@@ -40,12 +58,13 @@ pub fn instance_norm_leaky_relu(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: 
 struct NormActivation {
     eps: f32,
     slope: f32,
+    per_group: usize,
     statistics: OnceLock<Vec<Statistics>>,
 }
 
 impl CustomOp3 for NormActivation {
     fn name(&self) -> &'static str {
-        "instance-norm-leaky-relu"
+        "norm-leaky-relu"
     }
 
     fn cpu_fwd(
@@ -59,7 +78,7 @@ impl CustomOp3 for NormActivation {
     ) -> Result<(CpuStorage, Shape)> {
         let (_, _, size) = volumes(CustomOp3::name(self), l1.dims())?;
         let x = floats(s1, l1)?;
-        let affine = Affine { gamma: floats(s2, l2)?, beta: floats(s3, l3)?, eps: self.eps, slope: self.slope };
+        let affine = Affine { gamma: floats(s2, l2)?, beta: floats(s3, l3)?, eps: self.eps, slope: self.slope, per_group: self.per_group };
         let mut y = unwritten(x.len());
         let volume = size.iter().product();
         let statistics = kernel::forward(Isa::current(), x, volume, &affine, &mut y);
@@ -76,11 +95,12 @@ impl CustomOp3 for NormActivation {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let Some(statistics) = self.statistics.get() else {
-            bail!("instance-norm-leaky-relu: gradient asked for before the forward pass");
+            bail!("norm-leaky-relu: gradient asked for before the forward pass");
         };
         let op = NormActivationGradient {
             eps: self.eps,
             slope: self.slope,
+            per_group: self.per_group,
             statistics: statistics.clone(),
             gamma: gamma.to_vec1()?,
             beta: beta.to_vec1()?,
@@ -101,6 +121,7 @@ impl CustomOp3 for NormActivation {
 struct NormActivationGradient {
     eps: f32,
     slope: f32,
+    per_group: usize,
     statistics: Vec<Statistics>,
     gamma: Vec<f32>,
     beta: Vec<f32>,
@@ -108,13 +129,13 @@ struct NormActivationGradient {
 
 impl CustomOp2 for NormActivationGradient {
     fn name(&self) -> &'static str {
-        "instance-norm-leaky-relu-gradient"
+        "norm-leaky-relu-gradient"
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (_, channels, size) = volumes(self.name(), l1.dims())?;
         let x = floats(s1, l1)?;
-        let affine = Affine { gamma: &self.gamma, beta: &self.beta, eps: self.eps, slope: self.slope };
+        let affine = Affine { gamma: &self.gamma, beta: &self.beta, eps: self.eps, slope: self.slope, per_group: self.per_group };
         let mut all = unwritten(x.len() + 2 * channels);
         let (dx, parameters) = all.split_at_mut(x.len());
         let (dgamma, dbeta) = parameters.split_at_mut(channels);

@@ -5,6 +5,7 @@
 
 use rayon::prelude::*;
 
+use super::functions::exp;
 use super::isa::{Isa, per_isa};
 use super::{Shared, with_scratch};
 
@@ -157,28 +158,6 @@ fn softmax(batch: Batch<'_>, entry: usize, start: usize, n: usize, p: &mut [f32]
         *sum = maximum + sum.ln();
     }
     sum
-}
-
-/// The exponential to about one unit in the last place, for arguments up to 0, in operations that vectorise.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    // exp(x) = 2^k exp(r), where k is the integer nearest to x / ln 2. Adding and subtracting 1.5 * 2^23 rounds.
-    // Below -87 the result would leave the normal numbers.
-    const ROUND: f32 = 12_582_912.0;
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let x = if x < -87.0 { -87.0 } else { x };
-    let rounded = x * std::f32::consts::LOG2_E + ROUND;
-    let k = rounded - ROUND;
-    let r = (x - k * LN_2_HIGH) - k * LN_2_LOW;
-    // Cephes' minimax polynomial on [-ln 2 / 2, ln 2 / 2].
-    let mut q = 1.987_569_1e-4f32;
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        q = q * r + c;
-    }
-    // The low bits of `rounded` are k; in the place of the exponent, and with its bias, they make 2^k.
-    let power = f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23));
-    (q * r * r + r + 1.0) * power
 }
 
 /// The loss's derivative by the probability p of a class at a voxel is `truth * t + mass * (2 p or 1)`.

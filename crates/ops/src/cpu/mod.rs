@@ -7,18 +7,24 @@
 
 mod accumulate;
 pub(crate) mod adamw;
+pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod conv_data;
 pub(crate) mod conv_filter;
 mod correlate;
 mod depthwise;
+mod functions;
+pub(crate) mod gelu;
 pub(crate) mod grouped;
 pub(crate) mod isa;
 pub(crate) mod loss;
+mod multiply;
 pub(crate) mod norm;
 mod pack;
 pub(crate) mod pad;
 pub(crate) mod pool;
+pub(crate) mod rows;
+mod sums;
 
 use std::cell::RefCell;
 

@@ -1,49 +1,58 @@
-//! Instance normalisation with leaky ReLU, and sums over channels.
+//! Normalisation over groups of channels with leaky ReLU, and sums over channels.
+//!
+//! The channels of a group lie one behind the other, so a group is one run of memory with one mean and one variance.
+//! Instance normalisation is the case of one channel per group.
 #![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
 use super::isa::{Isa, per_isa};
+use super::sums::{BLOCK, LANES, add_up, lane_sum, moments};
 
-/// Elements summed in single precision before the sum goes on in double; 16 KiB, so that the second of two passes
-/// over them reads the first-level cache.
-const BLOCK: usize = 4096;
-/// Independent partial sums within a block: several vectors of any instruction set.
-const LANES: usize = 64;
-
-/// Mean and reciprocal standard deviation of one channel of one batch entry.
+/// Mean and reciprocal standard deviation of one group of one batch entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Statistics {
     pub(crate) mean: f32,
     pub(crate) scale: f32,
 }
 
-/// The affine part and the activation behind it.
+/// The affine part, one value per channel, and the activation behind it; and how many channels are normalised together.
 pub(crate) struct Affine<'a> {
     pub(crate) gamma: &'a [f32],
     pub(crate) beta: &'a [f32],
     pub(crate) eps: f32,
     pub(crate) slope: f32,
+    pub(crate) per_group: usize,
 }
 
 /// y = leaky_relu(gamma (x - mean) / sqrt(variance + eps) + beta), channels being volumes of `volume` elements.
-/// Returns the statistics, one per channel and batch entry.
+/// Returns the statistics, one per group and batch entry.
 pub(crate) fn forward(isa: Isa, x: &[f32], volume: usize, affine: &Affine<'_>, y: &mut [f32]) -> Vec<Statistics> {
     let channels = affine.gamma.len();
-    x.par_chunks(volume)
-        .zip(y.par_chunks_mut(volume))
+    let group = affine.per_group * volume;
+    x.par_chunks(group)
+        .zip(y.par_chunks_mut(group))
         .enumerate()
         .map(|(i, (x, y))| {
-            let (gamma, beta) = (affine.gamma[i % channels], affine.beta[i % channels]);
+            let first = i * affine.per_group % channels;
             // SAFETY: safe code but for the instruction set.
-            let (mean, variance) = unsafe { moments(isa, x) };
+            let (mean, variance) = unsafe { group_moments(isa, x) };
             let scale = 1.0 / (variance as f32 + affine.eps).sqrt();
             let mean = mean as f32;
-            // SAFETY: as above.
-            unsafe { scale_shift(isa, x, gamma * scale, beta - mean * gamma * scale, affine.slope, y) };
+            for (c, (x, y)) in x.chunks(volume).zip(y.chunks_mut(volume)).enumerate() {
+                let (gamma, beta) = (affine.gamma[first + c], affine.beta[first + c]);
+                // SAFETY: as above.
+                unsafe { scale_shift(isa, x, gamma * scale, beta - mean * gamma * scale, affine.slope, y) };
+            }
             Statistics { mean, scale }
         })
         .collect()
+}
+
+per_isa! {
+    unsafe fn group_moments<S>(x: &[f32]) -> (f64, f64) {
+        moments(x)
+    }
 }
 
 per_isa! {
@@ -55,43 +64,10 @@ per_isa! {
     }
 }
 
-per_isa! {
-    /// Mean and biased variance, by Chan's combination of blocks: one pass over memory and no cancellation.
-    unsafe fn moments<S>(x: &[f32]) -> (f64, f64) {
-        let (mut count, mut mean, mut squares) = (0.0f64, 0.0f64, 0.0f64);
-        for block in x.chunks(BLOCK) {
-            let n = block.len() as f64;
-            let block_mean = lane_sum(block, |v| v) / n;
-            let centre = block_mean as f32;
-            // The correction undoes the rounding of the centre to single precision.
-            let deviation = block_mean - f64::from(centre);
-            let block_squares = lane_sum(block, |v| (v - centre) * (v - centre)) - n * deviation * deviation;
-            let delta = block_mean - mean;
-            squares += block_squares + delta * delta * count * n / (count + n);
-            count += n;
-            mean += delta * n / count;
-        }
-        (mean, (squares / count).max(0.0))
-    }
-}
-
-#[inline(always)]
-fn lane_sum(block: &[f32], term: impl Fn(f32) -> f32) -> f64 {
-    let mut lanes = [0.0f32; LANES];
-    let (whole, rest) = block.as_chunks::<LANES>();
-    for chunk in whole {
-        for l in 0..LANES {
-            lanes[l] += term(chunk[l]);
-        }
-    }
-    let rest: f32 = rest.iter().map(|&v| term(v)).sum();
-    lanes.iter().map(|&v| f64::from(v)).sum::<f64>() + f64::from(rest)
-}
-
 /// The gradients by x, gamma and beta, into `dx`, `dgamma` and `dbeta`.
 ///
-/// With h the normalised input and d the gradient before the activation,
-/// `dx = gamma * scale * (d - mean(d) - h * mean(d h))`, `dgamma = sum(d h)`, `dbeta = sum(d)`.
+/// With h the normalised input, d the gradient before the activation and means over a group,
+/// `dx = scale * (gamma d - mean(gamma d) - h * mean(gamma d h))`, `dgamma = sum(d h)`, `dbeta = sum(d)`.
 pub(crate) fn backward(
     isa: Isa,
     x: &[f32],
@@ -104,27 +80,45 @@ pub(crate) fn backward(
     dbeta: &mut [f32],
 ) {
     let channels = affine.gamma.len();
-    let sums: Vec<(f64, f64)> = x
-        .par_chunks(volume)
-        .zip(dy.par_chunks(volume))
-        .zip(dx.par_chunks_mut(volume))
+    let group = affine.per_group * volume;
+    let sums: Vec<Vec<(f64, f64)>> = x
+        .par_chunks(group)
+        .zip(dy.par_chunks(group))
+        .zip(dx.par_chunks_mut(group))
         .enumerate()
         .map(|(i, ((x, dy), dx))| {
-            let plane = Plane {
-                statistics: statistics[i],
-                gamma: affine.gamma[i % channels],
-                beta: affine.beta[i % channels],
-                slope: affine.slope,
-            };
-            // SAFETY: safe code but for the instruction set.
-            unsafe { backward_plane(isa, x, dy, plane, dx) }
+            let first = i * affine.per_group % channels;
+            let planes: Vec<Plane> = (first..first + affine.per_group)
+                .map(|c| Plane { statistics: statistics[i], gamma: affine.gamma[c], beta: affine.beta[c], slope: affine.slope })
+                .collect();
+            backward_group(isa, x, dy, volume, &planes, dx)
         })
         .collect();
+    let sums = sums.concat();
     for channel in 0..channels {
         let of_channel = sums.iter().skip(channel).step_by(channels);
         dgamma[channel] = of_channel.clone().map(|sum| sum.0).sum::<f64>() as f32;
         dbeta[channel] = of_channel.map(|sum| sum.1).sum::<f64>() as f32;
     }
+}
+
+/// Returns sum(d h) and sum(d) of every channel.
+fn backward_group(isa: Isa, x: &[f32], dy: &[f32], volume: usize, planes: &[Plane], dx: &mut [f32]) -> Vec<(f64, f64)> {
+    let channels = || x.chunks(volume).zip(dy.chunks(volume)).zip(planes);
+    let sums: Vec<(f64, f64)> = channels()
+        // SAFETY: safe code but for the instruction set.
+        .map(|((x, dy), plane)| unsafe { backward_sums(isa, x, dy, *plane) })
+        .collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| {
+        let sum: f64 = sums.iter().zip(planes).map(|(sums, plane)| f64::from(plane.gamma) * of(sums)).sum();
+        (sum / x.len() as f64) as f32
+    };
+    let (mean_dh, mean_d) = (mean(|sums| sums.0), mean(|sums| sums.1));
+    for (((x, dy), plane), dx) in channels().zip(dx.chunks_mut(volume)) {
+        // SAFETY: as above.
+        unsafe { backward_plane(isa, x, dy, *plane, mean_dh, mean_d, dx) };
+    }
+    sums
 }
 
 #[derive(Clone, Copy)]
@@ -147,8 +141,8 @@ impl Plane {
 }
 
 per_isa! {
-    /// Returns sum(d h) and sum(d).
-    unsafe fn backward_plane<S>(x: &[f32], dy: &[f32], plane: Plane, dx: &mut [f32]) -> (f64, f64) {
+    /// sum(d h) and sum(d) of one channel.
+    unsafe fn backward_sums<S>(x: &[f32], dy: &[f32], plane: Plane) -> (f64, f64) {
         let (mut sum_dh, mut sum_d) = (0.0f64, 0.0f64);
         for (x, dy) in x.chunks(BLOCK).zip(dy.chunks(BLOCK)) {
             let (mut dh, mut d) = ([0.0f32; LANES], [0.0f32; LANES]);
@@ -165,17 +159,20 @@ per_isa! {
                 dh[l] += gradient * normed;
                 d[l] += gradient;
             }
-            sum_dh += dh.iter().map(|&v| f64::from(v)).sum::<f64>();
-            sum_d += d.iter().map(|&v| f64::from(v)).sum::<f64>();
-        }
-        let n = x.len() as f64;
-        let (mean_dh, mean_d) = ((sum_dh / n) as f32, (sum_d / n) as f32);
-        let factor = plane.gamma * plane.statistics.scale;
-        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-            let (normed, gradient) = plane.before_activation(*x, *dy);
-            *dx = factor * (gradient - mean_d - normed * mean_dh);
+            sum_dh += add_up(&dh);
+            sum_d += add_up(&d);
         }
         (sum_dh, sum_d)
+    }
+}
+
+per_isa! {
+    unsafe fn backward_plane<S>(x: &[f32], dy: &[f32], plane: Plane, mean_dh: f32, mean_d: f32, dx: &mut [f32]) {
+        let scale = plane.statistics.scale;
+        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+            let (normed, gradient) = plane.before_activation(*x, *dy);
+            *dx = scale * (plane.gamma * gradient - mean_d - normed * mean_dh);
+        }
     }
 }
 

@@ -9,3 +9,4 @@ mod memory_and_device;
 mod norm;
 mod pool;
 mod support;
+mod tokens;

@@ -1,0 +1,150 @@
+//! Operations on rows, the last axis of a tensor: layer normalisation and softmax.
+#![allow(unsafe_code)]
+
+use rayon::prelude::*;
+
+use super::functions::exp;
+use super::isa::{Isa, per_isa};
+use super::sums::{lane_sum, lane_sum2, maximum, moments};
+
+/// Floats per task, in whole rows.
+const TASK: usize = 1 << 15;
+
+fn task_len(row: usize) -> usize {
+    (TASK / row).max(1) * row
+}
+
+/// y = gamma (x - mean) / sqrt(variance + eps) + beta, rows being as long as gamma.
+pub(crate) fn layer_norm(isa: Isa, x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32]) {
+    let len = task_len(gamma.len());
+    y.par_chunks_mut(len).zip(x.par_chunks(len)).for_each(|(y, x)| {
+        // SAFETY: safe code but for the instruction set.
+        unsafe { layer_norm_rows(isa, x, gamma, beta, eps, y) };
+    });
+}
+
+per_isa! {
+    unsafe fn layer_norm_rows<S>(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32]) {
+        for (x, y) in x.chunks_exact(gamma.len()).zip(y.chunks_exact_mut(gamma.len())) {
+            let (mean, scale) = statistics(x, eps);
+            for (((y, x), gamma), beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                *y = (x - mean) * scale * gamma + beta;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn statistics(row: &[f32], eps: f32) -> (f32, f32) {
+    let (mean, variance) = moments(row);
+    (mean as f32, 1.0 / (variance as f32 + eps).sqrt())
+}
+
+/// The gradients by x, gamma and beta. With h the normalised row and g = gamma dy,
+/// `dx = scale (g - mean(g) - h mean(g h))`; the statistics are computed again, which costs less than keeping them.
+pub(crate) fn layer_norm_backward(
+    isa: Isa,
+    x: &[f32],
+    gamma: &[f32],
+    dy: &[f32],
+    eps: f32,
+    dx: &mut [f32],
+    dgamma: &mut [f32],
+    dbeta: &mut [f32],
+) {
+    let row = gamma.len();
+    let len = task_len(row);
+    let partial: Vec<Vec<f32>> = dx
+        .par_chunks_mut(len)
+        .zip(x.par_chunks(len))
+        .zip(dy.par_chunks(len))
+        .map(|((dx, x), dy)| {
+            let mut sums = vec![0.0; 2 * row];
+            // SAFETY: safe code but for the instruction set.
+            unsafe { layer_norm_rows_backward(isa, x, gamma, dy, eps, dx, &mut sums) };
+            sums
+        })
+        .collect();
+    for (i, (dgamma, dbeta)) in dgamma.iter_mut().zip(dbeta).enumerate() {
+        let total = |at: usize| partial.iter().map(|sums| f64::from(sums[at])).sum::<f64>() as f32;
+        (*dgamma, *dbeta) = (total(i), total(row + i));
+    }
+}
+
+per_isa! {
+    unsafe fn layer_norm_rows_backward<S>(
+        x: &[f32],
+        gamma: &[f32],
+        dy: &[f32],
+        eps: f32,
+        dx: &mut [f32],
+        sums: &mut [f32],
+    ) {
+        let row = gamma.len();
+        let (dgamma, dbeta) = sums.split_at_mut(row);
+        let mut weighted = vec![0.0; row];
+        for ((x, dy), dx) in x.chunks_exact(row).zip(dy.chunks_exact(row)).zip(dx.chunks_exact_mut(row)) {
+            let (mean, scale) = statistics(x, eps);
+            // The normalised row stands in dx until it is needed no more.
+            for (h, x) in dx.iter_mut().zip(x) {
+                *h = (x - mean) * scale;
+            }
+            for (((dgamma, dbeta), h), dy) in dgamma.iter_mut().zip(dbeta.iter_mut()).zip(dx.iter()).zip(dy) {
+                *dgamma += dy * h;
+                *dbeta += dy;
+            }
+            for ((g, gamma), dy) in weighted.iter_mut().zip(gamma).zip(dy) {
+                *g = gamma * dy;
+            }
+            let mean_g = (lane_sum(&weighted, |g| g) / row as f64) as f32;
+            let mean_gh = (lane_sum2(&weighted, dx, |g, h| g * h) / row as f64) as f32;
+            for (dx, g) in dx.iter_mut().zip(&weighted) {
+                *dx = scale * (g - mean_g - *dx * mean_gh);
+            }
+        }
+    }
+}
+
+/// The softmax of every row of `row` elements.
+pub(crate) fn softmax(isa: Isa, x: &[f32], row: usize, y: &mut [f32]) {
+    let len = task_len(row);
+    y.par_chunks_mut(len).zip(x.par_chunks(len)).for_each(|(y, x)| {
+        // SAFETY: safe code but for the instruction set.
+        unsafe { softmax_rows(isa, x, row, y) };
+    });
+}
+
+per_isa! {
+    unsafe fn softmax_rows<S>(x: &[f32], row: usize, y: &mut [f32]) {
+        for (x, y) in x.chunks_exact(row).zip(y.chunks_exact_mut(row)) {
+            let greatest = maximum(x);
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = exp(x - greatest);
+            }
+            let reciprocal = (1.0 / lane_sum(y, |y| y)) as f32;
+            for y in y.iter_mut() {
+                *y *= reciprocal;
+            }
+        }
+    }
+}
+
+/// dx = y (dy - sum(y dy)), from the softmax y.
+pub(crate) fn softmax_backward(isa: Isa, y: &[f32], dy: &[f32], row: usize, dx: &mut [f32]) {
+    let len = task_len(row);
+    dx.par_chunks_mut(len).zip(y.par_chunks(len)).zip(dy.par_chunks(len)).for_each(|((dx, y), dy)| {
+        // SAFETY: safe code but for the instruction set.
+        unsafe { softmax_rows_backward(isa, y, dy, row, dx) };
+    });
+}
+
+per_isa! {
+    unsafe fn softmax_rows_backward<S>(y: &[f32], dy: &[f32], row: usize, dx: &mut [f32]) {
+        for ((y, dy), dx) in y.chunks_exact(row).zip(dy.chunks_exact(row)).zip(dx.chunks_exact_mut(row)) {
+            let mean = lane_sum2(y, dy, |y, dy| y * dy) as f32;
+            for ((dx, y), dy) in dx.iter_mut().zip(y).zip(dy) {
+                *dx = y * (dy - mean);
+            }
+        }
+    }
+}
