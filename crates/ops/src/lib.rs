@@ -35,8 +35,9 @@ mod optim;
 mod pool;
 mod tensor;
 mod tokens;
+mod upsample;
 
-pub use argmax::argmax_channels;
+pub use argmax::{argmax_channels, argmax_overlay};
 pub use attention::attention;
 pub use conv::{ConvOptions, conv, conv_transpose, conv_transpose_with, conv_with};
 pub use cpu::isa::{Isa, with_isa};
@@ -46,3 +47,4 @@ pub use norm::{group_norm_leaky_relu, instance_norm_leaky_relu};
 pub use optim::{AdamW, Parameter, adamw, adamw_step};
 pub use pool::{concat_channels, max_pool2, pad_replicate_end};
 pub use tokens::{gelu, layer_norm, softmax, standardize_weights};
+pub use upsample::{upsample_linear, upsample_nearest};

@@ -1,4 +1,4 @@
-//! Softmax losses over channels, and the most likely channel.
+//! Softmax losses over channels.
 //!
 //! Probabilities are never stored: both directions compute them for a few voxels at a time, all channels.
 #![allow(unsafe_code)]
@@ -226,33 +226,6 @@ per_isa! {
                 let truth = if usize::from(labels[i]) == class { 1.0 } else { 0.0 };
                 let slope = by_probability(class, p[i], truth);
                 row[i] = p[i] * (slope - mean[i]) + (p[i] - truth) * cross_entropy;
-            }
-        }
-    }
-}
-
-/// The channel of the greatest logit, the first one of several, per batch entry and voxel.
-pub(crate) fn argmax(isa: Isa, logits: &[f32], classes: usize, voxels: usize, labels: &mut [u8]) {
-    labels.par_chunks_mut(voxels).zip(logits.par_chunks(classes * voxels)).for_each(|(labels, logits)| {
-        labels.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, labels)| {
-            // SAFETY: safe code but for the instruction set.
-            unsafe { argmax_chunk(isa, logits, classes, voxels, chunk * CHUNK, labels) };
-        });
-    });
-}
-
-per_isa! {
-    unsafe fn argmax_chunk<S>(logits: &[f32], classes: usize, voxels: usize, first: usize, labels: &mut [u8]) {
-        for (block, labels) in labels.chunks_mut(BLOCK).enumerate() {
-            let mut best = [f32::NEG_INFINITY; BLOCK];
-            labels.fill(0);
-            for class in 0..classes {
-                let row = &logits[class * voxels + first + block * BLOCK..][..labels.len()];
-                for ((label, best), &z) in labels.iter_mut().zip(&mut best).zip(row) {
-                    let wins = z > *best;
-                    *best = if wins { z } else { *best };
-                    *label = if wins { class as u8 } else { *label };
-                }
             }
         }
     }

@@ -7,6 +7,7 @@
 
 mod accumulate;
 pub(crate) mod adamw;
+pub(crate) mod argmax;
 pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod conv_data;
@@ -25,6 +26,7 @@ pub(crate) mod pad;
 pub(crate) mod pool;
 pub(crate) mod rows;
 mod sums;
+pub(crate) mod upsample;
 
 use std::cell::RefCell;
 

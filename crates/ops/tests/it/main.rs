@@ -10,3 +10,4 @@ mod norm;
 mod pool;
 mod support;
 mod tokens;
+mod upsample;

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
-use ops::{Isa, instance_norm_leaky_relu, with_isa};
+use ops::{Isa, group_norm_leaky_relu, instance_norm_leaky_relu, with_isa};
+use proptest::prelude::*;
 
-use crate::support::{check, deviation, random, values};
+use crate::support::{check, check_precisions, deviation, hold, random, turned, values};
 
 #[test]
 fn gradients_match_differences_through_views_and_several_consumers() -> Result<()> {
@@ -53,4 +54,37 @@ fn a_large_mean_does_not_spoil_the_variance() -> Result<()> {
 fn parameters_of_the_wrong_length_are_refused() {
     let result = instance_norm_leaky_relu(&random(1, &[1, 3, 4, 4]), &random(2, &[2]), &random(3, &[3]), 1e-5, 0.1);
     assert!(result.is_err_and(|e| e.to_string().contains("shape [3]")));
+}
+
+#[test]
+fn groups_of_channels_share_their_statistics() -> Result<()> {
+    for (dims, groups) in [(&[2usize, 6, 5, 7][..], 2), (&[1, 4, 3, 4, 5], 1), (&[2, 3, 2, 3], 3), (&[1, 3, 1, 1], 1)] {
+        let c = dims[1];
+        let inputs = [random(1, dims), (random(2, &[c]) + 1.5)?, random(3, &[c])];
+        check(&format!("{dims:?} {groups}"), &inputs, |t| group_norm_leaky_relu(&t[0], groups, &t[1], &t[2], 1e-5, 0.1))?;
+    }
+    // A group is one channel of as many voxels.
+    let x = random(1, &[2, 6, 4, 5]);
+    let (one, zero) = (|n| Tensor::ones(n, DType::F64, x.device()), |n| Tensor::zeros(n, DType::F64, x.device()));
+    let grouped = group_norm_leaky_relu(&x, 2, &one(6)?, &zero(6)?, 1e-5, 0.0)?;
+    let joined = instance_norm_leaky_relu(&x.reshape((2, 2, 12, 5))?, &one(2)?, &zero(2)?, 1e-5, 0.0)?;
+    ensure!(deviation(&grouped, &joined.reshape((2, 6, 4, 5))?)? < 1e-12);
+    let refused = group_norm_leaky_relu(&x, 4, &one(6)?, &zero(6)?, 1e-5, 0.0);
+    ensure!(refused.is_err_and(|e| e.to_string().contains("4 groups")));
+    Ok(())
+}
+
+#[test]
+fn random_shapes_agree_with_the_composed_operations() -> Result<()> {
+    let size = prop_oneof![proptest::collection::vec(1usize..=20, 2), proptest::collection::vec(1usize..=9, 3)];
+    hold(60, &(1usize..=3, 1usize..=4, 1usize..=4, size, 0.0..1.0f64), |(batch, groups, per_group, size, slope)| {
+        // Of two voxels or less, normalised values are signs: their gradients are nothing but rounding.
+        if per_group * size.iter().product::<usize>() < 3 {
+            return Ok(());
+        }
+        let c = groups * per_group;
+        let x = turned(&random(1, &[vec![batch, c], size].concat()))?;
+        let inputs = [x, (random(2, &[c]) + 1.5)?, (random(3, &[c]) + 0.01)?];
+        check_precisions("group", &inputs, |t| group_norm_leaky_relu(&t[0], groups, &t[1], &t[2], 1e-3, slope))
+    })
 }
