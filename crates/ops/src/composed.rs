@@ -15,7 +15,7 @@ mod maps;
 mod tokens;
 
 pub(crate) use conv::{conv, conv_transpose};
-pub(crate) use maps::{argmax_overlay, resample};
+pub(crate) use maps::{argmax_overlay, max_pool, resample};
 pub(crate) use tokens::{attention, gelu, layer_norm, softmax};
 
 /// A vector of one value per channel, shaped (1, c, 1, ..) to go with a tensor of the given rank.

@@ -30,6 +30,7 @@ mod cpu;
 mod device;
 pub mod frozen;
 mod loss;
+mod max_pool;
 mod norm;
 mod optim;
 mod pool;
@@ -43,6 +44,7 @@ pub use conv::{ConvOptions, conv, conv_transpose, conv_transpose_with, conv_with
 pub use cpu::isa::{Isa, with_isa};
 pub use device::{Choice, device, tune_process};
 pub use loss::{DiceCe, cross_entropy, dice_ce};
+pub use max_pool::{PoolOptions, max_pool};
 pub use norm::{group_norm_leaky_relu, instance_norm_leaky_relu};
 pub use optim::{AdamW, Parameter, adamw, adamw_step};
 pub use pool::{concat_channels, max_pool2, pad_replicate_end};

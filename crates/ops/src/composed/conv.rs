@@ -72,7 +72,7 @@ fn conv2d(x: &Tensor, weight: &Tensor, stride: [usize; 2], padding: [usize; 2]) 
 }
 
 /// Every `stride`-th plane along an axis, from the first on.
-fn every(x: &Tensor, axis: usize, stride: usize) -> Result<Tensor> {
+pub(super) fn every(x: &Tensor, axis: usize, stride: usize) -> Result<Tensor> {
     if stride == 1 {
         return Ok(x.clone());
     }

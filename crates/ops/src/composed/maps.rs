@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::conv::every;
+use crate::cpu::Size3;
 use crate::cpu::upsample::Rule;
 
 /// See [`crate::upsample_linear`]: axis by axis, a product with the matrix of the weights.
@@ -33,4 +35,30 @@ pub(crate) fn argmax_overlay(below: &Tensor, above: &Tensor, label: u8) -> Resul
     let labels = below.argmax(1)?.to_dtype(DType::U8)?;
     let covered = above.argmax(1)?.ne(0u32)?;
     covered.where_cond(&(labels.zeros_like()? + f64::from(label))?, &labels)
+}
+
+/// See [`crate::max_pool`]. What every tap of the windows sees, side by side; `argmax` returns the first of several maxima.
+pub(crate) fn max_pool(x: &Tensor, kernel: Size3, stride: Size3, padding: Size3) -> Result<Tensor> {
+    let first_axis = 5 - x.rank();
+    let mut seen = vec![x.clone()];
+    for a in first_axis..3 {
+        let axis = 2 + a - first_axis;
+        let windows = (x.dim(axis)? + 2 * padding[a] - kernel[a]) / stride[a] + 1;
+        let mut taken = Vec::new();
+        for map in &seen {
+            let mut dims = map.dims().to_vec();
+            dims[axis] = padding[a] + stride[a];
+            let outside = Tensor::full(f64::NEG_INFINITY, dims, x.device())?.to_dtype(x.dtype())?;
+            let before = outside.narrow(axis, 0, padding[a])?;
+            let padded = Tensor::cat(&[&before, map, &outside], axis)?;
+            for tap in 0..kernel[a] {
+                let reach = (windows - 1) * stride[a] + 1;
+                taken.push(every(&padded.narrow(axis, tap, reach)?, axis, stride[a])?);
+            }
+        }
+        seen = taken;
+    }
+    let taps = Tensor::stack(&seen, x.rank())?.contiguous()?;
+    let first_maximum = taps.argmax_keepdim(x.rank())?;
+    taps.gather(&first_maximum, x.rank())?.squeeze(x.rank())
 }

@@ -19,6 +19,7 @@ pub(crate) mod gelu;
 pub(crate) mod grouped;
 pub(crate) mod isa;
 pub(crate) mod loss;
+pub(crate) mod max_pool;
 mod multiply;
 pub(crate) mod norm;
 mod pack;

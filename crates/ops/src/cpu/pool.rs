@@ -46,7 +46,7 @@ pub(crate) fn forward(isa: Isa, pooling: Pooling, x: &[f32], y: &mut [f32]) {
 
 /// As in PyTorch a later element wins when greater or not a number.
 #[inline(always)]
-fn wins(value: f32, best: f32) -> bool {
+pub(super) fn wins(value: f32, best: f32) -> bool {
     value > best || value.is_nan()
 }
 

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor, Var};
-use ops::{Isa, argmax_channels, concat_channels, max_pool2, pad_replicate_end, with_isa};
+use ops::{Isa, PoolOptions, argmax_channels, concat_channels, max_pool, max_pool2, pad_replicate_end, with_isa};
+use proptest::prelude::*;
 
-use crate::support::{check, random, values};
+use crate::support::{check, check_precisions, hold, random, turned, values};
 
 #[test]
 fn pooling_matches_differences_and_drops_the_tail_of_odd_sizes() -> Result<()> {
@@ -84,4 +85,53 @@ fn argmax_names_the_first_greatest_channel() -> Result<()> {
     let tie = Tensor::ones((1, 4, 3, 3), DType::F32, &Device::Cpu)?;
     ensure!(argmax_channels(&tie)?.flatten_all()?.to_vec1::<u8>()? == [0; 9]);
     Ok(())
+}
+
+/// Kernels 1 to 5, strides 1 to 3 and any padding allowed, each of every axis, windows that overlap and that leave gaps.
+#[test]
+fn any_windows_agree_with_the_composed_operations() -> Result<()> {
+    let axis = || (1usize..=5, 1usize..=3, 0usize..=2, 0usize..=9);
+    let axes = prop_oneof![proptest::collection::vec(axis(), 2), proptest::collection::vec(axis(), 3)];
+    hold(80, &(1usize..=2, 1usize..=3, axes), |(batch, channels, axes)| {
+        // An entry that an image must not look at.
+        let three = |f: fn(&(usize, usize, usize, usize)) -> usize| {
+            let mut three = [99; 3];
+            three[3 - axes.len()..].copy_from_slice(&axes.iter().map(f).collect::<Vec<_>>());
+            three
+        };
+        let options = PoolOptions { kernel: three(|a| a.0), stride: three(|a| a.1), padding: three(|a| a.2.min(a.0 / 2)) };
+        let size: Vec<usize> = axes.iter().map(|a| a.0.saturating_sub(2 * a.2.min(a.0 / 2)).max(1) + a.3).collect();
+        let x = turned(&random(1, &[vec![batch, channels], size].concat()))?;
+        check_precisions("windows", &[x], |t| max_pool(&t[0], options))
+    })
+}
+
+#[test]
+fn gradients_of_any_windows_match_differences() -> Result<()> {
+    let stem = PoolOptions { kernel: [3; 3], stride: [2; 3], padding: [1; 3] };
+    let flat = PoolOptions { kernel: [1, 2, 2], stride: [1, 2, 2], padding: [0; 3] };
+    for (dims, options) in [(&[2usize, 2, 7, 6][..], stem), (&[1, 2, 4, 5, 6], stem), (&[2, 1, 3, 4, 5], flat), (&[1, 1, 1, 1], stem)] {
+        check(&format!("{dims:?}"), &[random(1, dims)], |t| {
+            let y = max_pool(&t[0], options)?;
+            (&y + max_pool(&(&t[0] * 2.0)?, options)?)? * 0.5
+        })?;
+    }
+    let lowest = Tensor::full(f32::NEG_INFINITY, (1, 1, 4, 4), &Device::Cpu)?;
+    let x = Var::from_tensor(&lowest)?;
+    for isa in Isa::available() {
+        let gradients = with_isa(isa, || max_pool(&x, stem)?.sum_all()?.backward())??;
+        let gradient = gradients.get(&x).map(values).transpose()?;
+        let first = [1.0, 1.0, 0.0, 0.0, 1.0, 1.0].into_iter().chain([0.0; 10]).collect();
+        ensure!(gradient == Some(first), "{isa:?}: {gradient:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn windows_that_do_not_fit_are_refused() {
+    let refused = |kernel: usize, stride: usize, padding: usize| {
+        let options = PoolOptions { kernel: [kernel; 3], stride: [stride; 3], padding: [padding; 3] };
+        max_pool(&random(1, &[1, 1, 4, 4]), options).is_err_and(|e| e.to_string().contains("do not fit"))
+    };
+    assert!(refused(5, 1, 0) && refused(3, 0, 0) && refused(0, 1, 0) && refused(3, 1, 2) && !refused(3, 2, 1));
 }

@@ -1,0 +1,103 @@
+//! Maximum pooling with any kernel, stride and padding; `pool` has the common case of 2.
+#![allow(unsafe_code)]
+
+use rayon::prelude::*;
+
+use super::Size3;
+use super::isa::{Isa, per_isa};
+use super::pool::wins;
+
+/// A volume and the windows laid over it. The padding is never a maximum.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Windows {
+    pub(crate) input: Size3,
+    pub(crate) kernel: Size3,
+    pub(crate) stride: Size3,
+    pub(crate) padding: Size3,
+}
+
+impl Windows {
+    /// The kernel must fit into the padded input.
+    pub(crate) fn output(&self) -> Size3 {
+        std::array::from_fn(|a| (self.input[a] + 2 * self.padding[a] - self.kernel[a]) / self.stride[a] + 1)
+    }
+
+    /// Where the rows under a row of windows start, in the order in which maxima are sought.
+    fn rows(self, row: usize) -> impl Iterator<Item = usize> {
+        let height = self.output()[1];
+        let along = move |axis: usize, at: usize| {
+            let first = at * self.stride[axis];
+            (first..first + self.kernel[axis])
+                .filter_map(move |padded| padded.checked_sub(self.padding[axis]).filter(|&at| at < self.input[axis]))
+        };
+        along(0, row / height).flat_map(move |d| along(1, row % height).map(move |h| (d * self.input[1] + h) * self.input[2]))
+    }
+
+    /// The places along the width that tap `tap` of the windows sees: the first window that is inside, how many are, and
+    /// where in the row the first of them looks.
+    fn columns(&self, tap: usize) -> (usize, usize, usize) {
+        let (stride, padding) = (self.stride[2], self.padding[2]);
+        let width = self.output()[2];
+        let first = padding.saturating_sub(tap).div_ceil(stride).min(width);
+        let end = (padding + self.input[2]).saturating_sub(tap).div_ceil(stride).clamp(first, width);
+        (first, end - first, (first * stride + tap).saturating_sub(padding))
+    }
+}
+
+/// The maximum of every window; volumes lie one behind the other.
+pub(crate) fn forward(isa: Isa, windows: Windows, x: &[f32], y: &mut [f32]) {
+    let [depth, height, width] = windows.output();
+    x.par_chunks(windows.input.iter().product()).zip(y.par_chunks_mut(depth * height * width)).for_each(|(x, y)| {
+        let mut places = vec![0; width];
+        for (row, y) in y.chunks_mut(width).enumerate() {
+            seek(isa, windows, row, x, y, &mut places);
+        }
+    });
+}
+
+/// Sends each window's gradient to its first maximum; `dx` is written throughout.
+pub(crate) fn backward(isa: Isa, windows: Windows, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    let [depth, height, width] = windows.output();
+    let volume = windows.input.iter().product();
+    x.par_chunks(volume).zip(dx.par_chunks_mut(volume)).zip(dy.par_chunks(depth * height * width)).for_each(|((x, dx), dy)| {
+        let (mut best, mut places) = (vec![0.0; width], vec![0; width]);
+        dx.fill(0.0);
+        for (row, dy) in dy.chunks(width).enumerate() {
+            seek(isa, windows, row, x, &mut best, &mut places);
+            for (place, dy) in places.iter().zip(dy) {
+                dx[*place as usize] += dy;
+            }
+        }
+    });
+}
+
+/// The maxima of a row of windows and where in the volume they stand.
+fn seek(isa: Isa, windows: Windows, row: usize, x: &[f32], best: &mut [f32], places: &mut [u32]) {
+    let taps = || (0..windows.kernel[2]).map(|tap| windows.columns(tap)).filter(|(_, count, _)| *count > 0);
+    best.fill(f32::NEG_INFINITY);
+    // A window of nothing but negative infinities has its first element for a maximum.
+    for start in windows.rows(row).take(1) {
+        for (first, count, from) in taps().collect::<Vec<_>>().into_iter().rev() {
+            for (place, at) in places[first..first + count].iter_mut().zip((start + from..).step_by(windows.stride[2])) {
+                *place = at as u32;
+            }
+        }
+    }
+    for start in windows.rows(row) {
+        for (first, count, from) in taps() {
+            let (best, places) = (&mut best[first..first + count], &mut places[first..first + count]);
+            // SAFETY: safe code but for the instruction set.
+            unsafe { raise(isa, &x[start + from..], windows.stride[2], (start + from) as u32, best, places) };
+        }
+    }
+}
+
+per_isa! {
+    unsafe fn raise<S>(x: &[f32], stride: usize, start: u32, best: &mut [f32], places: &mut [u32]) {
+        for (i, ((best, place), &value)) in best.iter_mut().zip(places).zip(x.iter().step_by(stride)).enumerate() {
+            let won = wins(value, *best);
+            *best = if won { value } else { *best };
+            *place = if won { start + (i * stride) as u32 } else { *place };
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Maximum pooling with any kernel.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+
+use crate::composed;
+use crate::cpu::isa::Isa;
+use crate::cpu::max_pool::{self as kernel, Windows};
+use crate::cpu::{Size3, unwritten};
+use crate::pool::max_pool2;
+use crate::tensor::{dims_like, floats, kernels_serve, volumes};
+
+/// The windows of a pooling, along depth, height and width. An image has no depth, and its entry is not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// Voxels of a window.
+    pub kernel: [usize; 3],
+    /// Steps from window to window.
+    pub stride: [usize; 3],
+    /// How far windows reach beyond the borders, at most half a kernel. What is outside is never a maximum.
+    pub padding: [usize; 3],
+}
+
+/// The greatest value of every window of `x` `(b, c, h, w)` or `(b, c, d, h, w)`; sizes become
+/// `(n + 2 * padding - kernel) / stride + 1`, rounded down. The gradient goes to the first maximum of each window.
+///
+/// # Errors
+/// When the windows do not fit into `x`.
+pub fn max_pool(x: &Tensor, options: PoolOptions) -> Result<Tensor> {
+    let op = MaxPool::new(x.rank(), options);
+    op.windows(x.dims())?;
+    let last = 5 - x.rank();
+    if op.kernel[last..].iter().chain(&op.stride[last..]).all(|&n| n == 2) && op.padding == [0; 3] {
+        return max_pool2(x);
+    }
+    if !kernels_serve(&[x]) {
+        return composed::max_pool(x, op.kernel, op.stride, op.padding);
+    }
+    x.contiguous()?.apply_op1(op)
+}
+
+/// x to y.
+#[derive(Clone, Copy)]
+struct MaxPool {
+    kernel: Size3,
+    stride: Size3,
+    padding: Size3,
+}
+
+impl MaxPool {
+    fn new(rank: usize, PoolOptions { mut kernel, mut stride, mut padding }: PoolOptions) -> Self {
+        if rank == 4 {
+            (kernel[0], stride[0], padding[0]) = (1, 1, 0);
+        }
+        Self { kernel, stride, padding }
+    }
+
+    fn windows(&self, dims: &[usize]) -> Result<Windows> {
+        let (_, _, input) = volumes("max_pool", dims)?;
+        let Self { kernel, stride, padding } = *self;
+        let fits = |a: usize| stride[a] > 0 && 2 * padding[a] <= kernel[a] && (1..=input[a] + 2 * padding[a]).contains(&kernel[a]);
+        if input.contains(&0) || !(0..3).all(fits) || u32::try_from(input.iter().product::<usize>()).is_err() {
+            bail!("max_pool: windows {kernel:?} with stride {stride:?} and padding {padding:?}, at most half of them, do not fit {dims:?}");
+        }
+        Ok(Windows { input, kernel, stride, padding })
+    }
+}
+
+impl CustomOp1 for MaxPool {
+    fn name(&self) -> &'static str {
+        "max-pool"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let windows = self.windows(l.dims())?;
+        let dims = dims_like(l.dims(), l.dims()[0], l.dims()[1], windows.output());
+        let mut y = unwritten(dims.iter().product());
+        kernel::forward(Isa::current(), windows, floats(s, l)?, &mut y);
+        Ok((CpuStorage::F32(y), dims.into()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        x.apply_op2_no_bwd(&dy.contiguous()?, &MaxPoolGradient(*self)).map(Some)
+    }
+}
+
+/// `(x, dy)` to dx. The maxima are sought again, which costs less than keeping their places.
+struct MaxPoolGradient(MaxPool);
+
+impl CustomOp2 for MaxPoolGradient {
+    fn name(&self) -> &'static str {
+        "max-pool-gradient"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = floats(s1, l1)?;
+        let mut dx = unwritten(x.len());
+        kernel::backward(Isa::current(), self.0.windows(l1.dims())?, x, floats(s2, l2)?, &mut dx);
+        Ok((CpuStorage::F32(dx), l1.shape().clone()))
+    }
+}
