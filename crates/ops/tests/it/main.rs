@@ -8,6 +8,7 @@ mod loss;
 mod memory_and_device;
 mod norm;
 mod pool;
+mod pytorch;
 mod support;
 mod tokens;
 mod upsample;
