@@ -69,6 +69,13 @@ struct Cut {
     groups: usize,
 }
 
+/// All channels of a tile's input, each followed by the next.
+struct Tile<'a> {
+    values: &'a [f32],
+    channel_len: usize,
+    plane_len: usize,
+}
+
 impl Correlation {
     /// Kernel rows that a tile needs beyond its own, in units of the stride.
     fn halo(&self) -> Size3 {
@@ -166,38 +173,42 @@ impl Correlation {
         if d_count * h_count == 0 {
             return;
         }
-        let image = self.in_channels * self.input.iter().product::<usize>();
-        let packed_len = self.in_channels * layout.channel_len() + SLACK;
         let width = layout.rows[2];
         let pitch = (cut.rows[1] * width).next_multiple_of(16);
         let flat = (h_count - 1) * width + self.positions[2];
+        let image = &x[n * self.in_channels * self.input.iter().product::<usize>()..];
+        let in_place = self.in_place(image, [d0, h0], d_count, flat);
+        let packed_len = if in_place.is_some() { 0 } else { self.in_channels * layout.channel_len() + SLACK };
         with_scratch(packed_len + 8 * pitch, |scratch| {
             let (packed, rows) = scratch.split_at_mut(packed_len);
-            // SAFETY: image n has in_channels volumes; `packed` has room for all channels of the layout.
-            unsafe {
-                pack_tile(
-                    x[n * image..].as_ptr(),
-                    self.in_channels,
-                    self.input,
-                    self.stride,
-                    self.padding,
-                    [d0, h0],
-                    layout,
-                    packed.as_mut_ptr(),
-                );
-            }
+            let tile = in_place.unwrap_or_else(|| {
+                // SAFETY: the image has in_channels volumes; `packed` has room for all channels of the layout.
+                unsafe {
+                    pack_tile(
+                        image.as_ptr(),
+                        self.in_channels,
+                        self.input,
+                        self.stride,
+                        self.padding,
+                        [d0, h0],
+                        layout,
+                        packed.as_mut_ptr(),
+                    );
+                }
+                Tile { values: packed, channel_len: layout.channel_len(), plane_len: layout.rows[1] * width }
+            });
             let blocks = weights.blocks.iter().zip(&weights.starts);
             for (&(first, present, lanes), &start) in blocks.skip(group * cut.blocks_per_task).take(cut.blocks_per_task) {
                 for d in 0..d_count {
-                    let source = &packed[d * layout.rows[1] * width..];
+                    let source = &tile.values[d * tile.plane_len..];
                     let block = &weights.values[start..];
-                    // SAFETY: a vector reads at most 16 lanes beyond the packed channels, which is within SLACK;
-                    // weights of the block are in_channels * taps * lanes; rows are `lanes` <= 8 times `pitch`.
+                    // SAFETY: a vector reads at most 16 lanes beyond the channels, which is within SLACK of a packed tile and
+                    // within the input of one in place; weights of the block are in_channels * taps * lanes; rows are `lanes` <= 8 times `pitch`.
                     unsafe {
                         correlate(
                             isa,
                             source.as_ptr(),
-                            layout.channel_len(),
+                            tile.channel_len,
                             self.in_channels,
                             offsets,
                             block.as_ptr(),
@@ -214,6 +225,17 @@ impl Correlation {
                 }
             }
         });
+    }
+
+    /// The tile where it lies in the image, if a packed one would be the same: for kernels of one voxel. None where a
+    /// vector would reach beyond the end of the input.
+    fn in_place<'a>(&self, image: &'a [f32], [d0, h0]: [usize; 2], d_count: usize, flat: usize) -> Option<Tile<'a>> {
+        let pointwise = self.taps == [1; 3] && self.stride == [1; 3] && self.padding == [0; 3] && self.positions == self.input;
+        let plane_len = self.input[1] * self.input[2];
+        let channel_len = self.input[0] * plane_len;
+        let first = d0 * plane_len + h0 * self.input[2];
+        let end = (self.in_channels - 1) * channel_len + first + (d_count - 1) * plane_len + flat.next_multiple_of(16);
+        (pointwise && end <= image.len()).then(|| Tile { values: &image[first..], channel_len, plane_len })
     }
 
     /// Writes the rows of a block's channels at one position along depth and height.

@@ -161,36 +161,33 @@ impl Plan {
         let shape = &self.shape;
         let first = group * self.channels_per_group;
         let channels = self.channels_per_group.min(shape.in_channels - first);
-        let packed = packed_rows(shape, self.tile);
+        // A kernel of one voxel finds its input in place, as a tile would have it.
+        let in_place = shape.taps() == 1 && shape.stride == [1; 3] && shape.padding == [0; 3];
+        let packed = if in_place { shape.input } else { packed_rows(shape, self.tile) };
         let rows = self.rows(channels, packed);
-        let packed_len = (channels * packed.iter().product::<usize>()).next_multiple_of(16);
+        let packed_len = if in_place { 0 } else { (channels * packed.iter().product::<usize>()).next_multiple_of(16) };
         let volume: usize = shape.input.iter().product();
         let mut sums = vec![0.0; self.sums_len()];
         let tiles = self.tile_count();
         let scratch_len = packed_len + self.tile[0] * self.tile[1] * self.output[2] * self.lanes;
         with_scratch(scratch_len, |scratch| {
-            let (x_tile, dy_tile) = scratch.split_at_mut(packed_len);
+            let (x_packed, dy_tile) = scratch.split_at_mut(packed_len);
             for tile in tiles * run / self.runs..tiles * (run + 1) / self.runs {
                 let n = tile / (self.tiles[0] * self.tiles[1]);
                 let d0 = tile / self.tiles[1] % self.tiles[0] * self.tile[0];
                 let h0 = tile % self.tiles[1] * self.tile[1];
                 let count = [self.tile[0].min(self.output[0] - d0), self.tile[1].min(self.output[1] - h0)];
-                let origin = [d0 * shape.stride[0], h0 * shape.stride[1]];
-                let layout = TileLayout { phases: [1; 3], rows: packed };
-                let image = (n * shape.in_channels + first) * volume;
-                // SAFETY: `channels` volumes start at `image`, and x_tile has room for them packed.
-                unsafe {
-                    pack_tile(
-                        x[image..].as_ptr(),
-                        channels,
-                        shape.input,
-                        [1; 3],
-                        shape.padding.map(|p| p as isize),
-                        origin,
-                        layout,
-                        x_tile.as_mut_ptr(),
-                    );
-                }
+                let image = &x[(n * shape.in_channels + first) * volume..];
+                let x_tile = if in_place {
+                    &image[(d0 * packed[1] + h0) * packed[2]..]
+                } else {
+                    let origin = [d0 * shape.stride[0], h0 * shape.stride[1]];
+                    let layout = TileLayout { phases: [1; 3], rows: packed };
+                    let padding = shape.padding.map(|p| p as isize);
+                    // SAFETY: the image has `channels` volumes, and x_packed has room for them packed.
+                    unsafe { pack_tile(image.as_ptr(), channels, shape.input, [1; 3], padding, origin, layout, x_packed.as_mut_ptr()) };
+                    &*x_packed
+                };
                 let dy = &dy[n * shape.out_channels * self.output.iter().product::<usize>()..];
                 self.transpose_gradient(isa, dy, [d0, h0], count, dy_tile);
                 let walk = Walk {
@@ -199,7 +196,7 @@ impl Plan {
                     lanes: self.lanes,
                 };
                 for rows in &rows {
-                    // SAFETY: the row starts point into x_tile and sums, which hold whole tiles; dy_tile holds
+                    // SAFETY: the row starts point into x_tile and sums, which hold all positions walked; dy_tile holds
                     // `count` rows of all positions and lanes.
                     unsafe { accumulate(isa, &walk, rows, x_tile, dy_tile, &mut sums) };
                 }

@@ -75,6 +75,12 @@ unsafe fn register_tile<S: Simd, const LANES: usize, const VECTORS: usize>(
     unsafe {
         let mut sums = [[S::zero(); VECTORS]; LANES];
         for _ in 0..channels {
+            if offsets.len() == 1 {
+                // One tap uses every input once, and memory is what it waits for: some tiles ahead, in every channel.
+                for v in 0..VECTORS {
+                    S::prefetch(source.wrapping_add((4 * VECTORS + v) * S::LANES));
+                }
+            }
             for &offset in offsets {
                 let at = source.add(offset);
                 let mut x = [S::zero(); VECTORS];

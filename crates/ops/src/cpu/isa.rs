@@ -109,6 +109,8 @@ pub trait Simd: Copy {
     unsafe fn add(self, b: Self) -> Self;
     /// The greater one, `b` where they cannot be compared.
     unsafe fn max(self, b: Self) -> Self;
+    /// Says that this place, which need not exist, will be read soon.
+    unsafe fn prefetch(_from: *const f32) {}
 }
 
 /// Some floats and no intrinsics.
@@ -193,6 +195,10 @@ mod x86 {
                 #[inline(always)]
                 unsafe fn max(self, b: Self) -> Self {
                     unsafe { Self($max(self.0, b.0)) }
+                }
+                #[inline(always)]
+                unsafe fn prefetch(from: *const f32) {
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
                 }
             }
         };
