@@ -56,15 +56,13 @@ fn run_phases(isa: Isa, shape: &ConvShape, phases: Vec<Size3>, dy: &[f32], w: &[
     let axes = |phase: Size3| -> [AxisPhase; 3] { std::array::from_fn(|a| axis_phase(shape, a, phase[a])) };
     let shared = axes(phases[0]);
     let taps = shared.map(|axis| axis.taps);
-    let kernel = shape.kernel;
     let count = phases.len();
+    let source_taps: Vec<Vec<usize>> = phases.iter().map(|phase| mirrored_taps(shape, axes(*phase), taps)).collect();
+    let kernel_len = shape.taps();
     let weights =
         PackedWeights::new(shape.in_channels * count, shape.out_channels, taps.iter().product(), isa.channels(), |out, channel, tap| {
-            let axes = axes(phases[out % count]);
-            let mirrored = [tap / (taps[1] * taps[2]), tap / taps[2] % taps[1], tap % taps[2]];
-            let at: Size3 = std::array::from_fn(|a| axes[a].first_tap + shape.stride[a] * (taps[a] - 1 - mirrored[a]));
             let filter = channel * shape.in_channels + out / count;
-            w[((filter * kernel[0] + at[0]) * kernel[1] + at[1]) * kernel[2] + at[2]]
+            w[filter * kernel_len + source_taps[out % count][tap]]
         });
     let correlation = Correlation {
         batch: shape.batch,
@@ -80,6 +78,17 @@ fn run_phases(isa: Isa, shape: &ConvShape, phases: Vec<Size3>, dy: &[f32], w: &[
         phases,
     };
     correlation.run(isa, dy, &weights, bias, dx);
+}
+
+/// Where in the kernel each tap of a phase comes from: every stride-th one, backwards.
+fn mirrored_taps(shape: &ConvShape, axes: [AxisPhase; 3], taps: Size3) -> Vec<usize> {
+    let kernel = shape.kernel;
+    let place = |tap: usize| {
+        let mirrored = [tap / (taps[1] * taps[2]), tap / taps[2] % taps[1], tap % taps[2]];
+        let at: Size3 = std::array::from_fn(|a| axes[a].first_tap + shape.stride[a] * (taps[a] - 1 - mirrored[a]));
+        (at[0] * kernel[1] + at[1]) * kernel[2] + at[2]
+    };
+    (0..taps.iter().product()).map(place).collect()
 }
 
 /// Positions that no tap reaches hold the bias alone.

@@ -40,6 +40,8 @@ fn wave(dims: &[usize]) -> Result<Tensor> {
 
 fn run_all() -> Result<()> {
     for case in cases() {
+        // Shown by `--nocapture`: the last one is the one that ended the process.
+        eprintln!("{}", case.name);
         for isa in Isa::available() {
             run(&case, isa).map_err(|error| error.context(format!("{}, {isa:?}", case.name)))?;
         }
