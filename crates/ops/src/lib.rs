@@ -1,5 +1,6 @@
 //! What candle lacks for training 2-D and 3-D segmentation networks: convolution and its gradients at the speed of
-//! the machine, normalisation with activation, pooling, the Dice and cross-entropy loss, AdamW.
+//! the machine, normalisation with activation, pooling, resampling, the Dice and cross-entropy loss, AdamW; and for
+//! transformers attention, layer normalisation, softmax and GELU.
 //!
 //! Tensors are `(b, c, h, w)` or `(b, c, d, h, w)`. On the CPU, for `f32`, every operation is a candle custom
 //! operation over kernels of this crate (`cpu`): vectorised for AVX-512, for AVX2, and in portable arithmetic, chosen

@@ -1,6 +1,8 @@
 //! Maximum pooling with any kernel.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use crate::composed;
 use crate::cpu::isa::Isa;
@@ -38,12 +40,12 @@ pub fn max_pool(x: &Tensor, options: PoolOptions) -> Result<Tensor> {
     x.contiguous()?.apply_op1(op)
 }
 
-/// x to y.
-#[derive(Clone, Copy)]
+/// x to y, keeping the places of the maxima for the gradient.
 struct MaxPool {
     kernel: Size3,
     stride: Size3,
     padding: Size3,
+    places: OnceLock<Arc<Vec<u32>>>,
 }
 
 impl MaxPool {
@@ -51,12 +53,12 @@ impl MaxPool {
         if rank == 4 {
             (kernel[0], stride[0], padding[0]) = (1, 1, 0);
         }
-        Self { kernel, stride, padding }
+        Self { kernel, stride, padding, places: OnceLock::new() }
     }
 
     fn windows(&self, dims: &[usize]) -> Result<Windows> {
         let (_, _, input) = volumes("max_pool", dims)?;
-        let Self { kernel, stride, padding } = *self;
+        let Self { kernel, stride, padding, .. } = *self;
         let fits = |a: usize| stride[a] > 0 && 2 * padding[a] <= kernel[a] && (1..=input[a] + 2 * padding[a]).contains(&kernel[a]);
         if input.contains(&0) || !(0..3).all(fits) || u32::try_from(input.iter().product::<usize>()).is_err() {
             bail!("max_pool: windows {kernel:?} with stride {stride:?} and padding {padding:?}, at most half of them, do not fit {dims:?}");
@@ -74,27 +76,35 @@ impl CustomOp1 for MaxPool {
         let windows = self.windows(l.dims())?;
         let dims = dims_like(l.dims(), l.dims()[0], l.dims()[1], windows.output());
         let mut y = unwritten(dims.iter().product());
-        kernel::forward(Isa::current(), windows, floats(s, l)?, &mut y);
+        let places = kernel::forward(Isa::current(), windows, floats(s, l)?, &mut y);
+        self.places.get_or_init(|| Arc::new(places));
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        x.apply_op2_no_bwd(&dy.contiguous()?, &MaxPoolGradient(*self)).map(Some)
+        let Some(places) = self.places.get() else {
+            bail!("max-pool: gradient asked for before the forward pass");
+        };
+        let op = MaxPoolGradient { windows: self.windows(x.dims())?, places: places.clone() };
+        dy.contiguous()?.apply_op1_no_bwd(&op).map(Some)
     }
 }
 
-/// `(x, dy)` to dx. The maxima are sought again, which costs less than keeping their places.
-struct MaxPoolGradient(MaxPool);
+/// dy to dx.
+struct MaxPoolGradient {
+    windows: Windows,
+    places: Arc<Vec<u32>>,
+}
 
-impl CustomOp2 for MaxPoolGradient {
+impl CustomOp1 for MaxPoolGradient {
     fn name(&self) -> &'static str {
         "max-pool-gradient"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = floats(s1, l1)?;
-        let mut dx = unwritten(x.len());
-        kernel::backward(Isa::current(), self.0.windows(l1.dims())?, x, floats(s2, l2)?, &mut dx);
-        Ok((CpuStorage::F32(dx), l1.shape().clone()))
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let dims = dims_like(l.dims(), l.dims()[0], l.dims()[1], self.windows.input);
+        let mut dx = unwritten(dims.iter().product());
+        kernel::backward(self.windows, &self.places, floats(s, l)?, &mut dx);
+        Ok((CpuStorage::F32(dx), dims.into()))
     }
 }

@@ -156,7 +156,7 @@ per_isa! {
             let row = &mut row[..tokens];
             let greatest = maximum(row);
             for score in row.iter_mut() {
-                *score = exp(*score - greatest);
+                *score = exp::<S>(*score - greatest);
             }
             let sum = lane_sum(row, |p| p);
             let reciprocal = (1.0 / sum) as f32;
@@ -311,7 +311,7 @@ per_isa! {
     ) {
         for (((p, dp), logarithm), mean) in p.chunks_exact_mut(columns).zip(dp.chunks_exact_mut(columns)).zip(logarithms).zip(means) {
             for (p, dp) in p[..tokens].iter_mut().zip(&mut dp[..tokens]) {
-                *p = exp(*p - logarithm);
+                *p = exp::<S>(*p - logarithm);
                 *dp = *p * (*dp - mean);
             }
         }

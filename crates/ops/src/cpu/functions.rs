@@ -1,52 +1,69 @@
 //! Elementary functions in operations that vectorise, to be inlined into kernels.
 
+use super::isa::Simd;
+
+/// a b + c, in one instruction where there is one; without it, `f32::mul_add` would be a library call.
+#[inline(always)]
+fn mul_add<S: Simd>(a: f32, b: f32, c: f32) -> f32 {
+    if S::FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
 /// The exponential to about one unit in the last place, for arguments up to 0. Below -87, where the result would leave
 /// the normal numbers, it is 0.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(super) fn exp<S: Simd>(x: f32) -> f32 {
     // exp(x) = 2^k exp(r), where k is the integer nearest to x / ln 2. Adding and subtracting 1.5 * 2^23 rounds.
     const LEAST: f32 = -87.0;
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let z = if x < LEAST { LEAST } else { x };
-    let rounded = z * std::f32::consts::LOG2_E + ROUND;
+    let rounded = mul_add::<S>(z, std::f32::consts::LOG2_E, ROUND);
     let k = rounded - ROUND;
-    let r = (z - k * LN_2_HIGH) - k * LN_2_LOW;
+    let r = mul_add::<S>(-k, LN_2_LOW, mul_add::<S>(-k, LN_2_HIGH, z));
     // Cephes' minimax polynomial on [-ln 2 / 2, ln 2 / 2].
     let mut q = 1.987_569_1e-4f32;
     for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        q = q * r + c;
+        q = mul_add::<S>(q, r, c);
     }
     // The low bits of `rounded` are k; in the place of the exponent, and with its bias, they make 2^k.
     let power = f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23));
-    if x < LEAST { 0.0 } else { (q * r * r + r + 1.0) * power }
+    if x < LEAST { 0.0 } else { (mul_add::<S>(q * r, r, r) + 1.0) * power }
 }
 
 /// The error function to about two units in the last place.
 #[inline(always)]
-pub(super) fn erf(x: f32) -> f32 {
+pub(super) fn erf<S: Simd>(x: f32) -> f32 {
     // Near zero an odd polynomial; from there on 1 - exp(p(|x|)), which single precision cannot tell from 1 beyond 4.
     // The coefficients are minimax fits of Norbert Juffa's.
     const BORDER: f32 = 0.927_734_4;
     let t = x.abs();
     let t = if t > 4.0 { 4.0 } else { t };
     let s = t * t;
-    let mut p = (-1.728_534_7e-5 * t + 3.831_971_3e-4) * s + (-3.883_964_4e-3 * t + 2.425_462_2e-2);
+    let head = mul_add::<S>(-1.728_534_7e-5, t, 3.831_971_3e-4);
+    let mut p = mul_add::<S>(head, s, mul_add::<S>(-3.883_964_4e-3, t, 2.425_462_2e-2));
     for c in [-1.067_778_8e-1, -6.348_467e-1, -1.287_175_1e-1] {
-        p = p * t + c;
+        p = mul_add::<S>(p, t, c);
     }
-    let far = (1.0 - exp(p * t - t)).copysign(x);
+    let far = (1.0 - exp::<S>(mul_add::<S>(p, t, -t))).copysign(x);
     let mut q = -5.967_617e-4f32;
     for c in [4.991_194_2e-3, -2.676_813_5e-2, 1.128_199_2e-1, -3.761_253_4e-1, 1.283_791_7e-1] {
-        q = q * s + c;
+        q = mul_add::<S>(q, s, c);
     }
-    if t > BORDER { far } else { q * x + x }
+    if t > BORDER { far } else { mul_add::<S>(q, x, x) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{erf, exp};
+    use crate::cpu::isa::Array4;
+
+    fn exp(x: f32) -> f32 {
+        super::exp::<Array4>(x)
+    }
+
+    fn erf(x: f32) -> f32 {
+        super::erf::<Array4>(x)
+    }
 
     /// The series of the error function in double precision, which alternates and converges for every argument used.
     fn series(x: f64) -> f64 {

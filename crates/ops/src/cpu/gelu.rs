@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::functions::{erf, exp};
-use super::isa::{Isa, per_isa};
+use super::isa::{Isa, Simd, per_isa};
 
 /// Elements per task.
 const CHUNK: usize = 1 << 15;
@@ -18,14 +18,14 @@ pub(crate) fn forward(isa: Isa, x: &[f32], y: &mut [f32]) {
 per_isa! {
     unsafe fn forward_chunk<S>(x: &[f32], y: &mut [f32]) {
         for (y, &x) in y.iter_mut().zip(x) {
-            *y = x * distribution(x);
+            *y = x * distribution::<S>(x);
         }
     }
 }
 
 #[inline(always)]
-fn distribution(x: f32) -> f32 {
-    0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
+fn distribution<S: Simd>(x: f32) -> f32 {
+    0.5 + 0.5 * erf::<S>(x * std::f32::consts::FRAC_1_SQRT_2)
 }
 
 /// dx = dy (cdf(x) + x pdf(x))
@@ -41,7 +41,7 @@ per_isa! {
         // 1 / sqrt(2 pi)
         const PEAK: f32 = 0.398_942_3;
         for ((dx, &x), dy) in dx.iter_mut().zip(x).zip(dy) {
-            *dx = dy * (distribution(x) + x * PEAK * exp(-0.5 * x * x));
+            *dx = dy * (distribution::<S>(x) + x * PEAK * exp::<S>(-0.5 * x * x));
         }
     }
 }

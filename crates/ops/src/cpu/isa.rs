@@ -100,6 +100,8 @@ pub trait Simd: Copy {
     const LANES: usize;
     /// Output channels per register tile: what the number of registers allows beside three vectors of positions.
     const CHANNELS: usize;
+    /// Whether there is an instruction that multiplies and adds at once.
+    const FUSED: bool;
     unsafe fn zero() -> Self;
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -120,6 +122,7 @@ pub(crate) struct Array<const N: usize>(pub(crate) [f32; N]);
 impl<const N: usize> Simd for Array<N> {
     const LANES: usize = N;
     const CHANNELS: usize = 4;
+    const FUSED: bool = false;
     #[inline(always)]
     unsafe fn zero() -> Self {
         Self([0.0; N])
@@ -168,6 +171,7 @@ mod x86 {
             impl Simd for $name {
                 const LANES: usize = $lanes;
                 const CHANNELS: usize = $channels;
+                const FUSED: bool = true;
                 #[inline(always)]
                 unsafe fn zero() -> Self {
                     unsafe { Self($zero()) }

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::functions::exp;
-use super::isa::{Isa, per_isa};
+use super::isa::{Isa, Simd, per_isa};
 use super::{Shared, with_scratch};
 
 /// Voxels per task.
@@ -89,7 +89,7 @@ per_isa! {
         for start in (first..first + count).step_by(BLOCK) {
             let n = BLOCK.min(first + count - start);
             let labels = &batch.labels[entry * batch.voxels + start..][..n];
-            let normaliser = softmax(batch, entry, start, n, p);
+            let normaliser = softmax::<S>(batch, entry, start, n, p);
             for class in 0..batch.classes {
                 let p = &p[class * BLOCK..][..n];
                 let [overlap, mass, count] = class_sums(labels, p, class as u8, squared);
@@ -132,7 +132,7 @@ fn class_sums(labels: &[u8], p: &[f32], class: u8, squared: bool) -> [f32; 3] {
 /// Fills `p` with the probabilities of `n` voxels, `[class][voxel]` with rows of `BLOCK`, and returns the logarithms
 /// of the sums of the exponentials.
 #[inline(always)]
-fn softmax(batch: Batch<'_>, entry: usize, start: usize, n: usize, p: &mut [f32]) -> [f32; BLOCK] {
+fn softmax<S: Simd>(batch: Batch<'_>, entry: usize, start: usize, n: usize, p: &mut [f32]) -> [f32; BLOCK] {
     let row = |class: usize| &batch.logits[(entry * batch.classes + class) * batch.voxels + start..][..n];
     let mut maximum = [f32::NEG_INFINITY; BLOCK];
     for class in 0..batch.classes {
@@ -144,7 +144,7 @@ fn softmax(batch: Batch<'_>, entry: usize, start: usize, n: usize, p: &mut [f32]
     for class in 0..batch.classes {
         let p = &mut p[class * BLOCK..][..n];
         for (((p, &z), maximum), sum) in p.iter_mut().zip(row(class)).zip(&maximum).zip(&mut sum) {
-            *p = exp(z - maximum);
+            *p = exp::<S>(z - maximum);
             *sum += *p;
         }
     }
@@ -202,7 +202,7 @@ per_isa! {
         p: &mut [f32],
         gradient: Shared,
     ) {
-        softmax(batch, entry, start, n, p);
+        softmax::<S>(batch, entry, start, n, p);
         let labels = &batch.labels[entry * batch.voxels + start..][..n];
         let by_probability = |class: usize, p: f32, truth: f32| {
             let slope = slopes[class];

@@ -44,31 +44,31 @@ impl Windows {
     }
 }
 
-/// The maximum of every window; volumes lie one behind the other.
-pub(crate) fn forward(isa: Isa, windows: Windows, x: &[f32], y: &mut [f32]) {
+/// The maximum of every window; volumes lie one behind the other. Returns where in its volume each maximum stands, the
+/// first of several.
+pub(crate) fn forward(isa: Isa, windows: Windows, x: &[f32], y: &mut [f32]) -> Vec<u32> {
     let [depth, height, width] = windows.output();
-    x.par_chunks(windows.input.iter().product()).zip(y.par_chunks_mut(depth * height * width)).for_each(|(x, y)| {
-        let mut places = vec![0; width];
-        for (row, y) in y.chunks_mut(width).enumerate() {
-            seek(isa, windows, row, x, y, &mut places);
+    let mut places = vec![0; y.len()];
+    let volumes = places.par_chunks_mut(depth * height * width).zip(y.par_chunks_mut(depth * height * width));
+    x.par_chunks(windows.input.iter().product()).zip(volumes).for_each(|(x, (places, y))| {
+        for (row, (y, places)) in y.chunks_mut(width).zip(places.chunks_mut(width)).enumerate() {
+            seek(isa, windows, row, x, y, places);
         }
     });
+    places
 }
 
-/// Sends each window's gradient to its first maximum; `dx` is written throughout.
-pub(crate) fn backward(isa: Isa, windows: Windows, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-    let [depth, height, width] = windows.output();
-    let volume = windows.input.iter().product();
-    x.par_chunks(volume).zip(dx.par_chunks_mut(volume)).zip(dy.par_chunks(depth * height * width)).for_each(|((x, dx), dy)| {
-        let (mut best, mut places) = (vec![0.0; width], vec![0; width]);
-        dx.fill(0.0);
-        for (row, dy) in dy.chunks(width).enumerate() {
-            seek(isa, windows, row, x, &mut best, &mut places);
+/// Sends each window's gradient to the place of its maximum; `dx` is written throughout.
+pub(crate) fn backward(windows: Windows, places: &[u32], dy: &[f32], dx: &mut [f32]) {
+    let outputs = windows.output().iter().product();
+    dx.par_chunks_mut(windows.input.iter().product()).zip(dy.par_chunks(outputs)).zip(places.par_chunks(outputs)).for_each(
+        |((dx, dy), places)| {
+            dx.fill(0.0);
             for (place, dy) in places.iter().zip(dy) {
                 dx[*place as usize] += dy;
             }
-        }
-    });
+        },
+    );
 }
 
 /// The maxima of a row of windows and where in the volume they stand.

@@ -119,7 +119,7 @@ per_isa! {
         for (x, y) in x.chunks_exact(row).zip(y.chunks_exact_mut(row)) {
             let greatest = maximum(x);
             for (y, x) in y.iter_mut().zip(x) {
-                *y = exp(x - greatest);
+                *y = exp::<S>(x - greatest);
             }
             let reciprocal = (1.0 / lane_sum(y, |y| y)) as f32;
             for y in y.iter_mut() {

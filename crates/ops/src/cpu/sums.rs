@@ -71,7 +71,14 @@ pub(super) fn maximum(values: &[f32]) -> f32 {
     for (lane, &v) in lanes.iter_mut().zip(rest) {
         *lane = greater(*lane, v);
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, greater)
+    let mut half = LANES / 2;
+    while half > 0 {
+        for l in 0..half {
+            lanes[l] = greater(lanes[l], lanes[l + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// The sum of all lanes, in four chains that a vector holds.

@@ -52,6 +52,13 @@ impl Resampling {
         Self { rule, from, to, axes: std::array::from_fn(|a| Axis::new(rule, from[a], to[a])) }
     }
 
+    /// Whether a row of the output is the one before it once more.
+    fn repeats(&self, row: usize) -> bool {
+        let height = self.to[1];
+        let same = |axis: &Axis, at: usize| axis.low[at] == axis.low[at - 1] && axis.weight[at] == axis.weight[at - 1];
+        !row.is_multiple_of(height) && same(&self.axes[1], row % height)
+    }
+
     /// The rows of the input that make a row of the output, each with its weight; those without weight are left out.
     fn rows(&self, row: usize) -> impl Iterator<Item = (usize, f32)> {
         let [depth, height, _] = &self.axes;
@@ -71,7 +78,13 @@ pub(crate) fn forward(isa: Isa, resampling: &Resampling, x: &[f32], y: &mut [f32
     let Resampling { from, to, .. } = resampling;
     x.par_chunks(from.iter().product()).zip(y.par_chunks_mut(to.iter().product())).for_each(|(x, y)| {
         let mut blend = vec![0.0; from[2]];
-        for (row, y) in y.chunks_mut(to[2]).enumerate() {
+        for row in 0..to[0] * to[1] {
+            let (before, y) = y.split_at_mut(row * to[2]);
+            let y = &mut y[..to[2]];
+            if resampling.repeats(row) {
+                y.copy_from_slice(&before[before.len() - to[2]..]);
+                continue;
+            }
             blend.fill(0.0);
             for (start, weight) in resampling.rows(row) {
                 // SAFETY: safe code but for the instruction set.
@@ -86,12 +99,21 @@ pub(crate) fn forward(isa: Isa, resampling: &Resampling, x: &[f32], y: &mut [f32
 pub(crate) fn backward(isa: Isa, resampling: &Resampling, dy: &[f32], dx: &mut [f32]) {
     let Resampling { from, to, .. } = resampling;
     dx.par_chunks_mut(from.iter().product()).zip(dy.par_chunks(to.iter().product())).for_each(|(dx, dy)| {
-        let mut blend = vec![0.0; from[2]];
+        let (mut sum, mut blend) = (vec![0.0; to[2]], vec![0.0; from[2]]);
         dx.fill(0.0);
         for (row, dy) in dy.chunks(to[2]).enumerate() {
-            gather(resampling, dy, &mut blend);
-            for (start, weight) in resampling.rows(row) {
+            if resampling.repeats(row) {
                 // SAFETY: safe code but for the instruction set.
+                unsafe { add_scaled(isa, dy, 1.0, &mut sum) };
+            } else {
+                sum.copy_from_slice(dy);
+            }
+            if resampling.repeats(row + 1) {
+                continue;
+            }
+            gather(resampling, &sum, &mut blend);
+            for (start, weight) in resampling.rows(row) {
+                // SAFETY: as above.
                 unsafe { add_scaled(isa, &blend, weight, &mut dx[start..][..from[2]]) };
             }
         }
@@ -110,6 +132,11 @@ per_isa! {
 fn spread(resampling: &Resampling, from: &[f32], to: &mut [f32]) {
     let Axis { low, high, weight } = &resampling.axes[2];
     match resampling.rule {
+        Rule::Nearest if to.len() == 2 * from.len() => {
+            for (pair, from) in to.as_chunks_mut::<2>().0.iter_mut().zip(from) {
+                *pair = [*from; 2];
+            }
+        }
         Rule::Nearest => {
             for (to, low) in to.iter_mut().zip(low) {
                 *to = from[*low];
@@ -128,6 +155,11 @@ fn gather(resampling: &Resampling, from: &[f32], to: &mut [f32]) {
     let Axis { low, high, weight } = &resampling.axes[2];
     to.fill(0.0);
     match resampling.rule {
+        Rule::Nearest if from.len() == 2 * to.len() => {
+            for (to, [even, odd]) in to.iter_mut().zip(from.as_chunks::<2>().0) {
+                *to = even + odd;
+            }
+        }
         Rule::Nearest => {
             for (from, low) in from.iter().zip(low) {
                 to[*low] += from;
