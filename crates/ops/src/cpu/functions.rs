@@ -55,14 +55,14 @@ pub(super) fn erf<S: Simd>(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use crate::cpu::isa::Array4;
+    use crate::cpu::isa::Array;
 
     fn exp(x: f32) -> f32 {
-        super::exp::<Array4>(x)
+        super::exp::<Array<4>>(x)
     }
 
     fn erf(x: f32) -> f32 {
-        super::erf::<Array4>(x)
+        super::erf::<Array<4>>(x)
     }
 
     /// The series of the error function in double precision, which alternates and converges for every argument used.
