@@ -67,7 +67,7 @@ mod tests {
     stage!(Second, "first", 2);
 
     fn node(name: &str, params: Value) -> Node {
-        Node { name: name.into(), stage: Entry::of::<First>(), params, inputs: BTreeMap::new() }
+        Node { name: name.into(), stage: Entry::of::<First>(), params, inputs: BTreeMap::new(), resources: Default::default() }
     }
 
     fn digests(inputs: &[(String, String)]) -> BTreeMap<String, Digest> {

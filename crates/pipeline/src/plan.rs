@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Hasher};
 use crate::graph::{Pipeline, Source};
@@ -12,7 +13,7 @@ use crate::key::key;
 use crate::store::{Record, Store};
 
 /// One input as a node will read it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     /// The file or folder.
     pub path: PathBuf,

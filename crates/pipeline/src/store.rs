@@ -93,6 +93,18 @@ impl Store {
         Self { root: root.to_owned(), view: root.join("results").join(name) }
     }
 
+    /// The store at `root` as nobody in particular sees it, without readable links of its own.
+    #[must_use]
+    pub fn at(root: &Path) -> Self {
+        Self::new(root, "")
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Makes its folders.
     ///
     /// # Errors
@@ -162,6 +174,15 @@ impl Store {
         // What cannot be read was written by another version, and is done again.
         let record: Record = serde_json::from_str(&text).ok()?;
         (record.key == key && self.object(key).is_dir()).then_some(record)
+    }
+
+    /// Takes a record back whose object turned out to be damaged: the work counts as not done.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn withdraw(&self, key: &str) -> Result<()> {
+        let path = self.record_path(key);
+        remove_if_there(&path).with_context(|| format!("cannot remove {}", path.display()))
     }
 
     /// The key that the node had when it was last run or found fresh.

@@ -54,6 +54,9 @@ pub(crate) enum Verb {
     Demo(DemoArgs),
     /// List the stages as a Markdown table
     Stages,
+    /// Do a job that a runner has prepared
+    #[command(hide = true)]
+    Work(WorkArgs),
     /// Run one stage alone, as the runner does
     #[command(hide = true)]
     Stage(Box<StageVerb>),
@@ -138,6 +141,23 @@ pub(crate) struct DemoArgs {
     pub(crate) how: HowArgs,
 }
 
+/// One job.
+#[derive(Args)]
+pub(crate) struct WorkArgs {
+    /// The store
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: PathBuf,
+    /// The key of the job
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    /// The cases to do, by their place in the job's list; without it everything that is left
+    #[arg(long, value_name = "FROM..TO", value_parser = range)]
+    pub(crate) cases: Option<std::ops::Range<usize>>,
+    /// The stage's threads [default: what the node asks for, else all cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
 /// One run of one stage.
 #[derive(Args)]
 pub(crate) struct StageVerb {
@@ -156,6 +176,11 @@ fn pair(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` is not NAME=PATH")),
     }
+}
+
+fn range(text: &str) -> Result<std::ops::Range<usize>, String> {
+    let ends = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    ends.filter(|range| !range.is_empty()).ok_or_else(|| format!("`{text}` is not FROM..TO"))
 }
 
 fn setting(text: &str) -> Result<(String, String, String), String> {

@@ -60,6 +60,7 @@ pub fn main(program: &Program) -> ExitCode {
         Verb::Graph(graph) => verbs::graph(program, &cli.choice, graph),
         Verb::Log(log) => verbs::log(program, &cli.choice, log),
         Verb::Demo(demo) => verbs::demo(program, &cli.choice, demo),
+        Verb::Work(work) => verbs::work(work),
         Verb::Stages => verbs::stages(program),
         Verb::Stage(_) => Ok(DONE),
     };

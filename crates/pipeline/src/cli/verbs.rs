@@ -9,11 +9,15 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::ValueEnum as _;
 
-use super::args::{Choice, DemoArgs, ExplainArgs, GraphArgs, GraphFormat, LogArgs, RunArgs, StageVerb, StatusArgs};
+use super::args::{Choice, DemoArgs, ExplainArgs, GraphArgs, GraphFormat, LogArgs, RunArgs, StageVerb, StatusArgs, WorkArgs};
 use super::{DONE, FAILED, INTERRUPTED, LOCKED, Program, WORK_FOUND, WRONG};
+use crate::attempt::Attempt;
+use crate::child::Word;
 use crate::display::Display;
+use crate::executor::{Failure, Local};
 use crate::explain::differences;
 use crate::graph::Pipeline;
+use crate::job::{Job, Part};
 use crate::plan::{Planner, State, records};
 use crate::run::{Options, Summary, stop_on_signals};
 use crate::store::Store;
@@ -83,11 +87,13 @@ fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> Result<(u8,
         wanted,
         keep_going: args.how.keep_going,
         jobs: usize::from(args.how.jobs),
-        executable: std::env::current_exe().context("cannot find this program's own file")?,
         version: program.version.to_owned(),
     };
     let stop = stop_on_signals()?;
-    let result = crate::run(&planner, &options, &display, &stop);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (options.jobs > 1).then(|| (cores / options.jobs).max(1));
+    let local = Local { executable: own_file()?, threads, hasher: &opened.hasher };
+    let result = crate::run(&planner, &options, &local, &display, &stop);
     opened.hasher.save()?;
     let summary = result?;
     display.note(&summary_line(&summary, opened.store.results(), begun));
@@ -307,6 +313,33 @@ pub(super) fn stage(program: &Program, verb: &StageVerb) -> ExitCode {
             ExitCode::from(WRONG)
         }
     }
+}
+
+/// `work`: does a job that a runner, here or elsewhere, has prepared.
+pub(super) fn work(args: &WorkArgs) -> Result<u8> {
+    let store = Store::at(&args.root);
+    let job = Job::load(&store, &args.key)?;
+    let hasher = Hasher::open(&store.index(), true);
+    let stop = stop_on_signals()?;
+    let part = args.cases.clone().map_or(Part::Whole, Part::Cases);
+    let attempt =
+        Attempt { store: &store, job: &job, part, executable: &own_file()?, threads: args.threads.or(job.resources.cpus), hasher: &hasher };
+    let tell = |word: Word| {
+        if let Word::Line(line) = word {
+            eprintln!("{line}");
+        }
+    };
+    let Err(failure) = attempt.run(&tell, &stop) else { return Ok(DONE) };
+    eprintln!("{}: {failure}", job.node);
+    Ok(match failure {
+        Failure::Stage { .. } | Failure::Runner(_) => FAILED,
+        Failure::Locked(_) => LOCKED,
+        Failure::Stopped => INTERRUPTED,
+    })
+}
+
+fn own_file() -> Result<PathBuf> {
+    std::env::current_exe().context("cannot find this program's own file")
 }
 
 /// Writes to standard output; a reader that has gone away, such as `head`, is no error.

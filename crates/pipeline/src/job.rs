@@ -1,0 +1,96 @@
+//! A piece of work that is ready to be done, complete in itself.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use stage_kit::DeviceChoice;
+
+use crate::graph::Node;
+use crate::plan::{Input, Work};
+use crate::resources::Resources;
+use crate::store::Store;
+
+/// All that must be known to do a piece of work and to publish its result: whoever has the store and a job needs neither
+/// the pipeline file nor a plan. It stands in the folder of its attempt as `job.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// The key of the work, which names its attempt, its object, its record and its lock.
+    pub key: String,
+    /// The node that it is done for.
+    pub node: String,
+    /// The stage.
+    pub stage: String,
+    /// The stage's revision.
+    pub revision: u32,
+    /// All parameters.
+    pub params: Value,
+    /// The root of all random streams.
+    pub seed: u64,
+    /// Where networks run.
+    pub device: DeviceChoice,
+    /// Full role → what is read.
+    pub inputs: BTreeMap<String, Input>,
+    /// What the node asks for.
+    pub resources: Resources,
+    /// The program's version, for the record.
+    pub version: String,
+    /// Whether the work is done even if there is a result.
+    pub forced: bool,
+}
+
+/// How much of a job is done in one go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// All that is not done yet, and then the result is published.
+    #[default]
+    Whole,
+    /// These cases of a stage that works case by case, by their place in the list. Each is published as it is finished; the
+    /// result of the node is not.
+    Cases(Range<usize>),
+}
+
+impl Job {
+    /// The job of a node.
+    #[must_use]
+    pub fn new(node: &Node, work: &Work, seed: u64, device: DeviceChoice, version: &str, forced: bool) -> Self {
+        Self {
+            key: work.key.clone(),
+            node: node.name.clone(),
+            stage: node.stage.name.to_owned(),
+            revision: node.stage.revision,
+            params: node.params.clone(),
+            seed,
+            device,
+            inputs: work.inputs.clone(),
+            resources: node.resources,
+            version: version.to_owned(),
+            forced,
+        }
+    }
+
+    /// Puts the job into the folder of its attempt, from which [`Job::load`] reads it.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn save(&self, store: &Store) -> Result<()> {
+        stage_kit::write_atomic_text(&file(store, &self.key), &serde_json::to_string_pretty(self)?)
+    }
+
+    /// The job of an attempt.
+    ///
+    /// # Errors
+    /// When there is no such attempt, or another version has written it.
+    pub fn load(store: &Store, key: &str) -> Result<Self> {
+        let path = file(store, key);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("there is no job at {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is no job of this version; start the run again", path.display()))
+    }
+}
+
+fn file(store: &Store, key: &str) -> std::path::PathBuf {
+    Path::join(&store.attempt(key), "job.json")
+}
