@@ -9,14 +9,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use case_store::CaseList;
 use clap::ValueEnum as _;
 
 use crate::child::{self, Ended, Word};
 use crate::digest::Hasher;
 use crate::executor::Failure;
 use crate::job::{Job, Part};
+use crate::layout::lay_out;
 use crate::lock::{Lease, host};
-use crate::store::{InputRecord, MadeBy, Record, Store};
+use crate::store::{InputRecord, MadeBy, Record, Store, remove_if_there};
 use crate::text::utc;
 
 /// One attempt at a job. It needs the store and the job alone, so that it can be made wherever the store can be seen.
@@ -43,7 +45,7 @@ impl Attempt<'_> {
     pub fn run(&self, tell: &(dyn Fn(Word) + Sync), stop: &AtomicBool) -> Result<(), Failure> {
         let job = self.job;
         let note = |text: String| tell(Word::Line(text));
-        let lease = match Lease::take(&self.store.lock(&job.key))? {
+        let lease = match Lease::take(&self.store.lock(&self.name()), &job.node)? {
             Ok(lease) => lease,
             Err(holder) => return Err(Failure::Locked(holder)),
         };
@@ -51,41 +53,89 @@ impl Attempt<'_> {
         if before.is_some() && !job.forced {
             return Ok(());
         }
-        let (log, resumes) = self.prepare()?;
+        let mut list = self.list();
+        let (log, resumes) = self.prepare(list.as_mut())?;
         note(format!("{}: {}", job.node, if resumes { "goes on where it was interrupted" } else { "started" }));
+        if let Some(done) = list.as_ref().map(|list| list.cases.iter().filter(|case| case.done).count()).filter(|&done| done > 0) {
+            note(format!("{}: {done} of {} cases are there already", job.node, list.as_ref().map_or(0, |list| list.cases.len())));
+        }
         let (started, begun) = (SystemTime::now(), Instant::now());
         match child::run(self.command(), lease.share()?, log, tell, stop)? {
             Ended::Well => {}
             Ended::Stopped => return Err(Failure::Stopped),
-            Ended::Badly(status) => return Err(Failure::Stage { how: child::describe(status), log: self.folder().join("log.txt") }),
+            Ended::Badly(status) => return Err(self.failed(&child::describe(status))),
         }
-        let record = self.publish(started, begun.elapsed().as_secs_f64())?;
+        if self.part != Part::Whole {
+            // The cases are published; nothing else is kept of a part.
+            return fs::remove_dir_all(self.folder()).context("cannot remove the folder of the part").map_err(Failure::Runner);
+        }
+        let record = self.publish(list.as_ref(), started, begun.elapsed().as_secs_f64())?;
         if let Some(before) = before.filter(|before| before.output != record.output) {
             note(format!("{}: the result differs from the earlier one of the same key ({})", job.node, before.output));
         }
         Ok(())
     }
 
+    /// The name of the attempt: the key, for a part with its cases.
+    fn name(&self) -> String {
+        match &self.part {
+            Part::Whole => self.job.key.clone(),
+            Part::Cases(range) => format!("{}.{}-{}", self.job.key, range.start, range.end),
+        }
+    }
+
     fn folder(&self) -> PathBuf {
-        self.store.attempt(&self.job.key)
+        let attempt = self.store.attempt(&self.job.key);
+        match &self.part {
+            Part::Whole => attempt,
+            Part::Cases(range) => attempt.join(format!("cases-{}-{}", range.start, range.end)),
+        }
+    }
+
+    /// The cases to do.
+    fn list(&self) -> Option<CaseList> {
+        let mut list = self.job.cases.clone()?;
+        if let Part::Cases(range) = &self.part {
+            list.partial = true;
+            list.cases.truncate(range.end);
+            list.cases.drain(..range.start.min(list.cases.len()));
+        }
+        if self.job.forced {
+            list.forced = true;
+        }
+        Some(list)
+    }
+
+    fn failed(&self, how: &str) -> Failure {
+        let log = self.folder().join("log.txt");
+        // `status` tells failed work from interrupted work by this file; that it cannot be written changes nothing.
+        let _ = stage_kit::write_atomic_text(&self.folder().join(FAILED), &format!("{} the stage {how}\n", utc(SystemTime::now())));
+        Failure::Stage { how: how.to_owned(), log }
     }
 
     /// Makes the attempt's folder, or takes up the one that an interrupted attempt has left; returns its log and
-    /// whether there was one.
-    fn prepare(&self) -> Result<(File, bool)> {
+    /// whether there was one. Finished cases are put into place, and nothing else of a stage that works by case is kept.
+    fn prepare(&self, list: Option<&mut CaseList>) -> Result<(File, bool)> {
         let folder = self.folder();
         let resumes = folder.join("output").exists() && !self.job.forced;
         for sub in ["output", "work"] {
             let sub = folder.join(sub);
-            if self.job.forced && sub.exists() {
+            if (self.job.forced || list.is_some()) && sub.exists() {
                 fs::remove_dir_all(&sub).with_context(|| format!("cannot remove {}", sub.display()))?;
             }
             fs::create_dir_all(&sub).with_context(|| format!("cannot make the folder {}", sub.display()))?;
+        }
+        if let Some(list) = list {
+            if !list.forced {
+                lay_out(&self.store.cases(), list, &folder, self.job.verify)?;
+            }
+            stage_kit::write_atomic_text(&folder.join(LIST), &serde_json::to_string(list)?)?;
         }
         let params = serde_json::to_string_pretty(&self.job.params)?;
         stage_kit::write_atomic_text(&folder.join("params.json"), &params)?;
         let path = folder.join("log.txt");
         let open = || -> std::io::Result<File> {
+            remove_if_there(&folder.join(FAILED))?;
             let mut log = File::options().append(true).create(true).open(&path)?;
             let how = if resumes { "goes on" } else { "starts" };
             writeln!(log, "--- {}: {} {how} on {}", utc(SystemTime::now()), self.job.node, host())?;
@@ -107,6 +157,9 @@ impl Attempt<'_> {
         if let Some(threads) = self.threads {
             command.args(["--threads", &threads.to_string()]);
         }
+        if job.cases.is_some() {
+            command.arg("--cases").arg(folder.join(LIST));
+        }
         for (role, input) in &job.inputs {
             let mut value = std::ffi::OsString::from(format!("{role}="));
             value.push(&input.path);
@@ -119,7 +172,7 @@ impl Attempt<'_> {
         self.job.device.to_possible_value().map_or_else(|| "auto".to_owned(), |value| value.get_name().to_owned())
     }
 
-    fn publish(&self, started: SystemTime, seconds: f64) -> Result<Record> {
+    fn publish(&self, cases: Option<&CaseList>, started: SystemTime, seconds: f64) -> Result<Record> {
         let job = self.job;
         let executable = self.hasher.file(self.executable)?;
         let made_by = MadeBy { version: job.version.clone(), executable, host: host(), device: self.device() };
@@ -136,6 +189,7 @@ impl Attempt<'_> {
             params: job.params.clone(),
             seed: job.seed,
             inputs,
+            cases: cases.map_or(0, |list| list.cases.len()),
             output,
             files,
             bytes,
@@ -143,6 +197,11 @@ impl Attempt<'_> {
             seconds,
             made_by,
         };
-        self.store.publish(self.hasher, fill, &job.key)
+        self.store.publish(fill, &job.key, cases)
     }
 }
+
+/// The list of cases for the stage.
+const LIST: &str = "list.json";
+/// Written when the stage has failed.
+pub(crate) const FAILED: &str = "failed.txt";

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
 
 use anyhow::{Context, Result};
+use case_store::CaseList;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stage_kit::DeviceChoice;
 
 use crate::graph::Node;
-use crate::plan::{Input, Work};
+use crate::plan::{Input, Planner, Work};
 use crate::resources::Resources;
 use crate::store::Store;
 
@@ -40,6 +40,11 @@ pub struct Job {
     pub version: String,
     /// Whether the work is done even if there is a result.
     pub forced: bool,
+    /// Whether finished cases are read before they are taken for finished.
+    pub verify: bool,
+    /// The cases of a stage that works case by case. They stand in a file of their own, `cases.json`.
+    #[serde(skip)]
+    pub cases: Option<CaseList>,
 }
 
 /// How much of a job is done in one go.
@@ -54,22 +59,28 @@ pub enum Part {
 }
 
 impl Job {
-    /// The job of a node.
-    #[must_use]
-    pub fn new(node: &Node, work: &Work, seed: u64, device: DeviceChoice, version: &str, forced: bool) -> Self {
-        Self {
+    /// The job of a node, for the program of that version.
+    ///
+    /// # Errors
+    /// When an input has changed since it was looked at.
+    pub fn new(planner: &Planner<'_>, node: &Node, work: &Work, version: &str, forced: bool) -> Result<Self> {
+        let (pipeline, hasher) = (planner.pipeline, planner.hasher);
+        let cases = work.cases.as_ref().map(|cases| cases.entries(planner.store, hasher)).transpose()?;
+        Ok(Self {
             key: work.key.clone(),
             node: node.name.clone(),
             stage: node.stage.name.to_owned(),
             revision: node.stage.revision,
             params: node.params.clone(),
-            seed,
-            device,
+            seed: pipeline.seed,
+            device: pipeline.device,
             inputs: work.inputs.clone(),
             resources: node.resources,
             version: version.to_owned(),
             forced,
-        }
+            verify: hasher.reads_everything(),
+            cases,
+        })
     }
 
     /// Puts the job into the folder of its attempt, from which [`Job::load`] reads it.
@@ -77,7 +88,11 @@ impl Job {
     /// # Errors
     /// When the store cannot be written.
     pub fn save(&self, store: &Store) -> Result<()> {
-        stage_kit::write_atomic_text(&file(store, &self.key), &serde_json::to_string_pretty(self)?)
+        let folder = store.attempt(&self.key);
+        if let Some(cases) = &self.cases {
+            stage_kit::write_atomic_text(&folder.join(CASES), &serde_json::to_string(cases)?)?;
+        }
+        stage_kit::write_atomic_text(&folder.join(JOB), &serde_json::to_string_pretty(self)?)
     }
 
     /// The job of an attempt.
@@ -85,12 +100,16 @@ impl Job {
     /// # Errors
     /// When there is no such attempt, or another version has written it.
     pub fn load(store: &Store, key: &str) -> Result<Self> {
-        let path = file(store, key);
+        let folder = store.attempt(key);
+        let path = folder.join(JOB);
         let text = std::fs::read_to_string(&path).with_context(|| format!("there is no job at {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no job of this version; start the run again", path.display()))
+        let job: Self =
+            serde_json::from_str(&text).with_context(|| format!("{} is no job of this version; start the run again", path.display()))?;
+        let cases = folder.join(CASES);
+        let cases = if cases.is_file() { Some(CaseList::load(&cases)?) } else { None };
+        Ok(Self { cases, ..job })
     }
 }
 
-fn file(store: &Store, key: &str) -> std::path::PathBuf {
-    Path::join(&store.attempt(key), "job.json")
-}
+const JOB: &str = "job.json";
+const CASES: &str = "cases.json";

@@ -9,6 +9,7 @@
 //! A program with stages has one `main`: [`cli::main`] with the [`Entry`](stage_kit::Entry) of each.
 
 mod attempt;
+mod cases;
 mod child;
 pub mod cli;
 mod digest;
@@ -20,6 +21,7 @@ mod explain;
 mod graph;
 mod job;
 pub mod key;
+mod layout;
 mod lock;
 mod lookup;
 mod machine;
@@ -36,6 +38,7 @@ mod text;
 mod yaml;
 
 pub use attempt::Attempt;
+pub use cases::{Cases, Filter, PlannedCase};
 pub use child::{Word, die_with_parent};
 pub use digest::{Digest, Hasher, Tree};
 pub use display::Display;
@@ -45,6 +48,7 @@ pub use executor::{Executor, Failure, Local};
 pub use explain::differences;
 pub use graph::{Node, Pipeline, Source};
 pub use job::{Job, Part};
+pub use lock::{Found, Holder, Life};
 pub use plan::{Input, Planner, State, Work, records};
 pub use resources::Resources;
 pub use run::{Options, Summary, run, stop_on_signals};

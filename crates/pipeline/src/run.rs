@@ -211,7 +211,7 @@ impl<'scope, 'env> Runner<'scope, 'env> {
     fn start(&mut self, index: usize, work: Work, forced: bool) -> Result<()> {
         let pipeline = self.planner.pipeline;
         let node = &pipeline.nodes[index];
-        let job = Job::new(node, &work, pipeline.seed, pipeline.device, &self.options.version, forced);
+        let job = Job::new(self.planner, node, &work, &self.options.version, forced)?;
         job.save(self.planner.store)?;
         self.status[index] = Status::Running(work.key);
         self.running.insert(index, self.display.start(&node.name));

@@ -3,8 +3,10 @@
 //! ```text
 //! objects/KEY/          what a piece of work has written; appears whole, by renaming
 //! records/KEY.json      what was done, from what, and the digest of the output; without it an object is not there
+//! records/KEY.cases     the keys of its cases, if the stage works case by case
 //! records/KEY.log       what the stage said
 //! trees/HASH            the list of files behind a digest `tree:HASH`
+//! cases/, blobs/        results of single cases (see the crate `case-store`); objects link to their files
 //! attempts/KEY/         output, work (checkpoints), params.json and log.txt of work that goes on or was interrupted
 //! locks/KEY             held while somebody works on the key
 //! results/FILE/NODE     a link to the latest object of a node of FILE.yaml, for people
@@ -13,15 +15,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use case_store::{CaseList, CaseStore, FileRecord};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use walkdir::WalkDir;
 
-use crate::digest::{Digest, Hasher, Tree};
+use crate::digest::{Digest, Tree};
+use crate::layout::gather;
 
 /// One finished piece of work. Never changed once written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +45,9 @@ pub struct Record {
     pub seed: u64,
     /// Full role → what was read.
     pub inputs: BTreeMap<String, InputRecord>,
+    /// How many cases it was put together from; 0 if the stage does not work case by case.
+    #[serde(default)]
+    pub cases: usize,
     /// The digest of the output.
     pub output: Digest,
     /// How many files it has.
@@ -110,11 +118,17 @@ impl Store {
     /// # Errors
     /// When the folder cannot be written.
     pub fn create(&self) -> Result<()> {
-        let folders = ["objects", "records", "trees", "attempts", "locks"].map(|folder| self.root.join(folder));
+        let folders = ["objects", "records", "trees", "cases", "blobs", "attempts", "locks"].map(|folder| self.root.join(folder));
         for folder in folders.iter().chain([&self.view]) {
             fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
         }
         Ok(())
+    }
+
+    /// Results of single cases.
+    #[must_use]
+    pub fn cases(&self) -> CaseStore {
+        CaseStore::at(&self.root)
     }
 
     /// The folder of readable links.
@@ -171,8 +185,8 @@ impl Store {
     #[must_use]
     pub fn record(&self, key: &str) -> Option<Record> {
         let text = fs::read_to_string(self.record_path(key)).ok()?;
-        // What cannot be read was written by another version, and is done again.
-        let record: Record = serde_json::from_str(&text).ok()?;
+        // What is torn, altered or of another version is done again.
+        let record: Record = case_store::open(&text)?;
         (record.key == key && self.object(key).is_dir()).then_some(record)
     }
 
@@ -232,18 +246,33 @@ impl Store {
         Ok(digest)
     }
 
+    /// The names and keys of the cases that the result of a key was put together from.
+    #[must_use]
+    pub fn cases_of(&self, key: &str) -> BTreeMap<String, String> {
+        let text = fs::read_to_string(self.cases_path(key)).unwrap_or_default();
+        text.lines().filter_map(|line| line.split_once("  ")).map(|(key, id)| (id.to_owned(), key.to_owned())).collect()
+    }
+
+    fn cases_path(&self, key: &str) -> PathBuf {
+        self.root.join("records").join(format!("{key}.cases"))
+    }
+
     /// Takes the finished output of an attempt into the store, for good: first the object, then its record.
     ///
     /// # Errors
     /// When the output is empty, or the store cannot be written.
-    pub fn publish(&self, hasher: &Hasher, fill: impl FnOnce(Digest, usize, u64) -> Record, key: &str) -> Result<Record> {
+    pub fn publish(&self, fill: impl FnOnce(Digest, usize, u64) -> Record, key: &str, cases: Option<&CaseList>) -> Result<Record> {
         let attempt = self.attempt(key);
         let output = attempt.join("output");
-        let bytes = settle(&output).with_context(|| format!("cannot finish {}", output.display()))?;
-        let tree = hasher.tree(&output, &|_| {})?;
+        let known = cases.map(|list| gather(&self.cases(), list)).transpose()?.unwrap_or_default();
+        let (tree, bytes) = settle(&output, &self.cases(), &known).with_context(|| format!("cannot finish {}", output.display()))?;
         anyhow::ensure!(!tree.0.is_empty(), "the stage ended well but wrote nothing into {}", output.display());
         let digest = self.keep_tree(&tree)?;
         let record = fill(digest, tree.0.len(), bytes);
+        if let Some(list) = cases {
+            let lines: String = list.cases.iter().map(|case| format!("{}  {}\n", case.key, case.id)).collect();
+            stage_kit::write_atomic_text(&self.cases_path(key), &lines)?;
+        }
         let object = self.object(key);
         let publish = || -> std::io::Result<()> {
             if object.exists() {
@@ -259,14 +288,14 @@ impl Store {
             Ok(())
         };
         publish().with_context(|| format!("cannot publish {}", object.display()))?;
-        stage_kit::write_atomic_text(&self.record_path(key), &serde_json::to_string_pretty(&record)?)?;
+        stage_kit::write_atomic_text(&self.record_path(key), &case_store::seal(&record)?)?;
         sync_folder(&self.root.join("records")).context("cannot sync the records")?;
         fs::remove_dir_all(&attempt).with_context(|| format!("cannot remove {}", attempt.display()))?;
         Ok(record)
     }
 }
 
-fn remove_if_there(path: &Path) -> std::io::Result<()> {
+pub(crate) fn remove_if_there(path: &Path) -> std::io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -280,9 +309,10 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
 /// The temporary files of `stage_kit::write_atomic`, which a killed stage leaves behind.
 const TEMPORARY_PREFIX: &str = ".writing-";
 
-/// Removes temporary files; makes the others read-only and durable. Returns their size.
-fn settle(output: &Path) -> Result<u64> {
-    let mut bytes = 0;
+/// Removes temporary files; makes the others read-only and durable. Returns what there is, and its size. Files that are
+/// links to the blobs of cases, `known` by their path, were seen to when the case was published.
+fn settle(output: &Path, cases: &CaseStore, known: &BTreeMap<String, FileRecord>) -> Result<(Tree, u64)> {
+    let mut files = Vec::new();
     for entry in WalkDir::new(output).contents_first(true) {
         let entry = entry?;
         if entry.file_type().is_dir() {
@@ -290,17 +320,30 @@ fn settle(output: &Path) -> Result<u64> {
         } else if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
             fs::remove_file(entry.path())?;
         } else if entry.file_type().is_file() {
-            let file = File::open(entry.path())?;
-            let meta = file.metadata()?;
-            bytes += meta.len();
-            let mut permissions = meta.permissions();
-            // An edit through results/NODE would make the store lie.
-            permissions.set_mode(permissions.mode() & !0o222);
-            file.set_permissions(permissions)?;
-            file.sync_all()?;
+            files.push(entry.into_path());
         }
     }
-    Ok(bytes)
+    let settled = |path: PathBuf| -> Result<(String, String, u64)> {
+        let name = path.strip_prefix(output).ok().and_then(Path::to_str).filter(|name| !name.contains('\n'));
+        let name = name.with_context(|| format!("{}: the file's name must be UTF-8 without line breaks", path.display()))?.to_owned();
+        let meta = fs::metadata(&path)?;
+        if let Some(file) = known.get(&name)
+            && fs::metadata(cases.blob(&file.hash)).is_ok_and(|blob| (blob.dev(), blob.ino()) == (meta.dev(), meta.ino()))
+        {
+            return Ok((name, file.hash.clone(), meta.len()));
+        }
+        let file = File::open(&path)?;
+        // An edit through results/NODE would make the store lie.
+        let mut permissions = meta.permissions();
+        permissions.set_mode(permissions.mode() & !0o222);
+        file.set_permissions(permissions)?;
+        let hash = blake3::Hasher::new().update_reader(&file)?.finalize().to_string();
+        file.sync_all()?;
+        Ok((name, hash, meta.len()))
+    };
+    let settled: Vec<_> = files.into_par_iter().map(settled).collect::<Result<_>>()?;
+    let bytes = settled.iter().map(|(_, _, bytes)| bytes).sum();
+    Ok((Tree(settled.into_iter().map(|(name, hash, _)| (name, hash)).collect()), bytes))
 }
 
 #[cfg(test)]
@@ -318,6 +361,7 @@ mod tests {
             params: json!({}),
             seed: 0,
             inputs: BTreeMap::new(),
+            cases: 0,
             output,
             files,
             bytes,
@@ -327,12 +371,11 @@ mod tests {
         }
     }
 
-    fn store() -> (tempfile::TempDir, Store, Hasher) {
+    fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path(), "pipeline");
         store.create().unwrap();
-        let hasher = Hasher::open(&store.index(), true);
-        (folder, store, hasher)
+        (folder, store)
     }
 
     fn attempt(store: &Store, key: &str, text: &str) {
@@ -343,10 +386,10 @@ mod tests {
 
     #[test]
     fn an_object_appears_whole_with_its_record_and_the_attempt_is_gone() {
-        let (_folder, store, hasher) = store();
+        let (_folder, store) = store();
         attempt(&store, "k", "one");
         assert_eq!(store.record("k"), None);
-        let published = store.publish(&hasher, |output, files, bytes| record("k", output, files, bytes), "k").unwrap();
+        let published = store.publish(|output, files, bytes| record("k", output, files, bytes), "k", None).unwrap();
         assert_eq!((published.files, published.bytes), (1, 3), "temporary files are no results");
         assert_eq!(store.record("k"), Some(published.clone()));
         assert!(!store.attempt("k").exists());
@@ -356,12 +399,12 @@ mod tests {
 
     #[test]
     fn an_object_without_a_record_and_a_record_without_an_object_are_nothing() {
-        let (_folder, store, hasher) = store();
+        let (_folder, store) = store();
         fs::create_dir_all(store.object("k")).unwrap();
         fs::write(store.object("k").join("half.txt"), "half").unwrap();
         assert_eq!(store.record("k"), None);
         attempt(&store, "k", "whole");
-        store.publish(&hasher, |output, files, bytes| record("k", output, files, bytes), "k").unwrap();
+        store.publish(|output, files, bytes| record("k", output, files, bytes), "k", None).unwrap();
         assert!(!store.object("k").join("half.txt").exists(), "what a crash left is replaced, not mixed in");
         fs::remove_dir_all(store.object("k")).unwrap();
         assert_eq!(store.record("k"), None);
@@ -369,16 +412,16 @@ mod tests {
 
     #[test]
     fn an_empty_output_is_not_published() {
-        let (_folder, store, hasher) = store();
+        let (_folder, store) = store();
         fs::create_dir_all(store.attempt("k").join("output")).unwrap();
-        let error = store.publish(&hasher, |output, files, bytes| record("k", output, files, bytes), "k").unwrap_err();
+        let error = store.publish(|output, files, bytes| record("k", output, files, bytes), "k", None).unwrap_err();
         assert!(error.to_string().contains("wrote nothing"), "{error}");
         assert_eq!(store.record("k"), None);
     }
 
     #[test]
     fn the_readable_name_follows_the_latest_key() {
-        let (_folder, store, _) = store();
+        let (_folder, store) = store();
         assert_eq!(store.latest_key("segment[M_1]"), None);
         store.link_result("segment[M_1]", "k1").unwrap();
         store.link_result("segment[M_1]", "k2").unwrap();

@@ -23,7 +23,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown stage",
         "seed: 1\nstore: w\nnodes:\n  a:\n    stage: wrods\n",
-        "pipeline.yaml:5: nodes.a.stage: there is no stage `wrods`; the stages are words, join, measure",
+        "pipeline.yaml:5: nodes.a.stage: there is no stage `wrods`; the stages are words, join, measure, shout",
     ),
     (
         "an unknown role",
