@@ -18,6 +18,7 @@ use crate::executor::Failure;
 use crate::job::{Job, Part};
 use crate::layout::lay_out;
 use crate::lock::{Lease, host};
+use crate::progress::ProgressFile;
 use crate::store::{InputRecord, MadeBy, Record, Store, remove_if_there};
 use crate::text::utc;
 
@@ -60,6 +61,13 @@ impl Attempt<'_> {
             note(format!("{}: {done} of {} cases are there already", job.node, list.as_ref().map_or(0, |list| list.cases.len())));
         }
         let (started, begun) = (SystemTime::now(), Instant::now());
+        let progress = ProgressFile::new(self.folder());
+        let tell = |word: Word| {
+            if let Word::Update(update) = &word {
+                progress.keep(update);
+            }
+            tell(word);
+        };
         match child::run(self.command(), lease.share()?, log, tell, stop)? {
             Ended::Well => {}
             Ended::Stopped => return Err(Failure::Stopped),

@@ -38,6 +38,8 @@ pub struct Job {
     pub resources: Resources,
     /// The program's version, for the record.
     pub version: String,
+    /// The name of the pipeline that it was prepared for.
+    pub pipeline: String,
     /// Whether the work is done even if there is a result.
     pub forced: bool,
     /// Whether finished cases are read before they are taken for finished.
@@ -77,6 +79,7 @@ impl Job {
             inputs: work.inputs.clone(),
             resources: node.resources,
             version: version.to_owned(),
+            pipeline: pipeline.name.clone(),
             forced,
             verify: hasher.reads_everything(),
             cases,

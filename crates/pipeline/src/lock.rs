@@ -105,7 +105,8 @@ impl Lease {
         }
     }
 
-    fn try_take(path: &Path, node: &str) -> Result<Result<Self, String>> {
+    /// [`Lease::take`] without patience.
+    pub(crate) fn try_take(path: &Path, node: &str) -> Result<Result<Self, String>> {
         let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = open.with_context(|| format!("cannot open the lock {}", path.display()))?;
         let locked = match file.try_lock() {

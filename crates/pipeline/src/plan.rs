@@ -76,6 +76,17 @@ impl<'a> Planner<'a> {
         Self { filter, ..self }
     }
 
+    /// The readable name of a node's result: the node's, with the cases if it is limited to some.
+    #[must_use]
+    pub fn result_name(&self, index: usize) -> String {
+        let node = &self.pipeline.nodes[index].name;
+        if self.is_limited(index) {
+            format!("{node}:{}", self.filter.names.iter().cloned().collect::<Vec<_>>().join(","))
+        } else {
+            node.clone()
+        }
+    }
+
     /// Whether a node is looked at with a few of its cases only.
     #[must_use]
     pub fn is_limited(&self, index: usize) -> bool {
@@ -108,17 +119,21 @@ impl<'a> Planner<'a> {
                 if sub.is_empty() {
                     return Ok(Some(Input { path: object, from: name.clone(), digest: record.output.clone() }));
                 }
-                let tree =
-                    self.store.tree(&record.output).with_context(|| format!("the list of files of {name} is lost; run it with --force"))?;
+                let tree = self.contents(&record.output, &object)?;
                 let (digest, part) = tree
                     .at(sub)
                     .with_context(|| format!("{name} has written no `{sub}`; its output is {}", self.store.result(name).display()))?;
                 if let Some(part) = part {
-                    self.store.keep_tree(&part)?;
+                    let _ = self.store.keep_tree(&part);
                 }
                 Ok(Some(Input { path: object.join(sub), from: format!("{name}/{sub}"), digest }))
             }
         }
+    }
+
+    /// The list of files behind a digest; read anew from `folder` if the store has lost it.
+    fn contents(&self, digest: &str, folder: &Path) -> Result<Tree> {
+        self.store.tree(digest).map_or_else(|| self.hasher.tree(folder, &|text| (self.note)(text)), Ok)
     }
 
     fn data(&self, path: &Path) -> Result<Contents> {
@@ -128,7 +143,8 @@ impl<'a> Planner<'a> {
         }
         let (digest, tree) = self.hasher.digest(path, &|text| (self.note)(text))?;
         if let Some(tree) = &tree {
-            self.store.keep_tree(tree)?;
+            // A list that cannot be kept, as in a store that is read-only, costs `explain` the names of changed files.
+            let _ = self.store.keep_tree(tree);
         }
         let found = (digest, tree.map(Arc::new));
         known.insert(path.to_owned(), found.clone());
@@ -162,7 +178,8 @@ impl<'a> Planner<'a> {
             let tree = match () {
                 () if !by_case(node, role) => None,
                 () if outside => self.data(&input.path)?.1,
-                () => self.store.tree(&input.digest).map(Arc::new),
+                () if input.digest.starts_with("tree:") => Some(Arc::new(self.contents(&input.digest, &input.path)?)),
+                () => None,
             };
             opened.insert(role.clone(), Opened { input, outside, tree });
         }

@@ -14,6 +14,7 @@ use crate::child::Word;
 use crate::display::{Display, NodeDisplay};
 use crate::executor::{Executor, Failure};
 use crate::job::Job;
+use crate::lock::Lease;
 use crate::machine::Machine;
 use crate::plan::{Planner, Work};
 use crate::store::{Record, Store};
@@ -41,8 +42,8 @@ pub struct Summary {
     pub fresh: usize,
     /// The nodes that were run.
     pub done: Vec<String>,
-    /// The nodes that failed.
-    pub failed: Vec<String>,
+    /// The nodes that failed, with what is known of each failure.
+    pub failed: Vec<(String, String)>,
     /// The nodes that another runner is working on.
     pub locked: Vec<String>,
     /// How many nodes were left because of others.
@@ -185,14 +186,15 @@ impl<'scope, 'env> Runner<'scope, 'env> {
         let forced = self.options.forced.contains(&index);
         let record = if forced { None } else { self.planner.record(&node.name, &work)? };
         if let Some(record) = record {
-            self.planner.store.link_result(&node.name, &record.key)?;
+            self.planner.store.link_result(&self.planner.result_name(index), &record.key)?;
+            drop_leftover(self.planner.store, &record.key, &node.name);
             self.finish(index, record);
             self.summary.fresh += 1;
             return Ok(());
         }
         if !self.options.allowed.contains(&index) {
             self.display.note(&format!("{}: must be run first, which --only forbids; leave out --only", node.name));
-            self.summary.failed.push(node.name.clone());
+            self.summary.failed.push((node.name.clone(), "must be run first, which --only forbids".into()));
             self.status[index] = Status::Lost;
             return Ok(());
         }
@@ -211,6 +213,7 @@ impl<'scope, 'env> Runner<'scope, 'env> {
     fn start(&mut self, index: usize, work: Work, forced: bool) -> Result<()> {
         let pipeline = self.planner.pipeline;
         let node = &pipeline.nodes[index];
+        let name = self.planner.result_name(index);
         let job = Job::new(self.planner, node, &work, &self.options.version, forced)?;
         job.save(self.planner.store)?;
         self.status[index] = Status::Running(work.key);
@@ -230,7 +233,7 @@ impl<'scope, 'env> Runner<'scope, 'env> {
                 },
                 stop,
             );
-            let result = ended.and_then(|()| published(store, &job));
+            let result = ended.and_then(|()| published(store, &job, &name));
             let _ = sender.send(Message::Ended(index, Box::new(result)));
         });
         Ok(())
@@ -266,10 +269,10 @@ impl<'scope, 'env> Runner<'scope, 'env> {
         };
         self.status[index] = Status::Lost;
         self.display.note(&format!("{name}: {failure}"));
-        match failure {
+        match &failure {
             Failure::Locked(_) => self.summary.locked.push(name.clone()),
             Failure::Stopped => {}
-            Failure::Stage { .. } | Failure::Runner(_) => self.summary.failed.push(name.clone()),
+            Failure::Stage { .. } | Failure::Runner(_) => self.summary.failed.push((name.clone(), failure.to_string())),
         }
     }
 
@@ -279,10 +282,21 @@ impl<'scope, 'env> Runner<'scope, 'env> {
     }
 }
 
+/// Removes the attempt of a piece of work that is finished, which a kill right after its record has left.
+fn drop_leftover(store: &Store, key: &str, node: &str) {
+    let attempt = store.attempt(key);
+    // Under the lock: somebody may be doing the work once more, by force. What cannot be removed does no harm.
+    if attempt.exists()
+        && let Ok(Ok(_lease)) = Lease::try_take(&store.lock(key), node)
+    {
+        let _ = std::fs::remove_dir_all(&attempt);
+    }
+}
+
 /// The record of a job that has ended, which says more than its executor does.
-fn published(store: &Store, job: &Job) -> Result<Record, Failure> {
+fn published(store: &Store, job: &Job, name: &str) -> Result<Record, Failure> {
     let missing = || anyhow::anyhow!("the work has ended without a record; its log: {}", store.attempt(&job.key).join("log.txt").display());
     let record = store.record(&job.key).ok_or_else(missing)?;
-    store.link_result(&job.node, &record.key)?;
+    store.link_result(name, &record.key)?;
     Ok(record)
 }

@@ -8,13 +8,14 @@
 //! trees/HASH            the list of files behind a digest `tree:HASH`
 //! cases/, blobs/        results of single cases (see the crate `case-store`); objects link to their files
 //! attempts/KEY/         output, work (checkpoints), params.json and log.txt of work that goes on or was interrupted
+//! in-use                held by runners, and alone by who cleans up
 //! locks/KEY             held while somebody works on the key
 //! results/FILE/NODE     a link to the latest object of a node of FILE.yaml, for people
 //! index                 digests of files seen before (see `digest`)
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ use walkdir::WalkDir;
 
 use crate::digest::{Digest, Tree};
 use crate::layout::gather;
+use crate::lock::{self, Found};
 
 /// One finished piece of work. Never changed once written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,6 +139,35 @@ impl Store {
         &self.view
     }
 
+    /// Says that the store is in use until the file is dropped; `None` while another process cleans it up.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn enter(&self) -> Result<Option<File>> {
+        self.gate(File::try_lock_shared)
+    }
+
+    /// Has the store for itself until the file is dropped; `None` while others use it.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn enter_alone(&self) -> Result<Option<File>> {
+        self.gate(File::try_lock)
+    }
+
+    fn gate(&self, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Option<File>> {
+        let path = self.root.join("in-use");
+        let open = File::options().write(true).create(true).truncate(false).open(&path);
+        let file = open.with_context(|| format!("cannot open {}", path.display()))?;
+        match lock(&file) {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}; does its file system know locks?", path.display()))
+            }
+        }
+    }
+
     /// The index of digests.
     #[must_use]
     pub fn index(&self) -> PathBuf {
@@ -161,6 +192,14 @@ impl Store {
         self.root.join("locks").join(key)
     }
 
+    /// All locks that are held, or whose holders have not let them go in good order, by name: a key, or a key and a part.
+    #[must_use]
+    pub fn locks(&self) -> BTreeMap<String, Found> {
+        let entries = fs::read_dir(self.root.join("locks")).into_iter().flatten().filter_map(Result::ok);
+        let look = |entry: fs::DirEntry| Some((entry.file_name().into_string().ok()?, lock::look(&entry.path())?));
+        entries.filter_map(look).filter(|(_, found)| found.held || found.holder.is_some()).collect()
+    }
+
     /// The link to a node's latest object.
     #[must_use]
     pub fn result(&self, node: &str) -> PathBuf {
@@ -177,7 +216,7 @@ impl Store {
         self.root.join("records").join(format!("{key}.log"))
     }
 
-    fn record_path(&self, key: &str) -> PathBuf {
+    pub(crate) fn record_path(&self, key: &str) -> PathBuf {
         self.root.join("records").join(format!("{key}.json"))
     }
 
@@ -226,11 +265,12 @@ impl Store {
         write().with_context(|| format!("cannot write the link {}", link.display()))
     }
 
-    /// The tree behind a digest, if it is known.
+    /// The tree behind a digest, if it is known and whole.
     #[must_use]
     pub fn tree(&self, digest: &str) -> Option<Tree> {
         let hash = digest.strip_prefix("tree:")?;
-        fs::read_to_string(self.root.join("trees").join(hash)).ok().map(|text| Tree::parse(&text))
+        let text = fs::read_to_string(self.root.join("trees").join(hash)).ok()?;
+        (blake3::hash(text.as_bytes()).to_hex().as_str() == hash).then(|| Tree::parse(&text))
     }
 
     /// Keeps a tree, so that `explain` can tell later which files changed.
@@ -253,7 +293,7 @@ impl Store {
         text.lines().filter_map(|line| line.split_once("  ")).map(|(key, id)| (id.to_owned(), key.to_owned())).collect()
     }
 
-    fn cases_path(&self, key: &str) -> PathBuf {
+    pub(crate) fn cases_path(&self, key: &str) -> PathBuf {
         self.root.join("records").join(format!("{key}.cases"))
     }
 

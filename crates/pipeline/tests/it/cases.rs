@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::lab::{Lab, Outcome};
+use crate::lab::{Lab, Outcome, await_that};
 
 /// `loud` shouts each text of a folder, `louder` what `loud` has written, and `m` measures that.
 const SHOUTS: &str = "seed: 1
@@ -109,4 +109,77 @@ fn results_are_plain_read_only_files_that_take_room_once() {
     let meta = fs::symlink_metadata(&path).unwrap();
     assert!(meta.is_file() && meta.permissions().readonly());
     assert_eq!(meta.nlink(), 2, "the result and the case are one file");
+}
+
+#[test]
+fn explain_and_status_go_down_to_the_case() {
+    let lab = lab();
+    let explain = |arguments: &[&str]| lab.call(&[&["explain"], arguments].concat()).must_succeed().stdout;
+    let status = || -> serde_json::Value { serde_json::from_str(&lab.call(&["status", "--json"]).must_succeed().stdout).unwrap() };
+    assert_eq!(status()["counts"]["missing"], 1);
+    assert_eq!(status()["counts"]["waits"], 2);
+    lab.run(&[]).must_succeed();
+    assert_eq!((status()["counts"]["fresh"].clone(), status()["nodes"][0]["cases_done"].clone()), (3.into(), 4.into()));
+    assert!(explain(&["loud:b"]).starts_with("loud:b is fresh"));
+
+    lab.write("texts/b.txt", "bb");
+    lab.write("texts/e.txt", "e");
+    fs::remove_file(lab.path("texts/d.txt")).unwrap();
+    assert_eq!(explain(&["loud"]), "loud must be run:\n  2 of 4 cases: b (text changed), e (is new)\n  gone: d\n");
+    assert_eq!(explain(&["loud:b"]), "loud:b must be run:\n  text changed\n");
+    assert_eq!(explain(&["loud:b", "--set", "loud.mark=x"]), "loud:b must be run:\n  parameter mark \"\" → \"x\"\n  text changed\n");
+    let dry = lab.run(&["--dry-run"]);
+    assert!(dry.stdout.starts_with("loud: would be run: 2 of 4 cases: b (text changed), e (is new); gone: d\n"), "{}", dry.stdout);
+    let found = status();
+    assert_eq!((found["counts"]["stale"].clone(), found["nodes"][0]["cases_done"].clone()), (1.into(), 2.into()));
+    lab.write("ending.txt", "!");
+    assert!(explain(&["loud:a"]).ends_with("  input ending changed\n"));
+    assert_eq!(lab.call(&["explain", "loud:nobody"]).code, Some(1));
+}
+
+#[test]
+fn one_case_can_be_run_through_the_stages_that_it_goes_through() {
+    let lab = lab();
+    let outcome = lab.run(&["louder", "--case", "b"]).must_succeed();
+    assert_eq!(outcome.ran(), ["loud", "louder"]);
+    assert_eq!(lab.read("work/results/pipeline/louder:b/loud/b.txt"), "B?!");
+    assert!(!lab.path("work/results/pipeline/louder:b/loud/a.txt").exists());
+    assert!(!lab.path("work/results/pipeline/louder").exists(), "the node's own result is of all cases");
+    let rest = lab.run(&[]).must_succeed();
+    assert_eq!(worked(&rest, "louder"), 3, "what was done is not done again: {}", rest.stderr);
+    let none = lab.run(&["louder", "--case", "nobody"]);
+    assert!(none.stderr.contains("node louder has no case nobody, but 4 others"), "{}", none.stderr);
+    let whole = lab.run(&["m", "--case", "b"]);
+    assert!(whole.stderr.contains("m: its stage measure does not work case by case"), "{}", whole.stderr);
+}
+
+#[test]
+fn a_running_node_is_seen_at_work_from_outside() {
+    let lab = lab();
+    let mut runner = lab.start(&["--set", "loud.delay_ms=300"]);
+    let about = await_that("the node at work", || {
+        let status: serde_json::Value = serde_json::from_str(&lab.call(&["status", "--json", "--set", "loud.delay_ms=300"]).stdout).ok()?;
+        let node = status["nodes"].get(0)?;
+        (node["state"] == "running").then(|| node["about"][0].as_str().map(str::to_owned)).flatten()
+    });
+    assert!(about.contains("/4 cases"), "{about}");
+    assert_eq!(runner.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn two_runners_with_different_data_share_the_cases_that_are_the_same() {
+    let lab = lab();
+    for name in ["e", "f", "g", "h"] {
+        lab.write(&format!("texts/{name}.txt"), name);
+    }
+    lab.write("first.yaml", "extends: pipeline.yaml\nstore: work\nnodes: {loud: {params: {delay_ms: 200, title: first}}}\n");
+    lab.write("second.yaml", "extends: pipeline.yaml\nstore: work\nnodes: {loud: {params: {delay_ms: 200, title: second}}}\n");
+    let mut first = lab.start(&["loud", "--pipeline", "first.yaml"]);
+    let mut second = lab.start(&["loud", "--pipeline", "second.yaml"]);
+    assert_eq!((first.wait().unwrap().code(), second.wait().unwrap().code()), (Some(0), Some(0)));
+    let inode = |path: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(lab.path(path)).unwrap());
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let [one, two] = ["first", "second"].map(|view| inode(&format!("work/results/{view}/loud/loud/{name}.txt")));
+        assert_eq!(one, two, "{name} was done once");
+    }
 }
