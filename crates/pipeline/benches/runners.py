@@ -3,14 +3,14 @@
 
     cargo build --release -p pipeline --example toy
     python -m venv VENV && VENV/bin/pip install dvc snakemake
-    python benches/runners.py TARGET/release/examples/toy VENV/bin [--cases 4000] [--rounds 5] [--tools toy,snakemake,dvc]
+    python benches/runners.py TARGET/release/examples/toy VENV/bin [--cases 4000] [--rounds 5] [--only flare,Snakemake,DVC]
 
 Two graphs: eight stages in a row, and a fan of as many cases as asked for with a stage that gathers them. Work is next to
 nothing, so that the tools are what is measured: a shell script of a few lines for DVC and Snakemake, a few lines of Rust for
 the example `toy`. DVC takes a third of a second for each case of a cold start, so its fan begins with a lock file and a cache as it
 would have written them, and its cold start is measured on 50 cases. The tools take turns.
 """
-import argparse, hashlib, os, random, resource, shutil, subprocess, sys, tempfile, time
+import argparse, hashlib, os, random, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 
 WORK = '#!/bin/sh\nset -e\nfor o; do :; done\nmkdir -p "${o%/*}"\n: > "$o.tmp"\nfor i; do [ "$i" = "$o" ] || head -c 64 "$i" >> "$o.tmp"; done\nmv "$o.tmp" "$o"\n'
@@ -90,7 +90,7 @@ class Dvc:
 
     def __init__(self, _, tools):
         self.tools = tools
-        self.command = [str(tools / 'dvc'), 'repro', '-q']
+        self.command = [str(tools / 'dvc'), 'repro']
 
     def start(self, folder):
         for command in (['git', 'init', '-q', '.'], [str(self.tools / 'dvc'), 'init', '-q'],
@@ -110,7 +110,7 @@ class Dvc:
         write(folder / 'work.sh', WORK, True)
         write(folder / 'reduce.sh', 'find out -name "*.txt" | sort | xargs cat > summary.txt\n')
         write(folder / 'dvc.yaml', 'stages:\n  seg:\n    foreach:\n' + ''.join(f'    - {name}\n' for name in names(count)) +
-              '    do:\n      cmd: ./work.sh data/${item}.txt out/${item}.txt\n      deps: [data/${item}.txt, work.sh]\n'
+              '    do:\n      cmd: ./work.sh data/${item}.txt out/${item}.txt\n      deps: ["data/${item}.txt", work.sh]\n'
               '      outs: ["out/${item}.txt"]\n  reduce:\n    cmd: sh reduce.sh\n    deps: [out]\n    outs: [summary.txt]\n')
         self.start(folder)
 
@@ -131,19 +131,20 @@ class Dvc:
             shutil.copy(folder / out, place)
         write(folder / 'dvc.lock', lock)
         # Fills its own index of files, and runs the stage that gathers.
-        subprocess.run(self.command, cwd=folder, check=True)
+        subprocess.run(self.command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def measure(tool, folder, limit=1800):
-    """Seconds and peak MiB of one call."""
-    begun = time.perf_counter()
-    child = subprocess.Popen(tool.command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    errors = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = status
-    if status:
-        sys.exit(f'{tool.name} failed: {errors.decode()[-2000:]}')
-    return time.perf_counter() - begun, usage.ru_maxrss / 1024
+def measure(tool, folder):
+    """Seconds and peak MiB of one call; GNU time, being small, does not lend its own memory to what it measures."""
+    with tempfile.NamedTemporaryFile('r') as peak, tempfile.TemporaryFile('w+') as said:
+        begun = time.perf_counter()
+        command = ['/usr/bin/time', '-o', peak.name, '-f', '%M', *tool.command]
+        code = subprocess.run(command, cwd=folder, stdout=said, stderr=said).returncode
+        seconds = time.perf_counter() - begun
+        if code:
+            said.seek(0)
+            sys.exit(f'{tool.name} failed: {said.read()[-2000:]}')
+        return seconds, int(peak.read()) / 1024
 
 
 def median(values):
@@ -166,18 +167,20 @@ def main():
     os.environ['PATH'] = f'{args.tools}:{os.environ["PATH"]}'
     tools = [tool for tool in (Toy(args.toy, args.tools), Snakemake(args.toy, args.tools), Dvc(args.toy, args.tools)) if tool.name in args.only]
     with tempfile.TemporaryDirectory() as root:
-        folders = lambda graph: {tool.name: Path(root) / f'{graph}-{tool.name}' for tool in tools}
-        turns = lambda at, rounds: {tool.name: [measure(tool, at[tool.name]) for _ in range(1)] for tool in tools} if rounds == 1 else merge(
-            [turns(at, 1) for _ in range(rounds)])
-        merge = lambda rounds: {name: [run for turn in rounds for run in turn[name]] for name in rounds[0]}
+        def turns(folders, rounds=1):
+            results = {tool.name: [] for tool in tools}
+            for _ in range(rounds):
+                for tool in tools:
+                    results[tool.name].append(measure(tool, folders[tool.name]))
+            return results
 
-        chain = folders('chain')
+        chain = {tool.name: Path(root) / f'chain-{tool.name}' for tool in tools}
         for tool in tools:
             chain[tool.name].mkdir()
             tool.chain(chain[tool.name])
-        report('8 stages, cold', turns(chain, 1))
+        report('8 stages, cold', turns(chain))
         time.sleep(1.2)
-        turns(chain, 1)
+        turns(chain)
         report('8 stages, nothing to do', turns(chain, args.rounds))
 
         cold = {}
@@ -196,7 +199,7 @@ def main():
         report('a case of a cold start, beyond its work', {name: [(s * 1000, m) for s, m in runs] for name, runs in cold.items()})
         print(f'{"":48} (in thousandths of a second)')
 
-        fan = folders('fan')
+        fan = {tool.name: Path(root) / f'fan-{tool.name}' for tool in tools}
         for tool in tools:
             if tool.cold_cases is None:
                 fan[tool.name] = Path(root) / f'cold-{tool.name}'
@@ -205,17 +208,17 @@ def main():
                 tool.fan(fan[tool.name], args.cases)
                 tool.pretend(fan[tool.name], args.cases)
         time.sleep(1.2)
-        turns(fan, 1)
+        turns(fan)
         report(f'{args.cases} cases, nothing to do', turns(fan, min(args.rounds, 3)))
         for tool in tools:
             with open(fan[tool.name] / 'data/case_00007.txt', 'a') as file:
                 file.write('changed')
-        report(f'{args.cases} cases, one changed', turns(fan, 1))
+        report(f'{args.cases} cases, one changed', turns(fan))
         time.sleep(1.2)
         for tool in tools:
             for name in names(args.cases):
                 (fan[tool.name] / 'data' / f'{name}.txt').touch()
-        report(f'{args.cases} cases, all touched', turns(fan, 1))
+        report(f'{args.cases} cases, all touched', turns(fan))
 
 
 if __name__ == '__main__':

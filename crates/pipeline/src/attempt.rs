@@ -55,6 +55,9 @@ impl Attempt<'_> {
             return Ok(());
         }
         let mut list = self.list();
+        if list.is_none() && self.part != Part::Whole {
+            return Err(anyhow::anyhow!("the stage {} does not work case by case; do the job as a whole", job.stage).into());
+        }
         let (log, resumes) = self.prepare(list.as_mut())?;
         note(format!("{}: {}", job.node, if resumes { "goes on where it was interrupted" } else { "started" }));
         if let Some(done) = list.as_ref().map(|list| list.cases.iter().filter(|case| case.done).count()).filter(|&done| done > 0) {
@@ -168,6 +171,9 @@ impl Attempt<'_> {
         if job.cases.is_some() {
             command.arg("--cases").arg(folder.join(LIST));
         }
+        if let Some(cards) = &job.cards {
+            command.env(CARDS, cards);
+        }
         for (role, input) in &job.inputs {
             let mut value = std::ffi::OsString::from(format!("{role}="));
             value.push(&input.path);
@@ -209,6 +215,8 @@ impl Attempt<'_> {
     }
 }
 
+/// By this a process is told which of the machine's graphics cards are its own.
+pub(crate) const CARDS: &str = "CUDA_VISIBLE_DEVICES";
 /// The list of cases for the stage.
 const LIST: &str = "list.json";
 /// Written when the stage has failed.

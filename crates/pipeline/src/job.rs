@@ -44,6 +44,9 @@ pub struct Job {
     pub forced: bool,
     /// Whether finished cases are read before they are taken for finished.
     pub verify: bool,
+    /// The graphics cards that the runner has set aside for it, on the runner's machine.
+    #[serde(skip)]
+    pub cards: Option<String>,
     /// The cases of a stage that works case by case. They stand in a file of their own, `cases.json`.
     #[serde(skip)]
     pub cases: Option<CaseList>,
@@ -82,6 +85,7 @@ impl Job {
             pipeline: pipeline.name.clone(),
             forced,
             verify: hasher.reads_everything(),
+            cards: None,
             cases,
         })
     }

@@ -45,14 +45,15 @@ impl Holder {
     fn here(node: &str) -> Self {
         let process = std::process::id();
         let (boot, begun) = (boot(), begun(process).unwrap_or_default());
-        let job = std::env::var("SLURM_JOB_ID").ok();
-        Self { host: host(), boot, process, begun, job, node: node.to_owned(), since: utc(SystemTime::now()) }
+        Self { host: host(), boot, process, begun, job: own_job(), node: node.to_owned(), since: utc(SystemTime::now()) }
     }
 
     /// Whether it still lives, as far as this machine can tell.
     #[must_use]
     pub fn life(&self) -> Life {
         match () {
+            // A cluster's job that is put back into the queue keeps its number, and its earlier process is gone.
+            () if self.job.is_some() && self.job == own_job() && self.process != std::process::id() => Life::Dead,
             () if self.host != host() => Life::Elsewhere,
             () if self.boot == boot() && begun(self.process) == Some(self.begun) => Life::Alive,
             () => Life::Dead,
@@ -66,6 +67,11 @@ impl std::fmt::Display for Holder {
         self.job.iter().try_for_each(|job| write!(f, " (job {job})"))?;
         write!(f, " since {}", self.since)
     }
+}
+
+/// The number of the cluster's job that this process belongs to.
+fn own_job() -> Option<String> {
+    std::env::var("SLURM_JOB_ID").ok()
 }
 
 /// The boot of this machine.

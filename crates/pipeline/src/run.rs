@@ -214,7 +214,8 @@ impl<'scope, 'env> Runner<'scope, 'env> {
         let pipeline = self.planner.pipeline;
         let node = &pipeline.nodes[index];
         let name = self.planner.result_name(index);
-        let job = Job::new(self.planner, node, &work, &self.options.version, forced)?;
+        let cards = self.machine.cards_of(index);
+        let job = Job { cards, ..Job::new(self.planner, node, &work, &self.options.version, forced)? };
         job.save(self.planner.store)?;
         self.status[index] = Status::Running(work.key);
         self.running.insert(index, self.display.start(&node.name));

@@ -30,62 +30,6 @@ use crate::digest::{Digest, Tree};
 use crate::layout::gather;
 use crate::lock::{self, Found};
 
-/// One finished piece of work. Never changed once written.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// The key, see [`crate::key::key`].
-    pub key: String,
-    /// The node that it was done for.
-    pub node: String,
-    /// The stage.
-    pub stage: String,
-    /// The stage's revision.
-    pub revision: u32,
-    /// All parameters.
-    pub params: Value,
-    /// The seed.
-    pub seed: u64,
-    /// Full role → what was read.
-    pub inputs: BTreeMap<String, InputRecord>,
-    /// How many cases it was put together from; 0 if the stage does not work case by case.
-    #[serde(default)]
-    pub cases: usize,
-    /// The digest of the output.
-    pub output: Digest,
-    /// How many files it has.
-    pub files: usize,
-    /// How many bytes they have.
-    pub bytes: u64,
-    /// When the (last) attempt began, in UTC.
-    pub started: String,
-    /// How long the (last) attempt took, in seconds.
-    pub seconds: f64,
-    /// Who did it; no part of the key.
-    pub made_by: MadeBy,
-}
-
-/// One input of a record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InputRecord {
-    /// The reference: `phantom/truth`, or `data.dataset` with its path.
-    pub from: String,
-    /// The digest of what stood there.
-    pub digest: Digest,
-}
-
-/// The program and machine behind a record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MadeBy {
-    /// The program's version.
-    pub version: String,
-    /// BLAKE3 of the executable.
-    pub executable: String,
-    /// The host's name.
-    pub host: String,
-    /// The device that was asked for.
-    pub device: String,
-}
-
 /// The store.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -200,6 +144,16 @@ impl Store {
         entries.filter_map(look).filter(|(_, found)| found.held || found.holder.is_some()).collect()
     }
 
+    /// Removes a lock whoever holds it: for holders of which it is known by other means, such as a scheduler's, that they
+    /// are gone.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn remove_lock(&self, name: &str) -> Result<()> {
+        let path = self.lock(name);
+        remove_if_there(&path).with_context(|| format!("cannot remove {}", path.display()))
+    }
+
     /// The link to a node's latest object.
     #[must_use]
     pub fn result(&self, node: &str) -> PathBuf {
@@ -296,43 +250,6 @@ impl Store {
     pub(crate) fn cases_path(&self, key: &str) -> PathBuf {
         self.root.join("records").join(format!("{key}.cases"))
     }
-
-    /// Takes the finished output of an attempt into the store, for good: first the object, then its record.
-    ///
-    /// # Errors
-    /// When the output is empty, or the store cannot be written.
-    pub fn publish(&self, fill: impl FnOnce(Digest, usize, u64) -> Record, key: &str, cases: Option<&CaseList>) -> Result<Record> {
-        let attempt = self.attempt(key);
-        let output = attempt.join("output");
-        let known = cases.map(|list| gather(&self.cases(), list)).transpose()?.unwrap_or_default();
-        let (tree, bytes) = settle(&output, &self.cases(), &known).with_context(|| format!("cannot finish {}", output.display()))?;
-        anyhow::ensure!(!tree.0.is_empty(), "the stage ended well but wrote nothing into {}", output.display());
-        let digest = self.keep_tree(&tree)?;
-        let record = fill(digest, tree.0.len(), bytes);
-        if let Some(list) = cases {
-            let lines: String = list.cases.iter().map(|case| format!("{}  {}\n", case.key, case.id)).collect();
-            stage_kit::write_atomic_text(&self.cases_path(key), &lines)?;
-        }
-        let object = self.object(key);
-        let publish = || -> std::io::Result<()> {
-            if object.exists() {
-                // Forced again, or left without its record by a crash: the record goes before the object does.
-                remove_if_there(&self.record_path(key))?;
-                fs::rename(&object, attempt.join("replaced"))?;
-            }
-            fs::rename(&output, &object)?;
-            sync_folder(&self.root.join("objects"))?;
-            if attempt.join("log.txt").is_file() {
-                fs::rename(attempt.join("log.txt"), self.log_of_record(key))?;
-            }
-            Ok(())
-        };
-        publish().with_context(|| format!("cannot publish {}", object.display()))?;
-        stage_kit::write_atomic_text(&self.record_path(key), &case_store::seal(&record)?)?;
-        sync_folder(&self.root.join("records")).context("cannot sync the records")?;
-        fs::remove_dir_all(&attempt).with_context(|| format!("cannot remove {}", attempt.display()))?;
-        Ok(record)
-    }
 }
 
 pub(crate) fn remove_if_there(path: &Path) -> std::io::Result<()> {
@@ -342,129 +259,3 @@ pub(crate) fn remove_if_there(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// The temporary files of `stage_kit::write_atomic`, which a killed stage leaves behind.
-const TEMPORARY_PREFIX: &str = ".writing-";
-
-/// Removes temporary files; makes the others read-only and durable. Returns what there is, and its size. Files that are
-/// links to the blobs of cases, `known` by their path, were seen to when the case was published.
-fn settle(output: &Path, cases: &CaseStore, known: &BTreeMap<String, FileRecord>) -> Result<(Tree, u64)> {
-    let mut files = Vec::new();
-    for entry in WalkDir::new(output).contents_first(true) {
-        let entry = entry?;
-        if entry.file_type().is_dir() {
-            sync_folder(entry.path())?;
-        } else if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
-            fs::remove_file(entry.path())?;
-        } else if entry.file_type().is_file() {
-            files.push(entry.into_path());
-        }
-    }
-    let settled = |path: PathBuf| -> Result<(String, String, u64)> {
-        let name = path.strip_prefix(output).ok().and_then(Path::to_str).filter(|name| !name.contains('\n'));
-        let name = name.with_context(|| format!("{}: the file's name must be UTF-8 without line breaks", path.display()))?.to_owned();
-        let meta = fs::metadata(&path)?;
-        if let Some(file) = known.get(&name)
-            && fs::metadata(cases.blob(&file.hash)).is_ok_and(|blob| (blob.dev(), blob.ino()) == (meta.dev(), meta.ino()))
-        {
-            return Ok((name, file.hash.clone(), meta.len()));
-        }
-        let file = File::open(&path)?;
-        // An edit through results/NODE would make the store lie.
-        let mut permissions = meta.permissions();
-        permissions.set_mode(permissions.mode() & !0o222);
-        file.set_permissions(permissions)?;
-        let hash = blake3::Hasher::new().update_reader(&file)?.finalize().to_string();
-        file.sync_all()?;
-        Ok((name, hash, meta.len()))
-    };
-    let settled: Vec<_> = files.into_par_iter().map(settled).collect::<Result<_>>()?;
-    let bytes = settled.iter().map(|(_, _, bytes)| bytes).sum();
-    Ok((Tree(settled.into_iter().map(|(name, hash, _)| (name, hash)).collect()), bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn record(key: &str, output: Digest, files: usize, bytes: u64) -> Record {
-        let made_by = MadeBy { version: "1".into(), executable: String::new(), host: String::new(), device: "cpu".into() };
-        Record {
-            key: key.into(),
-            node: "a".into(),
-            stage: "s".into(),
-            revision: 1,
-            params: json!({}),
-            seed: 0,
-            inputs: BTreeMap::new(),
-            cases: 0,
-            output,
-            files,
-            bytes,
-            started: String::new(),
-            seconds: 0.5,
-            made_by,
-        }
-    }
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path(), "pipeline");
-        store.create().unwrap();
-        (folder, store)
-    }
-
-    fn attempt(store: &Store, key: &str, text: &str) {
-        fs::create_dir_all(store.attempt(key).join("output/deep")).unwrap();
-        fs::write(store.attempt(key).join("output/deep/result.txt"), text).unwrap();
-        fs::write(store.attempt(key).join("output/.writing-x"), "half").unwrap();
-    }
-
-    #[test]
-    fn an_object_appears_whole_with_its_record_and_the_attempt_is_gone() {
-        let (_folder, store) = store();
-        attempt(&store, "k", "one");
-        assert_eq!(store.record("k"), None);
-        let published = store.publish(|output, files, bytes| record("k", output, files, bytes), "k", None).unwrap();
-        assert_eq!((published.files, published.bytes), (1, 3), "temporary files are no results");
-        assert_eq!(store.record("k"), Some(published.clone()));
-        assert!(!store.attempt("k").exists());
-        assert_eq!(store.tree(&published.output).unwrap().0.keys().collect::<Vec<_>>(), ["deep/result.txt"]);
-        assert!(fs::metadata(store.object("k").join("deep/result.txt")).unwrap().permissions().readonly());
-    }
-
-    #[test]
-    fn an_object_without_a_record_and_a_record_without_an_object_are_nothing() {
-        let (_folder, store) = store();
-        fs::create_dir_all(store.object("k")).unwrap();
-        fs::write(store.object("k").join("half.txt"), "half").unwrap();
-        assert_eq!(store.record("k"), None);
-        attempt(&store, "k", "whole");
-        store.publish(|output, files, bytes| record("k", output, files, bytes), "k", None).unwrap();
-        assert!(!store.object("k").join("half.txt").exists(), "what a crash left is replaced, not mixed in");
-        fs::remove_dir_all(store.object("k")).unwrap();
-        assert_eq!(store.record("k"), None);
-    }
-
-    #[test]
-    fn an_empty_output_is_not_published() {
-        let (_folder, store) = store();
-        fs::create_dir_all(store.attempt("k").join("output")).unwrap();
-        let error = store.publish(|output, files, bytes| record("k", output, files, bytes), "k", None).unwrap_err();
-        assert!(error.to_string().contains("wrote nothing"), "{error}");
-        assert_eq!(store.record("k"), None);
-    }
-
-    #[test]
-    fn the_readable_name_follows_the_latest_key() {
-        let (_folder, store) = store();
-        assert_eq!(store.latest_key("segment[M_1]"), None);
-        store.link_result("segment[M_1]", "k1").unwrap();
-        store.link_result("segment[M_1]", "k2").unwrap();
-        assert_eq!(store.latest_key("segment[M_1]").as_deref(), Some("k2"));
-    }
-}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::args::{Choice, GcArgs, UnlockArgs};
 use super::look::NOTE;
@@ -74,8 +74,7 @@ pub(super) fn unlock(program: &Program, choice: &Choice, args: &UnlockArgs) -> R
         let node = found.holder.as_ref().map_or_else(|| name.clone(), |holder| holder.node.clone());
         say(&format!("{node}: {holder}, {state}{}\n", if gone { ": removed" } else { "" }));
         if gone {
-            let path = opened.store.lock(&name);
-            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            opened.store.remove_lock(&name)?;
         }
         left |= !gone;
     }

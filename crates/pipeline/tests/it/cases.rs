@@ -183,3 +183,25 @@ fn two_runners_with_different_data_share_the_cases_that_are_the_same() {
         assert_eq!(one, two, "{name} was done once");
     }
 }
+
+/// What a cluster's jobs do: the store and the key are all that they are given.
+#[test]
+fn a_prepared_job_can_be_done_in_parts_by_other_processes() {
+    let lab = lab();
+    let slow = ["--set", "loud.delay_ms=400"];
+    let mut runner = lab.start(&slow);
+    let job = await_that("the job", || crate::lab::files(&lab.path("work/attempts")).into_keys().find(|path| path.ends_with("list.json")));
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    let key = job.parent().unwrap().display().to_string();
+    let work = |more: &[&str]| lab.call(&[&["work", "--root", "work", &key], more].concat());
+    work(&["--cases", "0..2"]).must_succeed();
+    work(&["--cases", "1..3"]).must_succeed();
+    let dry = lab.run(&[&["--dry-run"], &slow[..]].concat());
+    assert!(dry.stdout.contains("3 of 4 cases are there already"), "{}", dry.stdout);
+    assert!(!lab.path("work/objects").join(&key).exists(), "parts make no result of the node");
+    let whole = work(&[]).must_succeed();
+    assert!(whole.stderr.contains("loud: 3 of 4 cases are there already"), "{}", whole.stderr);
+    assert_eq!(lab.run(&[&["loud"], &slow[..]].concat()).must_succeed().ran(), [""; 0]);
+    assert_eq!(lab.read("work/results/pipeline/loud/loud/d.txt"), "D?");
+}

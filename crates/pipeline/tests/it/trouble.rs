@@ -116,3 +116,25 @@ nodes:
         assert_eq!(lab.read(&format!("work/results/pipeline/j[{n}]/joined.txt")), ["w0", "w1", "w2", "w3", "w4"].join(n));
     }
 }
+
+#[test]
+fn nodes_keep_to_the_memory_that_they_ask_for() {
+    let pipeline = "seed: 1
+store: work
+nodes:
+  a: {stage: words, params: {text: w0 w1 w2 w3}}
+  j:
+    foreach: {n: [x, y]}
+    stage: join
+    params: {glue: $n, delay_ms: 100}
+    inputs: {parts: {a: a/words}}
+    resources: {memory: 900 TB}
+";
+    let lab = Lab::new(pipeline);
+    let begun = Instant::now();
+    lab.run(&["-j", "2"]).must_succeed();
+    assert!(begun.elapsed().as_millis() > 2 * 400, "one after the other");
+    lab.write("wrong.yaml", &pipeline.replace("900 TB", "900"));
+    let wrong = lab.run(&["--pipeline", "wrong.yaml"]);
+    assert!(wrong.stderr.contains("wrong.yaml:10: nodes.j.resources.memory: 900 is no memory, such as `16 GB`"), "{}", wrong.stderr);
+}
