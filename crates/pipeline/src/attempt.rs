@@ -19,7 +19,8 @@ use crate::job::{Job, Part};
 use crate::layout::lay_out;
 use crate::lock::{Lease, host};
 use crate::progress::ProgressFile;
-use crate::store::{InputRecord, MadeBy, Record, Store, remove_if_there};
+use crate::record::{InputRecord, MadeBy, Record};
+use crate::store::{Store, remove_if_there};
 use crate::text::utc;
 
 /// One attempt at a job. It needs the store and the job alone, so that it can be made wherever the store can be seen.

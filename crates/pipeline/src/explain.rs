@@ -9,7 +9,8 @@ use crate::cases::{Cases, PlannedCase, by_case};
 use crate::digest::Tree;
 use crate::graph::Node;
 use crate::plan::Input;
-use crate::store::{InputRecord, Record, Store};
+use crate::record::{InputRecord, Record};
+use crate::store::Store;
 
 /// Every difference between the latest record of a node and the work that it stands for now, a line each. Inputs that
 /// are not known yet (`None`) are left out, and so are inputs that cases read by themselves, when the cases are known:

@@ -11,7 +11,8 @@ use crate::cases::{Cases, Filter, Opened, by_case};
 use crate::digest::{Digest, Hasher, Tree};
 use crate::graph::{Pipeline, Source};
 use crate::key::{key, key_of_cases};
-use crate::store::{Record, Store};
+use crate::record::Record;
+use crate::store::Store;
 
 /// One input as a node will read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

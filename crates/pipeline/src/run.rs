@@ -17,7 +17,8 @@ use crate::job::Job;
 use crate::lock::Lease;
 use crate::machine::Machine;
 use crate::plan::{Planner, Work};
-use crate::store::{Record, Store};
+use crate::record::Record;
+use crate::store::Store;
 
 /// What to run, and how.
 pub struct Options {

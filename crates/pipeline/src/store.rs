@@ -16,19 +16,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use case_store::{CaseList, CaseStore, FileRecord};
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use walkdir::WalkDir;
+use case_store::CaseStore;
 
 use crate::digest::{Digest, Tree};
-use crate::layout::gather;
 use crate::lock::{self, Found};
+use crate::record::Record;
 
 /// The store.
 #[derive(Clone, Debug)]
@@ -166,7 +161,7 @@ impl Store {
         [self.attempt(key).join("log.txt"), self.log_of_record(key)].into_iter().find(|path| path.is_file())
     }
 
-    fn log_of_record(&self, key: &str) -> PathBuf {
+    pub(crate) fn log_of_record(&self, key: &str) -> PathBuf {
         self.root.join("records").join(format!("{key}.log"))
     }
 
@@ -258,4 +253,3 @@ pub(crate) fn remove_if_there(path: &Path) -> std::io::Result<()> {
         _ => Ok(()),
     }
 }
-

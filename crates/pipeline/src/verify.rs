@@ -12,7 +12,8 @@ use rayon::prelude::*;
 use walkdir::WalkDir;
 
 use crate::digest::Tree;
-use crate::store::{Record, Store, remove_if_there};
+use crate::record::Record;
+use crate::store::{Store, remove_if_there};
 
 /// Something that is not what it was when it was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
