@@ -17,8 +17,6 @@ pub struct CaseList {
     pub root: PathBuf,
     /// Whether these are not all cases of the node, so that no result of the whole is to be made.
     pub partial: bool,
-    /// Whether all cases are done anew, even those that have a result.
-    pub forced: bool,
     /// What the cases share.
     pub common: Common,
     /// The cases.

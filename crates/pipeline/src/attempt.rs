@@ -53,6 +53,10 @@ impl Attempt<'_> {
         };
         let before = self.store.record(&job.key);
         if before.is_some() && !job.forced {
+            if self.part == Part::Whole {
+                // Of the preparations nothing is needed; what stays behind is met by the next run.
+                let _ = fs::remove_dir_all(self.folder());
+            }
             return Ok(());
         }
         let mut list = self.list();
@@ -112,9 +116,6 @@ impl Attempt<'_> {
             list.cases.truncate(range.end);
             list.cases.drain(..range.start.min(list.cases.len()));
         }
-        if self.job.forced {
-            list.forced = true;
-        }
         Some(list)
     }
 
@@ -138,9 +139,7 @@ impl Attempt<'_> {
             fs::create_dir_all(&sub).with_context(|| format!("cannot make the folder {}", sub.display()))?;
         }
         if let Some(list) = list {
-            if !list.forced {
-                lay_out(&self.store.cases(), list, &folder, self.job.verify)?;
-            }
+            lay_out(&self.store.cases(), list, &folder, self.job.verify)?;
             stage_kit::write_atomic_text(&folder.join(LIST), &serde_json::to_string(list)?)?;
         }
         let params = serde_json::to_string_pretty(&self.job.params)?;

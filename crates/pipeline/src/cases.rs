@@ -131,7 +131,7 @@ impl Cases {
             Ok(CaseEntry { id, key, done: false, reads, seen, facts, writes })
         };
         let cases = self.list.iter().map(entry).collect::<Result<_>>()?;
-        Ok(CaseList { root: store.root().to_owned(), partial: false, forced: false, common: self.common.clone(), cases })
+        Ok(CaseList { root: store.root().to_owned(), partial: false, common: self.common.clone(), cases })
     }
 }
 

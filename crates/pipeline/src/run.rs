@@ -102,6 +102,7 @@ pub fn run(planner: &Planner<'_>, options: &Options, executor: &dyn Executor, di
             status: vec![Status::Pending; n_nodes],
             records: vec![None; n_nodes],
             running: BTreeMap::new(),
+            planned: BTreeMap::new(),
             summary: Summary::default(),
         };
         runner.run(&receiver)?;
@@ -121,13 +122,17 @@ struct Runner<'scope, 'env> {
     status: Vec<Status>,
     records: Vec<Option<Record>>,
     running: BTreeMap<usize, NodeDisplay<'env>>,
+    /// The work of nodes that could be started but for want of room.
+    planned: BTreeMap<usize, Work>,
     summary: Summary,
 }
 
 impl<'scope, 'env> Runner<'scope, 'env> {
     fn run(&mut self, receiver: &Receiver<Message>) -> Result<()> {
+        // What can be started changes when something has ended, and not with each step of progress.
+        let mut changed = true;
         loop {
-            let scheduled = self.schedule();
+            let scheduled = if std::mem::take(&mut changed) { self.schedule() } else { Ok(()) };
             if let Err(error) = scheduled {
                 // Those that run already may finish; what they write is worth keeping.
                 self.drain(receiver);
@@ -137,7 +142,10 @@ impl<'scope, 'env> Runner<'scope, 'env> {
                 break;
             }
             match receiver.recv_timeout(Duration::from_millis(100)) {
-                Ok(message) => self.handle(message),
+                Ok(message) => {
+                    changed = matches!(message, Message::Ended(..));
+                    self.handle(message);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -183,7 +191,12 @@ impl<'scope, 'env> Runner<'scope, 'env> {
     /// A node whose parents are finished: fresh, or to be started.
     fn consider(&mut self, index: usize) -> Result<()> {
         let node = &self.planner.pipeline.nodes[index];
-        let Some(work) = self.planner.work(index, &self.records)? else { return Ok(()) };
+        // What the parents have written does not change any more; a node that waits for its turn is planned once.
+        let planned = match self.planned.remove(&index) {
+            Some(work) => Some(work),
+            None => self.planner.work(index, &self.records)?,
+        };
+        let Some(work) = planned else { return Ok(()) };
         let forced = self.options.forced.contains(&index);
         let record = if forced { None } else { self.planner.record(&node.name, &work)? };
         if let Some(record) = record {
@@ -207,6 +220,8 @@ impl<'scope, 'env> Runner<'scope, 'env> {
                 self.planner.store.withdraw(&work.key)?;
             }
             self.start(index, work, forced)?;
+        } else {
+            self.planned.insert(index, work);
         }
         Ok(())
     }
@@ -215,6 +230,10 @@ impl<'scope, 'env> Runner<'scope, 'env> {
         let pipeline = self.planner.pipeline;
         let node = &pipeline.nodes[index];
         let name = self.planner.result_name(index);
+        for case in work.cases.iter().filter(|_| forced).flat_map(|cases| &cases.list) {
+            // The node's earlier result stays until the new one is there.
+            self.planner.store.cases().withdraw(&case.key)?;
+        }
         let cards = self.machine.cards_of(index);
         let job = Job { cards, ..Job::new(self.planner, node, &work, &self.options.version, forced)? };
         job.save(self.planner.store)?;

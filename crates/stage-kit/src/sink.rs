@@ -86,8 +86,7 @@ impl Sink {
             Claimed::Busy => return Ok(Some(Turn::Busy)),
             Claimed::Granted(claim) => claim,
         };
-        let record = self.store.record(&entry.key).filter(|_| !self.list.forced);
-        let Some(record) = record else { return Ok(Some(Turn::Ours(claim))) };
+        let Some(record) = self.store.record(&entry.key) else { return Ok(Some(Turn::Ours(claim))) };
         for (place, file) in &record.files {
             self.store.link(&file.hash, &self.path(place))?;
         }

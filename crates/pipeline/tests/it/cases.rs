@@ -154,6 +154,15 @@ fn one_case_can_be_run_through_the_stages_that_it_goes_through() {
 }
 
 #[test]
+fn force_does_every_case_again() {
+    let lab = lab();
+    lab.run(&[]).must_succeed();
+    let forced = lab.run(&["loud", "--force"]).must_succeed();
+    assert_eq!(worked(&forced, "loud"), 4, "{}", forced.stderr);
+    assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0]);
+}
+
+#[test]
 fn a_running_node_is_seen_at_work_from_outside() {
     let lab = lab();
     let mut runner = lab.start(&["--set", "loud.delay_ms=300"]);
