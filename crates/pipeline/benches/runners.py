@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""The runner beside DVC and Snakemake, in one run: seconds and memory of doing nothing, of a change, and of a cold start.
+"""The runner beside DVC and Snakemake, in one run: doing nothing, a change, and a cold start.
+
+Prints seconds (in brackets those of the processor, which other work on the machine disturbs less) and peak memory; medians.
 
     cargo build --release -p pipeline --example toy
     python -m venv VENV && VENV/bin/pip install dvc snakemake
@@ -8,7 +10,7 @@
 Two graphs: eight stages in a row, and a fan of as many cases as asked for with a stage that gathers them. Work is next to
 nothing, so that the tools are what is measured: a shell script of a few lines for DVC and Snakemake, a few lines of Rust for
 the example `toy`. DVC takes a third of a second for each case of a cold start, so its fan begins with a lock file and a cache as it
-would have written them, and its cold start is measured on 50 cases. The tools take turns.
+would have written them, and its cold start is measured on 50 cases (Snakemake's on 100). The tools take turns.
 """
 import argparse, hashlib, os, random, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -135,25 +137,30 @@ class Dvc:
 
 
 def measure(tool, folder):
-    """Seconds and peak MiB of one call; GNU time, being small, does not lend its own memory to what it measures."""
-    with tempfile.NamedTemporaryFile('r') as peak, tempfile.TemporaryFile('w+') as said:
+    """Seconds, seconds of the processor and peak MiB of one call. GNU time, being small, does not lend its own memory to
+    what it measures."""
+    with tempfile.NamedTemporaryFile('r') as used, tempfile.TemporaryFile('w+') as said:
         begun = time.perf_counter()
-        command = ['/usr/bin/time', '-o', peak.name, '-f', '%M', *tool.command]
+        command = ['/usr/bin/time', '-o', used.name, '-f', '%U %S %M', *tool.command]
         code = subprocess.run(command, cwd=folder, stdout=said, stderr=said).returncode
         seconds = time.perf_counter() - begun
         if code:
             said.seek(0)
             sys.exit(f'{tool.name} failed: {said.read()[-2000:]}')
-        return seconds, int(peak.read()) / 1024
+        user, system, memory = used.read().split()
+        return seconds, float(user) + float(system), int(memory) / 1024
 
 
 def median(values):
     return sorted(values)[len(values) // 2]
 
 
-def report(what, results):
-    cells = [f'{tool} {median([s for s, _ in runs]):.3f} s {max(m for _, m in runs):.0f} MiB' for tool, runs in results.items()]
-    print(f'{what:48}', ' | '.join(cells), flush=True)
+def report(what, results, unit=1.0):
+    cells = []
+    for tool, runs in results.items():
+        seconds, processor, memory = (median(values) for values in zip(*runs))
+        cells.append(f'{tool} {seconds * unit:.3f} ({processor * unit:.3f}), {memory:.0f} MiB')
+    print(f'{what:44}', ' | '.join(cells), flush=True)
 
 
 def main():
@@ -189,15 +196,9 @@ def main():
             folder = Path(root) / f'cold-{tool.name}'
             folder.mkdir()
             tool.fan(folder, count)
-            seconds, memory = measure(tool, folder)
-            if tool.cold_cases:
-                begun = time.perf_counter()
-                for name in names(count):
-                    subprocess.run(['./work.sh', f'data/{name}.txt', f'again/{name}.txt'], cwd=folder, check=True)
-                seconds -= (time.perf_counter() - begun) / 2
-            cold[tool.name] = [(seconds / count, memory)]
-        report('a case of a cold start, beyond its work', {name: [(s * 1000, m) for s, m in runs] for name, runs in cold.items()})
-        print(f'{"":48} (in thousandths of a second)')
+            seconds, processor, memory = measure(tool, folder)
+            cold[tool.name] = [(seconds / count, processor / count, memory)]
+        report('a case of a cold start, in ms', cold, unit=1000)
 
         fan = {tool.name: Path(root) / f'fan-{tool.name}' for tool in tools}
         for tool in tools:
