@@ -121,6 +121,8 @@ pub(crate) enum GraphFormat {
     Mermaid,
     /// For Graphviz
     Dot,
+    /// A picture, laid out without Graphviz
+    Svg,
 }
 
 /// Whose log.

@@ -18,7 +18,7 @@ use crate::plan::{Planner, State, records};
 use crate::run::{Options, Summary, stop_on_signals};
 use crate::store::Store;
 use crate::text::{columns, duration, size};
-use crate::{Hasher, Overrides, die_with_parent, show};
+use crate::{Hasher, Overrides, die_with_parent, draw};
 
 /// A pipeline with its store.
 struct Opened {
@@ -218,8 +218,9 @@ pub(super) fn explain(program: &Program, choice: &Choice, args: &ExplainArgs) ->
 pub(super) fn graph(program: &Program, choice: &Choice, args: &GraphArgs) -> Result<u8> {
     let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
     say(&match args.format {
-        GraphFormat::Mermaid => show::mermaid(&opened.pipeline),
-        GraphFormat::Dot => show::dot(&opened.pipeline),
+        GraphFormat::Mermaid => draw::mermaid(&opened.pipeline),
+        GraphFormat::Dot => draw::dot(&opened.pipeline),
+        GraphFormat::Svg => draw::svg(&opened.pipeline),
     });
     Ok(DONE)
 }
@@ -288,7 +289,7 @@ fn markdown_files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// `stages`.
 pub(super) fn stages(program: &Program) -> Result<u8> {
-    say(&show::stage_table(program.name, program.stages));
+    say(&draw::stage_table(program.name, program.stages));
     Ok(DONE)
 }
 
