@@ -16,5 +16,6 @@ fn main() -> ExitCode {
         about: "Partial-label segmentation of 13 abdominal organs and tumors in CT: the FLARE23 pipeline of Ye, Zheng and Zhang",
         version: env!("CARGO_PKG_VERSION"),
         stages: registry::STAGES,
+        report: report::page,
     })
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use pipeline::cli::{Program, main as program_main};
+use pipeline::{Node, NodeView, Snapshot};
 use serde::{Deserialize, Serialize};
 use stage_kit::{Entry, Role, Stage, StageIo, write_atomic_text};
 
@@ -149,5 +150,11 @@ fn read(path: &Path) -> Result<String> {
 const STAGES: &[Entry] = &[Entry::of::<Words>(), Entry::of::<Join>(), Entry::of::<Measure>()];
 
 fn main() -> ExitCode {
-    program_main(&Program { name: "toy", about: "A pipeline of tiny stages", version: "toy 1", stages: STAGES })
+    program_main(&Program { name: "toy", about: "A pipeline of tiny stages", version: "toy 1", stages: STAGES, report: page })
+}
+
+/// A page that lists the nodes and how they stand.
+fn page(seen: &Snapshot<'_>) -> Result<String> {
+    let row = |(node, view): (&Node, &NodeView)| format!("<li>{}: {}</li>", node.name, view.standing.word());
+    Ok(format!("<ul>{}</ul>\n", seen.pipeline.nodes.iter().zip(&seen.nodes).map(row).collect::<String>()))
 }

@@ -50,6 +50,8 @@ pub(crate) enum Verb {
     Graph(GraphArgs),
     /// Print what a node's stage said
     Log(LogArgs),
+    /// Write one page with everything: states, times, curves, scores, pictures, failures, provenance
+    Report(ReportArgs),
     /// Run the demonstration: the same pipeline on a small synthetic dataset, without a GPU
     Demo(DemoArgs),
     /// List the stages as a Markdown table
@@ -131,6 +133,14 @@ pub(crate) struct LogArgs {
     /// The node
     #[arg(value_name = "NODE")]
     pub(crate) node: String,
+}
+
+/// Where the page goes.
+#[derive(Args)]
+pub(crate) struct ReportArgs {
+    /// The page: one HTML file that needs no other and no network
+    #[arg(long, short, value_name = "FILE", default_value = "report.html")]
+    pub(crate) output: PathBuf,
 }
 
 /// How to run the demonstration.

@@ -1,9 +1,10 @@
-//! The command line of a program with stages: `run`, `status`, `explain`, `graph`, `log`, `demo`, `stages`.
+//! The command line of a program with stages: `run`, `status`, `explain`, `graph`, `log`, `report`, `demo`, `stages`.
 //!
 //! Exit codes: 0 done or fresh, 1 a stage failed, 2 the configuration is wrong, 3 a dry run found work, 4 another runner
 //! holds the lock, 130 stopped by a signal.
 
 mod args;
+mod look;
 mod verbs;
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use stage_kit::Entry;
 
 use args::{Cli, Verb};
 
+use crate::Snapshot;
 use crate::error::ConfigError;
 
 /// What a program brings along.
@@ -26,6 +28,8 @@ pub struct Program {
     pub version: &'static str,
     /// Its stages, in the order of the method.
     pub stages: &'static [Entry],
+    /// Writes the page of the verb `report`, which knows what the stages' results mean.
+    pub report: fn(&Snapshot<'_>) -> anyhow::Result<String>,
 }
 
 /// Everything went well, or there was nothing to do.
@@ -59,6 +63,7 @@ pub fn main(program: &Program) -> ExitCode {
         Verb::Explain(explain) => verbs::explain(program, &cli.choice, explain),
         Verb::Graph(graph) => verbs::graph(program, &cli.choice, graph),
         Verb::Log(log) => verbs::log(program, &cli.choice, log),
+        Verb::Report(report) => look::report(program, &cli.choice, report),
         Verb::Demo(demo) => verbs::demo(program, &cli.choice, demo),
         Verb::Stages => verbs::stages(program),
         Verb::Stage(_) => Ok(DONE),

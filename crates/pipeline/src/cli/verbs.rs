@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum as _;
@@ -14,33 +14,31 @@ use super::{DONE, FAILED, INTERRUPTED, LOCKED, Program, WORK_FOUND, WRONG};
 use crate::display::Display;
 use crate::explain::differences;
 use crate::graph::Pipeline;
+use crate::journal::RunNote;
 use crate::plan::{Planner, State, records};
 use crate::run::{Options, Summary, stop_on_signals};
 use crate::store::Store;
-use crate::text::{columns, duration, size};
+use crate::text::{columns, duration, size, utc};
 use crate::{Hasher, Overrides, die_with_parent, draw};
 
 /// A pipeline with its store.
-struct Opened {
-    pipeline: Pipeline,
-    store: Store,
-    hasher: Hasher,
+pub(super) struct Opened {
+    pub(super) pipeline: Pipeline,
+    pub(super) store: Store,
+    pub(super) hasher: Hasher,
 }
 
 impl Opened {
-    fn new(program: &Program, choice: &Choice, default: &str) -> Result<Self> {
+    pub(super) fn new(program: &Program, choice: &Choice, default: &str) -> Result<Self> {
         let path = choice.pipeline.clone().unwrap_or_else(|| default.into());
-        let device = choice.device.and_then(|device| Some(device.to_possible_value()?.get_name().to_owned()));
-        let data = choice.data.iter().map(|(name, path)| (name.clone(), PathBuf::from(path))).collect();
-        let overrides = Overrides { data, store: choice.store.clone(), device, params: choice.set.clone() };
-        let pipeline = Pipeline::load(&path, &overrides, program.stages)?;
+        let pipeline = Pipeline::load(&path, &overrides(choice), program.stages)?;
         let store = Store::new(&pipeline.store, &pipeline.name);
         let hasher = Hasher::open(&store.index(), !choice.verify);
         Ok(Self { pipeline, store, hasher })
     }
 
     /// The named nodes with their ancestors, or all; the data that they read must be there.
-    fn wanted(&self, names: &[String]) -> Result<(BTreeSet<usize>, BTreeSet<usize>)> {
+    pub(super) fn wanted(&self, names: &[String]) -> Result<(BTreeSet<usize>, BTreeSet<usize>)> {
         let all: BTreeSet<usize> = (0..self.pipeline.nodes.len()).collect();
         let named = if names.is_empty() { all } else { self.pipeline.select(names)? };
         let wanted = self.pipeline.with_ancestors(&named);
@@ -58,7 +56,14 @@ impl Opened {
     }
 }
 
-const DEFAULT_PIPELINE: &str = "pipeline.yaml";
+/// What the command line says on top of the file.
+pub(super) fn overrides(choice: &Choice) -> Overrides {
+    let device = choice.device.and_then(|device| Some(device.to_possible_value()?.get_name().to_owned()));
+    let data = choice.data.iter().map(|(name, path)| (name.clone(), PathBuf::from(path))).collect();
+    Overrides { data, store: choice.store.clone(), device, params: choice.set.clone() }
+}
+
+pub(super) const DEFAULT_PIPELINE: &str = "pipeline.yaml";
 const DEMO_PIPELINE: &str = "pipelines/demo.yaml";
 
 /// `run`.
@@ -87,9 +92,12 @@ fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> Result<(u8,
         version: program.version.to_owned(),
     };
     let stop = stop_on_signals()?;
+    let journal = RunNote::begin(&args.nodes, utc(SystemTime::now()));
+    journal.keep(&opened.pipeline)?;
     let result = crate::run(&planner, &options, &display, &stop);
     opened.hasher.save()?;
     let summary = result?;
+    journal.end(&summary, begun.elapsed().as_secs_f64()).keep(&opened.pipeline)?;
     display.note(&summary_line(&summary, opened.store.results(), begun));
     let code = match &summary {
         Summary { interrupted: true, .. } => INTERRUPTED,
@@ -138,7 +146,7 @@ fn names(pipeline: &Pipeline, indices: &[usize]) -> String {
 }
 
 /// Why a node is not fresh.
-fn reasons(planner: &Planner<'_>, index: usize, states: &BTreeMap<usize, State>) -> Result<Vec<String>> {
+pub(super) fn reasons(planner: &Planner<'_>, index: usize, states: &BTreeMap<usize, State>) -> Result<Vec<String>> {
     let node = &planner.pipeline.nodes[index];
     let Some(old) = planner.store.latest_key(&node.name).and_then(|key| planner.store.record(&key)) else {
         return Ok(vec!["it has no result yet".into()]);
@@ -311,7 +319,7 @@ pub(super) fn stage(program: &Program, verb: &StageVerb) -> ExitCode {
 }
 
 /// Writes to standard output; a reader that has gone away, such as `head`, is no error.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let mut out = std::io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

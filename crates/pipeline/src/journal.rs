@@ -1,0 +1,59 @@
+//! What the latest run of a pipeline was asked for and came to, kept beside its results for those who look later.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::graph::Pipeline;
+use crate::run::Summary;
+
+/// One call of `run`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunNote {
+    /// The nodes that were named; none for all.
+    pub asked: Vec<String>,
+    /// When it began, in UTC.
+    pub started: String,
+    /// How long it took, in seconds; absent while it goes on, and for good when it was killed.
+    pub seconds: Option<f64>,
+    /// How many nodes had their result already.
+    pub fresh: usize,
+    /// The nodes that were run.
+    pub done: Vec<String>,
+    /// The nodes that failed.
+    pub failed: Vec<String>,
+    /// How many nodes were left because of others.
+    pub left: usize,
+    /// Whether it was asked to stop.
+    pub interrupted: bool,
+}
+
+impl RunNote {
+    /// The note of a run that begins.
+    pub(crate) fn begin(asked: &[String], started: String) -> Self {
+        let asked = asked.to_vec();
+        Self { asked, started, seconds: None, fresh: 0, done: Vec::new(), failed: Vec::new(), left: 0, interrupted: false }
+    }
+
+    /// The note of a run that has ended.
+    pub(crate) fn end(self, summary: &Summary, seconds: f64) -> Self {
+        let Summary { fresh, done, failed, left, interrupted, .. } = summary.clone();
+        Self { seconds: Some(seconds), fresh, done, failed, left, interrupted, ..self }
+    }
+
+    /// Keeps it as the pipeline's latest.
+    pub(crate) fn keep(&self, pipeline: &Pipeline) -> Result<()> {
+        stage_kit::write_atomic_text(&path(pipeline), &serde_json::to_string_pretty(self)?)
+    }
+
+    /// The pipeline's latest; `None` when there is none that this version can read.
+    #[must_use]
+    pub fn latest(pipeline: &Pipeline) -> Option<Self> {
+        serde_json::from_str(&std::fs::read_to_string(path(pipeline)).ok()?).ok()
+    }
+}
+
+fn path(pipeline: &Pipeline) -> PathBuf {
+    pipeline.store.join("runs").join(format!("{}.json", pipeline.name))
+}
