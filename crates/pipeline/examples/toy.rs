@@ -8,13 +8,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use pipeline::cli::{Program, main as program_main};
 use pipeline::{Node, NodeView, Snapshot};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Entry, Role, Stage, StageIo, write_atomic_text};
 
 /// Writes each word of a text into a file of its own.
 struct Words;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WordsConfig {
     /// The words, with blanks between them.
@@ -56,7 +57,7 @@ impl Stage for Words {
 /// Joins the words of many inputs, slowly if asked to, with a checkpoint after each.
 struct Join;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct JoinConfig {
     /// What stands between two words.
@@ -116,7 +117,7 @@ impl PushRead for Vec<String> {
 /// Counts the bytes of a file or of the files in a folder.
 struct Measure;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct MeasureConfig {}
 

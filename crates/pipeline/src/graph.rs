@@ -68,7 +68,7 @@ impl Node {
     }
 }
 
-const KEYS: [&str; 6] = ["extends", "seed", "device", "store", "data", "nodes"];
+pub(crate) const KEYS: [&str; 6] = ["extends", "seed", "device", "store", "data", "nodes"];
 
 impl Pipeline {
     /// Reads and checks a pipeline file. No file but the pipeline file and what it extends is touched.

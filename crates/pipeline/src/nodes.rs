@@ -38,7 +38,7 @@ impl RawInput {
     }
 }
 
-const NODE_KEYS: [&str; 4] = ["stage", "foreach", "inputs", "params"];
+pub(crate) const NODE_KEYS: [&str; 4] = ["stage", "foreach", "inputs", "params"];
 
 /// Reads all nodes; what is wrong goes to `problems`, and the node at fault is left out.
 pub(crate) fn read_nodes(document: &Document, problems: &mut Vec<Problem>) -> Vec<RawNode> {

@@ -71,8 +71,7 @@ fn table_6(seen: &Snapshot<'_>, last: &Scored) -> Result<String> {
     columns.sort_by_key(|(unlabeled, _)| *unlabeled);
     let missing: Vec<&str> = [false, true].into_iter().filter(|side| columns.iter().all(|column| column.0 != *side)).map(with).collect();
     // A single column would repeat Table 4.
-    let mut body =
-        if columns.len() < 2 { String::new() } else { layout(&columns.into_iter().map(|column| column.1).collect::<Vec<_>>())? };
+    let mut body = if columns.len() < 2 { String::new() } else { layout(&columns.into_iter().map(|column| column.1).collect::<Vec<_>>())? };
     for side in missing {
         let _ = writeln!(
             body,

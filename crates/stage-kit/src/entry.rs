@@ -1,6 +1,7 @@
 //! The declaration of a stage, and its untyped form for the runner.
 
 use anyhow::{Context, Result};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -54,7 +55,7 @@ pub trait Stage {
     /// Where the paper describes it.
     const PAPER: &'static str;
     /// Its parameters; unknown fields are refused.
-    type Config: Serialize + DeserializeOwned;
+    type Config: Serialize + DeserializeOwned + JsonSchema;
 
     /// Refuses parameters that parse but make no sense, before any work.
     ///
@@ -88,6 +89,7 @@ pub struct Entry {
     /// [`Stage::PAPER`].
     pub paper: &'static str,
     resolve: fn(Value) -> Result<Value>,
+    schema: fn(&mut SchemaGenerator) -> Schema,
     run: fn(Value, &StageIo) -> Result<()>,
 }
 
@@ -103,6 +105,7 @@ impl Entry {
             writes: S::WRITES,
             paper: S::PAPER,
             resolve: resolve::<S>,
+            schema: <S::Config as JsonSchema>::json_schema,
             run: run::<S>,
         }
     }
@@ -113,6 +116,11 @@ impl Entry {
     /// Names the field and what was expected.
     pub fn resolve(&self, params: Value) -> Result<Value> {
         (self.resolve)(params)
+    }
+
+    /// The JSON schema of the parameters; those of parts with a name go to the generator's definitions.
+    pub fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        (self.schema)(generator)
     }
 
     /// Checks the parameters and runs the stage.

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use volume::{LabelVolume, nifti};
 
 /// The parameters of `overlay`. The rule has none: it is the paper's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Leaves the cancer map out: for a student whose cancer decoder was never trained and would say anything. Off in the

@@ -19,6 +19,7 @@ use std::sync::Mutex;
 use anyhow::{Result, ensure};
 use dataset::{Case, MANIFEST_FILE, Manifest};
 use labels::SubsetName;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo, over_cases, write_atomic_text};
 
@@ -29,7 +30,7 @@ pub use tables::{BAD_CASES_FILE, PATTERNS_FILE};
 pub struct Partition;
 
 /// Its parameters. Folders are relative to the dataset.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Folders of images `CASE_0000.nii.gz`, labelled and unlabelled ones.

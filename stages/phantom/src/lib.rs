@@ -41,13 +41,14 @@ mod write;
 
 use anyhow::{Context, Result, ensure};
 use labels::Subset;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo, over_cases, write_atomic_text};
 use streams::Streams;
 use volume::Orientation;
 
 /// How many training cases of each subset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// `D_u`: no labels.
@@ -85,7 +86,7 @@ impl Counts {
 }
 
 /// Parameters of the stage. Ranges are `[least, most]`, fractions the probability of each case by itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Training cases of each subset.

@@ -17,6 +17,7 @@ use anyhow::Result;
 use dataset::{Case, Manifest};
 use labels::SubsetName;
 use prepared::{INDEX_FILE, Index, IndexEntry, LabelSource, Layout, PreparedCase, case_path};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo, over_cases, write_atomic_text};
 use volume::ModelGrid;
@@ -27,7 +28,7 @@ use crate::case::Sources;
 pub struct Preprocess;
 
 /// Its parameters.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The subsets to prepare, by name; a case in several is prepared once.

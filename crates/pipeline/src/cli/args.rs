@@ -52,6 +52,8 @@ pub(crate) enum Verb {
     Log(LogArgs),
     /// Write one page with everything: states, times, curves, scores, pictures, failures, provenance
     Report(ReportArgs),
+    /// Print the JSON schema of pipeline files, for editors
+    Schema,
     /// Run the demonstration: the same pipeline on a small synthetic dataset, without a GPU
     Demo(DemoArgs),
     /// List the stages as a Markdown table

@@ -9,6 +9,7 @@ use super::verbs::{DEFAULT_PIPELINE, Opened, reasons, say};
 use super::{DONE, Program};
 use crate::journal::RunNote;
 use crate::plan::Planner;
+use crate::schema::schema_text;
 use crate::snapshot::{Snapshot, nodes};
 use crate::text::{size, utc};
 
@@ -32,5 +33,11 @@ pub(super) fn report(program: &Program, choice: &Choice, args: &ReportArgs) -> R
     let page = (program.report)(&snapshot)?;
     stage_kit::write_atomic_text(&args.output, &page).with_context(|| format!("cannot write the page {}", args.output.display()))?;
     say(&format!("{}: {}\n", args.output.display(), size(page.len() as u64)));
+    Ok(DONE)
+}
+
+/// `schema`.
+pub(super) fn schema(program: &Program) -> Result<u8> {
+    say(&schema_text(program.name, program.stages));
     Ok(DONE)
 }

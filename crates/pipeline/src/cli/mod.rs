@@ -64,6 +64,7 @@ pub fn main(program: &Program) -> ExitCode {
         Verb::Graph(graph) => verbs::graph(program, &cli.choice, graph),
         Verb::Log(log) => verbs::log(program, &cli.choice, log),
         Verb::Report(report) => look::report(program, &cli.choice, report),
+        Verb::Schema => look::schema(program),
         Verb::Demo(demo) => verbs::demo(program, &cli.choice, demo),
         Verb::Stages => verbs::stages(program),
         Verb::Stage(_) => Ok(DONE),
