@@ -98,6 +98,14 @@ impl Pipeline {
         Ok(Self { name, seed, device, store, nodes, document })
     }
 
+    /// The file that the pipeline file at `path` extends.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn base_of(path: &Path) -> Result<Option<PathBuf>, ConfigError> {
+        Document::base_of(path)
+    }
+
     /// The index of the node of that name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<usize> {

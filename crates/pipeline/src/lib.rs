@@ -11,6 +11,7 @@
 mod attempt;
 mod child;
 pub mod cli;
+mod compare;
 mod digest;
 mod display;
 mod document;
@@ -35,6 +36,7 @@ mod text;
 mod yaml;
 
 pub use child::die_with_parent;
+pub use compare::{Comparison, compare};
 pub use digest::{Digest, Hasher, Tree};
 pub use display::Display;
 pub use document::Overrides;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use stage_kit::{DeviceChoice, StageArgs};
 
 /// The whole command line.
@@ -52,8 +53,12 @@ pub(crate) enum Verb {
     Log(LogArgs),
     /// Write one page with everything: states, times, curves, scores, pictures, failures, provenance
     Report(ReportArgs),
+    /// Tell what differs between two pipeline files, and which results they share
+    Diff(DiffArgs),
     /// Print the JSON schema of pipeline files, for editors
     Schema,
+    /// Print what a shell needs to complete commands
+    Completions(CompletionsArgs),
     /// Run the demonstration: the same pipeline on a small synthetic dataset, without a GPU
     Demo(DemoArgs),
     /// List the stages as a Markdown table
@@ -145,6 +150,25 @@ pub(crate) struct ReportArgs {
     pub(crate) output: PathBuf,
 }
 
+/// Which files to compare.
+#[derive(Args)]
+pub(crate) struct DiffArgs {
+    /// A pipeline file
+    #[arg(value_name = "A")]
+    pub(crate) first: PathBuf,
+    /// Another one; left out, A is compared with the file that it extends
+    #[arg(value_name = "B")]
+    pub(crate) second: Option<PathBuf>,
+}
+
+/// Which shell.
+#[derive(Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
 /// How to run the demonstration.
 #[derive(Args)]
 pub(crate) struct DemoArgs {
@@ -191,6 +215,9 @@ pub(crate) fn examples(name: &str) -> String {
   {name} run --dry-run                         only tell what would be run
   {name} explain M_c                           why it would be run
   {name} status; {name} log M_c; {name} graph
+  {name} report                                everything on one page, report.html
+
+Each verb has examples of its own: {name} VERB --help.
 
 A run that was interrupted, even by a power failure, goes on with the next `{name} run`.
 

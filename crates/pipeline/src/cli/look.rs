@@ -4,9 +4,11 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
-use super::args::{Choice, ReportArgs};
-use super::verbs::{DEFAULT_PIPELINE, Opened, reasons, say};
+use super::args::{Choice, CompletionsArgs, DiffArgs, ReportArgs};
+use super::verbs::{DEFAULT_PIPELINE, Opened, overrides, reasons, say};
 use super::{DONE, Program};
+use crate::compare::compare;
+use crate::graph::Pipeline;
 use crate::journal::RunNote;
 use crate::plan::Planner;
 use crate::schema::schema_text;
@@ -33,6 +35,31 @@ pub(super) fn report(program: &Program, choice: &Choice, args: &ReportArgs) -> R
     let page = (program.report)(&snapshot)?;
     stage_kit::write_atomic_text(&args.output, &page).with_context(|| format!("cannot write the page {}", args.output.display()))?;
     say(&format!("{}: {}\n", args.output.display(), size(page.len() as u64)));
+    Ok(DONE)
+}
+
+/// `diff`.
+pub(super) fn diff(program: &Program, choice: &Choice, args: &DiffArgs) -> Result<u8> {
+    let overrides = overrides(choice);
+    let (a, b) = match &args.second {
+        Some(second) => (args.first.clone(), second.clone()),
+        None => {
+            let base = Pipeline::base_of(&args.first)?;
+            (base.with_context(|| format!("{} extends no other file; name two files", args.first.display()))?, args.first.clone())
+        }
+    };
+    let comparison = compare(&Pipeline::load(&a, &overrides, program.stages)?, &Pipeline::load(&b, &overrides, program.stages)?);
+    let same = if comparison.is_empty() { "nothing differs\n" } else { "" };
+    say(&format!("{} → {}\n{same}{}", a.display(), b.display(), comparison.text()));
+    Ok(DONE)
+}
+
+/// `completions`.
+pub(super) fn completions(mut command: clap::Command, args: &CompletionsArgs) -> Result<u8> {
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command, name, &mut script);
+    say(&String::from_utf8(script)?);
     Ok(DONE)
 }
 

@@ -4,6 +4,7 @@
 //! holds the lock, 130 stopped by a signal.
 
 mod args;
+mod help;
 mod look;
 mod verbs;
 
@@ -45,12 +46,15 @@ const LOCKED: u8 = 4;
 /// A signal ended it.
 const INTERRUPTED: u8 = 130;
 
+fn command(program: &Program) -> clap::Command {
+    let command = Cli::command().name(program.name).about(program.about).version(program.version);
+    help::with_examples(command, program.name).after_help(args::examples(program.name))
+}
+
 /// The `main` of a program with stages.
 #[must_use]
 pub fn main(program: &Program) -> ExitCode {
-    let command = Cli::command().name(program.name).about(program.about).version(program.version);
-    let command = command.after_help(args::examples(program.name));
-    let cli = match Cli::from_arg_matches(&command.get_matches()) {
+    let cli = match Cli::from_arg_matches(&command(program).get_matches()) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
@@ -64,6 +68,8 @@ pub fn main(program: &Program) -> ExitCode {
         Verb::Graph(graph) => verbs::graph(program, &cli.choice, graph),
         Verb::Log(log) => verbs::log(program, &cli.choice, log),
         Verb::Report(report) => look::report(program, &cli.choice, report),
+        Verb::Diff(diff) => look::diff(program, &cli.choice, diff),
+        Verb::Completions(completions) => look::completions(command(program), completions),
         Verb::Schema => look::schema(program),
         Verb::Demo(demo) => verbs::demo(program, &cli.choice, demo),
         Verb::Stages => verbs::stages(program),
