@@ -83,7 +83,7 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, problems: &mut V
             "allOf" => list().iter().for_each(|rule| check(root, rule, value, at, problems)),
             "anyOf" if !list().iter().any(valid) => refuse(format!("{value} fits no alternative")),
             "oneOf" if list().iter().filter(|rule| valid(rule)).count() != 1 => {
-                refuse(format!("{value} does not fit exactly one alternative"))
+                refuse(format!("{value} does not fit exactly one alternative"));
             }
             "not" if valid(rule) => refuse(format!("{value} must not fit")),
             "anyOf" | "oneOf" | "not" => {}

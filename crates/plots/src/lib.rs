@@ -59,7 +59,7 @@ pub const STYLE: &str = ".plot{--p-ink:#333;--p-grid:#e4e4e4;--p-first:#1f77b4;-
 // All lengths are in SVG user units, which show as pixels.
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 60.0;
+const LEFT: f64 = 66.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 50.0;
 const RIGHT: f64 = 20.0;
@@ -113,7 +113,7 @@ fn draw_panel(out: &mut String, x_label: &str, panel: &Panel) {
     let _ = writeln!(out, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>", WIDTH / 2.0, HEIGHT + 38.0, escaped(x_label));
     let _ = writeln!(
         out,
-        "<text transform=\"translate(-44 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+        "<text transform=\"translate(-52 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
         HEIGHT / 2.0,
         escaped(&panel.y_label)
     );

@@ -59,7 +59,7 @@ fn facts(seen: &Snapshot<'_>, node: &Node, record: &Record) -> String {
         ("Program".to_owned(), made_by.version.clone()),
         ("Executable".to_owned(), made_by.executable.clone()),
         ("Machine".to_owned(), made_by.host.clone()),
-        ("Device".to_owned(), made_by.device.clone()),
+        ("Device asked for".to_owned(), made_by.device.clone()),
     ];
     rows.extend(record.inputs.iter().map(|(role, input)| (format!("Input {role}"), format!("{}\n{}", input.from, input.digest))));
     let cells: String = rows

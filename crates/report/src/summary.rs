@@ -86,20 +86,26 @@ fn latest_run(run: &RunNote) -> String {
     escaped(&format!("The latest run was asked for {asked} on {}; {ended}: {}.", date(&run.started), counts.join(", ")))
 }
 
-/// The nodes that are not fresh, and why.
+/// The nodes that are not fresh: why, where there is more to tell than that others come first.
 fn listed(seen: &Snapshot<'_>) -> String {
-    /// Of more the graph tells.
-    const SHOWN: usize = 20;
-    let open: Vec<usize> = (0..seen.nodes.len()).filter(|&index| seen.nodes[index].standing != Standing::Fresh).collect();
+    let link = |index: usize| format!("<a href=\"#node-{index}\">{}</a>", escaped(&seen.pipeline.nodes[index].name));
+    let of = |standing: Standing| (0..seen.nodes.len()).filter(move |&index| seen.nodes[index].standing == standing);
     let mut out = String::new();
-    for &index in open.iter().take(SHOWN) {
-        let view = &seen.nodes[index];
-        let name = escaped(&seen.pipeline.nodes[index].name);
-        let reasons = escaped(&view.reasons.join("; "));
-        let _ = writeln!(out, "<li>{} <a href=\"#node-{index}\">{name}</a> <small>{reasons}</small></li>", badge(view.standing.word()));
+    for standing in [Standing::Failed, Standing::Running, Standing::Interrupted, Standing::Stale] {
+        for index in of(standing) {
+            let reasons = match standing {
+                Standing::Failed | Standing::Interrupted => "the end of its log stands below".to_owned(),
+                Standing::Running => String::new(),
+                _ => escaped(&seen.nodes[index].reasons.join("; ")),
+            };
+            let _ = writeln!(out, "<li>{} {} <small>{reasons}</small></li>", badge(standing.word()), link(index));
+        }
     }
-    if open.len() > SHOWN {
-        let _ = writeln!(out, "<li>and {} more</li>", open.len() - SHOWN);
+    for standing in [Standing::Waits, Standing::Missing] {
+        let names: Vec<String> = of(standing).map(link).collect();
+        if !names.is_empty() {
+            let _ = writeln!(out, "<li>{} {}</li>", badge(standing.word()), names.join(", "));
+        }
     }
     out
 }
