@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::graph::Pipeline;
@@ -42,9 +42,17 @@ impl RunNote {
         Self { seconds: Some(seconds), fresh, done, failed, left, interrupted, ..self }
     }
 
-    /// Keeps it as the pipeline's latest.
+    /// Keeps it as the pipeline's latest. It is not synced, which would take longer than all that a run without work does;
+    /// a note that a power failure tears is no note.
     pub(crate) fn keep(&self, pipeline: &Pipeline) -> Result<()> {
-        stage_kit::write_atomic_text(&path(pipeline), &serde_json::to_string_pretty(self)?)
+        let path = path(pipeline);
+        let temporary = path.with_extension(format!("json.{}", std::process::id()));
+        let write = || -> Result<()> {
+            std::fs::create_dir_all(pipeline.store.join(FOLDER))?;
+            std::fs::write(&temporary, serde_json::to_string_pretty(self)?)?;
+            Ok(std::fs::rename(&temporary, &path)?)
+        };
+        write().with_context(|| format!("cannot note this run in {}", path.display()))
     }
 
     /// The pipeline's latest; `None` when there is none that this version can read.
@@ -54,6 +62,9 @@ impl RunNote {
     }
 }
 
+/// Below the store.
+const FOLDER: &str = "runs";
+
 fn path(pipeline: &Pipeline) -> PathBuf {
-    pipeline.store.join("runs").join(format!("{}.json", pipeline.name))
+    pipeline.store.join(FOLDER).join(format!("{}.json", pipeline.name))
 }

@@ -44,6 +44,14 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// The first and the last of many, and how many are left out.
+pub(crate) fn ends<T>(mut all: Vec<T>, most: usize) -> (Vec<T>, usize) {
+    let left = all.len().saturating_sub(most);
+    let first = most.div_ceil(2).min(all.len());
+    all.drain(first..first + left);
+    (all, left)
+}
+
 /// The fields of a line of CSV; a quoted one may hold commas (RFC 4180).
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
@@ -77,6 +85,12 @@ mod tests {
         assert_eq!((first.name.as_str(), first.tumor), ("b,c", None));
         assert!((first.organs.unwrap() - 0.8).abs() < 1e-12);
         assert_eq!((second.organs, second.tumor), (Some(0.5), Some(0.1)));
+    }
+
+    #[test]
+    fn of_many_the_best_and_the_worst_are_shown() {
+        assert_eq!(ends((0..4000).collect(), 5), (vec![0, 1, 2, 3998, 3999], 3995));
+        assert_eq!(ends(vec![1, 2], 5), (vec![1, 2], 0));
     }
 
     #[test]

@@ -6,17 +6,18 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use pipeline::Snapshot;
 
-use crate::cases::{self, Case};
+use crate::cases::{self, Case, ends};
 use crate::html::{Section, data_uri, escaped};
 use crate::models::Scored;
 
-/// As many pictures as a page can bear, and as many bytes of them.
+/// As many pictures as a page can bear, shared by its nodes, and as many bytes of them.
 const MOST_PICTURES: usize = 12;
 const MOST_BYTES: u64 = 12 << 20;
 
 pub(crate) fn section(seen: &Snapshot<'_>, models: &[Scored]) -> Result<Option<Section>> {
     let mut body = String::new();
     let (mut n_shown, mut n_left, mut bytes) = (0, 0, 0);
+    let n_nodes = models.iter().filter(|scored| !is_part_of_another(scored, models)).count().max(1);
     for scored in models.iter().filter(|scored| !is_part_of_another(scored, models)) {
         let pictures = pictures(scored)?;
         if pictures.is_empty() {
@@ -29,9 +30,11 @@ pub(crate) fn section(seen: &Snapshot<'_>, models: &[Scored]) -> Result<Option<S
             escaped(&scored.node),
             escaped(model)
         );
+        let (pictures, left) = ends(pictures, (MOST_PICTURES / n_nodes).max(2));
+        n_left += left;
         for picture in pictures {
             let size = std::fs::metadata(&picture.path).with_context(|| format!("cannot read {}", picture.path.display()))?.len();
-            if n_shown == MOST_PICTURES || bytes + size > MOST_BYTES {
+            if bytes + size > MOST_BYTES {
                 n_left += 1;
                 continue;
             }

@@ -7,7 +7,7 @@ use metrics::Summary;
 use metrics::table::{Cells, Table};
 use pipeline::{Snapshot, Source, Standing};
 
-use crate::cases::{self, Case};
+use crate::cases::{self, Case, ends};
 use crate::html::{Section, badge, escaped, fold, head, table};
 use crate::models::{Scored, variants};
 use crate::{efficiency, seconds};
@@ -136,18 +136,16 @@ const SHOWN_CASES: usize = 12;
 fn spread(cases: &[Case]) -> String {
     let percent = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |share| format!("{:.1}", 100.0 * share));
     let row = |case: &Case| vec![escaped(&case.name), percent(case.organs), percent(case.tumor)];
-    let all = cases.len() <= SHOWN_CASES;
-    let half = SHOWN_CASES / 2;
-    let shown: Vec<Vec<String>> =
-        if all { cases.iter().map(row).collect() } else { cases[..half].iter().chain(&cases[cases.len() - half..]).map(row).collect() };
+    let (shown, left) = ends(cases.iter().collect(), SHOWN_CASES);
+    let shown: Vec<Vec<String>> = shown.into_iter().map(row).collect();
     let mut body = table("cases", &head(&["Case", "Organs, mean DSC (%)", "Tumor, DSC (%)"]), &shown);
-    if !all {
+    if left > 0 {
         let organs: Vec<f64> = cases.iter().filter_map(|case| case.organs).collect();
         // Cases stand in falling order.
         let quartile = |part: usize| percent(organs.get((organs.len().saturating_sub(1)) * (4 - part) / 4).copied());
         let _ = writeln!(
             body,
-            "<p class=\"note\">The {half} best and the {half} worst of {} cases. Organs: lowest {}, quartiles {}, {} and {}, highest {}.</p>",
+            "<p class=\"note\">The best and the worst of {} cases. Organs: lowest {}, quartiles {}, {} and {}, highest {}.</p>",
             cases.len(),
             quartile(0),
             quartile(1),

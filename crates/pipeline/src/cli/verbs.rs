@@ -93,11 +93,15 @@ fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> Result<(u8,
     };
     let stop = stop_on_signals()?;
     let journal = RunNote::begin(&args.nodes, utc(SystemTime::now()));
-    journal.keep(&opened.pipeline)?;
+    let keep = |journal: &RunNote| {
+        // Work is not given up for want of a note.
+        journal.keep(&opened.pipeline).unwrap_or_else(|error| display.note(&format!("{error:#}")));
+    };
+    keep(&journal);
     let result = crate::run(&planner, &options, &display, &stop);
     opened.hasher.save()?;
     let summary = result?;
-    journal.end(&summary, begun.elapsed().as_secs_f64()).keep(&opened.pipeline)?;
+    keep(&journal.end(&summary, begun.elapsed().as_secs_f64()));
     display.note(&summary_line(&summary, opened.store.results(), begun));
     let code = match &summary {
         Summary { interrupted: true, .. } => INTERRUPTED,
