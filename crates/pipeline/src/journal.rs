@@ -1,4 +1,4 @@
-//! What the latest run of a pipeline was asked for and came to, kept beside its results for those who look later.
+//! What the latest run of a pipeline that did something was asked for and came to, kept beside its results for those who look later.
 
 use std::path::PathBuf;
 
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::graph::Pipeline;
 use crate::run::Summary;
 
-/// One call of `run`.
+/// One call of `run` that did something.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunNote {
     /// The nodes that were named; none for all.
     pub asked: Vec<String>,
     /// When it began, in UTC.
     pub started: String,
-    /// How long it took, in seconds; absent while it goes on, and for good when it was killed.
-    pub seconds: Option<f64>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
     /// How many nodes had their result already.
     pub fresh: usize,
     /// The nodes that were run.
@@ -30,20 +30,14 @@ pub struct RunNote {
 }
 
 impl RunNote {
-    /// The note of a run that begins.
-    pub(crate) fn begin(asked: &[String], started: String) -> Self {
-        let asked = asked.to_vec();
-        Self { asked, started, seconds: None, fresh: 0, done: Vec::new(), failed: Vec::new(), left: 0, interrupted: false }
-    }
-
-    /// The note of a run that has ended.
-    pub(crate) fn end(self, summary: &Summary, seconds: f64) -> Self {
+    /// The note of a run that has ended; none of one that found nothing to do, which changes no file.
+    pub(crate) fn of(asked: &[String], started: String, seconds: f64, summary: &Summary) -> Option<Self> {
         let Summary { fresh, done, failed, left, interrupted, .. } = summary.clone();
-        Self { seconds: Some(seconds), fresh, done, failed, left, interrupted, ..self }
+        let idle = done.is_empty() && failed.is_empty() && !interrupted;
+        (!idle).then(|| Self { asked: asked.to_vec(), started, seconds, fresh, done, failed, left, interrupted })
     }
 
-    /// Keeps it as the pipeline's latest. It is not synced, which would take longer than all that a run without work does;
-    /// a note that a power failure tears is no note.
+    /// Keeps it as the pipeline's latest. It is not synced: a note that a power failure tears is no note.
     pub(crate) fn keep(&self, pipeline: &Pipeline) -> Result<()> {
         let path = path(pipeline);
         let temporary = path.with_extension(format!("json.{}", std::process::id()));

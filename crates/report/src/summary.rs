@@ -75,15 +75,16 @@ fn work(seen: &Snapshot<'_>) -> String {
 
 fn latest_run(run: &RunNote) -> String {
     let asked = if run.asked.is_empty() { "all nodes".to_owned() } else { run.asked.join(", ") };
-    let ended = match (run.seconds, run.interrupted) {
-        (None, _) => "it goes on, or was killed".to_owned(),
-        (Some(took), true) => format!("it was stopped after {}", seconds(took)),
-        (Some(took), false) => format!("it took {}", seconds(took)),
-    };
+    let ended = if run.interrupted { "it was stopped after" } else { "it took" };
     let mut counts = vec![format!("{} found fresh", run.fresh), format!("{} run", run.done.len())];
     counts.extend((!run.failed.is_empty()).then(|| format!("{} failed", run.failed.len())));
     counts.extend((run.left > 0).then(|| format!("{} left", run.left)));
-    escaped(&format!("The latest run was asked for {asked} on {}; {ended}: {}.", date(&run.started), counts.join(", ")))
+    escaped(&format!(
+        "The latest run that did something was asked for {asked} on {}; {ended} {}: {}.",
+        date(&run.started),
+        seconds(run.seconds),
+        counts.join(", ")
+    ))
 }
 
 /// The nodes that are not fresh: why, where there is more to tell than that others come first.

@@ -30,7 +30,7 @@ pub(crate) fn section(seen: &Snapshot<'_>) -> Option<Section> {
     let hits = seen.latest_run.as_ref().map_or_else(String::new, |run| {
         let kept = bars.iter().filter(|bar| !run.done.contains(&bar.record.node)).map(|bar| bar.record.seconds).sum();
         format!(
-            "The latest run, of {}, found {} of its nodes done already, and spared {} of work; it did {}. ",
+            "The latest run that did something, of {}, found {} of its nodes done already, and spared {} of work; it did {}. ",
             date(&run.started),
             run.fresh,
             seconds(kept),

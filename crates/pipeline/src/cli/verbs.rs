@@ -92,16 +92,14 @@ fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> Result<(u8,
         version: program.version.to_owned(),
     };
     let stop = stop_on_signals()?;
-    let journal = RunNote::begin(&args.nodes, utc(SystemTime::now()));
-    let keep = |journal: &RunNote| {
-        // Work is not given up for want of a note.
-        journal.keep(&opened.pipeline).unwrap_or_else(|error| display.note(&format!("{error:#}")));
-    };
-    keep(&journal);
+    let started = utc(SystemTime::now());
     let result = crate::run(&planner, &options, &display, &stop);
     opened.hasher.save()?;
     let summary = result?;
-    keep(&journal.end(&summary, begun.elapsed().as_secs_f64()));
+    if let Some(run) = RunNote::of(&args.nodes, started, begun.elapsed().as_secs_f64(), &summary) {
+        // Finished work is worth more than a note about it.
+        run.keep(&opened.pipeline).unwrap_or_else(|error| display.note(&format!("{error:#}")));
+    }
     display.note(&summary_line(&summary, opened.store.results(), begun));
     let code = match &summary {
         Summary { interrupted: true, .. } => INTERRUPTED,
