@@ -156,6 +156,6 @@ fn main() -> ExitCode {
 
 /// A page that lists the nodes and how they stand.
 fn page(seen: &Snapshot<'_>) -> Result<String> {
-    let row = |(node, view): (&Node, &NodeView)| format!("<li>{}: {}</li>", node.name, view.standing.word());
+    let row = |(node, view): (&Node, &NodeView)| format!("<li>{}: {}</li>", node.name, view.state.word());
     Ok(format!("<ul>{}</ul>\n", seen.pipeline.nodes.iter().zip(&seen.nodes).map(row).collect::<String>()))
 }

@@ -48,6 +48,6 @@ pub use journal::RunNote;
 pub use plan::{Input, Planner, State, Work, records};
 pub use run::{Options, Summary, run, stop_on_signals};
 pub use schema::{schema, schema_text};
-pub use snapshot::{NodeView, Snapshot, Standing, log_end};
+pub use snapshot::{NodeState, NodeView, Snapshot, log_end};
 pub use store::{InputRecord, MadeBy, Record, Store};
 pub use text::{duration, size};

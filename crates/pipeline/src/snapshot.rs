@@ -12,9 +12,9 @@ use crate::journal::RunNote;
 use crate::plan::State;
 use crate::store::{Record, Store};
 
-/// How a node stands.
+/// The state of a node, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum NodeState {
     /// Its result is there.
     Fresh,
     /// It is being worked on.
@@ -22,24 +22,24 @@ pub enum Standing {
     /// Its latest attempt failed.
     Failed,
     /// Its latest attempt was stopped or killed; the next run goes on with it.
-    Interrupted,
+    Begun,
     /// It has a result of other parameters or inputs.
     Stale,
-    /// It waits for others, and then may have to be run.
+    /// Whether it must be run depends on what others will write.
     Waits,
     /// It has never been run.
     Missing,
 }
 
-impl Standing {
-    /// In a word.
+impl NodeState {
+    /// The word.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
             Self::Running => "running",
             Self::Failed => "failed",
-            Self::Interrupted => "interrupted",
+            Self::Begun => "begun",
             Self::Stale => "stale",
             Self::Waits => "waits",
             Self::Missing => "missing",
@@ -47,20 +47,19 @@ impl Standing {
     }
 
     fn of(store: &Store, state: &State, has_record: bool) -> Self {
-        match state {
-            State::Fresh(_) => Self::Fresh,
-            State::Stale(work) if store.attempt(&work.key).exists() => {
-                if is_locked(&store.lock(&work.key)) {
-                    Self::Running
-                } else if store.log(&work.key).is_some_and(|log| ends_with_an_error(&log)) {
-                    Self::Failed
-                } else {
-                    Self::Interrupted
-                }
-            }
-            State::Stale(_) if has_record => Self::Stale,
-            State::Waits(_) if has_record => Self::Waits,
-            State::Stale(_) | State::Waits(_) => Self::Missing,
+        let work = match state {
+            State::Fresh(_) => return Self::Fresh,
+            State::Waits(_) => return Self::Waits,
+            State::Stale(work) => work,
+        };
+        if !store.attempt(&work.key).exists() {
+            if has_record { Self::Stale } else { Self::Missing }
+        } else if is_locked(&store.lock(&work.key)) {
+            Self::Running
+        } else if store.log(&work.key).is_some_and(|log| ends_with_an_error(&log)) {
+            Self::Failed
+        } else {
+            Self::Begun
         }
     }
 }
@@ -100,8 +99,8 @@ fn ends_with_an_error(log: &Path) -> bool {
 
 /// One node as it stands.
 pub struct NodeView {
-    /// How.
-    pub standing: Standing,
+    /// Its state.
+    pub state: NodeState,
     /// The record of its result, or of an earlier one if it has no fresh one.
     pub record: Option<Record>,
     /// Why it is not fresh, a line each.
@@ -136,19 +135,16 @@ pub(crate) fn nodes(
     reasons: impl Fn(usize) -> Result<Vec<String>>,
 ) -> Result<Vec<NodeView>> {
     let view = |(index, node): (usize, &crate::graph::Node)| {
-        let state = states.get(&index).with_context(|| format!("the state of {} is unknown", node.name))?;
-        let record = match state {
+        let surveyed = states.get(&index).with_context(|| format!("the state of {} is unknown", node.name))?;
+        let record = match surveyed {
             State::Fresh(record) => Some((**record).clone()),
             _ => store.latest_key(&node.name).and_then(|key| store.record(&key)),
         };
-        let standing = Standing::of(store, state, record.is_some());
-        let log = match state {
-            State::Stale(work) => store.log(&work.key),
-            _ => None,
-        };
-        let log = log.or_else(|| store.log(&record.as_ref()?.key));
-        let reasons = if standing == Standing::Fresh { Vec::new() } else { reasons(index)? };
-        Ok(NodeView { standing, record, reasons, log })
+        let state = NodeState::of(store, surveyed, record.is_some());
+        let attempt = if let State::Stale(work) = surveyed { store.log(&work.key) } else { None };
+        let log = attempt.or_else(|| store.log(&record.as_ref()?.key));
+        let reasons = if state == NodeState::Fresh { Vec::new() } else { reasons(index)? };
+        Ok(NodeView { state, record, reasons, log })
     };
     pipeline.nodes.iter().enumerate().map(view).collect()
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use pipeline::{NodeView, Snapshot, Standing};
+use pipeline::{NodeState, NodeView, Snapshot};
 use plots::{Look, Panel, Series, svg_for_page};
 
 use crate::html::{Section, badge, escaped, head, table};
@@ -24,7 +24,7 @@ pub(crate) fn section(seen: &Snapshot<'_>) -> Result<Option<Section>> {
             continue;
         }
         let name = format!("<a href=\"#node-{index}\">{}</a>", escaped(&node.name));
-        let state = if view.standing == Standing::Fresh { String::new() } else { format!(" {}", badge(view.standing.word())) };
+        let state = if view.state == NodeState::Fresh { String::new() } else { format!(" {}", badge(view.state.word())) };
         let (best, lowest) = (curve.extreme("validation_dice", f64::max), curve.extreme("validation_loss", f64::min));
         let shown = |found: Option<(f64, f64)>, scale: f64, digits: usize| {
             found.map_or_else(|| "–".to_owned(), |(epoch, value)| format!("{:.digits$} <small>epoch {epoch}</small>", scale * value))

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use pipeline::{Snapshot, Standing, log_end};
+use pipeline::{NodeState, Snapshot, log_end};
 
 use crate::html::{Section, badge, escaped};
 
@@ -11,10 +11,10 @@ const SHOWN_LINES: usize = 30;
 pub(crate) fn section(seen: &Snapshot<'_>) -> Option<Section> {
     let mut body = String::new();
     for (index, (node, view)) in seen.pipeline.nodes.iter().zip(&seen.nodes).enumerate() {
-        if !matches!(view.standing, Standing::Failed | Standing::Interrupted) {
+        if !matches!(view.state, NodeState::Failed | NodeState::Begun) {
             continue;
         }
-        let _ = writeln!(body, "<h3><a href=\"#node-{index}\">{}</a> {}</h3>", escaped(&node.name), badge(view.standing.word()));
+        let _ = writeln!(body, "<h3><a href=\"#node-{index}\">{}</a> {}</h3>", escaped(&node.name), badge(view.state.word()));
         let Some(log) = &view.log else {
             body.push_str("<p class=\"note\">It has left no log.</p>\n");
             continue;

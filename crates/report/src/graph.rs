@@ -1,6 +1,6 @@
 //! The graph with the nodes in the colors of their state.
 
-use pipeline::{Snapshot, Standing};
+use pipeline::{NodeState, Snapshot};
 
 use crate::html::{Section, badge, escaped};
 use crate::seconds;
@@ -9,9 +9,9 @@ use crate::seconds;
 pub(crate) fn class(seen: &Snapshot<'_>, index: usize) -> &'static str {
     let name = &seen.pipeline.nodes[index].name;
     let ran = seen.latest_run.as_ref().is_some_and(|run| run.done.contains(name));
-    match seen.nodes[index].standing {
-        Standing::Fresh if ran => "ran",
-        standing => standing.word(),
+    match seen.nodes[index].state {
+        NodeState::Fresh if ran => "ran",
+        state => state.word(),
     }
 }
 
@@ -20,7 +20,7 @@ const LEGEND: [(&str, &str); 8] = [
     ("fresh", "its result was there"),
     ("ran", "done by the latest run"),
     ("running", "is being worked on"),
-    ("interrupted", "goes on with the next run"),
+    ("begun", "goes on with the next run"),
     ("failed", "its log tells why"),
     ("stale", "parameters or inputs have changed"),
     ("waits", "for others, and then may have to be run"),

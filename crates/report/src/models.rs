@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use metrics::{Protocol, Summary};
-use pipeline::{Node, Record, Snapshot, Source, Standing, Store};
+use pipeline::{Node, NodeState, Record, Snapshot, Source, Store};
 
 /// One `evaluate` node with a result.
 pub(crate) struct Scored {
     pub(crate) node: String,
-    pub(crate) standing: Standing,
+    pub(crate) state: NodeState,
     pub(crate) folder: PathBuf,
     /// By the challenge's rules, a summary per model, in the order of the stage.
     pub(crate) official: Vec<Summary>,
@@ -47,7 +47,7 @@ pub(crate) fn scored(seen: &Snapshot<'_>) -> Result<Vec<Scored>> {
         let official = read(&folder, Protocol::Official)?;
         let origins = official.iter().map(|summary| origin(seen, node, &summary.model)).collect();
         let plain = read(&folder, Protocol::Plain)?;
-        all.push(Scored { node: node.name.clone(), standing: view.standing, folder, official, plain, origins });
+        all.push(Scored { node: node.name.clone(), state: view.state, folder, official, plain, origins });
     }
     Ok(all)
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use metrics::Summary;
 use metrics::table::{Cells, Table};
-use pipeline::{Snapshot, Source, Standing};
+use pipeline::{NodeState, Snapshot, Source};
 
 use crate::cases::{self, Case, ends};
 use crate::html::{Section, badge, escaped, fold, head, table};
@@ -31,7 +31,7 @@ pub(crate) fn section(seen: &Snapshot<'_>, models: &[Scored]) -> Result<Section>
     }
     for several in models.iter().filter(|scored| scored.official.len() > 1) {
         let title = format!("All models of <code>{}</code>", escaped(&several.node));
-        body.push_str(&titled(&title, several.standing, &both(several, |_| true)?));
+        body.push_str(&titled(&title, several.state, &both(several, |_| true)?));
     }
     Ok(Section { id: "scores", title: "Scores".into(), body })
 }
@@ -46,13 +46,13 @@ fn table_4(scored: &Scored) -> Result<String> {
     let name = scored.official.last().map_or("", |summary| summary.model.as_str());
     let title = format!("Table 4. The final model, {} <small>{}</small>", escaped(name), escaped(&scored.node));
     let cases = cases::read(&scored.folder.join("cases").join(format!("{name}.plain.csv")))?;
-    Ok(titled(&title, scored.standing, &(both(scored, |index| index == last)? + &spread(&cases))))
+    Ok(titled(&title, scored.state, &(both(scored, |index| index == last)? + &spread(&cases))))
 }
 
 fn table_5(models: &[Scored]) -> Result<String> {
     let Some(scored) = models.iter().find(|scored| scored.origins.iter().any(|origin| !origin.student)) else { return Ok(String::new()) };
     let body = both(scored, |index| !scored.origins[index].student)?;
-    Ok(titled(&format!("Table 5. 3-D teachers <small>{}</small>", escaped(&scored.node)), scored.standing, &body))
+    Ok(titled(&format!("Table 5. 3-D teachers <small>{}</small>", escaped(&scored.node)), scored.state, &body))
 }
 
 fn table_6(seen: &Snapshot<'_>, last: &Scored) -> Result<String> {
@@ -79,11 +79,11 @@ fn table_6(seen: &Snapshot<'_>, last: &Scored) -> Result<String> {
             escaped(&last.node)
         );
     }
-    Ok(titled("Table 6. With and without unlabelled data", last.standing, &body))
+    Ok(titled("Table 6. With and without unlabelled data", last.state, &body))
 }
 
-fn titled(title: &str, standing: Standing, body: &str) -> String {
-    let state = if standing == Standing::Fresh { String::new() } else { format!(" {}", badge(standing.word())) };
+fn titled(title: &str, state: NodeState, body: &str) -> String {
+    let state = if state == NodeState::Fresh { String::new() } else { format!(" {}", badge(state.word())) };
     format!("<h3>{title}{state}</h3>\n{body}")
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use metrics::Summary;
-use pipeline::{RunNote, Snapshot, Standing};
+use pipeline::{NodeState, RunNote, Snapshot};
 
 use crate::html::{Section, badge, escaped};
 use crate::models::Scored;
@@ -34,12 +34,12 @@ fn card(label: &str, value: &str, about: &str) -> String {
 }
 
 fn states(seen: &Snapshot<'_>) -> String {
-    let mut counts: BTreeMap<Standing, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<NodeState, usize> = BTreeMap::new();
     for view in &seen.nodes {
-        *counts.entry(view.standing).or_default() += 1;
+        *counts.entry(view.state).or_default() += 1;
     }
-    let fresh = counts.get(&Standing::Fresh).copied().unwrap_or(0);
-    let badges: Vec<String> = counts.iter().map(|(standing, count)| format!("{count} {}", badge(standing.word()))).collect();
+    let fresh = counts.get(&NodeState::Fresh).copied().unwrap_or(0);
+    let badges: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {}", badge(state.word()))).collect();
     card("Nodes done", &format!("{fresh} of {}", seen.nodes.len()), &badges.join(" "))
 }
 
@@ -90,22 +90,22 @@ fn latest_run(run: &RunNote) -> String {
 /// The nodes that are not fresh: why, where there is more to tell than that others come first.
 fn listed(seen: &Snapshot<'_>) -> String {
     let link = |index: usize| format!("<a href=\"#node-{index}\">{}</a>", escaped(&seen.pipeline.nodes[index].name));
-    let of = |standing: Standing| (0..seen.nodes.len()).filter(move |&index| seen.nodes[index].standing == standing);
+    let of = |state: NodeState| (0..seen.nodes.len()).filter(move |&index| seen.nodes[index].state == state);
     let mut out = String::new();
-    for standing in [Standing::Failed, Standing::Running, Standing::Interrupted, Standing::Stale] {
-        for index in of(standing) {
-            let reasons = match standing {
-                Standing::Failed | Standing::Interrupted => "the end of its log stands below".to_owned(),
-                Standing::Running => String::new(),
+    for state in [NodeState::Failed, NodeState::Running, NodeState::Begun, NodeState::Stale] {
+        for index in of(state) {
+            let reasons = match state {
+                NodeState::Failed | NodeState::Begun => "the end of its log stands below".to_owned(),
+                NodeState::Running => String::new(),
                 _ => escaped(&seen.nodes[index].reasons.join("; ")),
             };
-            let _ = writeln!(out, "<li>{} {} <small>{reasons}</small></li>", badge(standing.word()), link(index));
+            let _ = writeln!(out, "<li>{} {} <small>{reasons}</small></li>", badge(state.word()), link(index));
         }
     }
-    for standing in [Standing::Waits, Standing::Missing] {
-        let names: Vec<String> = of(standing).map(link).collect();
+    for state in [NodeState::Waits, NodeState::Missing] {
+        let names: Vec<String> = of(state).map(link).collect();
         if !names.is_empty() {
-            let _ = writeln!(out, "<li>{} {}</li>", badge(standing.word()), names.join(", "));
+            let _ = writeln!(out, "<li>{} {}</li>", badge(state.word()), names.join(", "));
         }
     }
     out

@@ -5,7 +5,7 @@
 
 mod args;
 mod help;
-mod look;
+mod show;
 mod verbs;
 
 use std::process::ExitCode;
@@ -67,10 +67,10 @@ pub fn main(program: &Program) -> ExitCode {
         Verb::Explain(explain) => verbs::explain(program, &cli.choice, explain),
         Verb::Graph(graph) => verbs::graph(program, &cli.choice, graph),
         Verb::Log(log) => verbs::log(program, &cli.choice, log),
-        Verb::Report(report) => look::report(program, &cli.choice, report),
-        Verb::Diff(diff) => look::diff(program, &cli.choice, diff),
-        Verb::Completions(completions) => look::completions(command(program), completions),
-        Verb::Schema => look::schema(program),
+        Verb::Report(report) => show::report(program, &cli.choice, report),
+        Verb::Diff(diff) => show::diff(program, &cli.choice, diff),
+        Verb::Completions(completions) => show::completions(command(program), completions),
+        Verb::Schema => show::schema(program),
         Verb::Demo(demo) => verbs::demo(program, &cli.choice, demo),
         Verb::Stages => verbs::stages(program),
         Verb::Stage(_) => Ok(DONE),

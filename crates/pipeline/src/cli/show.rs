@@ -1,4 +1,4 @@
-//! The verbs for those who look and compare, and run nothing.
+//! The verbs that show: `report`, `diff`, `schema`, `completions`.
 
 use std::time::SystemTime;
 
