@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use crate::lab::{Lab, await_that};
 use crate::method::parameters;
@@ -79,5 +80,49 @@ fn a_killed_runner_and_a_killed_stage_cost_no_bit() {
     assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
     for (name, bytes) in expected {
         assert!(found[&name] == bytes, "{name} differs");
+    }
+}
+
+/// How many kills over the whole method, unless the environment says `FLARE_CRASH_KILLS`.
+const KILLS: u64 = 8;
+
+/// Kills at moments that look random and are the same in every test run: the runner, its stage, or both.
+#[test]
+fn kills_anywhere_in_the_method_cost_no_bit() {
+    let quiet = Lab::new("");
+    let begun = Instant::now();
+    quiet.run(&[]).must_succeed();
+    let whole = begun.elapsed();
+
+    let lab = Lab::new("");
+    let kills = std::env::var("FLARE_CRASH_KILLS").map_or(KILLS, |text| text.parse().unwrap());
+    let mut random = 0x2545_F491_4F6C_DD1D_u64;
+    for kill_number in 0..kills {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let mut runner = lab.command(&["run", "-j", "2"]).stderr(Stdio::null()).spawn().unwrap();
+        // Spread over the run, whose beginning is done sooner each time.
+        std::thread::sleep(whole.mul_f64((random % 1000) as f64 / 1000.0 / kills as f64 * 2.0));
+        let stages = processes(&lab.path("store/attempts"));
+        if kill_number % 3 != 1 {
+            kill(runner.id());
+        }
+        if kill_number % 3 != 0 {
+            stages.into_iter().for_each(kill);
+        }
+        runner.wait().unwrap();
+        let sound = lab.call(&["verify"]);
+        assert_eq!(sound.code, Some(0), "after kill {kill_number}: {}", sound.stdout);
+    }
+    lab.run(&[]).must_succeed();
+    let (expected, found) = (results(&quiet), results(&lab));
+    assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
+    for (name, bytes) in expected {
+        assert!(found[&name] == bytes, "{name} differs");
+    }
+    for node in ["phantom", "partition", "volumes", "pseudo_labels[D_u]", "true_slices[D_l4]", "segment[M_4]", "scores", "steps"] {
+        let [expected, found] = [&quiet, &lab].map(|lab| lab.files(&format!("store/results/lab/{node}")).into_values().collect::<Vec<_>>());
+        assert!(expected == found, "{node} differs");
     }
 }

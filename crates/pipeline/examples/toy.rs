@@ -1,8 +1,8 @@
-//! A program with three tiny stages, which shows all that a program with stages needs, and serves the tests.
+//! A program with four tiny stages, which shows all that a program with stages needs, and serves the tests.
 //!
 //! `cargo run -p pipeline --example toy -- run --pipeline FILE`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -10,7 +10,7 @@ use pipeline::cli::{Program, main as program_main};
 use pipeline::{Node, NodeView, Snapshot};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Entry, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Entry, Role, Stage, StageIo, write_atomic_text};
 
 /// Writes each word of a text into a file of its own.
 struct Words;
@@ -144,11 +144,95 @@ impl Stage for Measure {
     }
 }
 
+/// Writes the content of every file of a folder in capitals, each file as a case, slowly if asked to.
+struct Shout;
+
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ShoutConfig {
+    /// What stands after each text.
+    #[serde(default)]
+    mark: String,
+    /// Milliseconds of work for each file.
+    #[serde(default)]
+    delay_ms: u64,
+    /// The file at which it fails.
+    #[serde(default)]
+    fails_at: Option<String>,
+    /// What stands at the head of the list of all, which matters to no single file.
+    #[serde(default)]
+    title: String,
+}
+
+impl Stage for Shout {
+    const NAME: &'static str = "shout";
+    const REVISION: u32 = 1;
+    const ABOUT: &'static str = "writes each file in capitals";
+    const READS: &'static [Role] =
+        &[Role::required("texts", "a folder of files").by_case(), Role::optional("ending", "a file that is added to each")];
+    const WRITES: &'static str = "loud/NAME and list.txt";
+    const PAPER: &'static str = "none";
+    type Config = ShoutConfig;
+    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+
+    fn run(config: &ShoutConfig, io: &StageIo) -> Result<()> {
+        stage_kit::run_cases::<Self>(config, io)
+    }
+}
+
+/// A text to shout.
+struct Text {
+    name: String,
+    path: PathBuf,
+}
+
+impl CaseStage for Shout {
+    type Job = Text;
+    type Tools = String;
+
+    fn jobs(_: &ShoutConfig, io: &StageIo) -> Result<Vec<Text>> {
+        let folder = io.input("texts")?;
+        let list = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+        let text = |path: PathBuf| Text { name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path };
+        let mut texts: Vec<Text> = list.map(|entry| Ok(text(entry?.path()))).collect::<std::io::Result<_>>()?;
+        texts.sort_by(|a, b| a.name.cmp(&b.name));
+        anyhow::ensure!(!texts.is_empty(), "there is nothing in {}", folder.display());
+        Ok(texts)
+    }
+
+    fn case(_: &ShoutConfig, text: &Text) -> CaseSpec {
+        let name = text.name.split('.').next().unwrap_or_default();
+        CaseSpec::of(name).reads("text", &text.path).writes([format!("loud/{}", text.name)]).keeps([text.name.clone()])
+    }
+
+    fn case_params(config: &ShoutConfig) -> Result<serde_json::Value> {
+        Ok(serde_json::to_value(ShoutConfig { title: String::new(), ..config.clone() })?)
+    }
+
+    fn tools(_: &ShoutConfig, io: &StageIo) -> Result<String> {
+        io.input_opt("ending")?.map_or(Ok(String::new()), read)
+    }
+
+    fn work(config: &ShoutConfig, io: &StageIo, ending: &String, text: &Text) -> Result<()> {
+        anyhow::ensure!(config.fails_at.as_ref() != Some(&text.name), "{} cannot be shouted", text.name);
+        std::thread::sleep(std::time::Duration::from_millis(config.delay_ms));
+        let quiet = read(&text.path)?;
+        let loud = quiet.to_uppercase() + &config.mark + ending;
+        write_atomic_text(&io.work.join(&text.name), &format!("{}\n", loud.len()))?;
+        write_atomic_text(&io.output.join("loud").join(&text.name), &loud)
+    }
+
+    fn finish(config: &ShoutConfig, io: &StageIo, texts: &[Text]) -> Result<()> {
+        let lengths: Result<Vec<String>> = texts.iter().map(|text| read(&io.work.join(&text.name))).collect();
+        write_atomic_text(&io.output.join("list.txt"), &format!("{}\n{}", config.title, lengths?.concat()))
+    }
+}
+
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-const STAGES: &[Entry] = &[Entry::of::<Words>(), Entry::of::<Join>(), Entry::of::<Measure>()];
+const STAGES: &[Entry] = &[Entry::of::<Words>(), Entry::of::<Join>(), Entry::of::<Measure>(), Entry::of::<Shout>()];
 
 fn main() -> ExitCode {
     program_main(&Program { name: "toy", about: "A pipeline of tiny stages", version: "toy 1", stages: STAGES, report: page })

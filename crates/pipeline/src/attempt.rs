@@ -1,153 +1,181 @@
 //! One attempt at one piece of work: lock, child, publication.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use case_store::CaseList;
 use clap::ValueEnum as _;
 
 use crate::child::{self, Ended, Word};
-use crate::graph::Node;
+use crate::digest::Hasher;
+use crate::executor::Failure;
+use crate::job::{Job, Part};
+use crate::layout::lay_out;
 use crate::lock::{Lease, host};
-use crate::plan::{Planner, Work};
-use crate::store::{InputRecord, MadeBy, Record};
+use crate::progress::ProgressFile;
+use crate::record::{InputRecord, MadeBy, Record};
+use crate::store::{Store, remove_if_there};
 use crate::text::utc;
 
-/// Why there is no result.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The stage failed; its log tells why.
-    Stage { how: String, log: PathBuf },
-    /// Another runner does this work.
-    Locked(String),
-    /// It was asked to stop.
-    Stopped,
-    /// The runner itself could not go on.
-    Runner(anyhow::Error),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stage { how, log } => write!(f, "FAILED: the stage {how}; all that it said: {}", log.display()),
-            Self::Locked(holder) => write!(f, "locked: {holder} is working on it in the same store"),
-            Self::Stopped => f.write_str("stopped; the next run goes on from its last checkpoint"),
-            Self::Runner(error) => write!(f, "FAILED: {error:#}"),
-        }
-    }
-}
-
-/// The executable whose hidden verb `stage` runs a stage.
-pub(crate) struct Program {
-    executable: PathBuf,
-    version: String,
-    /// Threads for each stage, when several run at once.
-    threads: Option<usize>,
-    digest: OnceLock<String>,
-}
-
-impl Program {
-    pub(crate) fn new(executable: &Path, version: &str, jobs: usize) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = (jobs > 1).then(|| (cores / jobs).max(1));
-        Self { executable: executable.to_owned(), version: version.to_owned(), threads, digest: OnceLock::new() }
-    }
-}
-
-/// One attempt.
-pub(crate) struct Attempt<'a> {
-    pub(crate) planner: &'a Planner<'a>,
-    pub(crate) program: &'a Program,
-    pub(crate) node: &'a Node,
-    pub(crate) work: &'a Work,
-    pub(crate) forced: bool,
-    pub(crate) stop: &'a AtomicBool,
+/// One attempt at a job. It needs the store and the job alone, so that it can be made wherever the store can be seen.
+pub struct Attempt<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// What to do.
+    pub job: &'a Job,
+    /// How much of it.
+    pub part: Part,
+    /// The executable whose hidden verb `stage` runs a stage.
+    pub executable: &'a Path,
+    /// The stage's threads; all cores without it.
+    pub threads: Option<usize>,
+    /// Hashes the executable, for the record.
+    pub hasher: &'a Hasher,
 }
 
 impl Attempt<'_> {
     /// Does the work and publishes the result, or finds that another runner has done so meanwhile.
-    pub(crate) fn run(&self, tell: &(dyn Fn(Word) + Sync)) -> Result<Record, Failure> {
+    ///
+    /// # Errors
+    /// Why there is no result.
+    pub fn run(&self, tell: &(dyn Fn(Word) + Sync), stop: &AtomicBool) -> Result<(), Failure> {
+        let job = self.job;
         let note = |text: String| tell(Word::Line(text));
-        let lease = match Lease::take(&self.planner.store.lock(&self.work.key)).map_err(Failure::Runner)? {
+        let lease = match Lease::take(&self.store.lock(&self.name()), &job.node)? {
             Ok(lease) => lease,
             Err(holder) => return Err(Failure::Locked(holder)),
         };
-        let before = self.planner.record(&self.node.name, self.work).map_err(Failure::Runner)?;
-        if let (Some(record), false) = (&before, self.forced) {
-            self.link(&record.key)?;
-            return Ok(record.clone());
+        let before = self.store.record(&job.key);
+        if before.is_some() && !job.forced {
+            return Ok(());
         }
-        let (log, resumes) = self.prepare().map_err(Failure::Runner)?;
-        note(format!("{}: {}", self.node.name, if resumes { "goes on where it was interrupted" } else { "started" }));
+        let mut list = self.list();
+        if list.is_none() && self.part != Part::Whole {
+            return Err(anyhow::anyhow!("the stage {} does not work case by case; do the job as a whole", job.stage).into());
+        }
+        let (log, resumes) = self.prepare(list.as_mut())?;
+        note(format!("{}: {}", job.node, if resumes { "goes on where it was interrupted" } else { "started" }));
+        if let Some(done) = list.as_ref().map(|list| list.cases.iter().filter(|case| case.done).count()).filter(|&done| done > 0) {
+            note(format!("{}: {done} of {} cases are there already", job.node, list.as_ref().map_or(0, |list| list.cases.len())));
+        }
         let (started, begun) = (SystemTime::now(), Instant::now());
-        let stdin = lease.share().map_err(Failure::Runner)?;
-        let command = self.command();
-        let ended = child::run(command, stdin, log, tell, self.stop).map_err(Failure::Runner)?;
-        match ended {
+        let progress = ProgressFile::new(self.folder());
+        let tell = |word: Word| {
+            if let Word::Update(update) = &word {
+                progress.keep(update);
+            }
+            tell(word);
+        };
+        match child::run(self.command(), lease.share()?, log, tell, stop)? {
             Ended::Well => {}
             Ended::Stopped => return Err(Failure::Stopped),
-            Ended::Badly(status) => {
-                let log = self.planner.store.attempt(&self.work.key).join("log.txt");
-                return Err(Failure::Stage { how: child::describe(status), log });
-            }
+            Ended::Badly(status) => return Err(self.failed(&child::describe(status))),
         }
-        let record = self.publish(started, begun.elapsed().as_secs_f64()).map_err(Failure::Runner)?;
+        if self.part != Part::Whole {
+            // The cases are published; nothing else is kept of a part.
+            return fs::remove_dir_all(self.folder()).context("cannot remove the folder of the part").map_err(Failure::Runner);
+        }
+        let record = self.publish(list.as_ref(), started, begun.elapsed().as_secs_f64())?;
         if let Some(before) = before.filter(|before| before.output != record.output) {
-            note(format!("{}: the result differs from the earlier one of the same key ({})", self.node.name, before.output));
+            note(format!("{}: the result differs from the earlier one of the same key ({})", job.node, before.output));
         }
-        self.link(&record.key)?;
-        Ok(record)
+        Ok(())
     }
 
-    fn link(&self, key: &str) -> Result<(), Failure> {
-        self.planner.store.link_result(&self.node.name, key).map_err(Failure::Runner)
+    /// The name of the attempt: the key, for a part with its cases.
+    fn name(&self) -> String {
+        match &self.part {
+            Part::Whole => self.job.key.clone(),
+            Part::Cases(range) => format!("{}.{}-{}", self.job.key, range.start, range.end),
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        let attempt = self.store.attempt(&self.job.key);
+        match &self.part {
+            Part::Whole => attempt,
+            Part::Cases(range) => attempt.join(format!("cases-{}-{}", range.start, range.end)),
+        }
+    }
+
+    /// The cases to do.
+    fn list(&self) -> Option<CaseList> {
+        let mut list = self.job.cases.clone()?;
+        if let Part::Cases(range) = &self.part {
+            list.partial = true;
+            list.cases.truncate(range.end);
+            list.cases.drain(..range.start.min(list.cases.len()));
+        }
+        if self.job.forced {
+            list.forced = true;
+        }
+        Some(list)
+    }
+
+    fn failed(&self, how: &str) -> Failure {
+        let log = self.folder().join("log.txt");
+        // `status` tells failed work from interrupted work by this file; that it cannot be written changes nothing.
+        let _ = stage_kit::write_atomic_text(&self.folder().join(FAILED), &format!("{} the stage {how}\n", utc(SystemTime::now())));
+        Failure::Stage { how: how.to_owned(), log }
     }
 
     /// Makes the attempt's folder, or takes up the one that an interrupted attempt has left; returns its log and
-    /// whether there was one.
-    fn prepare(&self) -> Result<(File, bool)> {
-        let folder = self.planner.store.attempt(&self.work.key);
-        if self.forced && folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-        }
-        let resumes = folder.join("output").exists();
+    /// whether there was one. Finished cases are put into place, and nothing else of a stage that works by case is kept.
+    fn prepare(&self, list: Option<&mut CaseList>) -> Result<(File, bool)> {
+        let folder = self.folder();
+        let resumes = folder.join("output").exists() && !self.job.forced;
         for sub in ["output", "work"] {
             let sub = folder.join(sub);
+            if (self.job.forced || list.is_some()) && sub.exists() {
+                fs::remove_dir_all(&sub).with_context(|| format!("cannot remove {}", sub.display()))?;
+            }
             fs::create_dir_all(&sub).with_context(|| format!("cannot make the folder {}", sub.display()))?;
         }
-        let params = serde_json::to_string_pretty(&self.node.params)?;
+        if let Some(list) = list {
+            if !list.forced {
+                lay_out(&self.store.cases(), list, &folder, self.job.verify)?;
+            }
+            stage_kit::write_atomic_text(&folder.join(LIST), &serde_json::to_string(list)?)?;
+        }
+        let params = serde_json::to_string_pretty(&self.job.params)?;
         stage_kit::write_atomic_text(&folder.join("params.json"), &params)?;
         let path = folder.join("log.txt");
         let open = || -> std::io::Result<File> {
+            remove_if_there(&folder.join(FAILED))?;
             let mut log = File::options().append(true).create(true).open(&path)?;
             let how = if resumes { "goes on" } else { "starts" };
-            writeln!(log, "--- {}: {} {how} on {}", utc(SystemTime::now()), self.node.name, host())?;
+            writeln!(log, "--- {}: {} {how} on {}", utc(SystemTime::now()), self.job.node, host())?;
             Ok(log)
         };
         Ok((open().with_context(|| format!("cannot write {}", path.display()))?, resumes))
     }
 
     fn command(&self) -> Command {
-        let folder = self.planner.store.attempt(&self.work.key);
-        let mut command = Command::new(&self.program.executable);
-        command.args(["stage", self.node.stage.name, "--parent", &std::process::id().to_string()]);
+        let (job, folder) = (self.job, self.folder());
+        let mut command = Command::new(self.executable);
+        command.args(["stage", &job.stage, "--parent", &std::process::id().to_string()]);
         command.arg("--params").arg(folder.join("params.json"));
         command.arg("--output").arg(folder.join("output"));
         command.arg("--work").arg(folder.join("work"));
-        command.args(["--progress", "json", "--node", &self.node.name]);
-        command.args(["--seed", &self.planner.pipeline.seed.to_string()]);
+        command.args(["--progress", "json", "--node", &job.node]);
+        command.args(["--seed", &job.seed.to_string()]);
         command.args(["--device", &self.device()]);
-        if let Some(threads) = self.program.threads {
+        if let Some(threads) = self.threads {
             command.args(["--threads", &threads.to_string()]);
         }
-        for (role, input) in &self.work.inputs {
+        if job.cases.is_some() {
+            command.arg("--cases").arg(folder.join(LIST));
+        }
+        if let Some(cards) = &job.cards {
+            command.env(CARDS, cards);
+        }
+        for (role, input) in &job.inputs {
             let mut value = std::ffi::OsString::from(format!("{role}="));
             value.push(&input.path);
             command.arg("--input").arg(value);
@@ -156,32 +184,27 @@ impl Attempt<'_> {
     }
 
     fn device(&self) -> String {
-        self.planner.pipeline.device.to_possible_value().map_or_else(|| "auto".to_owned(), |value| value.get_name().to_owned())
+        self.job.device.to_possible_value().map_or_else(|| "auto".to_owned(), |value| value.get_name().to_owned())
     }
 
-    fn publish(&self, started: SystemTime, seconds: f64) -> Result<Record> {
-        let executable = match self.program.digest.get() {
-            Some(digest) => digest.clone(),
-            None => {
-                let digest = self.planner.hasher.file(&self.program.executable)?;
-                self.program.digest.get_or_init(|| digest).clone()
-            }
-        };
-        let made_by = MadeBy { version: self.program.version.clone(), executable, host: host(), device: self.device() };
-        let inputs: BTreeMap<_, _> = self
-            .work
+    fn publish(&self, cases: Option<&CaseList>, started: SystemTime, seconds: f64) -> Result<Record> {
+        let job = self.job;
+        let executable = self.hasher.file(self.executable)?;
+        let made_by = MadeBy { version: job.version.clone(), executable, host: host(), device: self.device() };
+        let inputs: BTreeMap<_, _> = job
             .inputs
             .iter()
             .map(|(role, input)| (role.clone(), InputRecord { from: input.from.clone(), digest: input.digest.clone() }))
             .collect();
         let fill = |output, files, bytes| Record {
-            key: self.work.key.clone(),
-            node: self.node.name.clone(),
-            stage: self.node.stage.name.to_owned(),
-            revision: self.node.stage.revision,
-            params: self.node.params.clone(),
-            seed: self.planner.pipeline.seed,
+            key: job.key.clone(),
+            node: job.node.clone(),
+            stage: job.stage.clone(),
+            revision: job.revision,
+            params: job.params.clone(),
+            seed: job.seed,
             inputs,
+            cases: cases.map_or(0, |list| list.cases.len()),
             output,
             files,
             bytes,
@@ -189,6 +212,13 @@ impl Attempt<'_> {
             seconds,
             made_by,
         };
-        self.planner.store.publish(self.planner.hasher, fill, &self.work.key)
+        self.store.publish(fill, &job.key, cases)
     }
 }
+
+/// By this a process is told which of the machine's graphics cards are its own.
+pub(crate) const CARDS: &str = "CUDA_VISIBLE_DEVICES";
+/// The list of cases for the stage.
+const LIST: &str = "list.json";
+/// Written when the stage has failed.
+pub(crate) const FAILED: &str = "failed.txt";

@@ -37,7 +37,7 @@ pub fn die_with_parent(parent: u32) -> Result<()> {
 }
 
 /// What a running stage has to tell.
-pub(crate) enum Word {
+pub enum Word {
     /// How far it is.
     Update(Update),
     /// A line for the user.

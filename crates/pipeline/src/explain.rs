@@ -2,17 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use case_store::Common;
 use serde_json::Value;
 
+use crate::cases::{Cases, PlannedCase, by_case};
 use crate::digest::Tree;
 use crate::graph::Node;
 use crate::plan::Input;
-use crate::store::{InputRecord, Record, Store};
+use crate::record::{InputRecord, Record};
+use crate::store::Store;
 
 /// Every difference between the latest record of a node and the work that it stands for now, a line each. Inputs that
-/// are not known yet (`None`) are left out.
+/// are not known yet (`None`) are left out, and so are inputs that cases read by themselves, when the cases are known:
+/// [`case_lines`] tells of these.
 #[must_use]
-pub fn differences(store: &Store, node: &Node, seed: u64, inputs: &BTreeMap<String, Option<Input>>, old: &Record) -> Vec<String> {
+pub fn differences(
+    store: &Store,
+    node: &Node,
+    seed: u64,
+    inputs: &BTreeMap<String, Option<Input>>,
+    old: &Record,
+    cases_known: bool,
+) -> Vec<String> {
     let mut lines = Vec::new();
     if old.stage != node.stage.name {
         lines.push(format!("stage {} → {}", old.stage, node.stage.name));
@@ -26,6 +37,7 @@ pub fn differences(store: &Store, node: &Node, seed: u64, inputs: &BTreeMap<Stri
     compare_params("", &old.params, &node.params, &mut lines);
     for role in old.inputs.keys().chain(inputs.keys()).collect::<BTreeSet<_>>() {
         match (old.inputs.get(role), inputs.get(role)) {
+            (Some(_), Some(Some(_))) if cases_known && by_case(node, role) => {}
             (Some(old), Some(Some(new))) if old.digest != new.digest => {
                 lines.push(format!("input {role} {}", input_change(store, old, new)));
             }
@@ -33,6 +45,83 @@ pub fn differences(store: &Store, node: &Node, seed: u64, inputs: &BTreeMap<Stri
             (Some(old), None) => lines.push(format!("input {role} is gone; it was {}", old.from)),
             _ => {}
         }
+    }
+    lines
+}
+
+/// Why a case has to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaseChange {
+    /// Its name.
+    pub id: String,
+    /// What is different, each in words.
+    pub reasons: Vec<String>,
+}
+
+/// The cases that have to be done, with their reasons. `old` has the names and keys of the cases of an earlier result.
+#[must_use]
+pub fn case_changes(store: &Store, cases: &Cases, old: &BTreeMap<String, String>) -> Vec<CaseChange> {
+    let changed = |index: usize| {
+        let case = &cases.list[index];
+        CaseChange { id: case.id.clone(), reasons: case_reasons(store, &cases.common, case, old.get(&case.id)) }
+    };
+    cases.missing(store).into_iter().map(changed).collect()
+}
+
+/// What differs between a case as it was, under the key `old`, and as it is now.
+#[must_use]
+pub fn case_reasons(store: &Store, common: &Common, case: &PlannedCase, old: Option<&String>) -> Vec<String> {
+    let Some(old_key) = old else { return vec!["is new".into()] };
+    let Some(old) = store.cases().sealed(old_key) else { return vec!["its record is damaged or was removed".into()] };
+    if *old_key == case.key {
+        return vec!["its files are damaged or were removed".into()];
+    }
+    let mut lines = Vec::new();
+    if old.common.revision != common.revision {
+        lines.push(format!("revision of the stage {} → {}", old.common.revision, common.revision));
+    }
+    if old.common.seed != common.seed {
+        lines.push(format!("seed {} → {}", old.common.seed, common.seed));
+    }
+    compare_params("", &old.common.params, &common.params, &mut lines);
+    compare_files("input ", &old.common.shared, &common.shared, &mut lines);
+    compare_files("", &old.reads, &case.reads, &mut lines);
+    if old.facts != case.facts {
+        let mut facts = Vec::new();
+        compare_params("", &old.facts, &case.facts, &mut facts);
+        lines.extend(facts.iter().map(|line| line.replacen("parameter ", "", 1)));
+    }
+    lines
+}
+
+fn compare_files(what: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, String>, lines: &mut Vec<String>) {
+    for name in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+        match (old.get(name).filter(|hash| !hash.is_empty()), new.get(name).filter(|hash| !hash.is_empty())) {
+            (Some(old), Some(new)) if old != new => lines.push(format!("{what}{name} changed")),
+            (None, Some(_)) => lines.push(format!("{what}{name} is new")),
+            (Some(_), None) => lines.push(format!("{what}{name} is gone")),
+            _ => {}
+        }
+    }
+}
+
+/// What of a node's cases has to be done, in a few lines.
+#[must_use]
+pub fn case_lines(store: &Store, cases: &Cases, old: &BTreeMap<String, String>) -> Vec<String> {
+    let changes = case_changes(store, cases, old);
+    let total = cases.list.len();
+    let mut lines = Vec::new();
+    let shown: Vec<String> =
+        changes.iter().take(SHOWN_NAMES).map(|change| format!("{} ({})", change.id, change.reasons.join(", "))).collect();
+    let more = if changes.len() > SHOWN_NAMES { ", …" } else { "" };
+    if !old.is_empty() && !changes.is_empty() {
+        lines.push(format!("{} of {total} cases: {}{more}", changes.len(), shown.join(", ")));
+    } else if changes.len() < total {
+        lines.push(format!("{} of {total} cases are there already", total - changes.len()));
+    }
+    let now: BTreeSet<&String> = cases.list.iter().map(|case| &case.id).collect();
+    if let Some(gone) = names(old.keys().filter(|id| !now.contains(id))) {
+        lines.push(format!("gone: {}", gone.replace(" files", " cases")));
     }
     lines
 }
@@ -75,7 +164,7 @@ fn input_change(store: &Store, old: &InputRecord, new: &Input) -> String {
 /// How many names a line shows of many.
 const SHOWN_NAMES: usize = 3;
 
-fn tree_change(old: &Tree, new: &Tree) -> String {
+pub(crate) fn tree_change(old: &Tree, new: &Tree) -> String {
     let changed = new.0.iter().filter(|(path, hash)| old.0.get(*path).is_some_and(|before| before != *hash)).map(|(path, _)| path);
     let added = new.0.keys().filter(|path| !old.0.contains_key(*path));
     let removed = old.0.keys().filter(|path| !new.0.contains_key(*path));

@@ -11,6 +11,7 @@ use crate::error::{ConfigError, Problem};
 use crate::lookup::{Builder, read_data};
 use crate::nodes::{RawNode, read_nodes};
 use crate::order::{cycle_problem, order, reordered};
+use crate::resources::Resources;
 
 /// A pipeline in which everything is known: stages exist, parameters are complete, references lead somewhere, and
 /// there is no cycle.
@@ -39,6 +40,8 @@ pub struct Node {
     pub params: Value,
     /// Full role (`predictions.M_1`) → where it comes from.
     pub inputs: BTreeMap<String, Source>,
+    /// What it asks for.
+    pub resources: Resources,
 }
 
 /// Where an input comes from.

@@ -33,6 +33,7 @@ impl RunNote {
     /// The note of a run that has ended; none of one that found nothing to do, which changes no file.
     pub(crate) fn of(asked: &[String], started: String, seconds: f64, summary: &Summary) -> Option<Self> {
         let Summary { fresh, done, failed, left, interrupted, .. } = summary.clone();
+        let failed: Vec<String> = failed.into_iter().map(|(name, _)| name).collect();
         let idle = done.is_empty() && failed.is_empty() && !interrupted;
         (!idle).then(|| Self { asked: asked.to_vec(), started, seconds, fresh, done, failed, left, interrupted })
     }

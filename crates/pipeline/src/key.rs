@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::cases::Cases;
 use crate::digest::Digest;
 use crate::graph::Node;
 
@@ -23,6 +24,27 @@ pub fn key(node: &Node, seed: u64, inputs: &BTreeMap<String, Digest>) -> String 
         "inputs": inputs,
     });
     blake3::hash(sorted(&content).to_string().as_bytes()).to_string()
+}
+
+/// The key of a node that works case by case: what [`key`] is made of, but in place of the inputs the keys of the cases,
+/// which stand for what was read by each, and `rest`, what else the whole depends on.
+#[must_use]
+pub fn key_of_cases(node: &Node, cases: &Cases) -> String {
+    let whole = json!({
+        "schema": SCHEMA,
+        "stage": node.stage.name,
+        "revision": node.stage.revision,
+        "params": node.params,
+        "seed": cases.common.seed,
+        "rest": cases.rest,
+        "shared": cases.common.shared,
+    });
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"by case\n").update(sorted(&whole).to_string().as_bytes());
+    for case in &cases.list {
+        hasher.update(b"\n").update(case.key.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// The same value with the keys of all maps in order: the order of a struct's fields is no part of its meaning.
@@ -67,7 +89,7 @@ mod tests {
     stage!(Second, "first", 2);
 
     fn node(name: &str, params: Value) -> Node {
-        Node { name: name.into(), stage: Entry::of::<First>(), params, inputs: BTreeMap::new() }
+        Node { name: name.into(), stage: Entry::of::<First>(), params, inputs: BTreeMap::new(), resources: Default::default() }
     }
 
     fn digests(inputs: &[(String, String)]) -> BTreeMap<String, Digest> {

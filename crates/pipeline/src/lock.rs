@@ -1,12 +1,93 @@
 //! Two runners never do the same work: a lock on each key, which the kernel lets go when its holders are gone.
 
-use std::fs::{File, TryLockError};
-use std::io::{Read as _, Write as _};
+use std::fs::{self, File, TryLockError};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::text::utc;
+
+/// Who holds a lock, as it is written into it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The machine.
+    pub host: String,
+    /// Its boot, since numbers of processes begin anew with each.
+    pub boot: String,
+    /// The process.
+    pub process: u32,
+    /// When it began, in the kernel's ticks: a later process may have the same number.
+    pub begun: u64,
+    /// The job of a cluster that it belongs to.
+    pub job: Option<String>,
+    /// What it works on.
+    pub node: String,
+    /// Since when, in UTC.
+    pub since: String,
+}
+
+/// What is known of a holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It lives.
+    Alive,
+    /// It is certainly gone.
+    Dead,
+    /// It is, or was, on another machine, which cannot be asked.
+    Elsewhere,
+}
+
+impl Holder {
+    fn here(node: &str) -> Self {
+        let process = std::process::id();
+        let (boot, begun) = (boot(), begun(process).unwrap_or_default());
+        Self { host: host(), boot, process, begun, job: own_job(), node: node.to_owned(), since: utc(SystemTime::now()) }
+    }
+
+    /// Whether it still lives, as far as this machine can tell.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        match () {
+            // A cluster's job that is put back into the queue keeps its number, and its earlier process is gone.
+            () if self.job.is_some() && self.job == own_job() && self.process != std::process::id() => Life::Dead,
+            () if self.host != host() => Life::Elsewhere,
+            () if self.boot == boot() && begun(self.process) == Some(self.begun) => Life::Alive,
+            () => Life::Dead,
+        }
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} on {}", self.process, self.host)?;
+        self.job.iter().try_for_each(|job| write!(f, " (job {job})"))?;
+        write!(f, " since {}", self.since)
+    }
+}
+
+/// The number of the cluster's job that this process belongs to.
+fn own_job() -> Option<String> {
+    std::env::var("SLURM_JOB_ID").ok()
+}
+
+/// The boot of this machine.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// When a process began; `None` when there is no such process, or nothing is left of it but its exit status.
+fn begun(process: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The program's name may hold blanks and brackets; the fields after it do not.
+    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
+    let state = fields.next()?;
+    let begun = fields.nth(18)?.parse().ok()?;
+    (state != "Z" && state != "X").then_some(begun)
+}
 
 /// The right to work on a key.
 ///
@@ -18,27 +99,44 @@ pub(crate) struct Lease(File);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Lease {
-    /// Takes the lock at `path`, or tells who holds it.
-    pub(crate) fn take(path: &Path) -> Result<Result<Self, String>> {
-        let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = open.with_context(|| format!("cannot open the lock {}", path.display()))?;
+    /// Takes the lock at `path` for work on `node`, or tells who holds it.
+    pub(crate) fn take(path: &Path, node: &str) -> Result<Result<Self, String>> {
         let begun = Instant::now();
         loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
-                Err(TryLockError::WouldBlock) => {
-                    let mut holder = String::new();
-                    // Who holds it is only told; that somebody does is known from the lock.
-                    let _ = file.read_to_string(&mut holder);
-                    return Ok(Err(if holder.trim().is_empty() { "another process".into() } else { holder.trim().to_owned() }));
-                }
-                Err(TryLockError::Error(error)) => {
-                    return Err(error).with_context(|| format!("cannot lock {}; does its file system know locks?", path.display()));
-                }
+            match Self::try_take(path, node)? {
+                Ok(lease) => return Ok(Ok(lease)),
+                Err(holder) if begun.elapsed() >= PATIENCE => return Ok(Err(holder)),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
         }
-        let told = file.set_len(0).and_then(|()| writeln!(file, "process {} on {}", std::process::id(), host()));
+    }
+
+    /// [`Lease::take`] without patience.
+    pub(crate) fn try_take(path: &Path, node: &str) -> Result<Result<Self, String>> {
+        let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = open.with_context(|| format!("cannot open the lock {}", path.display()))?;
+        let locked = match file.try_lock() {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}; does its file system know locks?", path.display()));
+            }
+        };
+        let mut text = String::new();
+        // Who holds it is only told; that somebody does is known from the lock.
+        let _ = file.read_to_string(&mut text);
+        let holder: Option<Holder> = serde_json::from_str(&text).ok();
+        match holder {
+            _ if locked => return Ok(Err(holder.map_or_else(|| "another process".into(), |holder| holder.to_string()))),
+            // The kernel gave the lock, which proves that no process of this machine holds it. Of another machine that did
+            // not let it go in good order nothing is known: not every network's file system hands locks around.
+            Some(holder) if holder.life() == Life::Elsewhere => {
+                return Ok(Err(format!("{holder}, which this machine cannot ask; if it is gone, `unlock --force`")));
+            }
+            _ => {}
+        }
+        let text = serde_json::to_string(&Holder::here(node))?;
+        let told = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(text.as_bytes()));
         told.with_context(|| format!("cannot write the lock {}", path.display()))?;
         Ok(Ok(Self(file)))
     }
@@ -47,6 +145,31 @@ impl Lease {
     pub(crate) fn share(&self) -> Result<Stdio> {
         Ok(self.0.try_clone().context("cannot share the lock with the stage")?.into())
     }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // An empty lock was let go in good order; one that is not, whose holder died, is told apart by its holder's life.
+        let _ = self.0.set_len(0);
+    }
+}
+
+/// A lock as it is found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Whether a process of this machine, or of another by a file system that hands locks around, holds it.
+    pub held: bool,
+    /// Who wrote it last without letting it go in good order.
+    pub holder: Option<Holder>,
+}
+
+/// Looks at the lock at `path`; `None` when there is no such file.
+pub(crate) fn look(path: &Path) -> Option<Found> {
+    let mut file = File::open(path).ok()?;
+    let held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    Some(Found { held, holder: serde_json::from_str(&text).ok() })
 }
 
 /// The name of this machine.
@@ -62,10 +185,34 @@ mod tests {
     fn a_second_taker_is_told_who_holds_the_lock_until_it_is_let_go() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        let lease = Lease::take(&path).unwrap().ok().unwrap();
-        let holder = Lease::take(&path).unwrap().err().unwrap();
+        let lease = Lease::take(&path, "a").unwrap().ok().unwrap();
+        let holder = Lease::take(&path, "b").unwrap().err().unwrap();
         assert!(holder.starts_with(&format!("process {} on ", std::process::id())), "{holder}");
+        assert!(look(&path).unwrap().held);
         drop(lease);
-        assert!(Lease::take(&path).unwrap().is_ok());
+        assert!(!look(&path).unwrap().held);
+        assert!(Lease::take(&path, "a").unwrap().is_ok());
+    }
+
+    #[test]
+    fn the_dead_are_told_from_the_living_and_from_those_elsewhere() {
+        let mine = Holder::here("a");
+        assert_eq!(mine.life(), Life::Alive);
+        assert_eq!(Holder { begun: mine.begun + 1, ..mine.clone() }.life(), Life::Dead, "the number was given to another process");
+        assert_eq!(Holder { boot: "earlier".into(), ..mine.clone() }.life(), Life::Dead);
+        assert_eq!(Holder { host: "elsewhere".into(), ..mine }.life(), Life::Elsewhere);
+    }
+
+    #[test]
+    fn a_lock_that_a_dead_process_left_is_taken_and_one_of_another_machine_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let dead = Holder { boot: "earlier".into(), ..Holder::here("a") };
+        fs::write(&path, serde_json::to_string(&dead).unwrap()).unwrap();
+        assert!(Lease::take(&path, "a").unwrap().is_ok());
+        let elsewhere = Holder { host: "elsewhere".into(), ..dead };
+        fs::write(&path, serde_json::to_string(&elsewhere).unwrap()).unwrap();
+        let refused = Lease::take(&path, "a").unwrap().err().unwrap();
+        assert!(refused.contains(" on elsewhere") && refused.contains("unlock --force"), "{refused}");
     }
 }

@@ -94,7 +94,7 @@ impl Builder<'_> {
             let path: Vec<&str> = ["nodes", &raw.written, "params"].into_iter().chain(field.iter().map(String::as_str)).collect();
             self.problem(&path, message);
         });
-        Some(Node { name: raw.name.clone(), stage: *stage, params: params.ok()?, inputs })
+        Some(Node { name: raw.name.clone(), stage: *stage, params: params.ok()?, inputs, resources: raw.resources })
     }
 
     fn check_roles(&mut self, raw: &RawNode, stage: &Entry) {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use crate::document::Document;
 use crate::error::Problem;
 use crate::reference::{Reference, is_foreach_value, is_name};
+use crate::resources::Resources;
 
 /// One node.
 pub(crate) struct RawNode {
@@ -15,6 +16,7 @@ pub(crate) struct RawNode {
     pub(crate) stage: String,
     pub(crate) inputs: Vec<RawInput>,
     pub(crate) params: Value,
+    pub(crate) resources: Resources,
 }
 
 /// One input of a node.
@@ -38,7 +40,7 @@ impl RawInput {
     }
 }
 
-pub(crate) const NODE_KEYS: [&str; 4] = ["stage", "foreach", "inputs", "params"];
+pub(crate) const NODE_KEYS: [&str; 5] = ["stage", "foreach", "inputs", "params", "resources"];
 
 /// Reads all nodes; what is wrong goes to `problems`, and the node at fault is left out.
 pub(crate) fn read_nodes(document: &Document, problems: &mut Vec<Problem>) -> Vec<RawNode> {
@@ -96,8 +98,17 @@ impl Reader<'_> {
                 self.problem(&["params"], "must be a map");
                 return Vec::new();
             }
+            let resources = Resources::parse(&variables.fill(node.get("resources").unwrap_or(&Value::Null)));
+            let resources = match resources {
+                Ok(resources) => resources,
+                Err((key, message)) => {
+                    let field: Vec<&str> = ["resources"].into_iter().chain(key.as_deref()).collect();
+                    self.problem(&field, message);
+                    return Vec::new();
+                }
+            };
             let Some(inputs) = self.inputs(&variables.fill(node.get("inputs").unwrap_or(&Value::Null))) else { return Vec::new() };
-            expanded.push(RawNode { name, written: self.name.to_owned(), stage: stage.clone(), inputs, params });
+            expanded.push(RawNode { name, written: self.name.to_owned(), stage: stage.clone(), inputs, params, resources });
         }
         if sound { expanded } else { Vec::new() }
     }

@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
-use crate::digest::{Digest, Hasher};
+use crate::cases::{Cases, Filter, Opened, by_case};
+use crate::digest::{Digest, Hasher, Tree};
 use crate::graph::{Pipeline, Source};
-use crate::key::key;
-use crate::store::{Record, Store};
+use crate::key::{key, key_of_cases};
+use crate::record::Record;
+use crate::store::Store;
 
 /// One input as a node will read it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
     /// The file or folder.
     pub path: PathBuf,
@@ -29,6 +32,8 @@ pub struct Work {
     pub key: String,
     /// Full role → input.
     pub inputs: BTreeMap<String, Input>,
+    /// The cases, if the stage works case by case.
+    pub cases: Option<Arc<Cases>>,
 }
 
 /// The state of a node.
@@ -42,6 +47,9 @@ pub enum State {
     Waits(Vec<usize>),
 }
 
+/// The digest of a file, or of a folder with what is in it.
+type Contents = (Digest, Option<Arc<Tree>>);
+
 /// Finds keys and states.
 pub struct Planner<'a> {
     /// The pipeline.
@@ -52,14 +60,38 @@ pub struct Planner<'a> {
     pub hasher: &'a Hasher,
     note: &'a (dyn Fn(String) + Sync),
     /// Outside data are looked at once in a run.
-    data: Mutex<HashMap<PathBuf, Digest>>,
+    data: Mutex<HashMap<PathBuf, Contents>>,
+    filter: Filter,
 }
 
 impl<'a> Planner<'a> {
     /// A planner; `note` is told of long hashing and of damaged results.
     #[must_use]
     pub fn new(pipeline: &'a Pipeline, store: &'a Store, hasher: &'a Hasher, note: &'a (dyn Fn(String) + Sync)) -> Self {
-        Self { pipeline, store, hasher, note, data: Mutex::new(HashMap::new()) }
+        Self { pipeline, store, hasher, note, data: Mutex::new(HashMap::new()), filter: Filter::default() }
+    }
+
+    /// The same planner, which sees some nodes as if they had a few cases only.
+    #[must_use]
+    pub fn limited_to(self, filter: Filter) -> Self {
+        Self { filter, ..self }
+    }
+
+    /// The readable name of a node's result: the node's, with the cases if it is limited to some.
+    #[must_use]
+    pub fn result_name(&self, index: usize) -> String {
+        let node = &self.pipeline.nodes[index].name;
+        if self.is_limited(index) {
+            format!("{node}:{}", self.filter.names.iter().cloned().collect::<Vec<_>>().join(","))
+        } else {
+            node.clone()
+        }
+    }
+
+    /// Whether a node is looked at with a few of its cases only.
+    #[must_use]
+    pub fn is_limited(&self, index: usize) -> bool {
+        self.filter.nodes.contains(&index)
     }
 
     /// The inputs of a node by full role; `None` for what a node without a record will write.
@@ -79,7 +111,7 @@ impl<'a> Planner<'a> {
         match source {
             Source::Data { name, path } => {
                 let from = format!("data.{name} ({})", path.display());
-                Ok(Some(Input { path: path.clone(), from, digest: self.data_digest(path)? }))
+                Ok(Some(Input { path: path.clone(), from, digest: self.data(path)?.0 }))
             }
             Source::Node { index, sub } => {
                 let name = &self.pipeline.nodes[*index].name;
@@ -88,30 +120,36 @@ impl<'a> Planner<'a> {
                 if sub.is_empty() {
                     return Ok(Some(Input { path: object, from: name.clone(), digest: record.output.clone() }));
                 }
-                let tree =
-                    self.store.tree(&record.output).with_context(|| format!("the list of files of {name} is lost; run it with --force"))?;
+                let tree = self.contents(&record.output, &object)?;
                 let (digest, part) = tree
                     .at(sub)
                     .with_context(|| format!("{name} has written no `{sub}`; its output is {}", self.store.result(name).display()))?;
                 if let Some(part) = part {
-                    self.store.keep_tree(&part)?;
+                    let _ = self.store.keep_tree(&part);
                 }
                 Ok(Some(Input { path: object.join(sub), from: format!("{name}/{sub}"), digest }))
             }
         }
     }
 
-    fn data_digest(&self, path: &Path) -> Result<Digest> {
+    /// The list of files behind a digest; read anew from `folder` if the store has lost it.
+    fn contents(&self, digest: &str, folder: &Path) -> Result<Tree> {
+        self.store.tree(digest).map_or_else(|| self.hasher.tree(folder, &|text| (self.note)(text)), Ok)
+    }
+
+    fn data(&self, path: &Path) -> Result<Contents> {
         let mut known = self.data.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(digest) = known.get(path) {
-            return Ok(digest.clone());
+        if let Some(found) = known.get(path) {
+            return Ok(found.clone());
         }
         let (digest, tree) = self.hasher.digest(path, &|text| (self.note)(text))?;
-        if let Some(tree) = tree {
-            self.store.keep_tree(&tree)?;
+        if let Some(tree) = &tree {
+            // A list that cannot be kept, as in a store that is read-only, costs `explain` the names of changed files.
+            let _ = self.store.keep_tree(tree);
         }
-        known.insert(path.to_owned(), digest.clone());
-        Ok(digest)
+        let found = (digest, tree.map(Arc::new));
+        known.insert(path.to_owned(), found.clone());
+        Ok(found)
     }
 
     /// The work of a node all of whose parents have records; `None` otherwise.
@@ -120,10 +158,37 @@ impl<'a> Planner<'a> {
     /// As [`Planner::inputs`].
     pub fn work(&self, index: usize, records: &[Option<Record>]) -> Result<Option<Work>> {
         let inputs: Option<BTreeMap<_, _>> = self.inputs(index, records)?.into_iter().map(|(role, input)| Some((role, input?))).collect();
-        Ok(inputs.map(|inputs| {
-            let digests = inputs.iter().map(|(role, input)| (role.clone(), input.digest.clone())).collect();
-            Work { key: key(&self.pipeline.nodes[index], self.pipeline.seed, &digests), inputs }
-        }))
+        let Some(inputs) = inputs else { return Ok(None) };
+        let node = &self.pipeline.nodes[index];
+        let cases = self.cases(index, &inputs).with_context(|| format!("node {}", node.name))?;
+        let key = match &cases {
+            Some(cases) => key_of_cases(node, cases),
+            None => key(node, self.pipeline.seed, &inputs.iter().map(|(role, input)| (role.clone(), input.digest.clone())).collect()),
+        };
+        Ok(Some(Work { key, inputs, cases: cases.map(Arc::new) }))
+    }
+
+    fn cases(&self, index: usize, inputs: &BTreeMap<String, Input>) -> Result<Option<Cases>> {
+        let node = &self.pipeline.nodes[index];
+        if !node.stage.is_by_case() {
+            return Ok(None);
+        }
+        let mut opened = BTreeMap::new();
+        for (role, input) in inputs {
+            let outside = matches!(node.inputs.get(role), Some(Source::Data { .. }));
+            let tree = match () {
+                () if !by_case(node, role) => None,
+                () if outside => self.data(&input.path)?.1,
+                () if input.digest.starts_with("tree:") => Some(Arc::new(self.contents(&input.digest, &input.path)?)),
+                () => None,
+            };
+            opened.insert(role.clone(), Opened { input, outside, tree });
+        }
+        let mut cases = Cases::of(self.pipeline, node, &opened)?;
+        if let Some(cases) = cases.as_mut().filter(|_| self.is_limited(index)) {
+            cases.retain(&node.name, &self.filter.names)?;
+        }
+        Ok(cases)
     }
 
     /// The record of a piece of work, if its result is there and, under `--verify`, sound.

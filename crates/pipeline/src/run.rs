@@ -1,7 +1,6 @@
 //! Runs what is not fresh, each node as soon as what it reads is there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -11,11 +10,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use stage_kit::Update;
 
-use crate::attempt::{Attempt, Failure, Program};
 use crate::child::Word;
 use crate::display::{Display, NodeDisplay};
+use crate::executor::{Executor, Failure};
+use crate::job::Job;
+use crate::lock::Lease;
+use crate::machine::Machine;
 use crate::plan::{Planner, Work};
-use crate::store::Record;
+use crate::record::Record;
+use crate::store::Store;
 
 /// What to run, and how.
 pub struct Options {
@@ -29,9 +32,7 @@ pub struct Options {
     pub keep_going: bool,
     /// How many nodes may run at once.
     pub jobs: usize,
-    /// The executable that is started as `EXECUTABLE stage NAME …` for each node.
-    pub executable: PathBuf,
-    /// Its version, for the records.
+    /// The program's version, for the records.
     pub version: String,
 }
 
@@ -42,8 +43,8 @@ pub struct Summary {
     pub fresh: usize,
     /// The nodes that were run.
     pub done: Vec<String>,
-    /// The nodes that failed.
-    pub failed: Vec<String>,
+    /// The nodes that failed, with what is known of each failure.
+    pub failed: Vec<(String, String)>,
     /// The nodes that another runner is working on.
     pub locked: Vec<String>,
     /// How many nodes were left because of others.
@@ -85,8 +86,7 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
 ///
 /// # Errors
 /// When outside data or the store cannot be read or written. That a stage failed is told in the summary.
-pub fn run(planner: &Planner<'_>, options: &Options, display: &Display, stop: &AtomicBool) -> Result<Summary> {
-    let program = Program::new(&options.executable, &options.version, options.jobs);
+pub fn run(planner: &Planner<'_>, options: &Options, executor: &dyn Executor, display: &Display, stop: &AtomicBool) -> Result<Summary> {
     std::thread::scope(|scope| {
         let (sender, receiver) = channel();
         let n_nodes = planner.pipeline.nodes.len();
@@ -95,7 +95,8 @@ pub fn run(planner: &Planner<'_>, options: &Options, display: &Display, stop: &A
             options,
             display,
             stop,
-            program: &program,
+            executor,
+            machine: Machine::here(),
             scope,
             sender,
             status: vec![Status::Pending; n_nodes],
@@ -113,7 +114,8 @@ struct Runner<'scope, 'env> {
     options: &'env Options,
     display: &'env Display,
     stop: &'env AtomicBool,
-    program: &'scope Program,
+    executor: &'env dyn Executor,
+    machine: Machine,
     scope: &'scope Scope<'scope, 'env>,
     sender: Sender<Message>,
     status: Vec<Status>,
@@ -185,42 +187,58 @@ impl<'scope, 'env> Runner<'scope, 'env> {
         let forced = self.options.forced.contains(&index);
         let record = if forced { None } else { self.planner.record(&node.name, &work)? };
         if let Some(record) = record {
-            self.planner.store.link_result(&node.name, &record.key)?;
+            self.planner.store.link_result(&self.planner.result_name(index), &record.key)?;
+            drop_leftover(self.planner.store, &record.key, &node.name);
             self.finish(index, record);
             self.summary.fresh += 1;
             return Ok(());
         }
         if !self.options.allowed.contains(&index) {
             self.display.note(&format!("{}: must be run first, which --only forbids; leave out --only", node.name));
-            self.summary.failed.push(node.name.clone());
+            self.summary.failed.push((node.name.clone(), "must be run first, which --only forbids".into()));
             self.status[index] = Status::Lost;
             return Ok(());
         }
         // Another node may be doing the very same work; this one will find its result.
         let twin = self.status.contains(&Status::Running(work.key.clone()));
-        if self.running.len() < self.options.jobs && !twin {
-            self.start(index, work, forced);
+        if self.running.len() < self.options.jobs && !twin && (!self.executor.is_local() || self.machine.take(index, &node.resources)) {
+            if self.planner.hasher.reads_everything() && !forced {
+                // A record that did not pass the check above stands in the way of the work.
+                self.planner.store.withdraw(&work.key)?;
+            }
+            self.start(index, work, forced)?;
         }
         Ok(())
     }
 
-    fn start(&mut self, index: usize, work: Work, forced: bool) {
-        let node = &self.planner.pipeline.nodes[index];
-        self.status[index] = Status::Running(work.key.clone());
+    fn start(&mut self, index: usize, work: Work, forced: bool) -> Result<()> {
+        let pipeline = self.planner.pipeline;
+        let node = &pipeline.nodes[index];
+        let name = self.planner.result_name(index);
+        let cards = self.machine.cards_of(index);
+        let job = Job { cards, ..Job::new(self.planner, node, &work, &self.options.version, forced)? };
+        job.save(self.planner.store)?;
+        self.status[index] = Status::Running(work.key);
         self.running.insert(index, self.display.start(&node.name));
-        let (planner, program, stop, display, sender) = (self.planner, self.program, self.stop, self.display, self.sender.clone());
+        let (store, executor, stop, display, sender) = (self.planner.store, self.executor, self.stop, self.display, self.sender.clone());
         self.scope.spawn(move || {
-            let attempt = Attempt { planner, program, node, work: &work, forced, stop };
             let words = sender.clone();
-            let result = attempt.run(&|word| match word {
-                Word::Line(line) => display.note(&line),
-                Word::Update(update) => {
-                    // The receiver lives as long as anything runs.
-                    let _ = words.send(Message::Update(index, update));
-                }
-            });
+            let ended = executor.execute(
+                store,
+                &job,
+                &|word| match word {
+                    Word::Line(line) => display.note(&line),
+                    Word::Update(update) => {
+                        // The receiver lives as long as anything runs.
+                        let _ = words.send(Message::Update(index, update));
+                    }
+                },
+                stop,
+            );
+            let result = ended.and_then(|()| published(store, &job, &name));
             let _ = sender.send(Message::Ended(index, Box::new(result)));
         });
+        Ok(())
     }
 
     fn handle(&mut self, message: Message) {
@@ -240,6 +258,7 @@ impl<'scope, 'env> Runner<'scope, 'env> {
     }
 
     fn ended(&mut self, index: usize, result: Result<Record, Failure>) {
+        self.machine.give_back(index);
         let name = &self.planner.pipeline.nodes[index].name;
         let failure = match result {
             Ok(record) => {
@@ -252,10 +271,10 @@ impl<'scope, 'env> Runner<'scope, 'env> {
         };
         self.status[index] = Status::Lost;
         self.display.note(&format!("{name}: {failure}"));
-        match failure {
+        match &failure {
             Failure::Locked(_) => self.summary.locked.push(name.clone()),
             Failure::Stopped => {}
-            Failure::Stage { .. } | Failure::Runner(_) => self.summary.failed.push(name.clone()),
+            Failure::Stage { .. } | Failure::Runner(_) => self.summary.failed.push((name.clone(), failure.to_string())),
         }
     }
 
@@ -263,4 +282,23 @@ impl<'scope, 'env> Runner<'scope, 'env> {
         self.status[index] = Status::Finished;
         self.records[index] = Some(record);
     }
+}
+
+/// Removes the attempt of a piece of work that is finished, which a kill right after its record has left.
+fn drop_leftover(store: &Store, key: &str, node: &str) {
+    let attempt = store.attempt(key);
+    // Under the lock: somebody may be doing the work once more, by force. What cannot be removed does no harm.
+    if attempt.exists()
+        && let Ok(Ok(_lease)) = Lease::try_take(&store.lock(key), node)
+    {
+        let _ = std::fs::remove_dir_all(&attempt);
+    }
+}
+
+/// The record of a job that has ended, which says more than its executor does.
+fn published(store: &Store, job: &Job, name: &str) -> Result<Record, Failure> {
+    let missing = || anyhow::anyhow!("the work has ended without a record; its log: {}", store.attempt(&job.key).join("log.txt").display());
+    let record = store.record(&job.key).ok_or_else(missing)?;
+    store.link_result(name, &record.key)?;
+    Ok(record)
 }

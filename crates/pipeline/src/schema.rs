@@ -209,6 +209,18 @@ fn node_of(stages: &[Entry], kind: &Value) -> Value {
             },
             "inputs": {"description": "What it reads: for each input of the stage a reference.", "type": ["object", "null"]},
             "params": {"description": "The stage's parameters.", "type": ["object", "null"]},
+            "resources": {
+                "description": "What it may take of a machine.",
+                "type": ["object", "null"],
+                "additionalProperties": false,
+                "properties": {
+                    "cpus": {"description": "Cores, which are also its threads.", "type": ["integer", "null"], "minimum": 1},
+                    "gpus": {"description": "Graphics cards.", "type": ["integer", "null"], "minimum": 0},
+                    "memory": {"description": "Such as `16 GB`.", "type": ["string", "null"]},
+                    "time": {"description": "The longest that it may take, such as `8 h`.", "type": ["string", "null"]},
+                    "batch": {"description": "How many cases one job of a cluster does.", "type": ["integer", "null"], "minimum": 1},
+                },
+            },
         },
     })
 }

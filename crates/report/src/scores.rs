@@ -8,9 +8,9 @@ use metrics::table::{Cells, Table};
 use pipeline::{NodeState, Snapshot, Source};
 
 use crate::cases::{self, Case, ends};
+use crate::efficiency;
 use crate::html::{Section, badge, escaped, fold, head, table};
 use crate::models::{Scored, variants};
-use crate::{efficiency, seconds};
 
 pub(crate) fn section(seen: &Snapshot<'_>, models: &[Scored]) -> Result<Section> {
     let mut body = String::new();
@@ -163,11 +163,6 @@ pub(crate) fn input(seen: &Snapshot<'_>, node: &str, role: &str) -> Option<std::
         Source::Data { path, .. } => Some(path.clone()),
         Source::Node { index, sub } => Some(seen.store.object(&seen.nodes[*index].record.as_ref()?.key).join(sub)),
     }
-}
-
-/// How long the nodes of a stage behind a reference took for each case, as far as it is known.
-pub(crate) fn per_case(total: f64, n_cases: usize) -> Option<String> {
-    (n_cases > 0).then(|| seconds(total / n_cases as f64))
 }
 
 #[cfg(test)]

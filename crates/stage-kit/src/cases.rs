@@ -1,14 +1,15 @@
 //! Work over many cases, side by side: one bad case is named at the end, and the good ones go on.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::io::StageIo;
+use crate::sink::{BUSY, Turn};
 
 /// Every case that failed, with its reason.
 #[derive(Debug)]
@@ -31,52 +32,94 @@ impl fmt::Display for CaseFailures {
 
 impl std::error::Error for CaseFailures {}
 
-/// Runs `work` for each case that is not `done` yet, one worker per core, with progress.
+/// One case of [`over_cases`].
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a, C> {
+    /// Its name.
+    pub id: &'a str,
+    /// Whether there is nothing left to do.
+    pub done: bool,
+    /// What the work is about.
+    pub what: &'a C,
+}
+
+/// Runs `work` for each case that is not done yet, one worker per core, with progress.
 ///
 /// The workers are threads of their own and not tasks of the thread pool: a pool thread that waits for the parallel
 /// part of one case would steal a second case meanwhile, and memory would no longer be bounded by one case per worker.
-/// A panic inside a case counts as that case's failure.
+/// A panic inside a case counts as that case's failure. Under a runner every case is published as it is finished; a case
+/// that another process is doing is waited for at the end.
 ///
 /// # Errors
 /// [`CaseFailures`] with every failed case, after all others have ended.
-pub fn over_cases<C: Sync>(
-    io: &StageIo,
-    cases: &[C],
-    id: impl Fn(&C) -> &str + Sync,
-    done: impl Fn(&C) -> bool + Sync,
-    work: impl Fn(&C) -> Result<()> + Sync,
-) -> Result<()> {
+pub fn over_cases<C: Sync>(io: &StageIo, cases: &[Case<'_, C>], work: impl Fn(&C) -> Result<()> + Sync) -> Result<()> {
     let progress = io.report.start(&io.node, "cases", cases.len() as u64);
-    let waiting: Vec<(usize, &C)> = cases.iter().enumerate().filter(|(_, case)| !done(case)).collect();
+    let waiting: VecDeque<usize> = (0..cases.len()).filter(|&index| !cases[index].done).collect();
     progress.resume_from((cases.len() - waiting.len()) as u64);
-    let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
+    let workers = rayon::current_num_threads().min(waiting.len());
+    let queue = Mutex::new(waiting);
+    let failures = Mutex::new(BTreeMap::new());
     let worker = || {
-        while let Some((index, case)) = waiting.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Some(reason) = failure(*case, &work) {
-                progress.note(&format!("{}: case {} failed: {reason}", io.node, id(case)));
-                failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((*index, (id(case).to_owned(), reason)));
+        loop {
+            // Not in the head of a `while let`, which would hold the lock during the work.
+            let next = lock(&queue).pop_front();
+            let Some(index) = next else { break };
+            let Case { id, what, .. } = cases[index];
+            match attempt(io, id, what, &work) {
+                Outcome::Busy => {
+                    std::thread::sleep(BUSY);
+                    lock(&queue).push_back(index);
+                    continue;
+                }
+                Outcome::Done => {}
+                Outcome::Failed(reason) => {
+                    progress.note(&format!("{}: case {id} failed: {reason}", io.node));
+                    lock(&failures).insert(index, (id.to_owned(), reason));
+                }
             }
-            progress.step(id(case));
+            progress.step(id);
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..rayon::current_num_threads().min(waiting.len()) {
-            scope.spawn(worker);
-        }
-    });
-    let mut failures = failures.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    failures.sort_by_key(|(index, _)| *index);
-    let failures: Vec<_> = failures.into_iter().map(|(_, failure)| failure).collect();
+    std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(worker))));
+    let failures: Vec<_> = failures.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect();
     if failures.is_empty() { Ok(()) } else { Err(CaseFailures { failures, total: cases.len() }.into()) }
 }
 
-fn failure<C>(case: &C, work: &impl Fn(&C) -> Result<()>) -> Option<String> {
-    match catch_unwind(AssertUnwindSafe(|| work(case))) {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(format!("{error:#}")),
-        Err(panic) => Some(format!("internal error: {}", panic_text(&*panic))),
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The work's panics are caught; a queue or a list of failures is never left half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+enum Outcome {
+    Done,
+    Failed(String),
+    /// Another process is doing it.
+    Busy,
+}
+
+fn attempt<C>(io: &StageIo, id: &str, what: &C, work: &impl Fn(&C) -> Result<()>) -> Outcome {
+    let claimed = match &io.sink {
+        Some(sink) => sink.turn(id),
+        None => Ok(None),
+    };
+    let claim = match claimed {
+        Err(error) => return Outcome::Failed(format!("{error:#}")),
+        Ok(Some(Turn::Busy)) => return Outcome::Busy,
+        Ok(Some(Turn::Done)) => return Outcome::Done,
+        Ok(Some(Turn::Ours(claim))) => Some(claim),
+        // A case that nobody has asked for on its own, such as a picture.
+        Ok(None) => None,
+    };
+    let begun = Instant::now();
+    let worked = match catch_unwind(AssertUnwindSafe(|| work(what))) {
+        Ok(result) => result,
+        Err(panic) => Err(anyhow::anyhow!("internal error: {}", panic_text(&*panic))),
+    };
+    let published = worked.and_then(|()| match (&io.sink, &claim) {
+        (Some(sink), Some(_)) => sink.publish(id, begun.elapsed()),
+        _ => Ok(()),
+    });
+    published.map_or_else(|error| Outcome::Failed(format!("{error:#}")), |()| Outcome::Done)
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -85,6 +128,8 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn io() -> StageIo {
@@ -96,26 +141,23 @@ mod tests {
             seed: 0,
             device: Default::default(),
             report: Default::default(),
+            sink: None,
         }
     }
 
     #[test]
     fn all_bad_cases_are_named_and_the_good_ones_go_on() {
         let worked = AtomicUsize::new(0);
-        let error = over_cases(
-            &io(),
-            &["a", "b", "c", "d"],
-            |c| c,
-            |c| *c == "d",
-            |c| {
-                worked.fetch_add(1, Ordering::Relaxed);
-                match *c {
-                    "b" => anyhow::bail!("truncated"),
-                    "c" => panic!("unexpected"),
-                    _ => Ok(()),
-                }
-            },
-        )
+        let names = ["a", "b", "c", "d"];
+        let cases = names.each_ref().map(|name| Case { id: name, done: *name == "d", what: name });
+        let error = over_cases(&io(), &cases, |name| {
+            worked.fetch_add(1, Ordering::Relaxed);
+            match *name {
+                "b" => anyhow::bail!("truncated"),
+                "c" => panic!("unexpected"),
+                _ => Ok(()),
+            }
+        })
         .unwrap_err()
         .to_string();
         assert_eq!(worked.load(Ordering::Relaxed), 3, "the case that was done is not done again");

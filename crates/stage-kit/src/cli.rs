@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 use crate::entry::{Entry, Stage};
 use crate::io::{DeviceChoice, StageIo};
 use crate::progress::{ProgressStyle, Report};
+use crate::sink::Sink;
 
 /// The arguments of one run of a stage.
 #[derive(Args, Clone, Debug)]
@@ -31,6 +32,9 @@ pub struct StageArgs {
     /// Where networks run
     #[arg(long, value_enum, default_value_t)]
     pub device: DeviceChoice,
+    /// The cases to do and the store to publish them to, as a runner writes it
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub cases: Option<PathBuf>,
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -113,7 +117,7 @@ fn run(entry: &Entry, args: &StageArgs, params: serde_json::Value, report: Repor
     }
     let mut beside = args.output.clone().into_os_string();
     beside.push(".work");
-    let io = StageIo {
+    let mut io = StageIo {
         node: args.node.clone().unwrap_or_else(|| entry.name.to_owned()),
         inputs: args.inputs.iter().cloned().collect(),
         output: args.output.clone(),
@@ -121,7 +125,11 @@ fn run(entry: &Entry, args: &StageArgs, params: serde_json::Value, report: Repor
         seed: args.seed,
         device: args.device,
         report,
+        sink: None,
     };
+    if let Some(list) = &args.cases {
+        io.sink = Some(Sink::open(list, &io.output, &io.work, &io.node)?);
+    }
     for folder in [&io.output, &io.work] {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }

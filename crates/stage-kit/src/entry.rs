@@ -5,6 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use crate::by_case::{ByCase, CasePlan};
 use crate::io::StageIo;
 
 /// One named input of a stage.
@@ -16,6 +17,8 @@ pub struct Role {
     pub about: &'static str,
     /// Whether the stage can run without it.
     pub required: bool,
+    /// Whether each case reads its own files of it; the others are read as a whole. For stages that work case by case.
+    pub by_case: bool,
     /// Whether it is a map of names to inputs (`predictions.M_1`, `predictions.M_2`, …).
     pub many: bool,
 }
@@ -24,19 +27,27 @@ impl Role {
     /// An input that must be given.
     #[must_use]
     pub const fn required(name: &'static str, about: &'static str) -> Self {
-        Self { name, about, required: true, many: false }
+        Self { name, about, required: true, by_case: false, many: false }
     }
 
     /// An input that may be left out.
     #[must_use]
     pub const fn optional(name: &'static str, about: &'static str) -> Self {
-        Self { name, about, required: false, many: false }
+        Self { name, about, required: false, by_case: false, many: false }
     }
 
     /// One or more inputs under their own names.
     #[must_use]
     pub const fn many(name: &'static str, about: &'static str) -> Self {
-        Self { name, about, required: true, many: true }
+        Self { name, about, required: true, by_case: false, many: true }
+    }
+}
+
+impl Role {
+    /// The same input, of which each case reads its own files.
+    #[must_use]
+    pub const fn by_case(self) -> Self {
+        Self { by_case: true, ..self }
     }
 }
 
@@ -56,6 +67,8 @@ pub trait Stage {
     const PAPER: &'static str;
     /// Its parameters; unknown fields are refused.
     type Config: Serialize + DeserializeOwned + JsonSchema;
+    /// How the work falls into cases, if it does: `Some(ByCase::of::<Self>())` for a [`CaseStage`](crate::CaseStage).
+    const BY_CASE: Option<ByCase> = None;
 
     /// Refuses parameters that parse but make no sense, before any work.
     ///
@@ -88,6 +101,7 @@ pub struct Entry {
     pub writes: &'static str,
     /// [`Stage::PAPER`].
     pub paper: &'static str,
+    by_case: Option<ByCase>,
     resolve: fn(Value) -> Result<Value>,
     schema: fn(&mut SchemaGenerator) -> Schema,
     run: fn(Value, &StageIo) -> Result<()>,
@@ -104,6 +118,7 @@ impl Entry {
             reads: S::READS,
             writes: S::WRITES,
             paper: S::PAPER,
+            by_case: S::BY_CASE,
             resolve: resolve::<S>,
             schema: <S::Config as JsonSchema>::json_schema,
             run: run::<S>,
@@ -121,6 +136,20 @@ impl Entry {
     /// The JSON schema of the parameters; those of parts with a name go to the generator's definitions.
     pub fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
         (self.schema)(generator)
+    }
+
+    /// Whether the stage works case by case.
+    #[must_use]
+    pub fn is_by_case(&self) -> bool {
+        self.by_case.is_some()
+    }
+
+    /// The cases of a stage that works case by case, for complete parameters; `None` for another stage.
+    ///
+    /// # Errors
+    /// When the inputs do not allow to tell; a run says more.
+    pub fn cases(&self, params: Value, io: &StageIo) -> Result<Option<CasePlan>> {
+        self.by_case.map(|by_case| (by_case.plan)(params, io)).transpose()
     }
 
     /// Checks the parameters and runs the stage.

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::progress::Report;
+use crate::sink::Sink;
 
 /// The device that networks run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
@@ -39,6 +40,8 @@ pub struct StageIo {
     pub device: DeviceChoice,
     /// How progress and notes reach the user.
     pub report: Report,
+    /// Where finished cases go, for a stage that works case by case under a runner.
+    pub sink: Option<Sink>,
 }
 
 impl StageIo {

@@ -3,16 +3,20 @@
 //! A stage is a pure step of the method: it reads the folders and files that stand behind its *roles*, and writes
 //! one output folder. It knows neither the pipeline nor the other stages; files are the interface between them.
 
+mod by_case;
 mod cases;
 mod cli;
 mod entry;
 mod files;
 mod io;
 mod progress;
+mod sink;
 
-pub use cases::{CaseFailures, over_cases};
+pub use by_case::{ByCase, CasePlan, CaseSpec, CaseStage, run_cases};
+pub use cases::{Case, CaseFailures, over_cases};
 pub use cli::{StageArgs, main, run_stage};
 pub use entry::{Entry, Role, Stage};
 pub use files::{finished, write_atomic, write_atomic_text};
 pub use io::{DeviceChoice, StageIo};
 pub use progress::{Progress, ProgressStyle, Report, Update};
+pub use sink::Sink;

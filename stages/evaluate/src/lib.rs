@@ -5,7 +5,7 @@
 
 mod pictures;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -14,7 +14,8 @@ use metrics::table::{Table, cases_to_csv};
 use metrics::{CaseScores, Protocol, Summary, evaluate_case};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Role, Stage, StageIo, write_atomic_text};
+use serde_json::Value;
+use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
 use volume::nifti;
 
 /// The parameters of `evaluate`.
@@ -40,58 +41,92 @@ impl Stage for Evaluate {
     const ABOUT: &'static str =
         "Scores label maps against the ground truth: DSC and NSD per case and class, by the challenge's rules and plainly";
     const READS: &'static [Role] = &[
-        Role::required("truth", "a folder of true label maps, CASE.nii.gz"),
-        Role::optional("images", "the folder of CT scans that were segmented; only their cases are scored, and some are drawn"),
-        Role::many("predictions", "label maps of one model each: a folder with labels/CASE.nii.gz"),
+        Role::required("truth", "a folder of true label maps, CASE.nii.gz").by_case(),
+        Role::optional("images", "the folder of CT scans that were segmented; only their cases are scored, and some are drawn").by_case(),
+        Role::many("predictions", "label maps of one model each: a folder with labels/CASE.nii.gz").by_case(),
     ];
     const WRITES: &'static str =
         "official.{md,csv,json} and plain.{md,csv,json}: tables; cases/MODEL.PROTOCOL.csv: every score; pictures/CASE.png";
     const PAPER: &'static str = "3.1, Tables 4 to 6; 4.2, Fig. 3";
     type Config = Config;
 
+    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+
     fn run(config: &Config, io: &StageIo) -> Result<()> {
+        stage_kit::run_cases::<Self>(config, io)
+    }
+}
+
+impl CaseStage for Evaluate {
+    type Job = Job;
+    type Tools = ();
+
+    fn jobs(_: &Config, io: &StageIo) -> Result<Vec<Job>> {
         let cases = cases(io)?;
-        let jobs: Vec<Job> = io
-            .inputs_under("predictions")
-            .into_iter()
-            .flat_map(|(model, folder)| cases.iter().map(move |case| Job::new(model, folder, case, &io.work)))
-            .collect();
-        stage_kit::over_cases(io, &jobs, |job| &job.name, |job| stage_kit::finished(&job.scores), Job::run)?;
+        let of_model = |(model, folder)| cases.iter().map(move |(case, image)| Job::new(model, folder, case, image.as_ref()));
+        Ok(io.inputs_under("predictions").into_iter().flat_map(of_model).collect())
+    }
+
+    fn case(_: &Config, job: &Job) -> CaseSpec {
+        let spec = CaseSpec::named(&job.name, &job.case).keeps([job.scores.clone()]);
+        let spec = spec.reads("truth", &job.truth).reads("prediction", &job.prediction);
+        // The scores do not look at the scan, the pictures do.
+        job.image.iter().fold(spec, |spec, image| spec.reads("image", image))
+    }
+
+    /// How many are drawn changes no score.
+    fn case_params(_: &Config) -> Result<Value> {
+        Ok(Value::Null)
+    }
+
+    fn tools(_: &Config, _: &StageIo) -> Result<()> {
+        Ok(())
+    }
+
+    fn work(_: &Config, io: &StageIo, (): &(), job: &Job) -> Result<()> {
+        job.run(&io.work)
+    }
+
+    fn finish(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<()> {
         for protocol in [Protocol::Official, Protocol::Plain] {
-            write_tables(protocol, &jobs, io)?;
+            write_tables(protocol, jobs, io)?;
         }
         if let Some(images) = io.input_opt("images")? {
-            pictures::write(config.pictures, images, &jobs, io)?;
+            let images = dataset::image_files(images)?.len();
+            let scored = jobs.iter().map(|job| &job.case).collect::<BTreeSet<_>>().len();
+            if scored < images {
+                io.report.note(&format!("{}: {} of {images} images have no ground truth and are not scored", io.node, images - scored));
+            }
+            pictures::write(config.pictures, jobs, io)?;
         }
         Ok(())
     }
 }
 
-/// The cases with a ground truth, among those that were segmented.
-fn cases(io: &StageIo) -> Result<Vec<ImageFile>> {
+/// The cases with a ground truth, among those that were segmented, with their scans if these are given.
+fn cases(io: &StageIo) -> Result<Vec<(ImageFile, Option<PathBuf>)>> {
     let truth = io.input("truth")?;
-    let mut cases = dataset::label_files(truth)?;
-    if let Some(images) = io.input_opt("images")? {
-        let segmented: BTreeSet<String> = dataset::image_files(images)?.into_iter().map(|image| image.id).collect();
-        cases.retain(|case| segmented.contains(&case.id));
-        let without = segmented.len() - cases.len();
-        ensure!(!cases.is_empty(), "none of the {} images in {} has a label map in {}", segmented.len(), images.display(), truth.display());
-        if without > 0 {
-            io.report.note(&format!("{}: {without} of {} images have no ground truth and are not scored", io.node, segmented.len()));
-        }
-    }
+    let cases = dataset::label_files(truth)?;
+    let Some(images) = io.input_opt("images")? else { return Ok(cases.into_iter().map(|case| (case, None)).collect()) };
+    let mut segmented: BTreeMap<String, PathBuf> = dataset::image_files(images)?.into_iter().map(|image| (image.id, image.path)).collect();
+    let n_segmented = segmented.len();
+    let with_scan = |case: ImageFile| segmented.remove(&case.id).map(|image| (case, Some(image)));
+    let cases: Vec<_> = cases.into_iter().filter_map(with_scan).collect();
+    ensure!(!cases.is_empty(), "none of the {n_segmented} images in {} has a label map in {}", images.display(), truth.display());
     Ok(cases)
 }
 
 /// One case of one model.
-struct Job {
+pub struct Job {
     name: String,
     model: String,
     case: String,
+    /// The scan, for the pictures.
+    image: Option<PathBuf>,
     truth: PathBuf,
     prediction: PathBuf,
-    /// Where the scores are kept until the tables are written.
-    scores: PathBuf,
+    /// Where the scores are kept until the tables are written, in the folder `work`.
+    scores: String,
 }
 
 /// The scores of a case by both protocols.
@@ -102,18 +137,19 @@ struct Scores {
 }
 
 impl Job {
-    fn new(model: &str, folder: &Path, case: &ImageFile, work: &Path) -> Self {
+    fn new(model: &str, folder: &Path, case: &ImageFile, image: Option<&PathBuf>) -> Self {
         Self {
             name: format!("{} of {model}", case.id),
             model: model.to_owned(),
             case: case.id.clone(),
+            image: image.cloned(),
             truth: case.path.clone(),
             prediction: folder.join("labels").join(case.label_name()),
-            scores: work.join(model).join(format!("{}.json", case.id)),
+            scores: format!("{model}/{}.json", case.id),
         }
     }
 
-    fn run(&self) -> Result<()> {
+    fn run(&self, work: &Path) -> Result<()> {
         let (truth, header) = nifti::read_labels(&self.truth)?;
         let (prediction, found) = nifti::read_labels(&self.prediction)?;
         ensure!(
@@ -129,13 +165,14 @@ impl Job {
                 .with_context(|| format!("{} against {}", self.prediction.display(), self.truth.display()))
         };
         let scores = Scores { official: score(Protocol::Official)?, plain: score(Protocol::Plain)? };
-        write_atomic_text(&self.scores, &serde_json::to_string(&scores)?)
+        write_atomic_text(&work.join(&self.scores), &serde_json::to_string(&scores)?)
     }
 
-    fn read(&self, protocol: Protocol) -> Result<(String, CaseScores)> {
-        let text = std::fs::read_to_string(&self.scores).with_context(|| format!("cannot read {}", self.scores.display()))?;
+    fn read(&self, protocol: Protocol, work: &Path) -> Result<(String, CaseScores)> {
+        let path = work.join(&self.scores);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let scores: Scores =
-            serde_json::from_str(&text).with_context(|| format!("{} holds no scores; remove it and run again", self.scores.display()))?;
+            serde_json::from_str(&text).with_context(|| format!("{} holds no scores; remove it and run again", path.display()))?;
         let scores = match protocol {
             Protocol::Official => scores.official,
             Protocol::Plain => scores.plain,
@@ -152,7 +189,7 @@ fn write_tables(protocol: Protocol, jobs: &[Job], io: &StageIo) -> Result<()> {
     let mut summaries = Vec::new();
     for of_model in jobs.chunk_by(|a, b| a.model == b.model) {
         let model = &of_model[0].model;
-        let cases = of_model.iter().map(|job| job.read(protocol)).collect::<Result<Vec<_>>>()?;
+        let cases = of_model.iter().map(|job| job.read(protocol, &io.work)).collect::<Result<Vec<_>>>()?;
         write_atomic_text(&io.output.join("cases").join(format!("{model}.{name}.csv")), &cases_to_csv(&cases))?;
         summaries.push(Summary::of(model, &cases)?);
     }

@@ -6,7 +6,7 @@ use ::pictures::{ABDOMEN_WINDOW_HU, Figure};
 use anyhow::{Context, Result};
 use labels::TUMOR;
 use metrics::{CaseScores, Protocol};
-use stage_kit::StageIo;
+use stage_kit::{Case, StageIo};
 use volume::nifti;
 
 use crate::Job;
@@ -22,27 +22,28 @@ struct Drawing<'a> {
 }
 
 /// Draws up to `count` cases into the folder `pictures` of the output.
-pub(crate) fn write(count: usize, images: &Path, jobs: &[Job], io: &StageIo) -> Result<()> {
-    let chosen = choose(count, jobs)?;
-    let images = dataset::image_files(images)?;
+pub(crate) fn write(count: usize, jobs: &[Job], io: &StageIo) -> Result<()> {
+    let chosen = choose(count, jobs, &io.work)?;
     let drawings: Vec<Drawing<'_>> = chosen
         .into_iter()
         .filter_map(|chosen| {
-            let image = images.iter().find(|image| image.id == chosen.case)?.path.clone();
+            let image = chosen.image.clone()?;
             let models = jobs.iter().filter(|job| job.case == chosen.case).collect();
             let file = io.output.join("pictures").join(format!("{}.png", chosen.case));
             Some(Drawing { case: &chosen.case, image, truth: &chosen.truth, models, file })
         })
         .collect();
-    stage_kit::over_cases(io, &drawings, |drawing| drawing.case, |drawing| stage_kit::finished(&drawing.file), Drawing::draw)
+    let pictures: Vec<Case<'_, Drawing<'_>>> =
+        drawings.iter().map(|drawing| Case { id: drawing.case, done: stage_kit::finished(&drawing.file), what: drawing }).collect();
+    stage_kit::over_cases(io, &pictures, |drawing| drawing.draw(&io.work))
 }
 
 /// The jobs of the last model with the best and the worst organs, half and half. A case without any organ has no rank.
-fn choose(count: usize, jobs: &[Job]) -> Result<Vec<&Job>> {
+fn choose<'a>(count: usize, jobs: &'a [Job], work: &Path) -> Result<Vec<&'a Job>> {
     let of_last_model = jobs.chunk_by(|a, b| a.model == b.model).next_back().unwrap_or_default();
     let mut ranked = Vec::new();
     for job in of_last_model {
-        let (_, scores) = job.read(Protocol::Plain)?;
+        let (_, scores) = job.read(Protocol::Plain, work)?;
         if let Some(dsc) = mean_organ_dsc(&scores) {
             ranked.push((dsc, job));
         }
@@ -61,10 +62,10 @@ fn mean_organ_dsc(scores: &CaseScores) -> Option<f64> {
 
 impl Drawing<'_> {
     /// Holds the scan and one label map at a time.
-    fn draw(&self) -> Result<()> {
+    fn draw(&self, work: &Path) -> Result<()> {
         let mut figure = self.begin().with_context(|| format!("{} with {}", self.image.display(), self.truth.display()))?;
         for job in &self.models {
-            let (_, scores) = job.read(Protocol::Plain)?;
+            let (_, scores) = job.read(Protocol::Plain, work)?;
             let (prediction, _) = nifti::read_labels(&job.prediction)?;
             let percent = |dsc: Option<f64>| dsc.map_or_else(|| "-".to_owned(), |dsc| format!("{:.1}", 100.0 * dsc));
             let (organs, tumor) = (percent(mean_organ_dsc(&scores)), percent(scores.class(TUMOR).and_then(|class| class.dsc)));

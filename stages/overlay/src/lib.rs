@@ -1,11 +1,12 @@
 //! Overlays the cancer map on the organ map (paper 2.4).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use dataset::ImageFile;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Role, Stage, StageIo};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::{LabelVolume, nifti};
 
 /// The parameters of `overlay`. The rule has none: it is the paper's.
@@ -25,29 +26,56 @@ impl Stage for Overlay {
     const NAME: &'static str = "overlay";
     const REVISION: u32 = 1;
     const ABOUT: &'static str = "Puts the cancer map on top of the organ map: one label map with 0 to 14";
-    const READS: &'static [Role] = &[Role::required("labels", "a folder with organs/CASE.nii.gz and cancer/CASE.nii.gz on the same grid")];
+    const READS: &'static [Role] =
+        &[Role::required("labels", "a folder with organs/CASE.nii.gz and cancer/CASE.nii.gz on the same grid").by_case()];
     const WRITES: &'static str = "labels/CASE.nii.gz on the same grid";
     const PAPER: &'static str = "2.4";
     type Config = Config;
 
+    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+
     fn run(config: &Config, io: &StageIo) -> Result<()> {
+        stage_kit::run_cases::<Self>(config, io)
+    }
+}
+
+/// The two maps of a case.
+pub struct Maps {
+    organs: ImageFile,
+    cancer: PathBuf,
+}
+
+impl Maps {
+    fn place(&self) -> String {
+        format!("labels/{}", self.organs.label_name())
+    }
+}
+
+impl CaseStage for Overlay {
+    type Job = Maps;
+    type Tools = ();
+
+    fn jobs(_: &Config, io: &StageIo) -> Result<Vec<Maps>> {
         let labels = io.input("labels")?;
-        let cases = dataset::label_files(&labels.join("organs"))?;
-        let folder = io.output_folder("labels")?;
-        let place = |name: &str| folder.join(name);
-        stage_kit::over_cases(
-            io,
-            &cases,
-            |case| &case.id,
-            |case| stage_kit::finished(&place(&case.label_name())),
-            |case| {
-                let (mut organs, header) = nifti::read_labels(&case.path)?;
-                if !config.organs_only {
-                    organs = overlaid(&organs, &case.path, &labels.join("cancer").join(case.label_name()))?;
-                }
-                Ok(nifti::write_labels(place(&case.label_name()), &organs, &header)?)
-            },
-        )
+        let maps = |organs: ImageFile| Maps { cancer: labels.join("cancer").join(organs.label_name()), organs };
+        Ok(dataset::label_files(&labels.join("organs"))?.into_iter().map(maps).collect())
+    }
+
+    fn case(config: &Config, maps: &Maps) -> CaseSpec {
+        let spec = CaseSpec::of(&maps.organs.id).reads("organs", &maps.organs.path).writes([maps.place()]);
+        if config.organs_only { spec } else { spec.reads("cancer", &maps.cancer) }
+    }
+
+    fn tools(_: &Config, _: &StageIo) -> Result<()> {
+        Ok(())
+    }
+
+    fn work(config: &Config, io: &StageIo, (): &(), maps: &Maps) -> Result<()> {
+        let (mut organs, header) = nifti::read_labels(&maps.organs.path)?;
+        if !config.organs_only {
+            organs = overlaid(&organs, &maps.organs.path, &maps.cancer)?;
+        }
+        Ok(nifti::write_labels(io.output.join(maps.place()), &organs, &header)?)
     }
 }
 

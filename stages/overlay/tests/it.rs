@@ -24,6 +24,7 @@ fn overlaid(folder: &std::path::Path, params: Value) -> Result<Vec<u8>, String> 
         seed: 1,
         device: Default::default(),
         report: Default::default(),
+        sink: None,
     };
     Entry::of::<Overlay>().run(params, &io).map_err(|error| format!("{error:#}"))?;
     let (labels, header) = nifti::read_labels(folder.join("out/labels/a.nii.gz")).unwrap();

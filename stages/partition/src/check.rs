@@ -25,13 +25,28 @@ pub struct BadCase {
 }
 
 /// What is known of a good case before it is put on a side of the split.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Facts {
     pub(crate) id: String,
     pub(crate) image: PathBuf,
     pub(crate) label: Option<PathBuf>,
     pub(crate) pattern: LabelPattern,
-    pub(crate) grid: Grid,
+    pub(crate) shape: [usize; 3],
+    #[serde(with = "exact")]
+    pub(crate) spacing_mm: [f64; 3],
+}
+
+/// Numbers by their bits: not one may be lost on the way to the manifest.
+mod exact {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(values: &[f64; 3], serializer: S) -> Result<S::Ok, S::Error> {
+        values.map(f64::to_bits).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 3], D::Error> {
+        Ok(<[u64; 3]>::deserialize(deserializer)?.map(f64::from_bits))
+    }
 }
 
 /// A scan without any voxel above this many HU is air: the paper's window begins here, and nothing would be left to
@@ -39,8 +54,8 @@ pub(crate) struct Facts {
 const BODY_ABOVE_HU: f32 = -200.0;
 
 /// The facts of a good case, or all findings about a bad one.
-pub(crate) fn check(root: &Path, candidate: &Candidate, config: &Config) -> Result<Facts, Vec<BadCase>> {
-    let Candidate { id, image, label } = candidate;
+pub(crate) fn check(candidate: &Candidate, config: &Config) -> Result<Facts, Vec<BadCase>> {
+    let Candidate { id, root, image, label } = candidate;
     let mut findings = Findings { case: id, bad: Vec::new() };
     let grid = check_image(root, image, config, &mut findings);
     let pattern = match label {
@@ -48,9 +63,14 @@ pub(crate) fn check(root: &Path, candidate: &Candidate, config: &Config) -> Resu
         None => Some(LabelPattern::EMPTY),
     };
     match (grid, pattern) {
-        (Some(grid), Some(pattern)) if findings.bad.is_empty() => {
-            Ok(Facts { id: id.clone(), image: image.clone(), label: label.clone(), pattern, grid })
-        }
+        (Some(grid), Some(pattern)) if findings.bad.is_empty() => Ok(Facts {
+            id: id.clone(),
+            image: image.clone(),
+            label: label.clone(),
+            pattern,
+            shape: grid.shape,
+            spacing_mm: grid.spacing_mm(),
+        }),
         _ => Err(findings.bad),
     }
 }

@@ -7,13 +7,28 @@ use anyhow::{Context, Result};
 use dataset::{FolderError, ImageFile, image_files, label_files};
 
 use crate::Config;
-use crate::check::BadCase;
+use crate::check::{BadCase, Facts};
 
-/// A case with its files, not yet looked into. Paths are relative to the dataset.
-pub(crate) struct Candidate {
+/// A case with its files, not yet looked into. Paths are relative to the dataset, which is at `root`.
+pub struct Candidate {
     pub(crate) id: String,
+    pub(crate) root: PathBuf,
     pub(crate) image: PathBuf,
     pub(crate) label: Option<PathBuf>,
+}
+
+impl Candidate {
+    /// Where the facts or the findings are kept until all cases are checked, in the folder `work`.
+    pub(crate) fn findings(&self) -> String {
+        format!("checked/{}.json", self.id)
+    }
+
+    /// What the check found.
+    pub(crate) fn read_findings(&self, work: &Path) -> Result<Result<Facts, Vec<BadCase>>> {
+        let path = work.join(self.findings());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} holds no findings; remove it and run again", path.display()))
+    }
 }
 
 /// All cases that have one image, sorted by id, and those that have none or several.
@@ -29,7 +44,7 @@ pub(crate) fn gather(root: &Path, config: &Config) -> Result<(Vec<Candidate>, Ve
     for (id, files) in images {
         let label = labels.remove(&id);
         match <[PathBuf; 1]>::try_from(files) {
-            Ok([image]) => candidates.push(Candidate { id, image, label }),
+            Ok([image]) => candidates.push(Candidate { id, root: root.to_owned(), image, label }),
             Err(files) => bad.push(several(id, &files, "image")),
         }
     }

@@ -14,16 +14,17 @@ mod split;
 mod tables;
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 use anyhow::{Result, ensure};
 use dataset::{Case, MANIFEST_FILE, Manifest};
 use labels::SubsetName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Role, Stage, StageIo, over_cases, write_atomic_text};
+use serde_json::{Value, json};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
 
 pub use check::BadCase;
+pub use gather::Candidate;
 pub use tables::{BAD_CASES_FILE, PATTERNS_FILE};
 
 /// The stage.
@@ -59,7 +60,7 @@ impl Stage for Partition {
     const NAME: &'static str = "partition";
     const REVISION: u32 = 1;
     const ABOUT: &'static str = "Sort a dataset into subsets by the labels that are there, and split it by case";
-    const READS: &'static [Role] = &[Role::required("dataset", "folder with the folders of images and label maps")];
+    const READS: &'static [Role] = &[Role::required("dataset", "folder with the folders of images and label maps").by_case()];
     const WRITES: &'static str =
         "manifest.json, case lists D_*.txt, training/D_*.txt, validation/D_*.txt, patterns.{md,csv,json}, bad_cases.{md,json}";
     const PAPER: &'static str = "section 2.1 (subsets), section 3.2 (split by case)";
@@ -77,27 +78,61 @@ impl Stage for Partition {
         Ok(())
     }
 
+    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+
     fn run(config: &Config, io: &StageIo) -> Result<()> {
-        let root = io.input("dataset")?;
-        let (candidates, mut bad) = gather::gather(root, config)?;
-        let found = Mutex::new((Vec::new(), Vec::new()));
-        over_cases(
-            io,
-            &candidates,
-            |candidate| &candidate.id,
-            |_| false,
-            |candidate| {
-                let checked = check::check(root, candidate, config);
-                let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                match checked {
-                    Ok(facts) => found.0.push(facts),
-                    Err(findings) => found.1.extend(findings),
-                }
-                Ok(())
-            },
-        )?;
-        let (good, more_bad) = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        bad.extend(more_bad);
+        stage_kit::run_cases::<Self>(config, io)
+    }
+}
+
+impl CaseStage for Partition {
+    type Job = Candidate;
+    type Tools = ();
+
+    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Candidate>> {
+        Ok(gather::gather(io.input("dataset")?, config)?.0)
+    }
+
+    fn case(_: &Config, candidate: &Candidate) -> CaseSpec {
+        let Candidate { id, root, image, label } = candidate;
+        let spec = CaseSpec::of(id).reads("image", &root.join(image)).keeps([candidate.findings()]);
+        let spec = spec.depends_on(json!({"image": image, "label": label}));
+        label.iter().fold(spec, |spec, label| spec.reads("label", &root.join(label)))
+    }
+
+    /// What does not look into a case changes none.
+    fn case_params(config: &Config) -> Result<Value> {
+        Ok(json!({"spacing_mm_range": config.spacing_mm_range, "check_images": config.check_images}))
+    }
+
+    /// The cases that are bad by their files' names.
+    fn rest(config: &Config, io: &StageIo, _: &[Candidate]) -> Result<Value> {
+        Ok(serde_json::to_value(gather::gather(io.input("dataset")?, config)?.1)?)
+    }
+
+    fn tools(_: &Config, _: &StageIo) -> Result<()> {
+        Ok(())
+    }
+
+    /// A check costs little, and by the file alone nobody knows what was checked.
+    fn is_done(_: &Config, _: &StageIo, _: &Candidate) -> bool {
+        false
+    }
+
+    fn work(config: &Config, io: &StageIo, (): &(), candidate: &Candidate) -> Result<()> {
+        let found = check::check(candidate, config);
+        write_atomic_text(&io.work.join(candidate.findings()), &serde_json::to_string(&found)?)
+    }
+
+    fn finish(config: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<()> {
+        let (_, mut bad) = gather::gather(io.input("dataset")?, config)?;
+        let mut good = Vec::new();
+        for candidate in candidates {
+            match candidate.read_findings(&io.work)? {
+                Ok(facts) => good.push(facts),
+                Err(findings) => bad.extend(findings),
+            }
+        }
         bad.sort_by(|a, b| (&a.case, &a.file).cmp(&(&b.case, &b.file)));
         let cases = split::split(good, config.validation_fraction, io.seed);
         write(io, &Manifest { cases }, &bad)

@@ -54,8 +54,8 @@ fn case(facts: Facts, subset: Subset, split: Split) -> Case {
         pattern: facts.pattern,
         subset,
         split,
-        shape: facts.grid.shape,
-        spacing_mm: facts.grid.spacing_mm(),
+        shape: facts.shape,
+        spacing_mm: facts.spacing_mm,
     }
 }
 
@@ -66,8 +66,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn facts(id: usize, pattern: LabelPattern) -> Facts {
-        let grid = volume::Grid { shape: [1; 3], affine: volume::Affine::IDENTITY };
-        Facts { id: format!("case_{id}"), image: "image".into(), label: None, pattern, grid }
+        Facts { id: format!("case_{id}"), image: "image".into(), label: None, pattern, shape: [1; 3], spacing_mm: [1.0; 3] }
     }
 
     fn validation_ids(good: Vec<Facts>, seed: u64) -> Vec<String> {

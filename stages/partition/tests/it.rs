@@ -80,6 +80,7 @@ impl Dataset {
             seed,
             device: Default::default(),
             report: Default::default(),
+            sink: None,
         };
         Entry::of::<Partition>().run(params, &io)?;
         Ok(Manifest::load(output)?)

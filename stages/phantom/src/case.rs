@@ -12,7 +12,7 @@ const FIRST_UNLABELED: usize = 2201;
 
 /// One case to make.
 #[derive(Clone, Debug)]
-pub(crate) struct Case {
+pub struct Case {
     /// `FLARE23_0001`, or `FLARE23Ts_0001` for validation.
     pub(crate) id: String,
     /// The subset of the training data; `None` for validation.
@@ -58,6 +58,12 @@ impl Case {
             organ => subset.annotated_organs().contains(organ),
         };
         if seen { label } else { labels::BACKGROUND }
+    }
+
+    /// The files of the case, in the output folder.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let files = [Some(self.image()), self.label(), self.correction(), Some(self.truth())];
+        files.into_iter().flatten().map(|path| path.display().to_string()).collect()
     }
 
     fn has_labels(&self) -> bool {

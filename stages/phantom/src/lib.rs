@@ -43,9 +43,12 @@ use anyhow::{Context, Result, ensure};
 use labels::Subset;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Role, Stage, StageIo, over_cases, write_atomic_text};
+use serde_json::{Value, json};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
 use streams::Streams;
 use volume::Orientation;
+
+pub use case::Case;
 
 /// How many training cases of each subset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -177,10 +180,41 @@ impl Stage for Phantom {
         Ok(())
     }
 
+    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+
     fn run(config: &Config, io: &StageIo) -> Result<()> {
-        let streams = Streams::new(io.seed);
-        let cases = case::plan(config, &streams);
-        over_cases(io, &cases, |case| &case.id, |case| write::is_done(io, case), |case| write::write(config, &streams, io, case))?;
+        stage_kit::run_cases::<Self>(config, io)
+    }
+}
+
+impl CaseStage for Phantom {
+    type Job = Case;
+    type Tools = Streams;
+
+    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Case>> {
+        Ok(case::plan(config, &Streams::new(io.seed)))
+    }
+
+    fn case(_: &Config, case: &Case) -> CaseSpec {
+        let facts = json!({"subset": case.subset, "place": case.place, "corrected": case.corrected});
+        CaseSpec::of(&case.id).depends_on(facts).writes(case.files()).keeps([write::description(&case.id)])
+    }
+
+    /// How many cases there are changes none of them.
+    fn case_params(config: &Config) -> Result<Value> {
+        let none = Config { cases: Counts::default(), validation: 0, corrected: 0, ..config.clone() };
+        Ok(serde_json::to_value(none)?)
+    }
+
+    fn tools(_: &Config, io: &StageIo) -> Result<Streams> {
+        Ok(Streams::new(io.seed))
+    }
+
+    fn work(config: &Config, io: &StageIo, streams: &Streams, case: &Case) -> Result<()> {
+        write::write(config, streams, io, case)
+    }
+
+    fn finish(_: &Config, io: &StageIo, cases: &[Case]) -> Result<()> {
         let described = cases.iter().map(|case| write::read_description(io, case)).collect::<Result<Vec<_>>>()?;
         write_atomic_text(&io.output.join("cases.json"), &serde_json::to_string_pretty(&described)?)
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use flate2::{Compression, write::GzEncoder};
 use labels::{CLASS_KEYS, Subset};
 use serde::{Deserialize, Serialize};
-use stage_kit::{StageIo, finished, write_atomic, write_atomic_text};
+use stage_kit::{StageIo, write_atomic, write_atomic_text};
 use streams::Streams;
 use volume::{LabelVolume, ScalarVolume, Volume, nifti};
 
@@ -100,23 +100,19 @@ pub(crate) fn write(config: &Config, streams: &Streams, io: &StageIo, case: &Cas
         }
     }
     let description = serde_json::to_string_pretty(&describe(case, &made))?;
-    write_atomic_text(&description_path(&io.work, &case.id), &description)
-}
-
-/// Whether an earlier attempt finished `case`.
-pub(crate) fn is_done(io: &StageIo, case: &Case) -> bool {
-    finished(&description_path(&io.work, &case.id)) && finished(&io.output.join(case.truth()))
+    write_atomic_text(&io.work.join(self::description(&case.id)), &description)
 }
 
 /// The description that [`write`] left.
 pub(crate) fn read_description(io: &StageIo, case: &Case) -> Result<Description> {
-    let path = description_path(&io.work, &case.id);
+    let path = io.work.join(description(&case.id));
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not a case's description; remove it and run again", path.display()))
 }
 
-fn description_path(work: &Path, id: &str) -> PathBuf {
-    work.join(format!("{id}.json"))
+/// Where the description is kept until all cases are made, in the folder `work`.
+pub(crate) fn description(id: &str) -> String {
+    format!("{id}.json")
 }
 
 /// Label maps that were saved left for right: a mistake that keeps the pattern and is seen at a glance.

@@ -40,6 +40,7 @@ impl DataSet {
             seed,
             device: Default::default(),
             report: Default::default(),
+            sink: None,
         };
         STAGE.run(params(changes), &io)
     }

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         threads: cli.threads,
         progress: cli.progress,
         node: None,
+        cases: None,
     };
     stage_kit::run_stage(&Entry::of::<predict::Predict>(), &args)
 }

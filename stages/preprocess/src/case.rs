@@ -1,11 +1,12 @@
 //! The way of one case from NIfTI to its prepared file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use dataset::Case;
 use labels::{BACKGROUND, LabelPattern, NUM_ORGANS, TUMOR};
-use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, LabelSource, write_case};
+use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, LabelSource, case_path, write_case};
+use serde_json::{Value, json};
 use stage_kit::write_atomic;
 use volume::{Grid, LabelVolume, Orientation, nifti, reorient, resample_nearest};
 
@@ -13,12 +14,93 @@ use crate::Config;
 
 const HIGHEST_ORGAN: u8 = NUM_ORGANS as u8;
 
-/// Where the files of cases are.
-pub(crate) struct Sources<'a> {
-    /// The root that the manifest's paths are relative to.
-    pub(crate) dataset: &'a Path,
+/// A case to prepare, with its files.
+pub struct Job {
+    pub(crate) case: Case,
+    pub(crate) image: PathBuf,
+    pub(crate) labels: Labels,
+}
+
+/// The label maps of a case.
+pub enum Labels {
+    /// The dataset's own, if it says anything that its annotators looked for.
+    True(Option<PathBuf>),
     /// The output of `pseudo-label`.
-    pub(crate) pseudo: Option<&'a Path>,
+    Pseudo {
+        /// All 13 organs.
+        organs: PathBuf,
+        /// Cancer.
+        cancer: PathBuf,
+    },
+}
+
+impl Labels {
+    pub(crate) fn files(&self) -> Vec<(&'static str, &Path)> {
+        match self {
+            Self::True(label) => label.iter().map(|label| ("label", label.as_path())).collect(),
+            Self::Pseudo { organs, cancer } => vec![("organs", organs), ("cancer", cancer)],
+        }
+    }
+}
+
+impl Job {
+    /// The case with its files in the dataset, and in the output of `pseudo-label` if there is one.
+    pub(crate) fn new(case: &Case, dataset: &Path, pseudo: Option<&Path>) -> Self {
+        let labels = match pseudo {
+            Some(pseudo) => {
+                let map = |kind: &str| pseudo.join(kind).join(format!("{}.nii.gz", case.id));
+                Labels::Pseudo { organs: map("organs"), cancer: map("cancer") }
+            }
+            None => {
+                let annotated = case.pattern.has_tumor() || !case.subset.annotated_organs().is_empty();
+                Labels::True(case.label.as_ref().filter(|_| annotated).map(|label| dataset.join(label)))
+            }
+        };
+        Self { image: dataset.join(&case.image), labels, case: case.clone() }
+    }
+
+    /// What of the manifest goes into the prepared file.
+    pub(crate) fn facts(&self) -> Value {
+        json!({"subset": self.case.subset, "pattern": self.case.pattern})
+    }
+
+    /// The prepared file, in the output folder.
+    pub(crate) fn place(&self) -> String {
+        case_path(Path::new(""), &self.case.id).display().to_string()
+    }
+
+    /// Reads, prepares and writes the case.
+    pub(crate) fn prepare(&self, config: &Config, output: &Path) -> Result<()> {
+        let Self { case, image: path, labels } = self;
+        let (image, _) = nifti::read_scalar(path)?;
+        let original = image.grid();
+        let image = config.grid.prepare(image).with_context(|| path.display().to_string())?;
+        let grid = image.grid();
+        let crop = config.grid.shown(&image, config.crop_foreground).with_context(|| path.display().to_string())?;
+        let targets = match labels {
+            Labels::Pseudo { organs, cancer } => pseudo_targets(case, [organs, cancer], &original, &grid)?,
+            Labels::True(label) => true_targets(case, label.as_deref(), &original, &grid)?,
+        };
+        let arrays = CaseArrays {
+            image: crop.of(&image.data),
+            organs: targets.organs.as_ref().map(|map| crop.of(&map.data)),
+            cancer: targets.cancer.as_ref().map(|map| crop.of(&map.data)),
+        };
+        let info = CaseInfo {
+            id: case.id.clone(),
+            layout: config.layout,
+            subset: case.subset,
+            spacing_mm: grid.spacing_mm(),
+            grid: record(&grid.cropped(&crop)),
+            original_grid: record(&original),
+            crop: CropBox { start: crop.start, shape: crop.shape },
+            window_hu: config.grid.window_hu,
+            annotated_organs: targets.annotated_organs,
+            organs_source: targets.organs.as_ref().map(|_| targets.source),
+            cancer_source: targets.cancer.as_ref().map(|_| targets.source),
+        };
+        write_atomic(output, |file| Ok(write_case(file, &arrays, &info)?))
+    }
 }
 
 /// The label maps of a case on the model grid, and what they know of.
@@ -29,66 +111,30 @@ struct Targets {
     source: LabelSource,
 }
 
-/// Reads, prepares and writes one case.
-pub(crate) fn prepare(config: &Config, sources: &Sources<'_>, case: &Case, output: &Path) -> Result<()> {
-    let path = sources.dataset.join(&case.image);
-    let (image, _) = nifti::read_scalar(&path)?;
-    let original = image.grid();
-    let image = config.grid.prepare(image).with_context(|| path.display().to_string())?;
-    let grid = image.grid();
-    let crop = config.grid.shown(&image, config.crop_foreground).with_context(|| path.display().to_string())?;
-    let targets = match sources.pseudo {
-        Some(pseudo) => pseudo_targets(pseudo, case, &original, &grid)?,
-        None => true_targets(sources.dataset, case, &original, &grid)?,
-    };
-    let arrays = CaseArrays {
-        image: crop.of(&image.data),
-        organs: targets.organs.as_ref().map(|map| crop.of(&map.data)),
-        cancer: targets.cancer.as_ref().map(|map| crop.of(&map.data)),
-    };
-    let info = CaseInfo {
-        id: case.id.clone(),
-        layout: config.layout,
-        subset: case.subset,
-        spacing_mm: grid.spacing_mm(),
-        grid: record(&grid.cropped(&crop)),
-        original_grid: record(&original),
-        crop: CropBox { start: crop.start, shape: crop.shape },
-        window_hu: config.grid.window_hu,
-        annotated_organs: targets.annotated_organs,
-        organs_source: targets.organs.as_ref().map(|_| targets.source),
-        cancer_source: targets.cancer.as_ref().map(|_| targets.source),
-    };
-    write_atomic(output, |file| Ok(write_case(file, &arrays, &info)?))
-}
-
 fn record(grid: &Grid) -> GridRecord {
     GridRecord { shape: grid.shape, affine: grid.affine.0 }
 }
 
-/// The teachers' maps; both must be there. They know of all organs.
-fn pseudo_targets(pseudo: &Path, case: &Case, original: &Grid, grid: &Grid) -> Result<Targets> {
-    let read = |kind: &str, highest| {
-        let path = pseudo.join(kind).join(format!("{}.nii.gz", case.id));
+/// The teachers' maps of organs and cancer; both must be there. They know of all organs.
+fn pseudo_targets(case: &Case, maps: [&PathBuf; 2], original: &Grid, grid: &Grid) -> Result<Targets> {
+    let read = |path: &Path, highest| {
         ensure!(path.is_file(), "{} is missing; run `pseudo-label` for the subset {}", path.display(), case.subset);
-        on_model_grid(&path, original, grid, highest)
+        on_model_grid(path, original, grid, highest)
     };
+    let [organs, cancer] = maps;
     Ok(Targets {
-        organs: Some(read("organs", HIGHEST_ORGAN)?),
-        cancer: Some(read("cancer", 1)?),
+        organs: Some(read(organs, HIGHEST_ORGAN)?),
+        cancer: Some(read(cancer, 1)?),
         annotated_organs: LabelPattern::ORGANS,
         source: LabelSource::Pseudo,
     })
 }
 
 /// The dataset's own map, taken apart into what its annotators looked for.
-fn true_targets(dataset: &Path, case: &Case, original: &Grid, grid: &Grid) -> Result<Targets> {
+fn true_targets(case: &Case, label: Option<&Path>, original: &Grid, grid: &Grid) -> Result<Targets> {
     let annotated_organs = case.subset.annotated_organs();
     let has_cancer = case.pattern.has_tumor();
-    let labels = match &case.label {
-        Some(label) if has_cancer || !annotated_organs.is_empty() => Some(on_model_grid(&dataset.join(label), original, grid, TUMOR)?),
-        _ => None,
-    };
+    let labels = label.map(|label| on_model_grid(label, original, grid, TUMOR)).transpose()?;
     let part = |labels: &LabelVolume, keep: fn(u8) -> u8| LabelVolume { data: labels.data.mapv(keep), affine: labels.affine };
     let cancer = labels.as_ref().filter(|_| has_cancer).map(|labels| part(labels, |label| u8::from(label == TUMOR)));
     // Under a tumor the organ is not annotated; the dataset gives a voxel one label.

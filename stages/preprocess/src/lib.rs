@@ -16,13 +16,14 @@ use std::path::Path;
 use anyhow::Result;
 use dataset::{Case, Manifest};
 use labels::SubsetName;
-use prepared::{INDEX_FILE, Index, IndexEntry, LabelSource, Layout, PreparedCase, case_path};
+use prepared::{INDEX_FILE, Index, IndexEntry, LabelSource, Layout, PreparedCase};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Role, Stage, StageIo, over_cases, write_atomic_text};
+use serde_json::{Value, json};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
 use volume::ModelGrid;
 
-use crate::case::Sources;
+pub use crate::case::{Job, Labels};
 
 /// The stage.
 pub struct Preprocess;
@@ -46,9 +47,9 @@ impl Stage for Preprocess {
     const REVISION: u32 = 1;
     const ABOUT: &'static str = "Resample, window and crop cases onto the model grid, for random access in training";
     const READS: &'static [Role] = &[
-        Role::required("dataset", "folder with the folders of images and label maps"),
-        Role::required("partition", "output of `partition`"),
-        Role::optional("pseudo", "output of `pseudo-label`; its labels take the place of the dataset's"),
+        Role::required("dataset", "folder with the folders of images and label maps").by_case(),
+        Role::required("partition", "output of `partition`").by_case(),
+        Role::optional("pseudo", "output of `pseudo-label`; its labels take the place of the dataset's").by_case(),
     ];
     const WRITES: &'static str = "cases/CASE.safetensors with image, organs and cancer; cases.json";
     const PAPER: &'static str = "section 2.2, section 3.2 (crop foreground)";
@@ -59,18 +60,55 @@ impl Stage for Preprocess {
         Ok(config.grid.check()?)
     }
 
+    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+
     fn run(config: &Config, io: &StageIo) -> Result<()> {
+        stage_kit::run_cases::<Self>(config, io)
+    }
+}
+
+impl CaseStage for Preprocess {
+    type Job = Job;
+    type Tools = ();
+
+    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Job>> {
         let manifest = Manifest::load(io.input("partition")?)?;
-        let cases = selected(&manifest, config)?;
-        let sources = Sources { dataset: io.input("dataset")?, pseudo: io.input_opt("pseudo")? };
-        over_cases(
-            io,
-            &cases,
-            |case| &case.id,
-            |case| done(config, &sources, case, &case_path(&io.output, &case.id)),
-            |case| case::prepare(config, &sources, case, &case_path(&io.output, &case.id)),
-        )?;
-        write_index(config, io, &cases)
+        let (dataset, pseudo) = (io.input("dataset")?, io.input_opt("pseudo")?);
+        Ok(selected(&manifest, config)?.into_iter().map(|case| Job::new(case, dataset, pseudo)).collect())
+    }
+
+    fn case(_: &Config, job: &Job) -> CaseSpec {
+        let mut spec = CaseSpec::of(&job.case.id).reads("image", &job.image).depends_on(job.facts()).writes([job.place()]);
+        for (name, path) in job.labels.files() {
+            spec = spec.reads(name, path);
+        }
+        spec
+    }
+
+    /// Which subsets are prepared changes no case.
+    fn case_params(config: &Config) -> Result<Value> {
+        let Config { subsets: _, layout, grid, crop_foreground } = config;
+        Ok(json!({"layout": layout, "grid": grid, "crop_foreground": crop_foreground}))
+    }
+
+    fn rest(_: &Config, _: &StageIo, jobs: &[Job]) -> Result<Value> {
+        Ok(serde_json::to_value(jobs.iter().map(|job| job.case.split).collect::<Vec<_>>())?)
+    }
+
+    fn tools(_: &Config, _: &StageIo) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_done(config: &Config, io: &StageIo, job: &Job) -> bool {
+        done(config, job, &io.output.join(job.place()))
+    }
+
+    fn work(config: &Config, io: &StageIo, (): &(), job: &Job) -> Result<()> {
+        job.prepare(config, &io.output.join(job.place()))
+    }
+
+    fn finish(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<()> {
+        write_index(config, io, jobs)
     }
 }
 
@@ -84,25 +122,25 @@ fn selected<'a>(manifest: &'a Manifest, config: &Config) -> Result<Vec<&'a Case>
 }
 
 /// Whether an earlier attempt left a whole file that was made with the same parameters.
-fn done(config: &Config, sources: &Sources<'_>, case: &Case, output: &Path) -> bool {
+fn done(config: &Config, job: &Job, output: &Path) -> bool {
     let Ok(prepared) = PreparedCase::open(output) else { return false };
     let info = prepared.info();
     let near = |(wanted, found): (&Option<f64>, f64)| wanted.is_none_or(|wanted| (wanted - found).abs() < 2e-3);
     info.layout == config.layout
-        && info.subset == case.subset
+        && info.subset == job.case.subset
         && info.window_hu == config.grid.window_hu
         && config.grid.spacing_mm.iter().zip(info.spacing_mm).all(near)
-        && (info.organs_source == Some(LabelSource::Pseudo)) == sources.pseudo.is_some()
+        && (info.organs_source == Some(LabelSource::Pseudo)) == matches!(job.labels, Labels::Pseudo { .. })
 }
 
 /// Writes the index, by which readers know that all cases are there.
-fn write_index(config: &Config, io: &StageIo, cases: &[&Case]) -> Result<()> {
-    let entry = |case: &&Case| Ok(IndexEntry::of(&PreparedCase::open(&case_path(&io.output, &case.id))?, case.split));
+fn write_index(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<()> {
+    let entry = |job: &Job| Ok(IndexEntry::of(&PreparedCase::open(&io.output.join(job.place()))?, job.case.split));
     let index = Index {
         layout: config.layout,
         spacing_mm: config.grid.spacing_mm,
         window_hu: config.grid.window_hu,
-        cases: cases.iter().map(entry).collect::<Result<_>>()?,
+        cases: jobs.iter().map(entry).collect::<Result<_>>()?,
     };
     write_atomic_text(&io.output.join(INDEX_FILE), &(serde_json::to_string_pretty(&index)? + "\n"))
 }

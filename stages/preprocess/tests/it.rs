@@ -89,6 +89,7 @@ impl Study {
             seed: 1,
             device: Default::default(),
             report: Default::default(),
+            sink: None,
         };
         Entry::of::<Preprocess>().run(params, &io)?;
         Ok(Index::load(&self.path("out"))?)

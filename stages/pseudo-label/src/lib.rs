@@ -13,7 +13,8 @@ use labels::{CANCER_CLASSES, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
 use nets::{Network, Params, UNet3d, UNet3dConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Role, Stage, StageIo};
+use serde_json::{Value, json};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::nifti::Header;
 use volume::{Box3, LabelVolume, ModelGrid, ScalarVolume, nifti};
 
@@ -45,9 +46,9 @@ impl Stage for PseudoLabel {
     const READS: &'static [Role] = &[
         Role::required("organ_teacher", "a folder with weights.safetensors of M_o2"),
         Role::required("cancer_teacher", "a folder with weights.safetensors of M_c"),
-        Role::optional("dataset", "the root of the dataset; with `partition`"),
-        Role::optional("partition", "the output of partition"),
-        Role::optional("images", "instead of a dataset: a folder of CT scans, CASE_0000.nii.gz, none of them labelled"),
+        Role::optional("dataset", "the root of the dataset; with `partition`").by_case(),
+        Role::optional("partition", "the output of partition").by_case(),
+        Role::optional("images", "instead of a dataset: a folder of CT scans, CASE_0000.nii.gz, none of them labelled").by_case(),
     ];
     const WRITES: &'static str = "organs/CASE.nii.gz (0-13) and cancer/CASE.nii.gz (0, 1) on the grid of the image";
     const PAPER: &'static str = "2.3";
@@ -58,21 +59,52 @@ impl Stage for PseudoLabel {
         Ok(config.window.check()?)
     }
 
+    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+
     fn run(config: &Config, io: &StageIo) -> Result<()> {
+        stage_kit::run_cases::<Self>(config, io)
+    }
+}
+
+impl CaseStage for PseudoLabel {
+    type Job = Job;
+    type Tools = Teachers;
+
+    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Job>> {
+        jobs(config, io)
+    }
+
+    fn case(_: &Config, job: &Job) -> CaseSpec {
+        let spec = CaseSpec::of(&job.id).reads("image", &job.image).writes(job.places());
+        match &job.truth {
+            Some((label, subset)) => spec.reads("label", label).depends_on(json!({"subset": subset})),
+            None => spec,
+        }
+    }
+
+    /// Which subsets are labelled changes no case.
+    fn case_params(config: &Config) -> Result<Value> {
+        let Config { subsets: _, organ_network, cancer_network, grid, crop_foreground, window } = config;
+        Ok(json!({
+            "organ_network": organ_network,
+            "cancer_network": cancer_network,
+            "grid": grid,
+            "crop_foreground": crop_foreground,
+            "window": window,
+        }))
+    }
+
+    fn tools(config: &Config, io: &StageIo) -> Result<Teachers> {
         let device = nets::device(io.device)?;
-        let teachers = Teachers {
+        Ok(Teachers {
             organs: Teacher::load("organ_teacher", &config.organ_network, ORGAN_CLASSES, io, &device)?,
             cancer: Teacher::load("cancer_teacher", &config.cancer_network, CANCER_CLASSES, io, &device)?,
             device,
-        };
-        let jobs = jobs(config, io)?;
-        stage_kit::over_cases(
-            io,
-            &jobs,
-            |job| &job.id,
-            |job| stage_kit::finished(&job.organs) && stage_kit::finished(&job.cancer),
-            |job| job.run(config, &teachers),
-        )
+        })
+    }
+
+    fn work(config: &Config, io: &StageIo, teachers: &Teachers, job: &Job) -> Result<()> {
+        job.run(config, io, teachers)
     }
 }
 
@@ -83,7 +115,8 @@ struct Teacher {
     classes: usize,
 }
 
-struct Teachers {
+/// Both teachers.
+pub struct Teachers {
     organs: Teacher,
     cancer: Teacher,
     device: Device,
@@ -107,22 +140,16 @@ impl Teacher {
     }
 }
 
-/// One case: what to read and where to write.
-struct Job {
+/// One case: what to read.
+pub struct Job {
     id: String,
     image: PathBuf,
     /// The label map and what its annotators looked for.
     truth: Option<(PathBuf, Subset)>,
-    organs: PathBuf,
-    cancer: PathBuf,
 }
 
 fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Job>> {
-    let folders = [io.output_folder("organs")?, io.output_folder("cancer")?];
-    let job = |id: &str, image: PathBuf, truth| {
-        let [organs, cancer] = folders.each_ref().map(|folder| folder.join(format!("{id}.nii.gz")));
-        Job { id: id.to_owned(), image, truth, organs, cancer }
-    };
+    let job = |id: &str, image: PathBuf, truth| Job { id: id.to_owned(), image, truth };
     match (io.input_opt("images")?, io.input_opt("dataset")?, io.input_opt("partition")?) {
         (Some(images), None, None) => Ok(dataset::image_files(images)?.into_iter().map(|file| job(&file.id, file.path, None)).collect()),
         (None, Some(root), Some(partition)) => {
@@ -141,7 +168,12 @@ fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Job>> {
 }
 
 impl Job {
-    fn run(&self, config: &Config, teachers: &Teachers) -> Result<()> {
+    /// The organ map and the cancer map, in the output folder.
+    fn places(&self) -> [String; 2] {
+        ["organs", "cancer"].map(|folder| format!("{folder}/{}.nii.gz", self.id))
+    }
+
+    fn run(&self, config: &Config, io: &StageIo, teachers: &Teachers) -> Result<()> {
         let (image, header) = nifti::read_scalar(&self.image)?;
         let image = config.grid.prepare(image).with_context(|| format!("{}", self.image.display()))?;
         let shown = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", self.image.display()))?;
@@ -159,8 +191,10 @@ impl Job {
                 .with_context(|| format!("merging with {:?}", self.truth.as_ref().map(|(path, _)| path)))?;
             organs = LabelVolume::from_x_fastest(&header.grid(), merged)?;
         }
-        nifti::write_labels(&self.organs, &organs, &header)?;
-        Ok(nifti::write_labels(&self.cancer, &cancer, &header)?)
+        for (place, labels) in self.places().iter().zip([&organs, &cancer]) {
+            nifti::write_labels(io.output.join(place), labels, &header)?;
+        }
+        Ok(())
     }
 }
 

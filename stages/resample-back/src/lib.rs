@@ -1,10 +1,12 @@
 //! Brings label maps from the model grid back to the original grid of their image (paper 2.4).
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use dataset::ImageFile;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Role, Stage, StageIo};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::nifti;
 
 /// `resample-back` has no parameters: labels go to the nearest voxel.
@@ -20,30 +22,55 @@ impl Stage for ResampleBack {
     const REVISION: u32 = 1;
     const ABOUT: &'static str = "Brings label maps back to the orientation, spacing and grid of the original images";
     const READS: &'static [Role] = &[
-        Role::required("labels", "a folder with labels/CASE.nii.gz on the model grid, as overlay writes it"),
-        Role::required("images", "the folder of the original CT scans, CASE_0000.nii.gz"),
+        Role::required("labels", "a folder with labels/CASE.nii.gz on the model grid, as overlay writes it").by_case(),
+        Role::required("images", "the folder of the original CT scans, CASE_0000.nii.gz").by_case(),
     ];
     const WRITES: &'static str = "labels/CASE.nii.gz with the grid and header of its image";
     const PAPER: &'static str = "2.4";
     type Config = Config;
 
-    fn run(_: &Config, io: &StageIo) -> Result<()> {
+    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+
+    fn run(config: &Config, io: &StageIo) -> Result<()> {
+        stage_kit::run_cases::<Self>(config, io)
+    }
+}
+
+/// A scan and the label map that is to lie on it.
+pub struct Pair {
+    image: ImageFile,
+    labels: PathBuf,
+}
+
+impl Pair {
+    fn place(&self) -> String {
+        format!("labels/{}", self.image.label_name())
+    }
+}
+
+impl CaseStage for ResampleBack {
+    type Job = Pair;
+    type Tools = ();
+
+    fn jobs(_: &Config, io: &StageIo) -> Result<Vec<Pair>> {
         let labels = io.input("labels")?.join("labels");
         let images = dataset::image_files(io.input("images")?)?;
-        let folder = io.output_folder("labels")?;
-        let place = |case: &ImageFile| folder.join(case.label_name());
-        stage_kit::over_cases(
-            io,
-            &images,
-            |case| &case.id,
-            |case| stage_kit::finished(&place(case)),
-            |case| {
-                let header = nifti::read_header(&case.path)?;
-                let path = labels.join(case.label_name());
-                let (on_model_grid, _) = nifti::read_labels(&path).with_context(|| format!("the labels of {}", case.path.display()))?;
-                let original = volume::resample_nearest(&on_model_grid, &header.grid());
-                Ok(nifti::write_labels(place(case), &original, &header)?)
-            },
-        )
+        Ok(images.into_iter().map(|image| Pair { labels: labels.join(image.label_name()), image }).collect())
+    }
+
+    fn case(_: &Config, pair: &Pair) -> CaseSpec {
+        CaseSpec::of(&pair.image.id).reads("image", &pair.image.path).reads("labels", &pair.labels).writes([pair.place()])
+    }
+
+    fn tools(_: &Config, _: &StageIo) -> Result<()> {
+        Ok(())
+    }
+
+    fn work(_: &Config, io: &StageIo, (): &(), pair: &Pair) -> Result<()> {
+        let header = nifti::read_header(&pair.image.path)?;
+        let (on_model_grid, _) =
+            nifti::read_labels(&pair.labels).with_context(|| format!("the labels of {}", pair.image.path.display()))?;
+        let original = volume::resample_nearest(&on_model_grid, &header.grid());
+        Ok(nifti::write_labels(io.output.join(pair.place()), &original, &header)?)
     }
 }

@@ -1,11 +1,9 @@
 //! Segments CT scans with the student (paper 2.2 and 2.3): images to organ and cancer maps on the model grid.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
 use dataset::ImageFile;
 use inference::{Student, StudentConfig};
-use stage_kit::{Role, Stage, StageIo};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::{LabelVolume, nifti};
 
 /// The stage `segment`.
@@ -16,7 +14,7 @@ impl Stage for Segment {
     const REVISION: u32 = 3;
     const ABOUT: &'static str = "Segments CT scans with the dual-decoding student, both decoders in one pass";
     const READS: &'static [Role] = &[
-        Role::required("images", "a folder of CT scans, CASE_0000.nii.gz"),
+        Role::required("images", "a folder of CT scans, CASE_0000.nii.gz").by_case(),
         Role::required("student", "a folder with weights.safetensors, as train-student writes it"),
     ];
     const WRITES: &'static str = "organs/CASE.nii.gz (0-13) and cancer/CASE.nii.gz (0, 1) on the model grid";
@@ -27,26 +25,41 @@ impl Stage for Segment {
         Ok(config.check()?)
     }
 
+    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+
     fn run(config: &StudentConfig, io: &StageIo) -> Result<()> {
-        let weights = io.input("student")?.join("weights.safetensors");
-        let student = Student::new(config.clone(), &weights, &nets::device(io.device)?)?;
-        let cases = dataset::image_files(io.input("images")?)?;
-        let folders = [io.output_folder("organs")?, io.output_folder("cancer")?];
-        let places = |case: &ImageFile| -> [PathBuf; 2] { folders.each_ref().map(|folder| folder.join(case.label_name())) };
-        stage_kit::over_cases(
-            io,
-            &cases,
-            |case| &case.id,
-            |case| places(case).iter().all(|path| stage_kit::finished(path)),
-            |case| {
-                let (image, _) = nifti::read_scalar(&case.path)?;
-                let (labels, affine) = student.segment(image).with_context(|| format!("{}", case.path.display()))?;
-                let [organs, cancer] = places(case);
-                for (path, data) in [(organs, labels.organs), (cancer, labels.cancer)] {
-                    nifti::write_labels_on(path, &LabelVolume { data, affine })?;
-                }
-                Ok(())
-            },
-        )
+        stage_kit::run_cases::<Self>(config, io)
     }
+}
+
+impl CaseStage for Segment {
+    type Job = ImageFile;
+    type Tools = Student;
+
+    fn jobs(_: &StudentConfig, io: &StageIo) -> Result<Vec<ImageFile>> {
+        Ok(dataset::image_files(io.input("images")?)?)
+    }
+
+    fn case(_: &StudentConfig, case: &ImageFile) -> CaseSpec {
+        CaseSpec::of(&case.id).reads("image", &case.path).writes(places(case))
+    }
+
+    fn tools(config: &StudentConfig, io: &StageIo) -> Result<Student> {
+        let weights = io.input("student")?.join("weights.safetensors");
+        Ok(Student::new(config.clone(), &weights, &nets::device(io.device)?)?)
+    }
+
+    fn work(_: &StudentConfig, io: &StageIo, student: &Student, case: &ImageFile) -> Result<()> {
+        let (image, _) = nifti::read_scalar(&case.path)?;
+        let (labels, affine) = student.segment(image).with_context(|| format!("{}", case.path.display()))?;
+        for (place, data) in places(case).iter().zip([labels.organs, labels.cancer]) {
+            nifti::write_labels_on(io.output.join(place), &LabelVolume { data, affine })?;
+        }
+        Ok(())
+    }
+}
+
+/// The organ map and the cancer map of a case, in the output folder.
+fn places(case: &ImageFile) -> [String; 2] {
+    ["organs", "cancer"].map(|folder| format!("{folder}/{}", case.label_name()))
 }

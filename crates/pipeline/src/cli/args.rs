@@ -59,10 +59,19 @@ pub(crate) enum Verb {
     Schema,
     /// Print what a shell needs to complete commands
     Completions(CompletionsArgs),
+    /// Remove results that no pipeline file reaches any more
+    Gc(GcArgs),
+    /// Read the whole store again, report what is damaged, and have the next run make it anew
+    Verify,
+    /// List the locks and remove those that dead processes have left
+    Unlock(UnlockArgs),
     /// Run the demonstration: the same pipeline on a small synthetic dataset, without a GPU
     Demo(DemoArgs),
     /// List the stages as a Markdown table
     Stages,
+    /// Do a job that a runner has prepared
+    #[command(hide = true)]
+    Work(WorkArgs),
     /// Run one stage alone, as the runner does
     #[command(hide = true)]
     Stage(Box<StageVerb>),
@@ -76,6 +85,10 @@ pub(crate) struct RunArgs {
     pub(crate) nodes: Vec<String>,
     #[command(flatten)]
     pub(crate) how: HowArgs,
+    /// Only this case of the named nodes, and of what they alone read; may be given more than once. The result stands
+    /// beside the node's as `NODE:CASE`
+    #[arg(long, value_name = "CASE", requires = "nodes")]
+    pub(crate) case: Vec<String>,
     /// Run the named nodes and no others; what they read must be fresh
     #[arg(long, requires = "nodes")]
     pub(crate) only: bool,
@@ -104,13 +117,16 @@ pub(crate) struct StatusArgs {
     /// The nodes, with everything that they read [default: all]
     #[arg(value_name = "NODE")]
     pub(crate) nodes: Vec<String>,
+    /// As JSON, with counts, sizes and times
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Which node to explain.
 #[derive(Args)]
 pub(crate) struct ExplainArgs {
-    /// The node
-    #[arg(value_name = "NODE")]
+    /// The node, or one of its cases
+    #[arg(value_name = "NODE[:CASE]")]
     pub(crate) node: String,
 }
 
@@ -137,8 +153,8 @@ pub(crate) enum GraphFormat {
 /// Whose log.
 #[derive(Args)]
 pub(crate) struct LogArgs {
-    /// The node
-    #[arg(value_name = "NODE")]
+    /// The node; with a case only the lines that name it
+    #[arg(value_name = "NODE[:CASE]")]
     pub(crate) node: String,
 }
 
@@ -169,11 +185,44 @@ pub(crate) struct CompletionsArgs {
     pub(crate) shell: Shell,
 }
 
+/// How to clean up.
+#[derive(Args)]
+pub(crate) struct GcArgs {
+    /// Only tell what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Which locks to remove.
+#[derive(Args)]
+pub(crate) struct UnlockArgs {
+    /// Remove all locks, even those of living processes and of other machines
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
 /// How to run the demonstration.
 #[derive(Args)]
 pub(crate) struct DemoArgs {
     #[command(flatten)]
     pub(crate) how: HowArgs,
+}
+
+/// One job.
+#[derive(Args)]
+pub(crate) struct WorkArgs {
+    /// The store
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: PathBuf,
+    /// The key of the job
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    /// The cases to do, by their place in the job's list; without it everything that is left
+    #[arg(long, value_name = "FROM..TO", value_parser = range)]
+    pub(crate) cases: Option<std::ops::Range<usize>>,
+    /// The stage's threads [default: what the node asks for, else all cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
 }
 
 /// One run of one stage.
@@ -196,6 +245,11 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn range(text: &str) -> Result<std::ops::Range<usize>, String> {
+    let ends = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    ends.filter(|range| !range.is_empty()).ok_or_else(|| format!("`{text}` is not FROM..TO"))
+}
+
 fn setting(text: &str) -> Result<(String, String, String), String> {
     let parts = text.split_once('=').and_then(|(field, value)| Some((field.split_once('.')?, value)));
     match parts {
@@ -214,6 +268,7 @@ pub(crate) fn examples(name: &str) -> String {
   {name} run M_c --set M_c.steps=100           with another parameter
   {name} run --dry-run                         only tell what would be run
   {name} explain M_c                           why it would be run
+  {name} explain segment[M_4]:FLARE23Ts_0001   why one case would be
   {name} status; {name} log M_c; {name} graph
   {name} report                                everything on one page, report.html
 

@@ -43,6 +43,9 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("completions fish > ~/.config/fish/completions/NAME.fish", "for fish"),
         ],
     ),
+    ("gc", &[("gc --dry-run", "what would be removed"), ("gc", "remove what no pipeline file reaches any more")]),
+    ("verify", &[("verify", "read the whole store again; the next run makes anew what is damaged")]),
+    ("unlock", &[("unlock", "list the locks, and remove those of dead processes"), ("unlock --force", "remove all of them")]),
     ("demo", &[("demo", "about seven minutes on two cores"), ("demo -j 2", "two nodes at once")]),
     ("stages", &[("stages", "what each stage reads and writes, and where the paper describes it")]),
 ];

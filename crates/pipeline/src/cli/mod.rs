@@ -1,10 +1,14 @@
-//! The command line of a program with stages: `run`, `status`, `explain`, `graph`, `log`, `report`, `demo`, `stages`.
+//! The command line of a program with stages: `run`, `status`, `explain`, `graph`, `log`, `report`, `diff`,
+//! `schema`, `completions`, `gc`,
+//! `verify`, `unlock`, `demo`, `stages`.
 //!
 //! Exit codes: 0 done or fresh, 1 a stage failed, 2 the configuration is wrong, 3 a dry run found work, 4 another runner
 //! holds the lock, 130 stopped by a signal.
 
 mod args;
+mod care;
 mod help;
+mod look;
 mod show;
 mod verbs;
 
@@ -63,15 +67,19 @@ pub fn main(program: &Program) -> ExitCode {
     }
     let code = match &cli.verb {
         Verb::Run(run) => verbs::run(program, &cli.choice, run),
-        Verb::Status(status) => verbs::status(program, &cli.choice, status),
-        Verb::Explain(explain) => verbs::explain(program, &cli.choice, explain),
+        Verb::Status(status) => look::status(program, &cli.choice, status),
+        Verb::Explain(explain) => look::explain(program, &cli.choice, explain),
         Verb::Graph(graph) => verbs::graph(program, &cli.choice, graph),
-        Verb::Log(log) => verbs::log(program, &cli.choice, log),
+        Verb::Log(log) => look::log(program, &cli.choice, log),
         Verb::Report(report) => show::report(program, &cli.choice, report),
         Verb::Diff(diff) => show::diff(program, &cli.choice, diff),
         Verb::Completions(completions) => show::completions(command(program), completions),
         Verb::Schema => show::schema(program),
         Verb::Demo(demo) => verbs::demo(program, &cli.choice, demo),
+        Verb::Gc(gc) => care::gc(program, &cli.choice, gc),
+        Verb::Verify => care::verify(program, &cli.choice),
+        Verb::Unlock(unlock) => care::unlock(program, &cli.choice, unlock),
+        Verb::Work(work) => verbs::work(work),
         Verb::Stages => verbs::stages(program),
         Verb::Stage(_) => Ok(DONE),
     };

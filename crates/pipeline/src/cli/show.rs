@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 
 use super::args::{Choice, CompletionsArgs, DiffArgs, ReportArgs};
-use super::verbs::{DEFAULT_PIPELINE, Opened, overrides, reasons, say};
+use super::verbs::{DEFAULT_PIPELINE, Opened, overrides, say};
 use super::{DONE, Program};
 use crate::compare::compare;
 use crate::graph::Pipeline;
@@ -22,12 +22,12 @@ pub(super) fn report(program: &Program, choice: &Choice, args: &ReportArgs) -> R
     let note = |text: String| eprintln!("{text}");
     let planner = Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &note);
     let states = planner.survey(&all)?;
-    opened.hasher.save()?;
+    opened.keep_digests();
     let snapshot = Snapshot {
         pipeline: &opened.pipeline,
         store: &opened.store,
         file: choice.pipeline.clone().unwrap_or_else(|| DEFAULT_PIPELINE.into()),
-        nodes: nodes(&opened.pipeline, &opened.store, &states, |index| reasons(&planner, index, &states))?,
+        nodes: nodes(&planner, &states)?,
         latest_run: RunNote::latest(&opened.pipeline),
         program: (program.name, program.version),
         taken: utc(SystemTime::now()),

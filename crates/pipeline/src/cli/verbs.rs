@@ -1,6 +1,6 @@
 //! What each verb does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,16 +9,21 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, Result};
 use clap::ValueEnum as _;
 
-use super::args::{Choice, DemoArgs, ExplainArgs, GraphArgs, GraphFormat, LogArgs, RunArgs, StageVerb, StatusArgs};
+use super::args::{Choice, DemoArgs, GraphArgs, GraphFormat, RunArgs, StageVerb, WorkArgs};
 use super::{DONE, FAILED, INTERRUPTED, LOCKED, Program, WORK_FOUND, WRONG};
+use crate::attempt::Attempt;
+use crate::cases::Filter;
+use crate::child::Word;
 use crate::display::Display;
-use crate::explain::differences;
+use crate::executor::{Failure, Local};
 use crate::graph::Pipeline;
+use crate::job::{Job, Part};
 use crate::journal::RunNote;
-use crate::plan::{Planner, State, records};
+use crate::plan::{Planner, State};
 use crate::run::{Options, Summary, stop_on_signals};
+use crate::status::reasons;
 use crate::store::Store;
-use crate::text::{columns, duration, size, utc};
+use crate::text::{duration, utc};
 use crate::{Hasher, Overrides, die_with_parent, draw};
 
 /// A pipeline with its store.
@@ -43,12 +48,16 @@ impl Opened {
         let named = if names.is_empty() { all } else { self.pipeline.select(names)? };
         let wanted = self.pipeline.with_ancestors(&named);
         self.pipeline.check_data(&wanted)?;
-        self.store.create()?;
         Ok((named, wanted))
     }
 
+    /// Keeps what was hashed, for the next time. In a store that cannot be written it is hashed once more then.
+    pub(super) fn keep_digests(&self) {
+        let _ = self.hasher.save();
+    }
+
     /// The one node of that name.
-    fn one(&self, name: &str) -> Result<usize> {
+    pub(super) fn one(&self, name: &str) -> Result<usize> {
         let found = self.pipeline.select(&[name.to_owned()])?;
         let names: Vec<&str> = found.iter().map(|&index| self.pipeline.nodes[index].name.as_str()).collect();
         anyhow::ensure!(names.len() == 1, "`{name}` stands for several nodes; name one of {}", names.join(", "));
@@ -77,28 +86,42 @@ fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> Result<(u8,
     let (named, wanted) = opened.wanted(&args.nodes)?;
     let display = Display::default();
     let note = |text: String| display.note(&text);
-    let planner = Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &note);
+    let planner = Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &note).limited_to(limit(opened, args, &named, &wanted)?);
     let forced = if args.force { named.clone() } else { BTreeSet::new() };
     if args.dry_run {
-        return Ok((dry_run(&planner, &wanted, &forced)?, Summary::default()));
+        let code = dry_run(&planner, &wanted, &forced)?;
+        opened.keep_digests();
+        return Ok((code, Summary::default()));
     }
+    opened.store.create()?;
+    let Some(_in_use) = opened.store.enter()? else {
+        eprintln!("{} is being cleaned up by `gc`; wait until it has ended", opened.store.root().display());
+        return Ok((LOCKED, Summary::default()));
+    };
     let options = Options {
         forced,
         allowed: if args.only { named } else { wanted.clone() },
         wanted,
         keep_going: args.how.keep_going,
         jobs: usize::from(args.how.jobs),
-        executable: std::env::current_exe().context("cannot find this program's own file")?,
         version: program.version.to_owned(),
     };
     let stop = stop_on_signals()?;
     let started = utc(SystemTime::now());
-    let result = crate::run(&planner, &options, &display, &stop);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (options.jobs > 1).then(|| (cores / options.jobs).max(1));
+    let local = Local { executable: own_file()?, threads, hasher: &opened.hasher };
+    let result = crate::run(&planner, &options, &local, &display, &stop);
     opened.hasher.save()?;
     let summary = result?;
     if let Some(run) = RunNote::of(&args.nodes, started, begun.elapsed().as_secs_f64(), &summary) {
         // Finished work is worth more than a note about it.
         run.keep(&opened.pipeline).unwrap_or_else(|error| display.note(&format!("{error:#}")));
+    }
+    if summary.failed.len() + summary.locked.len() > 1 || args.how.keep_going {
+        for (node, how) in &summary.failed {
+            display.note(&format!("{node}: {how}"));
+        }
     }
     display.note(&summary_line(&summary, opened.store.results(), begun));
     let code = match &summary {
@@ -125,6 +148,26 @@ fn summary_line(summary: &Summary, results: &Path, begun: Instant) -> String {
     format!("{} in {}; results: {}", parts.join(", "), duration(begun.elapsed()), results.display())
 }
 
+/// The nodes that `--case` limits: the named ones, and what they read as far as nobody else reads it. What reads no
+/// other node, such as the partition of a dataset, says what cases there are and is always looked at as a whole.
+fn limit(opened: &Opened, args: &RunArgs, named: &BTreeSet<usize>, wanted: &BTreeSet<usize>) -> Result<Filter> {
+    let nodes = &opened.pipeline.nodes;
+    let mut limited = BTreeSet::new();
+    if args.case.is_empty() {
+        return Ok(Filter::default());
+    }
+    for &index in wanted.iter().rev() {
+        let node = &nodes[index];
+        let named = named.contains(&index);
+        anyhow::ensure!(!named || node.stage.is_by_case(), "{}: its stage {} does not work case by case", node.name, node.stage.name);
+        let mut readers = wanted.iter().filter(|&&reader| nodes[reader].parents().contains(&index));
+        if named || (node.stage.is_by_case() && !node.parents().is_empty() && readers.all(|reader| limited.contains(reader))) {
+            limited.insert(index);
+        }
+    }
+    Ok(Filter { names: args.case.iter().cloned().collect(), nodes: limited })
+}
+
 /// Tells what would be run.
 fn dry_run(planner: &Planner<'_>, wanted: &BTreeSet<usize>, forced: &BTreeSet<usize>) -> Result<u8> {
     let states = planner.survey(wanted)?;
@@ -139,89 +182,11 @@ fn dry_run(planner: &Planner<'_>, wanted: &BTreeSet<usize>, forced: &BTreeSet<us
         found = true;
         say(&format!("{}: {reason}\n", planner.pipeline.nodes[*index].name));
     }
-    planner.hasher.save()?;
     Ok(if found { WORK_FOUND } else { DONE })
 }
 
 fn names(pipeline: &Pipeline, indices: &[usize]) -> String {
     indices.iter().map(|&index| pipeline.nodes[index].name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// Why a node is not fresh.
-pub(super) fn reasons(planner: &Planner<'_>, index: usize, states: &BTreeMap<usize, State>) -> Result<Vec<String>> {
-    let node = &planner.pipeline.nodes[index];
-    let Some(old) = planner.store.latest_key(&node.name).and_then(|key| planner.store.record(&key)) else {
-        return Ok(vec!["it has no result yet".into()]);
-    };
-    let inputs = planner.inputs(index, &records(states, planner.pipeline.nodes.len()))?;
-    let mut lines = differences(planner.store, node, planner.pipeline.seed, &inputs, &old);
-    if let Some(State::Stale(_)) = states.get(&index)
-        && lines.is_empty()
-    {
-        lines.push("its result is damaged".into());
-    }
-    if let Some(State::Waits(parents)) = states.get(&index) {
-        lines.push(format!("what {} will write may differ", names(planner.pipeline, parents)));
-    }
-    Ok(lines)
-}
-
-/// `status`.
-pub(super) fn status(program: &Program, choice: &Choice, args: &StatusArgs) -> Result<u8> {
-    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
-    let (_, wanted) = opened.wanted(&args.nodes)?;
-    let note = |text: String| eprintln!("{text}");
-    let planner = Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &note);
-    let states = planner.survey(&wanted)?;
-    opened.hasher.save()?;
-    let mut rows = vec![["node", "stage", "state", "about"].map(str::to_owned)];
-    for (index, state) in &states {
-        let node = &opened.pipeline.nodes[*index];
-        let (state, about) = match state {
-            State::Fresh(record) => {
-                let took = duration(std::time::Duration::from_secs_f64(record.seconds));
-                let by = format!("{} on {}", record.made_by.version, record.made_by.host);
-                ("fresh", format!("{}, {took}, {} files, {}, by {by}", record.started, record.files, size(record.bytes)))
-            }
-            State::Stale(work) if opened.store.attempt(&work.key).exists() => {
-                ("begun", format!("interrupted or failed; see `{} log {}`", program.name, node.name))
-            }
-            State::Stale(_) => ("stale", reasons(&planner, *index, &states)?.join("; ")),
-            State::Waits(parents) => ("waits", format!("for {}", names(&opened.pipeline, parents))),
-        };
-        rows.push([node.name.clone(), node.stage.name.to_owned(), state.to_owned(), about]);
-    }
-    say(&columns(&rows));
-    Ok(DONE)
-}
-
-/// `explain`.
-pub(super) fn explain(program: &Program, choice: &Choice, args: &ExplainArgs) -> Result<u8> {
-    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
-    let index = opened.one(&args.node)?;
-    let (_, wanted) = opened.wanted(std::slice::from_ref(&args.node))?;
-    let note = |text: String| eprintln!("{text}");
-    let planner = Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &note);
-    let states = planner.survey(&wanted)?;
-    opened.hasher.save()?;
-    let name = &opened.pipeline.nodes[index].name;
-    if let Some(State::Fresh(record)) = states.get(&index) {
-        say(&format!("{name} is fresh: nothing differs from the work of {} (key {})\n", record.started, record.key));
-        return Ok(DONE);
-    }
-    let waits = matches!(states.get(&index), Some(State::Waits(_)));
-    say(&format!("{name} {} be run:\n", if waits { "may have to" } else { "must" }));
-    for line in reasons(&planner, index, &states)? {
-        say(&format!("  {line}\n"));
-    }
-    // What a waiting node waits for is, in the end, one or more nodes that are known to be stale.
-    for (&ancestor, _) in states.iter().filter(|(other, state)| waits && **other != index && matches!(state, State::Stale(_))) {
-        say(&format!("because {} must be run:\n", opened.pipeline.nodes[ancestor].name));
-        for line in reasons(&planner, ancestor, &states)? {
-            say(&format!("  {line}\n"));
-        }
-    }
-    Ok(DONE)
 }
 
 /// `graph`.
@@ -235,28 +200,6 @@ pub(super) fn graph(program: &Program, choice: &Choice, args: &GraphArgs) -> Res
     Ok(DONE)
 }
 
-/// `log`.
-pub(super) fn log(program: &Program, choice: &Choice, args: &LogArgs) -> Result<u8> {
-    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
-    let index = opened.one(&args.node)?;
-    let (_, wanted) = opened.wanted(std::slice::from_ref(&args.node))?;
-    let note = |text: String| eprintln!("{text}");
-    let states = Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &note).survey(&wanted)?;
-    opened.hasher.save()?;
-    let name = &opened.pipeline.nodes[index].name;
-    let key = match states.get(&index) {
-        Some(State::Fresh(record)) => Some(record.key.clone()),
-        // An attempt is newer than the latest result.
-        Some(State::Stale(work)) if opened.store.log(&work.key).is_some() => Some(work.key.clone()),
-        _ => opened.store.latest_key(name),
-    };
-    match key.and_then(|key| opened.store.log(&key)) {
-        Some(path) => say(&std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?),
-        None => say(&format!("{name} has not been run yet\n")),
-    }
-    Ok(DONE)
-}
-
 /// `demo`.
 pub(super) fn demo(program: &Program, choice: &Choice, args: &DemoArgs) -> Result<u8> {
     if choice.pipeline.is_none() && !Path::new(DEMO_PIPELINE).is_file() {
@@ -266,7 +209,7 @@ pub(super) fn demo(program: &Program, choice: &Choice, args: &DemoArgs) -> Resul
         return Ok(WRONG);
     }
     let opened = Opened::new(program, choice, DEMO_PIPELINE)?;
-    let run = RunArgs { nodes: Vec::new(), how: args.how.clone(), only: false, force: false, dry_run: false };
+    let run = RunArgs { nodes: Vec::new(), how: args.how.clone(), case: Vec::new(), only: false, force: false, dry_run: false };
     let (code, summary) = run_opened(program, &opened, &run)?;
     if code != DONE {
         return Ok(code);
@@ -318,6 +261,37 @@ pub(super) fn stage(program: &Program, verb: &StageVerb) -> ExitCode {
             ExitCode::from(WRONG)
         }
     }
+}
+
+/// `work`: does a job that a runner, here or elsewhere, has prepared.
+pub(super) fn work(args: &WorkArgs) -> Result<u8> {
+    let store = Store::at(&args.root);
+    let job = Job::load(&store, &args.key)?;
+    let hasher = Hasher::open(&store.index(), true);
+    let stop = stop_on_signals()?;
+    let part = args.cases.clone().map_or(Part::Whole, Part::Cases);
+    let Some(_in_use) = store.enter()? else {
+        eprintln!("{} is being cleaned up by `gc`; wait until it has ended", store.root().display());
+        return Ok(LOCKED);
+    };
+    let attempt =
+        Attempt { store: &store, job: &job, part, executable: &own_file()?, threads: args.threads.or(job.resources.cpus), hasher: &hasher };
+    let tell = |word: Word| {
+        if let Word::Line(line) = word {
+            eprintln!("{line}");
+        }
+    };
+    let Err(failure) = attempt.run(&tell, &stop) else { return Ok(DONE) };
+    eprintln!("{}: {failure}", job.node);
+    Ok(match failure {
+        Failure::Stage { .. } | Failure::Runner(_) => FAILED,
+        Failure::Locked(_) => LOCKED,
+        Failure::Stopped => INTERRUPTED,
+    })
+}
+
+fn own_file() -> Result<PathBuf> {
+    std::env::current_exe().context("cannot find this program's own file")
 }
 
 /// Writes to standard output; a reader that has gone away, such as `head`, is no error.

@@ -103,10 +103,11 @@ fn explain_and_status_tell_what_differs() {
     let input = explain(&["j", "--set", "a.text=one six"]);
     assert_eq!(input, "j must be run:\n  input parts.a changed (a/words): changed 1.txt\n");
     let status = lab.call(&["status", "--set", "j.glue=_"]).must_succeed().stdout;
-    let states: Vec<Vec<&str>> = status.lines().skip(1).map(|line| line.split_whitespace().take(3).collect()).collect();
+    let states: Vec<Vec<&str>> = status.lines().skip(1).take(5).map(|line| line.split_whitespace().take(3).collect()).collect();
     let expected =
         [["a", "words", "fresh"], ["b", "words", "fresh"], ["j", "join", "stale"], ["m", "measure", "waits"], ["c", "measure", "fresh"]];
     assert_eq!(states, expected, "{status}");
+    assert!(status.contains("3 fresh, 1 stale, 1 waiting; fresh results: "), "{status}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown key of a node",
         "seed: 1\nstore: w\nnodes:\n  a:\n    stage: words\n    parms: {text: x}\n    params: {text: x}\n",
-        "pipeline.yaml:6: nodes.a.parms: a node has no `parms`; it has stage, foreach, inputs, params",
+        "pipeline.yaml:6: nodes.a.parms: a node has no `parms`; it has stage, foreach, inputs, params, resources",
     ),
     ("no nodes", "seed: 1\nstore: w\nnodes: {}\n", "pipeline.yaml:3: nodes: must be a map of at least one node"),
     (
@@ -23,7 +23,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown stage",
         "seed: 1\nstore: w\nnodes:\n  a:\n    stage: wrods\n",
-        "pipeline.yaml:5: nodes.a.stage: there is no stage `wrods`; the stages are words, join, measure",
+        "pipeline.yaml:5: nodes.a.stage: there is no stage `wrods`; the stages are words, join, measure, shout",
     ),
     (
         "an unknown role",

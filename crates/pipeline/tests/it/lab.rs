@@ -1,5 +1,6 @@
 //! A folder with a pipeline file, and the program that runs it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -78,14 +79,18 @@ impl Lab {
         fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(toy());
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }
 
     pub(crate) fn call(&self, arguments: &[&str]) -> Outcome {
-        let output = self.command(arguments).output().unwrap();
+        Self::outcome(self.command(arguments))
+    }
+
+    pub(crate) fn outcome(mut command: Command) -> Outcome {
+        let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
@@ -110,6 +115,31 @@ impl Lab {
                 .find(|folder| fs::read_to_string(folder.join("work/joined-so-far.txt")).is_ok_and(|text| text.contains(word)))
         })
     }
+}
+
+/// Every file below a folder, by its path in it; links are followed.
+pub(crate) fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(folder).follow_links(true) {
+        let entry = entry.unwrap();
+        if entry.file_type().is_file() {
+            files.insert(entry.path().strip_prefix(folder).unwrap().to_owned(), fs::read(entry.path()).unwrap());
+        }
+    }
+    files
+}
+
+/// The processes whose command line has `needle`.
+pub(crate) fn processes(needle: &Path) -> Vec<u32> {
+    let needle = needle.display().to_string();
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let line = |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    pids.filter(|pid| String::from_utf8_lossy(&line(pid)).contains(&needle)).collect()
+}
+
+/// Sends a signal; that the process has ended this moment is no mistake of the test.
+pub(crate) fn send(signal: &str, pid: u32) {
+    let _ = Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
 /// Polls until `found` gives something, and fails after half a minute.

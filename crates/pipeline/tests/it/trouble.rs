@@ -1,10 +1,8 @@
 //! Failures, kills and two runners: what is finished stays, and the rest goes on where it was.
 
-use std::fs;
-use std::process::Command;
 use std::time::Instant;
 
-use crate::lab::{Lab, PIPELINE, await_that};
+use crate::lab::{Lab, PIPELINE, await_that, processes, send};
 
 /// `j` joins ten words, a fifth of a second each.
 const SLOW: &str = "seed: 1
@@ -16,24 +14,6 @@ nodes:
 
 const JOINED: &str = "w0w1w2w3w4w5w6w7w8w9";
 
-fn send(signal: &str, pid: u32) {
-    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
-}
-
-/// The processes that run the stage whose attempt folder is `attempt`.
-fn stage_processes(attempt: &std::path::Path) -> Vec<u32> {
-    let needle = attempt.display().to_string();
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&line).contains(&needle) {
-            found.push(pid);
-        }
-    }
-    found
-}
-
 #[test]
 fn a_failure_names_the_reason_keeps_what_is_finished_and_leaves_what_depends_on_it() {
     let lab = Lab::new(PIPELINE);
@@ -42,8 +22,10 @@ fn a_failure_names_the_reason_keeps_what_is_finished_and_leaves_what_depends_on_
     assert!(failed.stderr.contains("j: FAILED: the stage ended with code 1"), "{}", failed.stderr);
     assert!(failed.stderr.contains("error: j: the word two cannot be joined"), "{}", failed.stderr);
     assert!(failed.stderr.contains("3 done, 1 failed, 1 left in "), "{}", failed.stderr);
+    let told: Vec<&str> = failed.stderr.lines().rev().skip(1).take_while(|line| line.contains("FAILED")).collect();
+    assert!(told.len() == 1 && told[0].starts_with("j: FAILED") && told[0].contains("/log.txt"), "it ends with what failed: {told:?}");
     let status = lab.call(&["status", "--set", "j.fails_at=two"]).stdout;
-    assert!(status.contains("begun  interrupted or failed; see `toy log j`"), "{status}");
+    assert!(status.contains("failed  ") && status.contains("the stage ended with code 1; see `toy log j`"), "{status}");
     assert!(lab.call(&["log", "j", "--set", "j.fails_at=two"]).stdout.contains("cannot be joined"));
     assert_eq!(lab.run(&[]).must_succeed().ran(), ["j", "m"], "the others were finished");
 }
@@ -61,7 +43,7 @@ fn a_stage_that_dies_goes_on_from_its_checkpoint() {
     let lab = Lab::new(SLOW);
     let mut runner = lab.start(&[]);
     let attempt = lab.await_checkpoint("w1");
-    for pid in stage_processes(&attempt) {
+    for pid in processes(&attempt) {
         send("-KILL", pid);
     }
     assert_eq!(runner.wait().unwrap().code(), Some(1));
@@ -77,10 +59,10 @@ fn a_killed_runner_leaves_no_orphan_and_the_next_run_uses_the_same_attempt() {
     let lab = Lab::new(SLOW);
     let mut runner = lab.start(&[]);
     let attempt = lab.await_checkpoint("w1");
-    assert_eq!(stage_processes(&attempt).len(), 1);
+    assert_eq!(processes(&attempt).len(), 1);
     runner.kill().unwrap();
     runner.wait().unwrap();
-    await_that("end of the orphan", || stage_processes(&attempt).is_empty().then_some(()));
+    await_that("end of the orphan", || processes(&attempt).is_empty().then_some(()));
     let second = lab.run(&[]).must_succeed();
     assert!(second.stderr.contains("j: goes on where it was interrupted"), "{}", second.stderr);
     assert_eq!(lab.read("work/results/pipeline/j/joined.txt"), JOINED);
@@ -97,7 +79,7 @@ fn a_runner_that_is_asked_to_stop_ends_its_stage_and_says_how_to_go_on() {
         send(signal, runner.id());
         assert_eq!(runner.wait().unwrap().code(), Some(130));
         assert!(begun.elapsed().as_secs() < 5, "the stage ends when it is asked");
-        assert!(stage_processes(&attempt).is_empty());
+        assert!(processes(&attempt).is_empty());
         assert!(!lab.path("work/results/pipeline/j").exists());
         lab.run(&[]).must_succeed();
         assert_eq!(lab.read("work/results/pipeline/j/joined.txt"), JOINED);
@@ -133,4 +115,26 @@ nodes:
     for n in ["x", "y", "z", "u"] {
         assert_eq!(lab.read(&format!("work/results/pipeline/j[{n}]/joined.txt")), ["w0", "w1", "w2", "w3", "w4"].join(n));
     }
+}
+
+#[test]
+fn nodes_keep_to_the_memory_that_they_ask_for() {
+    let pipeline = "seed: 1
+store: work
+nodes:
+  a: {stage: words, params: {text: w0 w1 w2 w3}}
+  j:
+    foreach: {n: [x, y]}
+    stage: join
+    params: {glue: $n, delay_ms: 100}
+    inputs: {parts: {a: a/words}}
+    resources: {memory: 900 TB}
+";
+    let lab = Lab::new(pipeline);
+    let begun = Instant::now();
+    lab.run(&["-j", "2"]).must_succeed();
+    assert!(begun.elapsed().as_millis() > 2 * 400, "one after the other");
+    lab.write("wrong.yaml", &pipeline.replace("900 TB", "900"));
+    let wrong = lab.run(&["--pipeline", "wrong.yaml"]);
+    assert!(wrong.stderr.contains("wrong.yaml:10: nodes.j.resources.memory: 900 is no memory, such as `16 GB`"), "{}", wrong.stderr);
 }

@@ -1,0 +1,82 @@
+//! The verbs that look after a store: `gc`, `verify`, `unlock`.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::args::{Choice, GcArgs, UnlockArgs};
+use super::look::NOTE;
+use super::verbs::{DEFAULT_PIPELINE, Opened, say};
+use super::{DONE, FAILED, LOCKED, Program};
+use crate::gc::{Swept, collect};
+use crate::lock::Life;
+use crate::plan::Planner;
+use crate::text::size;
+
+/// `gc`.
+pub(super) fn gc(program: &Program, choice: &Choice, args: &GcArgs) -> Result<u8> {
+    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+    if !opened.store.root().is_dir() {
+        say("there is no store yet\n");
+        return Ok(DONE);
+    }
+    let Some(_alone) = opened.store.enter_alone()? else {
+        eprintln!("a runner is at work in {}; wait until it has ended", opened.store.root().display());
+        return Ok(LOCKED);
+    };
+    let all: BTreeSet<usize> = (0..opened.pipeline.nodes.len()).collect();
+    // What nodes are made of now can be told only from their data; without these they are left as they were last run.
+    let there = opened.pipeline.check_data(&all).is_ok();
+    let states =
+        if there { Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &NOTE).survey(&all)? } else { Default::default() };
+    let Swept { results, cases, attempts, links, bytes } = collect(&opened.pipeline, &opened.store, &states, args.dry_run)?;
+    opened.hasher.save()?;
+    for link in links {
+        say(&format!("{link} is no node of {} any more\n", opened.pipeline.name));
+    }
+    let would = if args.dry_run { "would be removed" } else { "removed" };
+    say(&format!("{would}: {results} results, {cases} cases, {attempts} attempts; {}\n", size(bytes)));
+    Ok(DONE)
+}
+
+/// `verify`.
+pub(super) fn verify(program: &Program, choice: &Choice) -> Result<u8> {
+    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+    let (damage, read) = crate::verify::verify(&opened.store)?;
+    for found in &damage {
+        say(&format!("{}: {}\n", found.path.display(), found.what));
+    }
+    if damage.is_empty() {
+        say(&format!("{read} files are what they were when they were published\n"));
+        return Ok(DONE);
+    }
+    say(&format!("{} of {read} files or records are damaged; `{} run` makes anew what is missing\n", damage.len(), program.name));
+    Ok(FAILED)
+}
+
+/// `unlock`.
+pub(super) fn unlock(program: &Program, choice: &Choice, args: &UnlockArgs) -> Result<u8> {
+    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+    let mut left = false;
+    for (name, found) in opened.store.locks() {
+        let (holder, life) = match &found.holder {
+            Some(holder) => (holder.to_string(), holder.life()),
+            None => ("a process that has not said who it is".to_owned(), Life::Alive),
+        };
+        // What the kernel says holds: a dead runner's stage may live on for a moment.
+        let life = if found.held { Life::Alive } else { life };
+        let gone = args.force || life == Life::Dead;
+        let state = match life {
+            Life::Alive => "alive",
+            Life::Dead => "dead",
+            Life::Elsewhere => "on another machine, which cannot be asked from here",
+        };
+        let node = found.holder.as_ref().map_or_else(|| name.clone(), |holder| holder.node.clone());
+        say(&format!("{node}: {holder}, {state}{}\n", if gone { ": removed" } else { "" }));
+        if gone {
+            opened.store.remove_lock(&name)?;
+        }
+        left |= !gone;
+    }
+    Ok(if left { LOCKED } else { DONE })
+}

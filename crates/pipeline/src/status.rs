@@ -1,0 +1,241 @@
+//! The state of every node, for people and for programs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::attempt::FAILED;
+use crate::explain::{case_lines, differences};
+use crate::graph::Pipeline;
+use crate::plan::{Planner, State, Work, records};
+use crate::progress::Progress;
+use crate::text::{duration, size};
+
+/// In a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// Its result is there.
+    Fresh,
+    /// Something has changed since its latest result.
+    Stale,
+    /// It has no result yet.
+    Missing,
+    /// A process works on it.
+    Running,
+    /// Its latest attempt failed.
+    Failed,
+    /// Its latest attempt was interrupted, and the next goes on from there.
+    Begun,
+    /// Whether it must be run depends on what others will write.
+    Waits,
+}
+
+impl NodeState {
+    /// The word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+            Self::Missing => "missing",
+            Self::Running => "running",
+            Self::Failed => "failed",
+            Self::Begun => "begun",
+            Self::Waits => "waits",
+        }
+    }
+}
+
+/// The state of a node with what is worth knowing.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeStatus {
+    /// The node.
+    pub node: String,
+    /// Its stage.
+    pub stage: &'static str,
+    /// Its state.
+    pub state: NodeState,
+    /// Why, or what else there is to say.
+    pub about: Vec<String>,
+    /// Its key, as far as it is known.
+    pub key: Option<String>,
+    /// How many cases it has, if its stage works case by case and they are known.
+    pub cases: Option<usize>,
+    /// How many of them have a result.
+    pub cases_done: Option<usize>,
+    /// When its result was made, in UTC.
+    pub started: Option<String>,
+    /// How long that took, in seconds; of a running node how long it has taken by now.
+    pub seconds: Option<f64>,
+    /// How long it will take yet, in seconds.
+    pub seconds_left: Option<f64>,
+    /// The files of its result.
+    pub files: Option<usize>,
+    /// Their bytes.
+    pub bytes: Option<u64>,
+    /// What its stage said.
+    pub log: Option<PathBuf>,
+}
+
+/// How many nodes are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the states' own names")]
+pub struct Counts {
+    pub fresh: usize,
+    pub stale: usize,
+    pub missing: usize,
+    pub running: usize,
+    pub failed: usize,
+    pub begun: usize,
+    pub waits: usize,
+}
+
+impl Counts {
+    /// The counts of `nodes`.
+    #[must_use]
+    pub fn of(nodes: &[NodeStatus]) -> Self {
+        let count = |state| nodes.iter().filter(|node| node.state == state).count();
+        Self {
+            fresh: count(NodeState::Fresh),
+            stale: count(NodeState::Stale),
+            missing: count(NodeState::Missing),
+            running: count(NodeState::Running),
+            failed: count(NodeState::Failed),
+            begun: count(NodeState::Begun),
+            waits: count(NodeState::Waits),
+        }
+    }
+}
+
+/// The states of the nodes that were surveyed.
+///
+/// # Errors
+/// As [`reasons`].
+pub fn statuses(planner: &Planner<'_>, states: &BTreeMap<usize, State>) -> Result<Vec<NodeStatus>> {
+    let locks = planner.store.locks();
+    let held = |key: &str| locks.range(key.to_owned()..).take_while(|(name, _)| name.starts_with(key)).any(|(_, found)| found.held);
+    states.iter().map(|(&index, state)| status(planner, index, state, states, &held)).collect()
+}
+
+fn status(
+    planner: &Planner<'_>,
+    index: usize,
+    state: &State,
+    states: &BTreeMap<usize, State>,
+    held: &dyn Fn(&str) -> bool,
+) -> Result<NodeStatus> {
+    let node = &planner.pipeline.nodes[index];
+    let mut status = NodeStatus {
+        node: node.name.clone(),
+        stage: node.stage.name,
+        state: NodeState::Waits,
+        about: Vec::new(),
+        key: None,
+        cases: None,
+        cases_done: None,
+        started: None,
+        seconds: None,
+        seconds_left: None,
+        files: None,
+        bytes: None,
+        log: None,
+    };
+    match state {
+        State::Fresh(record) => {
+            let took = duration(Duration::from_secs_f64(record.seconds));
+            let by = format!("by {} on {}", record.made_by.version, record.made_by.host);
+            status.state = NodeState::Fresh;
+            status.about = vec![format!("{}, {took}, {} files, {}, {by}", record.started, record.files, size(record.bytes))];
+            status.key = Some(record.key.clone());
+            (status.started, status.seconds) = (Some(record.started.clone()), Some(record.seconds));
+            (status.files, status.bytes) = (Some(record.files), Some(record.bytes));
+            status.cases = (record.cases > 0).then_some(record.cases);
+            status.cases_done = status.cases;
+        }
+        State::Stale(work) => unfinished(planner, index, work, states, held, &mut status)?,
+        State::Waits(parents) => status.about = vec![format!("for {}", names(planner.pipeline, parents))],
+    }
+    status.log = status.key.as_ref().and_then(|key| planner.store.log(key));
+    Ok(status)
+}
+
+/// A node that must be run, is running, or was.
+fn unfinished(
+    planner: &Planner<'_>,
+    index: usize,
+    work: &Work,
+    states: &BTreeMap<usize, State>,
+    held: &dyn Fn(&str) -> bool,
+    status: &mut NodeStatus,
+) -> Result<()> {
+    status.key = Some(work.key.clone());
+    if let Some(cases) = &work.cases {
+        status.cases = Some(cases.list.len());
+        status.cases_done = Some(cases.list.len() - cases.missing(planner.store).len());
+    }
+    let of_cases = status.cases.zip(status.cases_done).map(|(all, done)| format!("{done} of {all} cases are done"));
+    let folder = planner.store.attempt(&work.key);
+    let failed = std::fs::read_to_string(folder.join(FAILED)).ok();
+    if held(&work.key) {
+        status.state = NodeState::Running;
+        if let Some(progress) = Progress::of(&folder) {
+            let (update, left) = (&progress.update, progress.left());
+            (status.seconds, status.seconds_left) = (Some(progress.elapsed), Some(left.as_secs_f64()));
+            let message = if update.message.is_empty() { String::new() } else { format!(", {}", update.message) };
+            status.about = vec![format!("{}/{} {}, {} left{message}", update.done, update.total, update.what, duration(left))];
+        }
+    } else if let Some(failed) = failed {
+        status.state = NodeState::Failed;
+        status.about = vec![failed.trim_end().to_owned()];
+        status.about.extend(of_cases);
+    } else if folder.join("output").exists() {
+        status.state = NodeState::Begun;
+        status.about = vec!["interrupted; the next run goes on from there".to_owned()];
+        status.about.extend(of_cases);
+    } else {
+        let known = planner.store.latest_key(&status.node).is_some_and(|key| planner.store.record(&key).is_some());
+        status.state = if known { NodeState::Stale } else { NodeState::Missing };
+        status.about = reasons(planner, index, states)?;
+    }
+    Ok(())
+}
+
+fn names(pipeline: &Pipeline, indices: &[usize]) -> String {
+    indices.iter().map(|&index| pipeline.nodes[index].name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Why a node is not fresh, a line each.
+///
+/// # Errors
+/// As [`Planner::inputs`].
+pub fn reasons(planner: &Planner<'_>, index: usize, states: &BTreeMap<usize, State>) -> Result<Vec<String>> {
+    let (pipeline, store) = (planner.pipeline, planner.store);
+    let node = &pipeline.nodes[index];
+    let cases = match states.get(&index) {
+        Some(State::Stale(work)) => work.cases.as_ref(),
+        _ => None,
+    };
+    let key = store.latest_key(&node.name);
+    let Some(old) = key.and_then(|key| store.record(&key)) else {
+        let mut lines = vec!["it has no result yet".to_owned()];
+        lines.extend(cases.map(|cases| case_lines(store, cases, &BTreeMap::new())).unwrap_or_default());
+        return Ok(lines);
+    };
+    let inputs = planner.inputs(index, &records(states, pipeline.nodes.len()))?;
+    let mut lines = differences(store, node, pipeline.seed, &inputs, &old, cases.is_some());
+    if let Some(cases) = cases {
+        lines.extend(case_lines(store, cases, &store.cases_of(&old.key)));
+    }
+    if let (Some(State::Stale(work)), true) = (states.get(&index), lines.is_empty()) {
+        let damaged = work.key == old.key || work.cases.is_none();
+        lines.push(if damaged { "its result is damaged".into() } else { "what it is put together from changed, and no case".into() });
+    }
+    if let Some(State::Waits(parents)) = states.get(&index) {
+        lines.push(format!("what {} will write may differ", names(pipeline, parents)));
+    }
+    Ok(lines)
+}

@@ -1,0 +1,166 @@
+//! Damage in the store, cleaning it up, locks of the dead.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::lab::{Lab, PIPELINE, await_that, files, processes};
+
+const SHOUTS: &str = "seed: 1
+store: work
+data: {texts: texts}
+nodes:
+  loud: {stage: shout, inputs: {texts: data.texts}}
+  louder: {stage: shout, inputs: {texts: loud/loud}, params: {mark: '!'}}
+";
+
+fn shouted() -> Lab {
+    let lab = Lab::new(SHOUTS);
+    for name in ["a", "b", "c"] {
+        lab.write(&format!("texts/{name}.txt"), name);
+    }
+    lab.run(&[]).must_succeed();
+    lab
+}
+
+/// Flips the lowest bit of the last letter, as a disk might: neither size nor time tell.
+fn flip(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let time = fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(path, bytes).unwrap();
+    fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o444)).unwrap();
+}
+
+fn only(folder: &Path, ends: &str) -> Vec<PathBuf> {
+    files(folder).into_keys().filter(|path| path.display().to_string().ends_with(ends)).map(|path| folder.join(path)).collect()
+}
+
+#[test]
+fn flipped_bits_and_torn_files_anywhere_in_the_store_are_found_and_made_anew() {
+    type Harm = fn(&Path);
+    let cut: Harm = |path| {
+        let bytes = fs::read(path).unwrap();
+        fs::remove_file(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    };
+    let expected = files(&shouted().path("work/results/pipeline"));
+    for (part, ends) in [("objects", ".txt"), ("records", ".json"), ("cases", ".json"), ("blobs", ""), ("trees", "")] {
+        for harm in [flip as Harm, cut] {
+            let lab = shouted();
+            assert_eq!(lab.call(&["verify"]).code, Some(0));
+            let victim = only(&lab.path(&format!("work/{part}")), ends).pop().unwrap();
+            harm(&victim);
+            let found = lab.call(&["verify"]);
+            assert_eq!(found.code, Some(1), "{part}: {found:?}");
+            assert!(found.stdout.contains(&format!("/work/{part}/")), "{part}: {}", found.stdout);
+            lab.run(&[]).must_succeed();
+            assert!(files(&lab.path("work/results/pipeline")) == expected, "{part}: made anew");
+            assert_eq!(lab.call(&["verify"]).code, Some(0), "{part}: nothing is left of the damage");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_record_is_not_believed_even_if_nobody_asked_for_it_to_be_checked() {
+    let lab = shouted();
+    let expected = files(&lab.path("work/results/pipeline"));
+    for part in ["records", "cases"] {
+        only(&lab.path(&format!("work/{part}")), ".json").iter().for_each(|path| flip(path));
+    }
+    assert_eq!(lab.run(&[]).must_succeed().ran(), ["loud", "louder"]);
+    assert!(files(&lab.path("work/results/pipeline")) == expected);
+}
+
+#[test]
+fn a_damaged_case_is_not_put_into_another_result() {
+    let lab = shouted();
+    flip(&lab.path("work/results/pipeline/loud/loud/b.txt"));
+    // The list alone would be written anew, and the cases be taken as they are.
+    let run = lab.run(&["--verify", "--set", "loud.title=x"]).must_succeed();
+    assert!(run.stderr.contains("loud: 2 of 3 cases are there already"), "{}", run.stderr);
+    assert_eq!(lab.read("work/results/pipeline/loud/loud/b.txt"), "B");
+}
+
+#[test]
+fn what_no_pipeline_file_reaches_is_removed_and_all_else_stays() {
+    let lab = Lab::new(PIPELINE);
+    lab.write("variant.yaml", "extends: pipeline.yaml\nstore: work\nnodes: {j: {params: {glue: and}}}\n");
+    lab.run(&[]).must_succeed();
+    lab.run(&["--pipeline", "variant.yaml"]).must_succeed();
+    let clean = lab.call(&["gc"]).must_succeed();
+    assert!(clean.stdout.contains("removed: 0 results, 0 cases, 0 attempts; 0 B"), "{}", clean.stdout);
+
+    lab.run(&["--set", "j.glue=_", "--set", "b.text=seven"]).must_succeed();
+    lab.run(&["--set", "j.fails_at=two"]);
+    lab.run(&[]).must_succeed();
+    let before = files(&lab.path("work/results"));
+    let told = lab.call(&["gc", "--dry-run"]).must_succeed().stdout;
+    assert!(told.starts_with("would be removed: 3 results, 0 cases, 1 attempts; "), "{told}");
+    assert_eq!(fs::read_dir(lab.path("work/objects")).unwrap().count(), 10, "a dry run removes nothing");
+    let done = lab.call(&["gc"]).must_succeed().stdout;
+    assert_eq!(done, told.replace("would be removed", "removed"));
+    assert_eq!(fs::read_dir(lab.path("work/objects")).unwrap().count(), 7);
+    assert!(files(&lab.path("work/results")) == before);
+    assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0]);
+    assert_eq!(lab.run(&["--pipeline", "variant.yaml"]).must_succeed().ran(), [""; 0]);
+
+    lab.write("pipeline.yaml", &PIPELINE.replace("  c:\n    stage: measure\n    inputs: {what: a/count.txt}\n", ""));
+    let gone = lab.call(&["gc"]).must_succeed().stdout;
+    assert!(gone.starts_with("c is no node of pipeline any more\n"), "{gone}");
+    assert_eq!(lab.run(&["--pipeline", "variant.yaml"]).must_succeed().ran(), [""; 0], "the variant has it still");
+}
+
+#[test]
+fn old_cases_are_removed_and_those_that_wait_to_be_finished_are_kept() {
+    let lab = shouted();
+    lab.write("texts/b.txt", "bb");
+    lab.run(&[]).must_succeed();
+    let told = lab.call(&["gc"]).must_succeed().stdout;
+    assert!(told.starts_with("removed: 2 results, 2 cases, 0 attempts; "), "{told}");
+    assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0]);
+    // Two new cases, one of which fails: the other is not lost.
+    lab.write("texts/d.txt", "d");
+    lab.write("texts/e.txt", "e");
+    let fails = "extends: pipeline.yaml\nnodes: {loud: {params: {fails_at: e.txt}}}\n";
+    lab.write("fails.yaml", fails);
+    assert_eq!(lab.run(&["--pipeline", "fails.yaml"]).code, Some(1));
+    lab.call(&["gc", "--pipeline", "fails.yaml"]).must_succeed();
+    let again = lab.run(&["--pipeline", "fails.yaml"]);
+    assert!(again.stderr.contains("loud: 4 of 5 cases are there already"), "{}", again.stderr);
+}
+
+#[test]
+fn a_store_at_work_is_not_cleaned_up() {
+    let lab = Lab::new(&SHOUTS.replacen("data.texts}}", "data.texts}, params: {delay_ms: 500}}", 1));
+    lab.write("texts/a.txt", "a");
+    let mut runner = lab.start(&[]);
+    await_that("the stage at work", || (!processes(&lab.path("work/attempts")).is_empty()).then_some(()));
+    let refused = lab.call(&["gc"]);
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    let locks = lab.call(&["unlock"]);
+    assert_eq!(locks.code, Some(4), "a living process keeps its lock");
+    assert!(locks.stdout.contains(&format!("loud: process {} on ", runner.id())) && locks.stdout.contains(", alive"), "{}", locks.stdout);
+    assert_eq!(runner.wait().unwrap().code(), Some(0));
+    assert_eq!(lab.call(&["unlock"]).must_succeed().stdout, "", "nothing is locked after the work");
+}
+
+#[test]
+fn locks_of_the_dead_are_told_and_removed_and_those_of_other_machines_only_by_force() {
+    let lab = shouted();
+    let lock = |host: &str, boot: &str| {
+        format!(r#"{{"host":"{host}","boot":"{boot}","process":1,"begun":1,"job":null,"node":"loud","since":"2026-01-01T00:00:00Z"}}"#)
+    };
+    let here = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    lab.write("work/locks/k1", &lock(here.trim(), "an earlier boot"));
+    lab.write("work/locks/k2", &lock("elsewhere", "its boot"));
+    let told = lab.call(&["unlock"]);
+    assert_eq!(told.code, Some(4));
+    let lines: Vec<&str> = told.stdout.lines().collect();
+    assert!(lines.len() == 2 && lines[0].ends_with("dead: removed"), "{lines:?}");
+    assert!(lines[1].contains("process 1 on elsewhere") && lines[1].contains("cannot be asked"), "{lines:?}");
+    assert!(lab.call(&["unlock", "--force"]).must_succeed().stdout.contains("elsewhere"));
+    assert!(!lab.path("work/locks/k1").exists() && !lab.path("work/locks/k2").exists());
+}

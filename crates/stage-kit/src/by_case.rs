@@ -1,0 +1,220 @@
+//! Stages whose work falls into cases: the result of a case depends on the case's own files and on what all share.
+//!
+//! Such a stage says which cases there are and what each reads and writes. The runner then keeps the result of every case
+//! for itself: a changed scan costs the work of one case, and a killed run loses the case in work.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::cases::{Case, over_cases};
+use crate::entry::Stage;
+use crate::io::StageIo;
+
+/// One piece of work, as its stage declares it.
+#[derive(Clone, Debug)]
+pub struct CaseSpec {
+    /// The name of the piece of work, unlike any other of the node.
+    pub id: String,
+    /// The case of the dataset that it is about; often the same as `id`.
+    pub case: String,
+    /// The files that it reads of the inputs that are read [by case](crate::Role::by_case), by a name each. Where in the
+    /// input they lie does not matter to the key, only the name and the content.
+    pub reads: Vec<(&'static str, PathBuf)>,
+    /// Whatever else of those inputs its result depends on.
+    pub facts: Value,
+    /// The files that it writes, relative to the output folder.
+    pub output: Vec<String>,
+    /// The files that it writes for [`CaseStage::finish`] alone, relative to the folder `work`.
+    pub work: Vec<String>,
+}
+
+/// A stage that works case by case.
+///
+/// The runner calls [`jobs`](Self::jobs), [`case`](Self::case) and [`rest`](Self::rest) each time it plans; they read lists
+/// and small files alone. The inputs that are not marked [`by_case`](crate::Role::by_case) belong to every case as a whole.
+pub trait CaseStage: Stage<Config: Sync> {
+    /// One piece of work.
+    type Job: Sync;
+    /// What all pieces of work need and is dear to make, such as a network with its weights.
+    type Tools: Sync;
+
+    /// All pieces of work.
+    ///
+    /// # Errors
+    /// As [`Stage::run`]; the runner leaves it to the run to tell.
+    fn jobs(config: &Self::Config, io: &StageIo) -> Result<Vec<Self::Job>>;
+
+    /// What a piece of work is made from and what it writes.
+    fn case(config: &Self::Config, job: &Self::Job) -> CaseSpec;
+
+    /// The parameters that matter to a single case.
+    ///
+    /// # Errors
+    /// When they cannot be written as JSON.
+    fn case_params(config: &Self::Config) -> Result<Value> {
+        Ok(serde_json::to_value(config)?)
+    }
+
+    /// Whatever [`finish`](Self::finish) goes by that is neither a parameter nor part of a case.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
+    fn rest(config: &Self::Config, io: &StageIo, jobs: &[Self::Job]) -> Result<Value> {
+        let _ = (config, io, jobs);
+        Ok(Value::Null)
+    }
+
+    /// Makes the tools; called only if there is work.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
+    fn tools(config: &Self::Config, io: &StageIo) -> Result<Self::Tools>;
+
+    /// Whether the files of a piece of work, which are all there, are those that this run would write. Asked only when
+    /// the stage runs alone; the runner knows by its keys.
+    fn is_done(config: &Self::Config, io: &StageIo, job: &Self::Job) -> bool {
+        let _ = (config, io, job);
+        true
+    }
+
+    /// Does one piece of work.
+    ///
+    /// # Errors
+    /// As [`Stage::run`]; the other pieces go on.
+    fn work(config: &Self::Config, io: &StageIo, tools: &Self::Tools, job: &Self::Job) -> Result<()>;
+
+    /// Makes what needs all cases, such as a table, after the last of them.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
+    fn finish(config: &Self::Config, io: &StageIo, jobs: &[Self::Job]) -> Result<()> {
+        let _ = (config, io, jobs);
+        Ok(())
+    }
+}
+
+/// The [`Stage::run`] of a stage that works case by case.
+///
+/// # Errors
+/// [`CaseFailures`](crate::CaseFailures) with every case that failed, and those of the stage's own functions.
+pub fn run_cases<S: CaseStage>(config: &S::Config, io: &StageIo) -> Result<()> {
+    let mut jobs: Vec<(S::Job, CaseSpec)> = S::jobs(config, io)?
+        .into_iter()
+        .map(|job| {
+            let spec = S::case(config, &job);
+            (job, spec)
+        })
+        .collect();
+    if let Some(sink) = &io.sink {
+        jobs.retain(|(_, spec)| sink.has(&spec.id));
+        anyhow::ensure!(jobs.len() == sink.len(), "the inputs have changed since the run was planned; run again");
+    }
+    let there = |(job, spec): &(S::Job, CaseSpec)| match &io.sink {
+        Some(sink) => sink.is_done(&spec.id),
+        None => spec.paths(io).all(|(_, path)| crate::finished(&path)) && S::is_done(config, io, job),
+    };
+    let done: Vec<bool> = jobs.iter().map(there).collect();
+    if done.contains(&false) {
+        for folder in jobs.iter().flat_map(|(_, spec)| spec.paths(io)).filter_map(|(_, path)| path.parent().map(PathBuf::from)) {
+            if !folder.is_dir() {
+                std::fs::create_dir_all(&folder)?;
+            }
+        }
+        let tools = S::tools(config, io)?;
+        let cases: Vec<Case<'_, S::Job>> =
+            jobs.iter().zip(done).map(|((job, spec), done)| Case { id: &spec.id, done, what: job }).collect();
+        over_cases(io, &cases, |job| S::work(config, io, &tools, job))?;
+    }
+    if io.sink.as_ref().is_some_and(crate::Sink::is_partial) {
+        return Ok(());
+    }
+    let jobs: Vec<S::Job> = jobs.into_iter().map(|(job, _)| job).collect();
+    S::finish(config, io, &jobs)
+}
+
+impl CaseSpec {
+    /// A piece of work that is one case, which reads and writes nothing yet.
+    #[must_use]
+    pub fn of(case: &str) -> Self {
+        Self::named(case, case)
+    }
+
+    /// A piece of work named `id` that is about `case`.
+    #[must_use]
+    pub fn named(id: &str, case: &str) -> Self {
+        let (id, case) = (id.to_owned(), case.to_owned());
+        Self { id, case, reads: Vec::new(), facts: Value::Null, output: Vec::new(), work: Vec::new() }
+    }
+
+    /// One more file of its own, under a name.
+    #[must_use]
+    pub fn reads(mut self, name: &'static str, path: &Path) -> Self {
+        self.reads.push((name, path.to_owned()));
+        self
+    }
+
+    /// What else it depends on.
+    #[must_use]
+    pub fn depends_on(self, facts: Value) -> Self {
+        Self { facts, ..self }
+    }
+
+    /// The files that it writes into the output folder.
+    #[must_use]
+    pub fn writes(self, output: impl Into<Vec<String>>) -> Self {
+        Self { output: output.into(), ..self }
+    }
+
+    /// The files that it writes into the folder `work`.
+    #[must_use]
+    pub fn keeps(self, work: impl Into<Vec<String>>) -> Self {
+        Self { work: work.into(), ..self }
+    }
+
+    /// All that it writes: the place in the attempt, and the path.
+    pub(crate) fn paths(&self, io: &StageIo) -> impl Iterator<Item = (String, PathBuf)> {
+        let output = self.output.iter().map(|file| (format!("output/{file}"), io.output.join(file)));
+        let work = self.work.iter().map(|file| (format!("work/{file}"), io.work.join(file)));
+        output.chain(work)
+    }
+
+    /// The places of all that it writes, as `output/…` and `work/…`.
+    #[must_use]
+    pub fn places(&self) -> Vec<String> {
+        self.output.iter().map(|file| format!("output/{file}")).chain(self.work.iter().map(|file| format!("work/{file}"))).collect()
+    }
+}
+
+/// What the runner must know of a stage's cases, for a set of parameters and inputs.
+#[derive(Clone, Debug)]
+pub struct CasePlan {
+    /// The parameters that matter to a single case.
+    pub params: Value,
+    /// What the whole depends on beside its parameters and cases.
+    pub rest: Value,
+    /// The cases.
+    pub cases: Vec<CaseSpec>,
+}
+
+/// The planning functions of a [`CaseStage`], without its types.
+#[derive(Clone, Copy, Debug)]
+pub struct ByCase {
+    pub(crate) plan: fn(Value, &StageIo) -> Result<CasePlan>,
+}
+
+impl ByCase {
+    /// Those of `S`.
+    #[must_use]
+    pub const fn of<S: CaseStage>() -> Self {
+        Self { plan: plan::<S> }
+    }
+}
+
+fn plan<S: CaseStage>(params: Value, io: &StageIo) -> Result<CasePlan> {
+    let config: S::Config = serde_json::from_value(params)?;
+    let jobs = S::jobs(&config, io)?;
+    let cases = jobs.iter().map(|job| S::case(&config, job)).collect();
+    Ok(CasePlan { params: S::case_params(&config)?, rest: S::rest(&config, io, &jobs)?, cases })
+}
