@@ -6,11 +6,16 @@
 //! - `changed`: what a change of data or parameters runs again, and what it does not
 //! - `bad_data`: damaged and contradictory files, each told once with case, file, finding and remedy
 //! - `bad_places`: missing weights, empty subsets, a full disk, and mistakes in pipeline files
+//! - `editors`, `validator`: what the schema for editors takes and what it refuses
+//! - `page`: what a report holds, and how it looks in a browser
 //! - `lab`: a folder with a pipeline file, and the program that runs it
 
 mod bad_data;
 mod bad_places;
 mod changed;
+mod editors;
 mod killed;
 mod lab;
 mod method;
+mod page;
+mod validator;

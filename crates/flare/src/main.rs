@@ -14,7 +14,8 @@ fn main() -> ExitCode {
     program_main(&Program {
         name: "flare",
         about: "Partial-label segmentation of 13 abdominal organs and tumors in CT: the FLARE23 pipeline of Ye, Zheng and Zhang",
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("FLARE_VERSION"),
         stages: registry::STAGES,
+        report: report::page,
     })
 }

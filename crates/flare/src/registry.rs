@@ -51,6 +51,13 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_for_editors_is_what_the_stages_say() {
+        let file = std::fs::read_to_string(root().join("pipelines/schema.json")).unwrap_or_default();
+        let stale = "write it anew: cargo run -p flare -- schema > pipelines/schema.json";
+        assert!(file == pipeline::schema_text("flare", STAGES), "{stale}");
+    }
+
+    #[test]
     fn no_two_stages_have_one_name() {
         let mut names: Vec<&str> = STAGES.iter().map(|stage| stage.name).collect();
         names.sort_unstable();

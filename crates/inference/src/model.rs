@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use nets::{DualUNet2d, DualUNet2dConfig, Network, Params, ParamsError, Precision, Trained, WeightsError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use streams::Streams;
 use volume::{Affine, ModelGrid, ModelGridError, ScalarVolume};
@@ -13,7 +14,7 @@ use crate::slices::{SliceLabels, SliceWindow, segment_slices};
 use crate::window::WindowError;
 
 /// What inference must know of a student besides its weights.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StudentConfig {
     /// The size of the student; the same as in its training.

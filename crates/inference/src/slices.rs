@@ -4,13 +4,14 @@ use candle_core::{Device, Tensor};
 use labels::{CANCER_CLASSES, ORGAN_CLASSES};
 use ndarray::{Array3, ArrayView3, ShapeBuilder};
 use nets::{DualUNet2d, Trained};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::slab::{Order, Tiling, label};
 use crate::window::{WindowError, bell, check_overlap, starts};
 
 /// How the student is laid over a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SliceWindow {
     /// Slices that pass the network at once.

@@ -2,12 +2,13 @@
 
 use candle_core::{Device, Tensor};
 use ndarray::{Array3, ArrayView3, ShapeBuilder};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::slab::{Order, Tiling, label};
 
 /// How windows are laid over a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlidingWindow {
     /// Voxels of a window along x, y, z: those of the patches in training; each at least 16, the reach of four poolings.

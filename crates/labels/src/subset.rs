@@ -1,6 +1,8 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{LabelError, LabelPattern};
@@ -166,6 +168,20 @@ impl<'de> Deserialize<'de> for SubsetName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for SubsetName {
+    fn schema_name() -> Cow<'static, str> {
+        "SubsetName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({
+            "description": "A subset of the cases, or a union of subsets.",
+            "type": "string",
+            "enum": Self::ALL.map(Self::as_str),
+        })
     }
 }
 

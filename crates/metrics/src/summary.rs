@@ -65,6 +65,16 @@ impl Stat {
         });
         Self { mean, sd, n }
     }
+
+    /// `97.12 ± 1.74`, in percent; without spread for a single case, a dash where nothing is defined.
+    #[must_use]
+    pub fn percent(&self) -> String {
+        match (self.mean, self.sd) {
+            (Some(mean), Some(sd)) => format!("{:.2} ± {:.2}", 100.0 * mean, 100.0 * sd),
+            (Some(mean), None) => format!("{:.2}", 100.0 * mean),
+            (None, _) => "–".to_owned(),
+        }
+    }
 }
 
 impl Summary {

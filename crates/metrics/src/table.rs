@@ -77,7 +77,7 @@ impl Table {
         for row in &self.rows {
             text += &format!("\n| {} |", row.target);
             for cells in &row.cells {
-                text += &format!(" {} | {} |", percent(&cells.dsc), percent(&cells.nsd));
+                text += &format!(" {} | {} |", cells.dsc.percent(), cells.nsd.percent());
             }
         }
         text += &format!("\n\n{}", self.note());
@@ -147,15 +147,6 @@ pub fn cases_to_csv(cases: &[(String, CaseScores)]) -> String {
         }
     }
     text
-}
-
-/// `97.12 ± 1.74`; without spread for a single case, a dash where nothing is defined.
-fn percent(stat: &Stat) -> String {
-    match (stat.mean, stat.sd) {
-        (Some(mean), Some(sd)) => format!("{:.2} ± {:.2}", 100.0 * mean, 100.0 * sd),
-        (Some(mean), None) => format!("{:.2}", 100.0 * mean),
-        (None, _) => "–".to_owned(),
-    }
 }
 
 fn plain_percent(share: Option<f64>) -> String {

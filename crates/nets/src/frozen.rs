@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Result, Tensor};
 use ops::frozen::{Bf16, Element, InstanceNorm, Map, Method, PackedConv, PackedHead, PackedUpsampling};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compute::{Compute, EPSILON, SLOPE};
@@ -13,7 +14,7 @@ use crate::student::DualUNet2d;
 use crate::teacher::UNet3d;
 
 /// The numbers that inference computes with, on the CPU. Sums are single in all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// Single precision, convolutions by their definition: as training computes them, and the slowest.

@@ -3,6 +3,7 @@
 
 use candle_core::{Result, Tensor};
 use labels::{CANCER_CLASSES, ORGAN_CLASSES};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Network;
@@ -11,7 +12,7 @@ use crate::compute::Compute;
 use crate::params::ParamSpec;
 
 /// The size of the student.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DualUNet2dConfig {
     /// Channels of the five encoder levels and of the last decoder level; the paper's are 16, 32, 64, 128, 256, 128.

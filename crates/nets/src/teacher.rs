@@ -1,6 +1,7 @@
 //! The 3-D U-Net of the teachers M_c, M_o1 and M_o2 (paper 2.3; MONAI's BasicUNet).
 
 use candle_core::{Result, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Network;
@@ -9,7 +10,7 @@ use crate::compute::Compute;
 use crate::params::ParamSpec;
 
 /// The size of a teacher.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UNet3dConfig {
     /// Channels of the five encoder levels and of the last decoder level; the paper's are 16, 16, 32, 64, 128, 16.

@@ -7,13 +7,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use pipeline::cli::{Program, main as program_main};
+use pipeline::{Node, NodeView, Snapshot};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Entry, Role, Stage, StageIo, write_atomic_text};
 
 /// Writes each word of a text into a file of its own.
 struct Words;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WordsConfig {
     /// The words, with blanks between them.
@@ -55,7 +57,7 @@ impl Stage for Words {
 /// Joins the words of many inputs, slowly if asked to, with a checkpoint after each.
 struct Join;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct JoinConfig {
     /// What stands between two words.
@@ -115,7 +117,7 @@ impl PushRead for Vec<String> {
 /// Counts the bytes of a file or of the files in a folder.
 struct Measure;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct MeasureConfig {}
 
@@ -145,7 +147,7 @@ impl Stage for Measure {
 /// Writes the content of every file of a folder in capitals, each file as a case, slowly if asked to.
 struct Shout;
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ShoutConfig {
     /// What stands after each text.
@@ -233,5 +235,11 @@ fn read(path: &Path) -> Result<String> {
 const STAGES: &[Entry] = &[Entry::of::<Words>(), Entry::of::<Join>(), Entry::of::<Measure>(), Entry::of::<Shout>()];
 
 fn main() -> ExitCode {
-    program_main(&Program { name: "toy", about: "A pipeline of tiny stages", version: "toy 1", stages: STAGES })
+    program_main(&Program { name: "toy", about: "A pipeline of tiny stages", version: "toy 1", stages: STAGES, report: page })
+}
+
+/// A page that lists the nodes and how they stand.
+fn page(seen: &Snapshot<'_>) -> Result<String> {
+    let row = |(node, view): (&Node, &NodeView)| format!("<li>{}: {}</li>", node.name, view.state.word());
+    Ok(format!("<ul>{}</ul>\n", seen.pipeline.nodes.iter().zip(&seen.nodes).map(row).collect::<String>()))
 }

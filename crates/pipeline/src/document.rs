@@ -66,6 +66,11 @@ impl Document {
         Ok(Self { value, layers })
     }
 
+    /// What the file at `path` extends.
+    pub(crate) fn base_of(path: &Path) -> Result<Option<PathBuf>, ConfigError> {
+        Ok(read_layer(path)?.1)
+    }
+
     /// A problem with the field at `path`, placed where that field was last set, or else its nearest parent.
     pub(crate) fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();

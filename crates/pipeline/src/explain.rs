@@ -126,7 +126,7 @@ pub fn case_lines(store: &Store, cases: &Cases, old: &BTreeMap<String, String>) 
     lines
 }
 
-fn compare_params(at: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
+pub(crate) fn compare_params(at: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
             for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
@@ -145,7 +145,8 @@ fn compare_params(at: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
 }
 
 /// A parameter as a person would write it: without the digits that `f32` gains on its way to `f64`.
-fn shown(value: &Value) -> String {
+#[must_use]
+pub fn shown(value: &Value) -> String {
     let Some(number) = value.as_f64().filter(|_| value.is_f64()) else { return value.to_string() };
     #[expect(clippy::cast_possible_truncation, reason = "compared with the original just below")]
     let short = number as f32;

@@ -71,7 +71,7 @@ impl Node {
     }
 }
 
-const KEYS: [&str; 6] = ["extends", "seed", "device", "store", "data", "nodes"];
+pub(crate) const KEYS: [&str; 6] = ["extends", "seed", "device", "store", "data", "nodes"];
 
 impl Pipeline {
     /// Reads and checks a pipeline file. No file but the pipeline file and what it extends is touched.
@@ -99,6 +99,14 @@ impl Pipeline {
         }
         let name = path.file_stem().map_or_else(|| "pipeline".into(), |stem| stem.to_string_lossy().into_owned());
         Ok(Self { name, seed, device, store, nodes, document })
+    }
+
+    /// The file that the pipeline file at `path` extends.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn base_of(path: &Path) -> Result<Option<PathBuf>, ConfigError> {
+        Document::base_of(path)
     }
 
     /// The index of the node of that name.

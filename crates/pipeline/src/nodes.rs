@@ -40,7 +40,7 @@ impl RawInput {
     }
 }
 
-const NODE_KEYS: [&str; 5] = ["stage", "foreach", "inputs", "params", "resources"];
+pub(crate) const NODE_KEYS: [&str; 5] = ["stage", "foreach", "inputs", "params", "resources"];
 
 /// Reads all nodes; what is wrong goes to `problems`, and the node at fault is left out.
 pub(crate) fn read_nodes(document: &Document, problems: &mut Vec<Problem>) -> Vec<RawNode> {

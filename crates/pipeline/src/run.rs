@@ -37,7 +37,7 @@ pub struct Options {
 }
 
 /// What came of a run.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// How many nodes had their result already.
     pub fresh: usize,

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 /// `0.35 s`, `1.4 s`, `12 s`, `3:20 min` or `4:05 h`.
-pub(crate) fn duration(time: Duration) -> String {
+#[must_use]
+pub fn duration(time: Duration) -> String {
     let whole = time.as_secs();
     match whole {
         0 => format!("{:.2} s", time.as_secs_f64()),
@@ -31,7 +32,8 @@ pub(crate) fn utc(time: SystemTime) -> String {
 }
 
 /// `512 B`, `1.4 MB`.
-pub(crate) fn size(bytes: u64) -> String {
+#[must_use]
+pub fn size(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB"];
     #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
     let mut value = bytes as f64;

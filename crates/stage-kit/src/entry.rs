@@ -1,6 +1,7 @@
 //! The declaration of a stage, and its untyped form for the runner.
 
 use anyhow::{Context, Result};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -65,7 +66,7 @@ pub trait Stage {
     /// Where the paper describes it.
     const PAPER: &'static str;
     /// Its parameters; unknown fields are refused.
-    type Config: Serialize + DeserializeOwned;
+    type Config: Serialize + DeserializeOwned + JsonSchema;
     /// How the work falls into cases, if it does: `Some(ByCase::of::<Self>())` for a [`CaseStage`](crate::CaseStage).
     const BY_CASE: Option<ByCase> = None;
 
@@ -102,6 +103,7 @@ pub struct Entry {
     pub paper: &'static str,
     by_case: Option<ByCase>,
     resolve: fn(Value) -> Result<Value>,
+    schema: fn(&mut SchemaGenerator) -> Schema,
     run: fn(Value, &StageIo) -> Result<()>,
 }
 
@@ -118,6 +120,7 @@ impl Entry {
             paper: S::PAPER,
             by_case: S::BY_CASE,
             resolve: resolve::<S>,
+            schema: <S::Config as JsonSchema>::json_schema,
             run: run::<S>,
         }
     }
@@ -128,6 +131,11 @@ impl Entry {
     /// Names the field and what was expected.
     pub fn resolve(&self, params: Value) -> Result<Value> {
         (self.resolve)(params)
+    }
+
+    /// The JSON schema of the parameters; those of parts with a name go to the generator's definitions.
+    pub fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        (self.schema)(generator)
     }
 
     /// Whether the stage works case by case.

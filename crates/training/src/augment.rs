@@ -5,12 +5,13 @@
 
 use rand_distr::{Distribution as _, StandardNormal};
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use streams::rand::RngExt as _;
 use streams::{Stream, Streams};
 
 /// Ranges and probabilities of the intensity changes. Intensities are windowed to 0..1 before.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AugmentConfig {
     /// Gaussian noise on every voxel.
@@ -22,7 +23,7 @@ pub struct AugmentConfig {
 }
 
 /// Gaussian noise.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoiseConfig {
     /// The chance that a sample gets noise.
@@ -36,7 +37,7 @@ pub struct NoiseConfig {
 }
 
 /// A uniform change.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RangeConfig {
     /// The chance that a sample is changed.

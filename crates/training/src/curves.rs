@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use plots::{Look, Panel, Series, svg};
 use serde::{Deserialize, Serialize};
 
 use crate::exact;
-use crate::plot::{Panel, Series, svg};
 
 /// The file of the rows in the output folder.
 pub const CURVE_FILE: &str = "curve.csv";
@@ -85,16 +85,19 @@ pub fn write_curves(folder: &Path, title: &str, rows: &[CurveRow]) -> anyhow::Re
 
 fn plot(title: &str, rows: &[CurveRow]) -> String {
     #[expect(clippy::cast_precision_loss, reason = "epochs are few")]
-    let series = |name: &str, color: &'static str, value: &dyn Fn(&CurveRow) -> f64| Series {
+    let series = |name: &str, look: Look, value: &dyn Fn(&CurveRow) -> f64| Series {
         name: name.into(),
-        color,
+        look,
         points: rows.iter().map(|row| (row.epoch as f64, value(row))).collect(),
     };
     let loss = Panel {
         y_label: "loss".into(),
-        series: vec![series("training", "#1f77b4", &|row| row.training_loss), series("validation", "#d62728", &|row| row.validation.loss)],
+        series: vec![
+            series("training", Look::First, &|row| row.training_loss),
+            series("validation", Look::Second, &|row| row.validation.loss),
+        ],
     };
-    let dice = Panel { y_label: "Dice".into(), series: vec![series("validation", "#d62728", &|row| row.validation.dice)] };
+    let dice = Panel { y_label: "Dice".into(), series: vec![series("validation", Look::Second, &|row| row.validation.dice)] };
     svg(title, "epoch", &[loss, dice])
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Tensor};
 use nets::Params;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Progress, Report, StageIo};
 
@@ -40,7 +41,7 @@ pub trait Trainable {
 }
 
 /// By what the best epoch is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Select {
     /// The lowest validation loss (paper 3.2: the 3-D networks, by their Dice loss).
@@ -68,7 +69,7 @@ impl Select {
 }
 
 /// The protocol of a training.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FitConfig {
     /// Passes over the training cases.

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use nets::Params;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A rule over parameter names. A pattern is a name in which `*` stands for any run of characters:
 /// `*` is everything, `organ_decoder.*` one part of the network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct FreezePlan {
     /// Parameters that match one of these are trained; all others keep their value to the bit.

@@ -15,7 +15,6 @@ mod fit;
 mod freeze;
 mod loader;
 mod optim;
-mod plot;
 mod sampler;
 mod schedule;
 mod sources;

@@ -1,9 +1,10 @@
 //! How the learning rate goes over the course of training (paper, Tables 2 and 3).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The course of the learning rate, as a pure function of the iteration.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum LrSchedule {
     /// Polynomial decay to zero, for each iteration: `lr · (1 − iteration / total)^power` (Table 3, power 0.9).
@@ -23,7 +24,7 @@ pub enum LrSchedule {
 }
 
 /// The rate after the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AfterWarmup {
     /// It stays.

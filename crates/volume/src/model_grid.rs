@@ -1,5 +1,6 @@
 //! The grid that a network sees, and the way of an image onto it (paper 2.2).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Box3, Grid, KEEP_SPACING, Orientation, ScalarVolume, foreground_box, reorient, resample_linear, window};
@@ -8,7 +9,7 @@ use crate::{Box3, Grid, KEEP_SPACING, Orientation, ScalarVolume, foreground_box,
 const MOST_VOXELS: usize = 4_000_000_000;
 
 /// RAS orientation, a spacing, and a window of intensities.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelGrid {
     /// Voxel size along x, y, z in mm; `null` keeps the native one.

@@ -12,13 +12,14 @@ use anyhow::{Context, Result, ensure};
 use dataset::ImageFile;
 use metrics::table::{Table, cases_to_csv};
 use metrics::{CaseScores, Protocol, Summary, evaluate_case};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
 use volume::nifti;
 
 /// The parameters of `evaluate`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// How many cases are drawn when `images` is given: half of them the best of the last model by name, half the worst.

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use dataset::ImageFile;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::{LabelVolume, nifti};
 
 /// The parameters of `overlay`. The rule has none: it is the paper's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Leaves the cancer map out: for a student whose cancer decoder was never trained and would say anything. Off in the

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use dataset::{Case, MANIFEST_FILE, Manifest};
 use labels::SubsetName;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
@@ -30,7 +31,7 @@ pub use tables::{BAD_CASES_FILE, PATTERNS_FILE};
 pub struct Partition;
 
 /// Its parameters. Folders are relative to the dataset.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Folders of images `CASE_0000.nii.gz`, labelled and unlabelled ones.

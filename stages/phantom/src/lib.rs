@@ -41,6 +41,7 @@ mod write;
 
 use anyhow::{Context, Result, ensure};
 use labels::Subset;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
@@ -50,7 +51,7 @@ use volume::Orientation;
 pub use case::Case;
 
 /// How many training cases of each subset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// `D_u`: no labels.
@@ -88,7 +89,7 @@ impl Counts {
 }
 
 /// Parameters of the stage. Ranges are `[least, most]`, fractions the probability of each case by itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Training cases of each subset.

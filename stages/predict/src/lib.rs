@@ -4,12 +4,13 @@
 use anyhow::{Context, Result};
 use dataset::ImageFile;
 use inference::{MODEL_FILE, Student};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::{LabelVolume, nifti};
 
 /// `predict` has no parameters: the model says how it is used.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {}
 

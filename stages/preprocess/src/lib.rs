@@ -17,6 +17,7 @@ use anyhow::Result;
 use dataset::{Case, Manifest};
 use labels::SubsetName;
 use prepared::{INDEX_FILE, Index, IndexEntry, LabelSource, Layout, PreparedCase};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
@@ -28,7 +29,7 @@ pub use crate::case::{Job, Labels};
 pub struct Preprocess;
 
 /// Its parameters.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The subsets to prepare, by name; a case in several is prepared once.

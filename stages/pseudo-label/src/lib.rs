@@ -11,6 +11,7 @@ use dataset::Manifest;
 use inference::SlidingWindow;
 use labels::{CANCER_CLASSES, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
 use nets::{Network, Params, Precision, Trained, UNet3d, UNet3dConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
@@ -18,7 +19,7 @@ use volume::nifti::Header;
 use volume::{Box3, LabelVolume, ModelGrid, ScalarVolume, nifti};
 
 /// The parameters of `pseudo-label`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The subsets to label; the paper's are D_u and D_l3. Not used when a folder of `images` is given.

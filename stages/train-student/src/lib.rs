@@ -7,13 +7,14 @@ use candle_core::Tensor;
 use labels::{CLASS_KEYS, ORGAN_CLASSES, SubsetName};
 use nets::{DualUNet2d, DualUNet2dConfig, Network, Params};
 use ops::DiceCe;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use streams::Streams;
 use training::{AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Run, Sampling, Sources, Tally, Targets, Trainable, Validation};
 
 /// A decoder whose loss counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decoder {
     /// The organ decoder.
@@ -23,7 +24,7 @@ pub enum Decoder {
 }
 
 /// The parameters of `train-student`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The cases to train on: D_u, D_l3, D_l1 and D_l4 in the paper's steps.

@@ -7,13 +7,14 @@ use candle_core::Tensor;
 use labels::{CANCER_CLASSES, CLASS_KEYS, ORGAN_CLASSES, SubsetName};
 use nets::{Network, Params, UNet3d, UNet3dConfig};
 use ops::DiceCe;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use streams::Streams;
 use training::{AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Run, Sampling, Sources, Tally, Targets, Trainable, Validation};
 
 /// What a teacher learns to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// Background and the 13 organs.
@@ -39,7 +40,7 @@ impl Target {
 }
 
 /// The parameters of `train-teacher`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The cases to train on: D_c, D_o5 or D_o13.

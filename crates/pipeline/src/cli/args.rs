@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use stage_kit::{DeviceChoice, StageArgs};
 
 /// The whole command line.
@@ -50,6 +51,14 @@ pub(crate) enum Verb {
     Graph(GraphArgs),
     /// Print what a node's stage said
     Log(LogArgs),
+    /// Write one page with everything: states, times, curves, scores, pictures, failures, provenance
+    Report(ReportArgs),
+    /// Tell what differs between two pipeline files, and which results they share
+    Diff(DiffArgs),
+    /// Print the JSON schema of pipeline files, for editors
+    Schema,
+    /// Print what a shell needs to complete commands
+    Completions(CompletionsArgs),
     /// Remove results that no pipeline file reaches any more
     Gc(GcArgs),
     /// Read the whole store again, report what is damaged, and have the next run make it anew
@@ -137,6 +146,8 @@ pub(crate) enum GraphFormat {
     Mermaid,
     /// For Graphviz
     Dot,
+    /// A picture, laid out without Graphviz
+    Svg,
 }
 
 /// Whose log.
@@ -145,6 +156,33 @@ pub(crate) struct LogArgs {
     /// The node; with a case only the lines that name it
     #[arg(value_name = "NODE[:CASE]")]
     pub(crate) node: String,
+}
+
+/// Where the page goes.
+#[derive(Args)]
+pub(crate) struct ReportArgs {
+    /// The page: one HTML file that needs no other and no network
+    #[arg(long, short, value_name = "FILE", default_value = "report.html")]
+    pub(crate) output: PathBuf,
+}
+
+/// Which files to compare.
+#[derive(Args)]
+pub(crate) struct DiffArgs {
+    /// A pipeline file
+    #[arg(value_name = "A")]
+    pub(crate) first: PathBuf,
+    /// Another one; left out, A is compared with the file that it extends
+    #[arg(value_name = "B")]
+    pub(crate) second: Option<PathBuf>,
+}
+
+/// Which shell.
+#[derive(Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(crate) shell: Shell,
 }
 
 /// How to clean up.
@@ -232,6 +270,9 @@ pub(crate) fn examples(name: &str) -> String {
   {name} explain M_c                           why it would be run
   {name} explain segment[M_4]:FLARE23Ts_0001   why one case would be
   {name} status; {name} log M_c; {name} graph
+  {name} report                                everything on one page, report.html
+
+Each verb has examples of its own: {name} VERB --help.
 
 A run that was interrupted, even by a power failure, goes on with the next `{name} run`.
 

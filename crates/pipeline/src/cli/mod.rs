@@ -1,4 +1,5 @@
-//! The command line of a program with stages: `run`, `status`, `explain`, `graph`, `log`, `gc`,
+//! The command line of a program with stages: `run`, `status`, `explain`, `graph`, `log`, `report`, `diff`,
+//! `schema`, `completions`, `gc`,
 //! `verify`, `unlock`, `demo`, `stages`.
 //!
 //! Exit codes: 0 done or fresh, 1 a stage failed, 2 the configuration is wrong, 3 a dry run found work, 4 another runner
@@ -6,7 +7,9 @@
 
 mod args;
 mod care;
+mod help;
 mod look;
+mod show;
 mod verbs;
 
 use std::process::ExitCode;
@@ -16,6 +19,7 @@ use stage_kit::Entry;
 
 use args::{Cli, Verb};
 
+use crate::Snapshot;
 use crate::error::ConfigError;
 
 /// What a program brings along.
@@ -29,6 +33,8 @@ pub struct Program {
     pub version: &'static str,
     /// Its stages, in the order of the method.
     pub stages: &'static [Entry],
+    /// Writes the page of the verb `report`, which knows what the stages' results mean.
+    pub report: fn(&Snapshot<'_>) -> anyhow::Result<String>,
 }
 
 /// Everything went well, or there was nothing to do.
@@ -44,12 +50,15 @@ const LOCKED: u8 = 4;
 /// A signal ended it.
 const INTERRUPTED: u8 = 130;
 
+fn command(program: &Program) -> clap::Command {
+    let command = Cli::command().name(program.name).about(program.about).version(program.version);
+    help::with_examples(command, program.name).after_help(args::examples(program.name))
+}
+
 /// The `main` of a program with stages.
 #[must_use]
 pub fn main(program: &Program) -> ExitCode {
-    let command = Cli::command().name(program.name).about(program.about).version(program.version);
-    let command = command.after_help(args::examples(program.name));
-    let cli = match Cli::from_arg_matches(&command.get_matches()) {
+    let cli = match Cli::from_arg_matches(&command(program).get_matches()) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
@@ -62,6 +71,10 @@ pub fn main(program: &Program) -> ExitCode {
         Verb::Explain(explain) => look::explain(program, &cli.choice, explain),
         Verb::Graph(graph) => verbs::graph(program, &cli.choice, graph),
         Verb::Log(log) => look::log(program, &cli.choice, log),
+        Verb::Report(report) => show::report(program, &cli.choice, report),
+        Verb::Diff(diff) => show::diff(program, &cli.choice, diff),
+        Verb::Completions(completions) => show::completions(command(program), completions),
+        Verb::Schema => show::schema(program),
         Verb::Demo(demo) => verbs::demo(program, &cli.choice, demo),
         Verb::Gc(gc) => care::gc(program, &cli.choice, gc),
         Verb::Verify => care::verify(program, &cli.choice),

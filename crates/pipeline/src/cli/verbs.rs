@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum as _;
@@ -18,12 +18,13 @@ use crate::display::Display;
 use crate::executor::{Failure, Local};
 use crate::graph::Pipeline;
 use crate::job::{Job, Part};
+use crate::journal::RunNote;
 use crate::plan::{Planner, State};
 use crate::run::{Options, Summary, stop_on_signals};
 use crate::status::reasons;
 use crate::store::Store;
-use crate::text::duration;
-use crate::{Hasher, Overrides, die_with_parent, show};
+use crate::text::{duration, utc};
+use crate::{Hasher, Overrides, die_with_parent, draw};
 
 /// A pipeline with its store.
 pub(super) struct Opened {
@@ -35,10 +36,7 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn new(program: &Program, choice: &Choice, default: &str) -> Result<Self> {
         let path = choice.pipeline.clone().unwrap_or_else(|| default.into());
-        let device = choice.device.and_then(|device| Some(device.to_possible_value()?.get_name().to_owned()));
-        let data = choice.data.iter().map(|(name, path)| (name.clone(), PathBuf::from(path))).collect();
-        let overrides = Overrides { data, store: choice.store.clone(), device, params: choice.set.clone() };
-        let pipeline = Pipeline::load(&path, &overrides, program.stages)?;
+        let pipeline = Pipeline::load(&path, &overrides(choice), program.stages)?;
         let store = Store::new(&pipeline.store, &pipeline.name);
         let hasher = Hasher::open(&store.index(), !choice.verify);
         Ok(Self { pipeline, store, hasher })
@@ -65,6 +63,13 @@ impl Opened {
         anyhow::ensure!(names.len() == 1, "`{name}` stands for several nodes; name one of {}", names.join(", "));
         found.first().copied().context("no node")
     }
+}
+
+/// What the command line says on top of the file.
+pub(super) fn overrides(choice: &Choice) -> Overrides {
+    let device = choice.device.and_then(|device| Some(device.to_possible_value()?.get_name().to_owned()));
+    let data = choice.data.iter().map(|(name, path)| (name.clone(), PathBuf::from(path))).collect();
+    Overrides { data, store: choice.store.clone(), device, params: choice.set.clone() }
 }
 
 pub(super) const DEFAULT_PIPELINE: &str = "pipeline.yaml";
@@ -102,12 +107,17 @@ fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> Result<(u8,
         version: program.version.to_owned(),
     };
     let stop = stop_on_signals()?;
+    let started = utc(SystemTime::now());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (options.jobs > 1).then(|| (cores / options.jobs).max(1));
     let local = Local { executable: own_file()?, threads, hasher: &opened.hasher };
     let result = crate::run(&planner, &options, &local, &display, &stop);
     opened.hasher.save()?;
     let summary = result?;
+    if let Some(run) = RunNote::of(&args.nodes, started, begun.elapsed().as_secs_f64(), &summary) {
+        // Finished work is worth more than a note about it.
+        run.keep(&opened.pipeline).unwrap_or_else(|error| display.note(&format!("{error:#}")));
+    }
     if summary.failed.len() + summary.locked.len() > 1 || args.how.keep_going {
         for (node, how) in &summary.failed {
             display.note(&format!("{node}: {how}"));
@@ -183,8 +193,9 @@ fn names(pipeline: &Pipeline, indices: &[usize]) -> String {
 pub(super) fn graph(program: &Program, choice: &Choice, args: &GraphArgs) -> Result<u8> {
     let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
     say(&match args.format {
-        GraphFormat::Mermaid => show::mermaid(&opened.pipeline),
-        GraphFormat::Dot => show::dot(&opened.pipeline),
+        GraphFormat::Mermaid => draw::mermaid(&opened.pipeline),
+        GraphFormat::Dot => draw::dot(&opened.pipeline),
+        GraphFormat::Svg => draw::svg(&opened.pipeline),
     });
     Ok(DONE)
 }
@@ -231,7 +242,7 @@ fn markdown_files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// `stages`.
 pub(super) fn stages(program: &Program) -> Result<u8> {
-    say(&show::stage_table(program.name, program.stages));
+    say(&draw::stage_table(program.name, program.stages));
     Ok(DONE)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - `files`: what is wrong with a pipeline file is told before any work
 //! - `cache`: what is run again, and what is not
+//! - `looks`: graph, diff, report, completions
 //! - `cases`: stages that work case by case
 //! - `trouble`: failures, kills, two runners
 //! - `crash`: kills at random moments, and the ways in which other runners are known to break
@@ -14,5 +15,6 @@ mod cases;
 mod crash;
 mod files;
 mod lab;
+mod looks;
 mod places;
 mod trouble;

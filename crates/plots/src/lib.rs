@@ -1,39 +1,91 @@
-//! Line plots as SVG: panels side by side over a common horizontal axis.
+//! Line plots as SVG: panels side by side over a common horizontal axis, as files of their own or parts of a page.
 
 use std::fmt::Write as _;
 
 /// One line of a panel.
-pub(crate) struct Series {
-    pub(crate) name: String,
-    /// An SVG color.
-    pub(crate) color: &'static str,
+pub struct Series {
+    /// What it shows.
+    pub name: String,
+    /// How it looks.
+    pub look: Look,
     /// Points that are not finite are left out.
-    pub(crate) points: Vec<(f64, f64)>,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// The first color, with points.
+    First,
+    /// The second color, with points.
+    Second,
+    /// One of many: thin, without points, and told only under the pointer.
+    Thin,
+}
+
+impl Look {
+    fn class(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Second => "second",
+            Self::Thin => "thin",
+        }
+    }
 }
 
 /// One pair of axes.
-pub(crate) struct Panel {
-    pub(crate) y_label: String,
-    pub(crate) series: Vec<Series>,
+pub struct Panel {
+    /// What the vertical axis shows.
+    pub y_label: String,
+    /// The lines; later ones lie above.
+    pub series: Vec<Series>,
 }
+
+/// The looks, for light and dark. A page that holds several plots has this once.
+pub const STYLE: &str = ".plot{--p-ink:#333;--p-grid:#e4e4e4;--p-first:#1f77b4;--p-second:#d62728;--p-thin:#9aa3b0;--p-paper:#fff}
+@media (prefers-color-scheme:dark){.plot{--p-ink:#d6d6d2;--p-grid:#33373e;--p-first:#6cb2e6;--p-second:#f28b82;--p-thin:#5b6472;--p-paper:#17191c}}
+.plot text{font:12px ui-sans-serif,system-ui,sans-serif;fill:var(--p-ink)}
+.plot .title{font-size:15px}
+.plot .axis{fill:none;stroke:var(--p-ink)}
+.plot .grid{stroke:var(--p-grid)}
+.plot polyline{fill:none;stroke-width:1.5}
+.plot .first{stroke:var(--p-first)}
+.plot .second{stroke:var(--p-second)}
+.plot .thin{stroke:var(--p-thin);stroke-width:1}
+.plot circle.first{fill:var(--p-first);stroke:none}
+.plot circle.second{fill:var(--p-second);stroke:none}
+";
 
 // All lengths are in SVG user units, which show as pixels.
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 60.0;
+const LEFT: f64 = 66.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 50.0;
 const RIGHT: f64 = 20.0;
 
-/// The panels as one SVG document.
-pub(crate) fn svg(title: &str, x_label: &str, panels: &[Panel]) -> String {
+/// The panels as a document of its own.
+#[must_use]
+pub fn svg(title: &str, x_label: &str, panels: &[Panel]) -> String {
+    let style = format!("<style>{STYLE}</style>\n<rect width=\"100%\" height=\"100%\" style=\"fill:var(--p-paper)\"/>\n");
+    draw(title, x_label, panels, &style)
+}
+
+/// The panels for a page that holds [`STYLE`].
+#[must_use]
+pub fn svg_for_page(title: &str, x_label: &str, panels: &[Panel]) -> String {
+    draw(title, x_label, panels, "")
+}
+
+fn draw(title: &str, x_label: &str, panels: &[Panel], style: &str) -> String {
     let width = (LEFT + WIDTH + RIGHT) * panels.len() as f64;
     let height = TOP + HEIGHT + BOTTOM;
+    let title = escaped(title);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"12\" fill=\"#333\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"plot\" role=\"img\" aria-label=\"{title}\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\">\n{style}"
     );
-    let _ = writeln!(out, "<text x=\"{}\" y=\"22\" font-size=\"15\" text-anchor=\"middle\">{}</text>", width / 2.0, escaped(title));
+    let _ = writeln!(out, "<text class=\"title\" x=\"{}\" y=\"22\" text-anchor=\"middle\">{title}</text>", width / 2.0);
     for (at, panel) in panels.iter().enumerate() {
         let _ = writeln!(out, "<g transform=\"translate({} {TOP})\">", at as f64 * (LEFT + WIDTH + RIGHT) + LEFT);
         draw_panel(&mut out, x_label, panel);
@@ -50,42 +102,46 @@ fn draw_panel(out: &mut String, x_label: &str, panel: &Panel) {
     let place = |(px, py): (f64, f64)| (x.share(px) * WIDTH, HEIGHT - y.share(py) * HEIGHT);
     for tick in y.ticks() {
         let at = place((x.low, tick)).1;
-        let _ = writeln!(out, "<line x1=\"0\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#e4e4e4\"/>");
+        let _ = writeln!(out, "<line x1=\"0\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\" class=\"grid\"/>");
         let _ = writeln!(out, "<text x=\"-8\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", at + 4.0, y.label(tick));
     }
     for tick in x.ticks() {
         let at = place((tick, y.low)).0;
         let _ = writeln!(out, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", HEIGHT + 18.0, x.label(tick));
     }
-    let _ = writeln!(out, "<path d=\"M0 0V{HEIGHT}H{WIDTH}\" fill=\"none\" stroke=\"#333\"/>");
+    let _ = writeln!(out, "<path d=\"M0 0V{HEIGHT}H{WIDTH}\" class=\"axis\"/>");
     let _ = writeln!(out, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>", WIDTH / 2.0, HEIGHT + 38.0, escaped(x_label));
     let _ = writeln!(
         out,
-        "<text transform=\"translate(-44 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+        "<text transform=\"translate(-52 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
         HEIGHT / 2.0,
         escaped(&panel.y_label)
     );
-    for (at, series) in panel.series.iter().enumerate() {
+    for series in &panel.series {
         draw_series(out, series, &place);
-        let row = -12.0;
-        let column = 10.0 + 110.0 * at as f64;
+    }
+    for (at, series) in panel.series.iter().filter(|series| series.look != Look::Thin).enumerate() {
+        let (row, column) = (-12.0, 10.0 + 110.0 * at as f64);
+        let class = series.look.class();
         let _ = writeln!(
             out,
-            "<line x1=\"{column}\" x2=\"{}\" y1=\"{row}\" y2=\"{row}\" stroke=\"{}\" stroke-width=\"2\"/>",
-            column + 20.0,
-            series.color
+            "<line class=\"{class}\" x1=\"{column}\" x2=\"{}\" y1=\"{row}\" y2=\"{row}\" stroke-width=\"2\"/>",
+            column + 20.0
         );
         let _ = writeln!(out, "<text x=\"{}\" y=\"{}\">{}</text>", column + 26.0, row + 4.0, escaped(&series.name));
     }
 }
 
 fn draw_series(out: &mut String, series: &Series, place: &impl Fn((f64, f64)) -> (f64, f64)) {
+    let class = series.look.class();
     let mut line = String::new();
     for (px, py) in finite(&series.points).map(place) {
         let _ = write!(line, "{px:.1},{py:.1} ");
-        let _ = writeln!(out, "<circle cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"2\" fill=\"{}\"/>", series.color);
+        if series.look != Look::Thin {
+            let _ = writeln!(out, "<circle class=\"{class}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"2\"/>");
+        }
     }
-    let _ = writeln!(out, "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\"/>", line.trim_end(), series.color);
+    let _ = writeln!(out, "<polyline class=\"{class}\" points=\"{}\"><title>{}</title></polyline>", line.trim_end(), escaped(&series.name));
 }
 
 fn finite(points: &[(f64, f64)]) -> impl Iterator<Item = (f64, f64)> {
@@ -93,7 +149,7 @@ fn finite(points: &[(f64, f64)]) -> impl Iterator<Item = (f64, f64)> {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A range that begins and ends at a multiple of its tick distance.

@@ -1,44 +1,20 @@
-//! Pipelines and stages drawn and listed.
+//! Pipelines and stages as text.
 
 use stage_kit::Entry;
 
-use crate::graph::{Node, Pipeline, Source};
+use super::{Edge, From, data_names, edges, title};
+use crate::graph::{Node, Pipeline};
 
-/// Edges that merge several inputs between the same two nodes: from, to, and the roles.
-fn edges(pipeline: &Pipeline) -> Vec<(String, usize, String)> {
-    let mut edges: Vec<(String, usize, String)> = Vec::new();
-    for (index, node) in pipeline.nodes.iter().enumerate() {
-        for (role, source) in &node.inputs {
-            let from = match source {
-                Source::Node { index, .. } => format!("n{index}"),
-                Source::Data { name, .. } => format!("data_{name}"),
-            };
-            match edges.iter_mut().find(|(other, to, _)| *other == from && *to == index) {
-                Some((_, _, roles)) => roles.push_str(&format!(", {role}")),
-                None => edges.push((from, index, role.clone())),
-            }
-        }
+fn id(from: From<'_>) -> String {
+    match from {
+        From::Data(name) => format!("data_{name}"),
+        From::Node(index) => format!("n{index}"),
     }
-    edges
 }
 
-fn data_names(pipeline: &Pipeline) -> Vec<&str> {
-    let mut names: Vec<&str> = pipeline
-        .nodes
-        .iter()
-        .flat_map(|node| node.inputs.values())
-        .filter_map(|source| match source {
-            Source::Data { name, .. } => Some(name.as_str()),
-            Source::Node { .. } => None,
-        })
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
-fn title(node: &Node, line_break: &str) -> String {
-    if node.name == node.stage.name { node.name.clone() } else { format!("{}{line_break}{}", node.name, node.stage.name) }
+fn label(node: &Node, line_break: &str) -> String {
+    let (name, stage) = title(node);
+    stage.map_or_else(|| name.to_owned(), |stage| format!("{name}{line_break}{stage}"))
 }
 
 /// The graph in Mermaid's language, which Markdown viewers draw.
@@ -49,9 +25,10 @@ pub fn mermaid(pipeline: &Pipeline) -> String {
         text.push_str(&format!("    data_{name}[(\"data.{name}\")]\n"));
     }
     for (index, node) in pipeline.nodes.iter().enumerate() {
-        text.push_str(&format!("    n{index}[\"{}\"]\n", title(node, "<br/>")));
+        text.push_str(&format!("    n{index}[\"{}\"]\n", label(node, "<br/>")));
     }
-    for (from, to, roles) in edges(pipeline) {
+    for Edge { from, to, roles } in edges(pipeline) {
+        let (from, roles) = (id(from), roles.join(", "));
         text.push_str(&format!("    {from} -- \"{roles}\" --> n{to}\n"));
     }
     text
@@ -65,9 +42,10 @@ pub fn dot(pipeline: &Pipeline) -> String {
         text.push_str(&format!("    \"data_{name}\" [label=\"data.{name}\", shape=cylinder];\n"));
     }
     for (index, node) in pipeline.nodes.iter().enumerate() {
-        text.push_str(&format!("    \"n{index}\" [label=\"{}\"];\n", title(node, "\\n")));
+        text.push_str(&format!("    \"n{index}\" [label=\"{}\"];\n", label(node, "\\n")));
     }
-    for (from, to, roles) in edges(pipeline) {
+    for Edge { from, to, roles } in edges(pipeline) {
+        let (from, roles) = (id(from), roles.join(", "));
         text.push_str(&format!("    \"{from}\" -> \"n{to}\" [label=\"{roles}\"];\n"));
     }
     text + "}\n"

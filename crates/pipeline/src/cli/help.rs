@@ -1,0 +1,97 @@
+//! Examples, which teach more than lists of options.
+
+use clap::Command;
+
+/// What stands below the help of each verb: lines of a command (without the program's name) and what it does.
+const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
+    (
+        "run",
+        &[
+            ("run", "everything that is not fresh"),
+            ("run M_c steps", "these nodes and what they read"),
+            ("run M_c --only --force", "this node alone, even if nothing has changed"),
+            ("run -j 2 --keep-going", "two nodes at once; a failure stops only what depends on it"),
+            ("run --set M_c.fit.epochs=3", "with another parameter; dots lead deeper"),
+            ("run --dry-run", "only tell; the exit code is 3 when there is work"),
+        ],
+    ),
+    ("status", &[("status", "every node"), ("status scores", "this node and what it reads")]),
+    ("explain", &[("explain M_c", "which parameter, input or file has changed since the result was made")]),
+    (
+        "graph",
+        &[
+            ("graph --format svg > graph.svg", "a picture for browsers"),
+            ("graph > graph.mmd", "Mermaid, for a Markdown page"),
+            ("graph --format dot | dot -Tpdf -o graph.pdf", "with Graphviz"),
+        ],
+    ),
+    ("log", &[("log M_c", "what the stage said, of a failed attempt too"), ("log M_c | tail", "the end of it")]),
+    (
+        "report",
+        &[("report", "everything on one page, report.html"), ("report -p pipelines/demo.yaml -o demo.html", "of the demonstration")],
+    ),
+    ("diff", &[("diff pipelines/without-unlabeled.yaml", "with the file that it extends"), ("diff pipeline.yaml mine.yaml", "two files")]),
+    (
+        "schema",
+        &[("schema > pipelines/schema.json", "then begin a file with"), ("", "# yaml-language-server: $schema=pipelines/schema.json")],
+    ),
+    (
+        "completions",
+        &[
+            ("completions bash > ~/.local/share/bash-completion/completions/NAME", "for bash"),
+            ("completions zsh > ~/.zfunc/_NAME", "for zsh, with ~/.zfunc in fpath"),
+            ("completions fish > ~/.config/fish/completions/NAME.fish", "for fish"),
+        ],
+    ),
+    ("gc", &[("gc --dry-run", "what would be removed"), ("gc", "remove what no pipeline file reaches any more")]),
+    ("verify", &[("verify", "read the whole store again; the next run makes anew what is damaged")]),
+    ("unlock", &[("unlock", "list the locks, and remove those of dead processes"), ("unlock --force", "remove all of them")]),
+    ("demo", &[("demo", "about seven minutes on two cores"), ("demo -j 2", "two nodes at once")]),
+    ("stages", &[("stages", "what each stage reads and writes, and where the paper describes it")]),
+];
+
+/// The command with examples below each verb.
+pub(super) fn with_examples(mut command: Command, name: &str) -> Command {
+    for (verb, examples) in EXAMPLES {
+        let text = text(examples, name);
+        command = command.mut_subcommand(verb, |verb| verb.after_help(text));
+    }
+    command
+}
+
+fn text(examples: &[(&str, &str)], name: &str) -> String {
+    let lines: Vec<(String, &str)> = examples
+        .iter()
+        .map(|(line, about)| (if line.is_empty() { String::new() } else { format!("{name} {}", line.replace("NAME", name)) }, *about))
+        .collect();
+    let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or(0);
+    let line = |(line, about): &(String, &str)| format!("  {line:<width$}  {about}");
+    format!("Examples:\n{}", lines.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+    use crate::cli::args::Cli;
+
+    #[test]
+    fn every_verb_has_examples() {
+        let command = Cli::command();
+        let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(Command::get_name);
+        for verb in verbs {
+            assert!(EXAMPLES.iter().any(|(known, _)| *known == verb), "give `{verb}` an example");
+        }
+    }
+
+    #[test]
+    fn every_example_is_a_command() {
+        for (line, _) in EXAMPLES.iter().flat_map(|(_, examples)| *examples).filter(|(line, _)| !line.is_empty()) {
+            let words = line.split(['>', '|']).next().unwrap_or_default().split_whitespace();
+            if let Err(error) = Cli::try_parse_from(std::iter::once("toy").chain(words)) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+}

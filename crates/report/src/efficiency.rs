@@ -1,0 +1,93 @@
+//! The paper's Table 7: what a case costs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use pipeline::{Snapshot, Source};
+use volume::nifti;
+
+use crate::html::{escaped, head, table};
+use crate::models::Scored;
+use crate::scores::input;
+
+/// As many cases as the paper's table has.
+const SHOWN_CASES: usize = 8;
+/// How many headers are read to choose them; a header is a few hundred bytes.
+const READ_CASES: usize = 200;
+
+/// The sizes of some cases, from few slices to many, and what is known of their cost.
+pub(crate) fn table_7(seen: &Snapshot<'_>, scored: &Scored) -> Result<String> {
+    let not_measured = || "<span class=\"soft\">not measured</span>".to_owned();
+    let times = Times::of(seen, scored);
+    let rows: Vec<Vec<String>> = match input(seen, &scored.node, "images").filter(|folder| folder.is_dir()) {
+        Some(folder) => sizes(&folder)?
+            .into_iter()
+            .map(|(case, [x, y, z])| {
+                let time = times.of_case(seen, &case).map_or_else(not_measured, |seconds| format!("{seconds:.2}"));
+                vec![escaped(&case), format!("({x}, {y}, {z})"), time, not_measured(), not_measured()]
+            })
+            .collect(),
+        None => Vec::new(),
+    };
+    let mut body = String::from("<h3>Table 7. Efficiency</h3>\n");
+    body.push_str(&table("cases", &head(&["Case ID", "Image size", "Running time (s)", "Max GPU (MB)", "Total GPU (MB)"]), &rows));
+    body.push_str(&format!("<p class=\"note\">{}</p>\n", escaped(&times.note())));
+    Ok(body)
+}
+
+/// The nodes between a model and its scores, each with the keys of its cases.
+struct Times {
+    nodes: Vec<(String, BTreeMap<String, String>)>,
+}
+
+impl Times {
+    fn of(seen: &Snapshot<'_>, scored: &Scored) -> Self {
+        let mut nodes = Vec::new();
+        let node = seen.pipeline.find(&scored.node).map(|index| &seen.pipeline.nodes[index]);
+        let mut next = node.zip(scored.official.last()).and_then(|(node, model)| node.inputs.get(&format!("predictions.{}", model.model)));
+        while let Some(Source::Node { index, .. }) = next {
+            let node = &seen.pipeline.nodes[*index];
+            let cases = seen.nodes[*index].record.as_ref().map(|record| seen.store.cases_of(&record.key));
+            nodes.push((node.name.clone(), cases.unwrap_or_default()));
+            // Backwards along the labels; what reads none is the first stage of inference.
+            next = node.inputs.get("labels");
+        }
+        nodes.reverse();
+        Self { nodes }
+    }
+
+    /// What all nodes together took for a case; `None` if one of them does not know.
+    fn of_case(&self, seen: &Snapshot<'_>, case: &str) -> Option<f64> {
+        let of_node = |(_, cases): &(String, BTreeMap<String, String>)| Some(seen.store.cases().record(cases.get(case)?)?.seconds);
+        let times: Option<Vec<f64>> = self.nodes.iter().map(of_node).collect();
+        times.filter(|times| !times.is_empty()).map(|times| times.iter().sum())
+    }
+
+    fn note(&self) -> String {
+        let names: Vec<&str> = self.nodes.iter().map(|(name, _)| name.as_str()).collect();
+        format!(
+            "The running time is that of a case in {}, beside other cases on the same cores. GPU memory is not measured.",
+            names.join(", ")
+        )
+    }
+}
+
+/// Name and shape of up to eight cases, spread evenly over the sorted numbers of slices.
+fn sizes(folder: &Path) -> Result<Vec<(String, [usize; 3])>> {
+    let list = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut names: Vec<String> = list.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.retain(|name| name.ends_with(".nii.gz"));
+    names.sort();
+    let mut sizes = Vec::new();
+    for name in names.into_iter().take(READ_CASES) {
+        let header = nifti::read_header(folder.join(&name)).with_context(|| format!("the scan {name} in {}", folder.display()))?;
+        let case = name.trim_end_matches(".nii.gz").trim_end_matches("_0000").to_owned();
+        sizes.push((case, header.grid().shape));
+    }
+    sizes.sort_by_key(|(_, shape)| shape[2]);
+    let n = sizes.len();
+    let shown = n.min(SHOWN_CASES);
+    let at: Vec<usize> = (0..shown).map(|index| if shown > 1 { index * (n - 1) / (shown - 1) } else { 0 }).collect();
+    Ok(at.into_iter().map(|index| sizes[index].clone()).collect())
+}

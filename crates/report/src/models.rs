@@ -1,0 +1,117 @@
+//! The models that were scored, and what is known of each: the nodes behind its predictions.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use metrics::{Protocol, Summary};
+use pipeline::{Node, NodeState, Record, Snapshot, Source, Store};
+
+/// One `evaluate` node with a result.
+pub(crate) struct Scored {
+    pub(crate) node: String,
+    pub(crate) state: NodeState,
+    pub(crate) folder: PathBuf,
+    /// By the challenge's rules, a summary per model, in the order of the stage.
+    pub(crate) official: Vec<Summary>,
+    /// By the plain rules.
+    pub(crate) plain: Vec<Summary>,
+    /// What is behind each model, in the same order.
+    pub(crate) origins: Vec<Origin>,
+}
+
+/// What is behind a model's predictions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// A 2-D student; otherwise the teachers themselves.
+    pub(crate) student: bool,
+    /// Some training saw pseudo-labels of unlabelled cases.
+    pub(crate) unlabeled: bool,
+}
+
+impl Origin {
+    fn add(&mut self, stage: &str, params: &serde_json::Value) {
+        let student = stage == "train-student";
+        self.student |= student;
+        self.unlabeled |= student && params.get("subset").and_then(|subset| subset.as_str()) == Some("D_u");
+    }
+}
+
+const STAGE: &str = "evaluate";
+
+/// Every `evaluate` node that has a result.
+pub(crate) fn scored(seen: &Snapshot<'_>) -> Result<Vec<Scored>> {
+    let mut all = Vec::new();
+    for (node, view) in seen.pipeline.nodes.iter().zip(&seen.nodes) {
+        let (STAGE, Some(record)) = (node.stage.name, &view.record) else { continue };
+        let folder = seen.store.object(&record.key);
+        let official = read(&folder, Protocol::Official)?;
+        let origins = official.iter().map(|summary| origin(seen, node, &summary.model)).collect();
+        let plain = read(&folder, Protocol::Plain)?;
+        all.push(Scored { node: node.name.clone(), state: view.state, folder, official, plain, origins });
+    }
+    Ok(all)
+}
+
+fn read(folder: &Path, protocol: Protocol) -> Result<Vec<Summary>> {
+    let path = folder.join(format!("{protocol}.json"));
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read the scores {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} holds no scores; run its node again with --force", path.display()))
+}
+
+fn origin(seen: &Snapshot<'_>, node: &Node, model: &str) -> Origin {
+    let mut origin = Origin::default();
+    if let Some(Source::Node { index, .. }) = node.inputs.get(&format!("predictions.{model}")) {
+        for ancestor in seen.pipeline.with_ancestors(&[*index].into()) {
+            let ancestor = &seen.pipeline.nodes[ancestor];
+            origin.add(ancestor.stage.name, &ancestor.params);
+        }
+    }
+    origin
+}
+
+/// The last model of a pipeline that shares the store.
+pub(crate) struct Variant {
+    /// The pipeline's name.
+    pub(crate) pipeline: String,
+    pub(crate) official: Summary,
+    pub(crate) origin: Origin,
+}
+
+/// The same node of the other pipelines of the store, as far as they have a result of it.
+pub(crate) fn variants(seen: &Snapshot<'_>, node: &str) -> Result<Vec<Variant>> {
+    let Some(results) = seen.store.results().parent().filter(|folder| folder.is_dir()) else { return Ok(Vec::new()) };
+    let list = std::fs::read_dir(results).with_context(|| format!("cannot list {}", results.display()))?;
+    let mut names: Vec<String> = list.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.retain(|name| *name != seen.pipeline.name);
+    names.sort();
+    let mut variants = Vec::new();
+    for pipeline in names {
+        let store = Store::new(&seen.pipeline.store, &pipeline);
+        let Some(record) = latest(&store, node).filter(|record| record.stage == STAGE) else { continue };
+        let Some(official) = read(&store.object(&record.key), Protocol::Official)?.pop() else { continue };
+        let mut origin = Origin::default();
+        if let Some(prediction) = record.inputs.get(&format!("predictions.{}", official.model)) {
+            trace(&store, &prediction.from, &mut origin, &mut Vec::new());
+        }
+        variants.push(Variant { pipeline, official, origin });
+    }
+    Ok(variants)
+}
+
+fn latest(store: &Store, node: &str) -> Option<Record> {
+    store.record(&store.latest_key(node)?)
+}
+
+/// Follows the records of another pipeline from input to input; its file is not at hand.
+fn trace(store: &Store, reference: &str, origin: &mut Origin, visited: &mut Vec<String>) {
+    let node = reference.split('/').next().unwrap_or(reference);
+    if visited.iter().any(|other| other == node) {
+        return;
+    }
+    visited.push(node.to_owned());
+    let Some(record) = latest(store, node) else { return };
+    origin.add(&record.stage, &record.params);
+    for input in record.inputs.values() {
+        trace(store, &input.from, origin, visited);
+    }
+}
