@@ -195,7 +195,7 @@ impl Conv {
         let (batch, in_channels, input) = volumes("conv", x)?;
         let groups = self.groups;
         if groups == 0 || !in_channels.is_multiple_of(groups) || !w[0].is_multiple_of(groups) {
-            bail!("conv: {groups} groups divide neither or only one of the channels of input {x:?} and weights {w:?}");
+            bail!("conv: {groups} groups do not divide the channels of input {x:?} and the filters of weights {w:?}");
         }
         if w.len() != x.len() || w[1] != in_channels / groups {
             bail!("conv: weights (co, {}, kernel..) expected for input {x:?} in {groups} groups, found {w:?}", in_channels / groups);
