@@ -30,14 +30,14 @@ impl Cases {
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Cases::default();
+    adamw(&mut cases);
     for n in lengths() {
-        convolutions(&mut cases, n);
-        maps(&mut cases, n);
-        tokens(&mut cases, n);
         losses(&mut cases, n);
+        tokens(&mut cases, n);
+        maps(&mut cases, n);
+        convolutions(&mut cases, n);
     }
     large(&mut cases);
-    adamw(&mut cases);
     cases.0
 }
 
