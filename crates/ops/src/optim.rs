@@ -50,7 +50,8 @@ pub struct Parameter<'a> {
 /// Step number `step` (the first is 1) of AdamW with bias correction, as PyTorch's: changes the values and the moments
 /// of all parameters in place, in one pass over each that the threads share.
 ///
-/// Everything that shares storage with a value (a detached copy, say) sees the change.
+/// Everything that shares storage with a value (a detached copy, say) sees the change. No other thread may compute with
+/// the variables meanwhile.
 ///
 /// # Errors
 /// When the shapes of a parameter differ, when a variable is given twice, or when `step` is 0. Nothing has changed then.
