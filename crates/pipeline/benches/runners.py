@@ -174,7 +174,7 @@ def main():
     os.environ['PATH'] = f'{args.tools}:{os.environ["PATH"]}'
     tools = [tool for tool in (Toy(args.toy, args.tools), Snakemake(args.toy, args.tools), Dvc(args.toy, args.tools)) if tool.name in args.only]
     with tempfile.TemporaryDirectory() as root:
-        def turns(folders, rounds=1):
+        def turns(folders, rounds=1):  # by all of `tools`
             results = {tool.name: [] for tool in tools}
             for _ in range(rounds):
                 for tool in tools:
@@ -219,6 +219,8 @@ def main():
         for tool in tools:
             for name in names(args.cases):
                 (fan[tool.name] / 'data' / f'{name}.txt').touch()
+        # Snakemake was told that all is done without having looked at the contents, so that it must run everything now.
+        tools = [tool for tool in tools if not isinstance(tool, Snakemake)]
         report(f'{args.cases} cases, all touched', turns(fan))
 
 

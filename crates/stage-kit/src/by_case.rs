@@ -202,13 +202,21 @@ pub struct CasePlan {
 #[derive(Clone, Copy, Debug)]
 pub struct ByCase {
     pub(crate) plan: fn(Value, &StageIo) -> Result<CasePlan>,
+    pub(crate) gathers: bool,
 }
 
 impl ByCase {
     /// Those of `S`.
     #[must_use]
     pub const fn of<S: CaseStage>() -> Self {
-        Self { plan: plan::<S> }
+        Self { plan: plan::<S>, gathers: false }
+    }
+
+    /// The same, of a stage whose result tells of all cases together, such as a list: a few of its cases are of no use to
+    /// whoever reads it.
+    #[must_use]
+    pub const fn gathering(self) -> Self {
+        Self { gathers: true, ..self }
     }
 }
 

@@ -144,6 +144,12 @@ impl Entry {
         self.by_case.is_some()
     }
 
+    /// Whether its result tells of all cases together, see [`ByCase::gathering`].
+    #[must_use]
+    pub fn gathers(&self) -> bool {
+        self.by_case.is_some_and(|by_case| by_case.gathers)
+    }
+
     /// The cases of a stage that works case by case, for complete parameters; `None` for another stage.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ impl Stage for Evaluate {
     const PAPER: &'static str = "3.1, Tables 4 to 6; 4.2, Fig. 3";
     type Config = Config;
 
-    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>().gathering());
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         stage_kit::run_cases::<Self>(config, io)

@@ -78,7 +78,7 @@ impl Stage for Partition {
         Ok(())
     }
 
-    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+    const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>().gathering());
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         stage_kit::run_cases::<Self>(config, io)

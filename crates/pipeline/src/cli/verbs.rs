@@ -148,8 +148,8 @@ fn summary_line(summary: &Summary, results: &Path, begun: Instant) -> String {
     format!("{} in {}; results: {}", parts.join(", "), duration(begun.elapsed()), results.display())
 }
 
-/// The nodes that `--case` limits: the named ones, and what they read as far as nobody else reads it. What reads no
-/// other node, such as the partition of a dataset, says what cases there are and is always looked at as a whole.
+/// The nodes that `--case` limits: the named ones, and what they read as far as nobody else reads it. What
+/// gathers, such as the partition of a dataset, is always looked at as a whole.
 fn limit(opened: &Opened, args: &RunArgs, named: &BTreeSet<usize>, wanted: &BTreeSet<usize>) -> Result<Filter> {
     let nodes = &opened.pipeline.nodes;
     let mut limited = BTreeSet::new();
@@ -161,7 +161,7 @@ fn limit(opened: &Opened, args: &RunArgs, named: &BTreeSet<usize>, wanted: &BTre
         let named = named.contains(&index);
         anyhow::ensure!(!named || node.stage.is_by_case(), "{}: its stage {} does not work case by case", node.name, node.stage.name);
         let mut readers = wanted.iter().filter(|&&reader| nodes[reader].parents().contains(&index));
-        if named || (node.stage.is_by_case() && !node.parents().is_empty() && readers.all(|reader| limited.contains(reader))) {
+        if named || (node.stage.is_by_case() && !node.stage.gathers() && readers.all(|reader| limited.contains(reader))) {
             limited.insert(index);
         }
     }
