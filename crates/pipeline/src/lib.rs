@@ -60,7 +60,7 @@ pub use plan::{Input, Planner, State, Work, records};
 pub use progress::Progress;
 pub use record::{InputRecord, MadeBy, Record};
 pub use resources::Resources;
-pub use run::{Options, Summary, run, stop_on_signals};
+pub use run::{Options, Summary, run};
 pub use show::{dot, mermaid, stage_table};
 pub use status::{Counts, NodeState, NodeStatus, reasons, statuses};
 pub use store::Store;

@@ -19,7 +19,7 @@ use crate::executor::{Failure, Local};
 use crate::graph::Pipeline;
 use crate::job::{Job, Part};
 use crate::plan::{Planner, State};
-use crate::run::{Options, Summary, stop_on_signals};
+use crate::run::{Options, Summary};
 use crate::status::reasons;
 use crate::store::Store;
 use crate::text::duration;
@@ -101,7 +101,7 @@ fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> Result<(u8,
         jobs: usize::from(args.how.jobs),
         version: program.version.to_owned(),
     };
-    let stop = stop_on_signals()?;
+    let stop = stage_kit::stop_on_signals()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (options.jobs > 1).then(|| (cores / options.jobs).max(1));
     let local = Local { executable: own_file()?, threads, hasher: &opened.hasher };
@@ -257,7 +257,7 @@ pub(super) fn work(args: &WorkArgs) -> Result<u8> {
     let store = Store::at(&args.root);
     let job = Job::load(&store, &args.key)?;
     let hasher = Hasher::open(&store.index(), true);
-    let stop = stop_on_signals()?;
+    let stop = stage_kit::stop_on_signals()?;
     let part = args.cases.clone().map_or(Part::Whole, Part::Cases);
     let Some(_in_use) = store.enter()? else {
         eprintln!("{} is being cleaned up by `gc`; wait until it has ended", store.root().display());
