@@ -7,6 +7,7 @@
 //! - `crash`: kills at random moments, and the ways in which other runners are known to break
 //! - `care`: damage in the store, cleaning it up, locks of the dead
 //! - `places`: disks that are full, read-only or gone
+//! - `slurm`: the same on a real Slurm, where its packages are installed
 
 mod cache;
 mod care;
@@ -15,4 +16,5 @@ mod crash;
 mod files;
 mod lab;
 mod places;
+mod slurm;
 mod trouble;
