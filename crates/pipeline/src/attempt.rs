@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use case_store::CaseList;
@@ -37,6 +37,8 @@ pub struct Attempt<'a> {
     pub threads: Option<usize>,
     /// Hashes the executable, for the record.
     pub hasher: &'a Hasher,
+    /// How long the stage may take to end after it was asked to.
+    pub grace: Duration,
 }
 
 impl Attempt<'_> {
@@ -47,7 +49,7 @@ impl Attempt<'_> {
     pub fn run(&self, tell: &(dyn Fn(Word) + Sync), stop: &AtomicBool) -> Result<(), Failure> {
         let job = self.job;
         let note = |text: String| tell(Word::Line(text));
-        let lease = match Lease::take(&self.store.lock(&self.name()), &job.node)? {
+        let lease = match Lease::take(&self.store.lock(&self.part.name(&job.key)), &job.node)? {
             Ok(lease) => lease,
             Err(holder) => return Err(Failure::Locked(holder)),
         };
@@ -76,14 +78,13 @@ impl Attempt<'_> {
             }
             tell(word);
         };
-        match child::run(self.command(), lease.share()?, log, tell, stop)? {
+        match child::run(self.command(), lease.share()?, log, tell, stop, self.grace)? {
             Ended::Well => {}
             Ended::Stopped => return Err(Failure::Stopped),
             Ended::Badly(status) => return Err(self.failed(&child::describe(status))),
         }
-        if self.part != Part::Whole {
-            // The cases are published; nothing else is kept of a part.
-            return fs::remove_dir_all(self.folder()).context("cannot remove the folder of the part").map_err(Failure::Runner);
+        if let Part::Cases(_) = self.part {
+            return self.finish_part().map_err(Failure::Runner);
         }
         let record = self.publish(list.as_ref(), started, begun.elapsed().as_secs_f64())?;
         if let Some(before) = before.filter(|before| before.output != record.output) {
@@ -92,20 +93,15 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// The name of the attempt: the key, for a part with its cases.
-    fn name(&self) -> String {
-        match &self.part {
-            Part::Whole => self.job.key.clone(),
-            Part::Cases(range) => format!("{}.{}-{}", self.job.key, range.start, range.end),
-        }
+    fn folder(&self) -> PathBuf {
+        part_folder(self.store, &self.job.key, &self.part)
     }
 
-    fn folder(&self) -> PathBuf {
-        let attempt = self.store.attempt(&self.job.key);
-        match &self.part {
-            Part::Whole => attempt,
-            Part::Cases(range) => attempt.join(format!("cases-{}-{}", range.start, range.end)),
-        }
+    /// The cases are published; the log alone is kept of a part.
+    fn finish_part(&self) -> Result<()> {
+        let folder = self.folder();
+        fs::rename(folder.join("log.txt"), kept_log(&folder)).context("cannot keep the log of the part")?;
+        fs::remove_dir_all(folder).context("cannot remove the folder of the part")
     }
 
     /// The cases to do.
@@ -213,6 +209,20 @@ impl Attempt<'_> {
         };
         self.store.publish(fill, &job.key, cases)
     }
+}
+
+/// The folder of an attempt at a part.
+pub(crate) fn part_folder(store: &Store, key: &str, part: &Part) -> PathBuf {
+    let attempt = store.attempt(key);
+    match part {
+        Part::Whole => attempt,
+        Part::Cases(range) => attempt.join(format!("cases-{}-{}", range.start, range.end)),
+    }
+}
+
+/// Where the log of a finished part stands, whose folder is gone.
+pub(crate) fn kept_log(folder: &Path) -> PathBuf {
+    folder.with_extension("log")
 }
 
 /// By this a process is told which of the machine's graphics cards are its own.

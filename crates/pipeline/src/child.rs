@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
 use stage_kit::Update;
 
-/// How long a stage may take to end after it was asked to.
-const GRACE: Duration = Duration::from_secs(10);
+/// A signal that a scheduler sends to all processes of a job may reach the stage a moment before this process.
+const SAME_MOMENT: Duration = Duration::from_millis(200);
 
 /// How a child has ended.
 pub(crate) enum Ended {
@@ -45,7 +45,15 @@ pub enum Word {
 }
 
 /// Runs `command` to its end. Its words go to `tell`, and its lines into `log` as well.
-pub(crate) fn run(mut command: Command, stdin: Stdio, mut log: File, tell: impl Fn(Word) + Sync, stop: &AtomicBool) -> Result<Ended> {
+/// Asked to stop, the stage has the time of `grace` before it is killed.
+pub(crate) fn run(
+    mut command: Command,
+    stdin: Stdio,
+    mut log: File,
+    tell: impl Fn(Word) + Sync,
+    stop: &AtomicBool,
+    grace: Duration,
+) -> Result<Ended> {
     // A group of its own: Ctrl-C on the terminal reaches the runner alone, which then ends its stages in good order.
     command.process_group(0).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let program = Path::new(command.get_program()).display().to_string();
@@ -62,7 +70,7 @@ pub(crate) fn run(mut command: Command, stdin: Stdio, mut log: File, tell: impl 
                 tell(Word::Line(line.to_owned()));
             });
         });
-        wait(&mut child, stop).context("cannot wait for the stage")
+        wait(&mut child, stop, grace).context("cannot wait for the stage")
     })
 }
 
@@ -79,15 +87,18 @@ fn each_line(from: Option<impl Read>, mut each: impl FnMut(&str)) {
 
 /// Waits for the end, and brings it about when `stop` is set. Only this thread reaps the child, so that no signal can
 /// reach a stranger under the same number.
-fn wait(child: &mut Child, stop: &AtomicBool) -> Result<Ended> {
+fn wait(child: &mut Child, stop: &AtomicBool, grace: Duration) -> Result<Ended> {
     let begun = Instant::now();
     let mut asked: Option<Instant> = None;
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(match asked {
-                _ if status.success() => Ended::Well,
-                Some(_) => Ended::Stopped,
-                None => Ended::Badly(status),
+            if status.signal() == Some(Signal::TERM.as_raw()) && asked.is_none() {
+                std::thread::sleep(SAME_MOMENT);
+            }
+            return Ok(match () {
+                () if status.success() => Ended::Well,
+                () if asked.is_some() || stop.load(Ordering::Relaxed) => Ended::Stopped,
+                () => Ended::Badly(status),
             });
         }
         match asked {
@@ -95,7 +106,7 @@ fn wait(child: &mut Child, stop: &AtomicBool) -> Result<Ended> {
                 signal(child, Signal::TERM);
                 asked = Some(Instant::now());
             }
-            Some(when) if when.elapsed() > GRACE => signal(child, Signal::KILL),
+            Some(when) if when.elapsed() > grace => signal(child, Signal::KILL),
             _ => {}
         }
         // Short stages are not kept waiting, long ones are not disturbed.

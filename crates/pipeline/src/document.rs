@@ -16,6 +16,8 @@ pub struct Overrides {
     pub store: Option<PathBuf>,
     /// The device: `auto`, `cpu` or `cuda`.
     pub device: Option<String>,
+    /// Entries of `slurm:`, name and value in YAML.
+    pub slurm: Vec<(String, String)>,
     /// Parameters: node, parameter (dots lead deeper) and value in YAML.
     pub params: Vec<(String, String, String)>,
 }
@@ -182,10 +184,14 @@ fn over(overrides: &Overrides) -> Result<Value, ConfigError> {
     if let Some(device) = &overrides.device {
         merge(&mut value, &nested(&["device"], device.clone().into()));
     }
+    let parsed = |field: String, text: &str| {
+        yaml::parse(text).map_err(|error| Problem { file: "the command line".into(), line: None, field, message: error.message })
+    };
+    for (name, text) in &overrides.slurm {
+        set_field(&mut value, &["slurm", name], parsed(format!("--slurm {name}"), text)?);
+    }
     for (node, param, text) in &overrides.params {
-        let field = format!("--set {node}.{param}");
-        let set =
-            yaml::parse(text).map_err(|error| Problem { file: "the command line".into(), line: None, field, message: error.message })?;
+        let set = parsed(format!("--set {node}.{param}"), text)?;
         let path: Vec<&str> = ["nodes", node, "params"].into_iter().chain(param.split('.')).collect();
         set_field(&mut value, &path, set);
     }

@@ -20,6 +20,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crate::attempt::Attempt;
 use crate::child::Word;
@@ -86,10 +87,15 @@ pub struct Local<'a> {
     pub hasher: &'a Hasher,
 }
 
+/// How long a stage may take to end after the user asked for it. Training ends after the step that it is at and writes a
+/// checkpoint; whoever cannot wait asks twice.
+const GRACE: Duration = Duration::from_secs(30);
+
 impl Executor for Local<'_> {
     fn execute(&self, store: &Store, job: &Job, tell: &(dyn Fn(Word) + Sync), stop: &AtomicBool) -> Result<(), Failure> {
         let threads = job.resources.cpus.or(self.threads);
-        Attempt { store, job, part: Part::Whole, executable: &self.executable, threads, hasher: self.hasher }.run(tell, stop)
+        let Self { executable, hasher, .. } = self;
+        Attempt { store, job, part: Part::Whole, executable, threads, hasher, grace: GRACE }.run(tell, stop)
     }
 
     fn is_local(&self) -> bool {

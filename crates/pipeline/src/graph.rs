@@ -12,6 +12,7 @@ use crate::lookup::{Builder, read_data};
 use crate::nodes::{RawNode, read_nodes};
 use crate::order::{cycle_problem, order, reordered};
 use crate::resources::Resources;
+use crate::slurm::SlurmOptions;
 
 /// A pipeline in which everything is known: stages exist, parameters are complete, references lead somewhere, and
 /// there is no cycle.
@@ -24,6 +25,8 @@ pub struct Pipeline {
     pub name: String,
     /// The folder of results.
     pub store: PathBuf,
+    /// How to use the site's Slurm.
+    pub slurm: SlurmOptions,
     /// The nodes, each after the nodes that it reads, else in the order of the file.
     pub nodes: Vec<Node>,
     document: Document,
@@ -71,7 +74,7 @@ impl Node {
     }
 }
 
-pub(crate) const KEYS: [&str; 6] = ["extends", "seed", "device", "store", "data", "nodes"];
+pub(crate) const KEYS: [&str; 7] = ["extends", "seed", "device", "store", "slurm", "data", "nodes"];
 
 impl Pipeline {
     /// Reads and checks a pipeline file. No file but the pipeline file and what it extends is touched.
@@ -85,6 +88,11 @@ impl Pipeline {
             problems.push(document.problem(&[key], format!("a pipeline file has no `{key}`; it has {}", KEYS.join(", "))));
         }
         let (seed, device, store) = settings(&document, &mut problems);
+        let slurm = SlurmOptions::parse(document.value.get("slurm")).unwrap_or_else(|(key, message)| {
+            let field: Vec<&str> = ["slurm"].into_iter().chain(key.as_deref()).collect();
+            problems.push(document.problem(&field, message));
+            SlurmOptions::default()
+        });
         let data = read_data(&document, &mut problems);
         let raw = read_nodes(&document, &mut problems);
         if !overrides.params.is_empty() {
@@ -98,7 +106,7 @@ impl Pipeline {
             return Err(ConfigError(problems));
         }
         let name = path.file_stem().map_or_else(|| "pipeline".into(), |stem| stem.to_string_lossy().into_owned());
-        Ok(Self { name, seed, device, store, nodes, document })
+        Ok(Self { name, seed, device, store, slurm, nodes, document })
     }
 
     /// The file that the pipeline file at `path` extends.

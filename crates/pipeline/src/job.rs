@@ -53,7 +53,7 @@ pub struct Job {
 }
 
 /// How much of a job is done in one go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
     /// All that is not done yet, and then the result is published.
     #[default]
@@ -61,6 +61,17 @@ pub enum Part {
     /// These cases of a stage that works case by case, by their place in the list. Each is published as it is finished; the
     /// result of the node is not.
     Cases(Range<usize>),
+}
+
+impl Part {
+    /// The name of the attempt and of its lock: the key, for some cases with their places.
+    #[must_use]
+    pub fn name(&self, key: &str) -> String {
+        match self {
+            Self::Whole => key.to_owned(),
+            Self::Cases(range) => format!("{key}.{}-{}", range.start, range.end),
+        }
+    }
 }
 
 impl Job {
@@ -115,6 +126,31 @@ impl Job {
         let cases = folder.join(CASES);
         let cases = if cases.is_file() { Some(CaseList::load(&cases)?) } else { None };
         Ok(Self { cases, ..job })
+    }
+}
+
+impl Job {
+    /// What of the job's inputs is not there: an input from the store counts only with the record of the work that made
+    /// it, and with the content that this job was prepared for.
+    #[must_use]
+    pub fn missing_input(&self, store: &Store) -> Option<String> {
+        let missing = |(role, input): (&String, &Input)| {
+            let tell = |what: &str| Some(format!("input {role} ({}): {what} {}", input.from, input.path.display()));
+            let Ok(place) = input.path.strip_prefix(store.root().join("objects")) else {
+                return if input.path.exists() { None } else { tell("there is nothing at") };
+            };
+            let mut parts = place.components();
+            let key = parts.next().map(|key| key.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
+            let Some(record) = store.record(&key) else { return tell("there is no record of") };
+            let sub = parts.as_path().to_str().unwrap_or_default();
+            let digest = if sub.is_empty() {
+                Some(record.output)
+            } else {
+                store.tree(&record.output).and_then(|tree| tree.at(sub).map(|(digest, _)| digest))
+            };
+            if digest.as_ref() == Some(&input.digest) { None } else { tell("there is something else than was planned for at") }
+        };
+        self.inputs.iter().find_map(missing)
     }
 }
 

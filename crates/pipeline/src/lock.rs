@@ -71,7 +71,10 @@ impl std::fmt::Display for Holder {
 
 /// The number of the cluster's job that this process belongs to.
 fn own_job() -> Option<String> {
-    std::env::var("SLURM_JOB_ID").ok()
+    let slurm = |name: &str| std::env::var(format!("SLURM_{name}")).ok();
+    // As Slurm's commands name it: `12_3` is job 3 of array 12.
+    let in_array = || Some(format!("{}_{}", slurm("ARRAY_JOB_ID")?, slurm("ARRAY_TASK_ID")?));
+    in_array().or_else(|| slurm("JOB_ID"))
 }
 
 /// The boot of this machine.
@@ -154,6 +157,16 @@ impl Drop for Lease {
     }
 }
 
+/// Lets go of the lock at `path` for the job of a cluster that is certainly gone, if that job was its last holder.
+pub(crate) fn free_of_job(path: &Path, job: &str) -> Result<()> {
+    let left = look(path).is_some_and(|found| !found.held && found.holder.is_some_and(|holder| holder.job.as_deref() == Some(job)));
+    if left {
+        let free = || File::options().write(true).open(path)?.set_len(0);
+        free().with_context(|| format!("cannot write the lock {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// A lock as it is found.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -210,9 +223,13 @@ mod tests {
         let dead = Holder { boot: "earlier".into(), ..Holder::here("a") };
         fs::write(&path, serde_json::to_string(&dead).unwrap()).unwrap();
         assert!(Lease::take(&path, "a").unwrap().is_ok());
-        let elsewhere = Holder { host: "elsewhere".into(), ..dead };
+        let elsewhere = Holder { host: "elsewhere".into(), job: Some("12_3".into()), ..dead };
         fs::write(&path, serde_json::to_string(&elsewhere).unwrap()).unwrap();
         let refused = Lease::take(&path, "a").unwrap().err().unwrap();
         assert!(refused.contains(" on elsewhere") && refused.contains("unlock --force"), "{refused}");
+        free_of_job(&path, "12_4").unwrap();
+        assert!(Lease::try_take(&path, "a").unwrap().is_err(), "another job says nothing about this one");
+        free_of_job(&path, "12_3").unwrap();
+        assert!(Lease::try_take(&path, "a").unwrap().is_ok());
     }
 }

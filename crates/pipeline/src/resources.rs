@@ -47,16 +47,22 @@ impl Resources {
 }
 
 const MEMORY: [(&str, u64); 4] = [("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000)];
-const TIME: [(&str, u64); 4] = [("s", 1), ("min", 60), ("h", 3_600), ("d", 86_400)];
+pub(crate) const TIME: [(&str, u64); 4] = [("s", 1), ("min", 60), ("h", 3_600), ("d", 86_400)];
 
-/// A number with one of the `units`, as a whole number of the smallest.
-fn quantity(value: &Value, units: &[(&str, u64)]) -> Option<u64> {
+/// A number with one of the `units`, in the smallest of them.
+pub(crate) fn amount(value: &Value, units: &[(&str, u64)]) -> Option<f64> {
     let text = value.as_str()?;
     let at = text.find(|c: char| c.is_alphabetic())?;
     let factor = units.iter().find(|(unit, _)| *unit == &text[at..])?.1;
     let number: f64 = text[..at].trim().parse().ok().filter(|&number| number > 0.0 && number < 1e9)?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "positive and below 1e21")]
-    let whole = (number * factor as f64).round() as u64;
+    #[expect(clippy::cast_precision_loss, reason = "the units are far below 2^53")]
+    Some(number * factor as f64)
+}
+
+/// The same as a whole number.
+fn quantity(value: &Value, units: &[(&str, u64)]) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and below 1e21")]
+    let whole = amount(value, units)?.round() as u64;
     Some(whole)
 }
 

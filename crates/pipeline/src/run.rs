@@ -1,13 +1,12 @@
 //! Runs what is not fresh, each node as soon as what it reads is there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use stage_kit::Update;
 
 use crate::child::Word;
@@ -66,20 +65,6 @@ enum Status {
     Finished,
     /// Failed, locked, stopped, or left because of one that did.
     Lost,
-}
-
-/// Sets the returned flag when the process is asked to end; a second signal ends it at once.
-///
-/// # Errors
-/// When the kernel refuses the handlers.
-pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .context("cannot listen for signals")?;
-    }
-    Ok(stop)
 }
 
 /// Runs the nodes that `options` ask for.

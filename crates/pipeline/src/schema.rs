@@ -50,6 +50,7 @@ pub fn schema(program: &str, stages: &[Entry]) -> Value {
             "seed": {"description": "The root of all randomness.", "type": "integer", "minimum": 0},
             "device": device,
             "store": {"description": "The folder for results, relative to this file.", "type": "string"},
+            "slurm": slurm(),
             "data": {
                 "description": "Where data come from: a path, relative to this file, or what a node writes.",
                 "type": ["object", "null"],
@@ -88,6 +89,29 @@ pub fn schema_text(program: &str, stages: &[Entry]) -> String {
         Value::Object(map) => lines(&map, "", &field) + "\n",
         other => other.to_string(),
     }
+}
+
+/// What a site says of its Slurm; `SlurmOptions` reads it.
+fn slurm() -> Value {
+    let texts = |description: &str| json!({"description": description, "type": "array", "items": {"type": "string"}});
+    let count = |description: &str, least: u32| json!({"description": description, "type": "integer", "minimum": least});
+    let text = |description: &str| json!({"description": description, "type": "string"});
+    json!({
+        "description": "How to use the Slurm of a site.",
+        "type": ["object", "null"],
+        "additionalProperties": false,
+        "properties": {
+            "partition": text("The partition; Slurm's default without it."),
+            "account": text("The account."),
+            "args": texts("More arguments of sbatch, for all jobs."),
+            "gpu_args": texts("More arguments of sbatch, for jobs that ask for a card."),
+            "array": count("The most jobs in one array.", 1),
+            "queue": count("The most jobs of a run in the queue.", 1),
+            "poll": text("How often the queue is looked at, such as `10 s`."),
+            "latency": text("How long a file may take until it is seen on another machine, such as `10 s`."),
+            "resubmit": count("How often a job that was lost is submitted again.", 0),
+        },
+    })
 }
 
 /// The named parts of parameters, each as it is and for overlays.

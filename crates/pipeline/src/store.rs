@@ -11,6 +11,7 @@
 //! in-use                held by runners, and alone by who cleans up
 //! locks/KEY             held while somebody works on the key
 //! results/FILE/NODE     a link to the latest object of a node of FILE.yaml, for people
+//! slurm/KEY/            jobs of a cluster that do the work (see `slurm`)
 //! index                 digests of files seen before (see `digest`)
 //! ```
 

@@ -11,6 +11,7 @@ mod files;
 mod io;
 mod progress;
 mod sink;
+mod stop;
 
 pub use by_case::{ByCase, CasePlan, CaseSpec, CaseStage, run_cases};
 pub use cases::{Case, CaseFailures, over_cases};
@@ -20,3 +21,4 @@ pub use files::{finished, write_atomic, write_atomic_text};
 pub use io::{DeviceChoice, StageIo};
 pub use progress::{Progress, ProgressStyle, Report, Update};
 pub use sink::Sink;
+pub use stop::stop_on_signals;

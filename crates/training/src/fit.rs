@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -144,20 +145,26 @@ pub struct Run {
     pub identity: String,
     /// Wall time between checkpoints within an epoch. Has no influence on results.
     pub checkpoint_interval: Duration,
+    /// Once it is set, the step under way is the last: a checkpoint is written, and the training ends as [`Interrupted`].
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Run {
-    /// The run of a stage, with a checkpoint every ten minutes besides those at the end of each epoch.
-    #[must_use]
-    pub fn of(io: &StageIo, identity: String) -> Self {
-        Self {
+    /// The run of a stage, with a checkpoint every ten minutes besides those at the end of each epoch, and with one more
+    /// when the process is asked to end.
+    ///
+    /// # Errors
+    /// When the process cannot listen for signals.
+    pub fn of(io: &StageIo, identity: String) -> Result<Self> {
+        Ok(Self {
             node: io.node.clone(),
             output: io.output.clone(),
             checkpoints: io.work.join("checkpoint"),
             report: io.report,
             identity,
             checkpoint_interval: Duration::from_secs(600),
-        }
+            stop: stage_kit::stop_on_signals()?,
+        })
     }
 }
 
@@ -170,6 +177,18 @@ pub struct Fitted {
     pub best: Best,
     /// All epochs.
     pub curve: Vec<CurveRow>,
+}
+
+/// The training was asked to end.
+#[derive(Debug, thiserror::Error)]
+#[error("asked to end in epoch {epoch} after step {step}; the checkpoint in {} goes on from there", .checkpoints.display())]
+pub struct Interrupted {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// Counted from 1.
+    pub step: u64,
+    /// The folder of the checkpoint.
+    pub checkpoints: PathBuf,
 }
 
 /// Training has left the realm of numbers.
@@ -195,7 +214,8 @@ pub struct Diverged {
 /// the weights of its best epoch. A training that is killed and resumed ends with the same bits as one that is not.
 ///
 /// # Errors
-/// When a case cannot be read, the loss diverges, the checkpoint is of another training, or a file cannot be written.
+/// When a case cannot be read, the loss diverges, the checkpoint is of another training, or a file cannot be written; and
+/// when it is asked to end.
 pub fn fit(config: &FitConfig, model: &dyn Trainable, source: BatchSource, run: &Run) -> Result<Fitted> {
     config.check()?;
     for folder in [&run.output, &run.checkpoints] {
@@ -252,11 +272,16 @@ impl<'a> Fitting<'a> {
         while self.state.position.step < self.steps_per_epoch {
             let loss = self.step()?;
             self.progress.step(&format!("epoch {}/{}, loss {loss:.4}", self.state.position.epoch + 1, self.config.epochs));
-            if self.last_save.elapsed() >= self.run.checkpoint_interval {
+            let asked_to_end = self.run.stop.load(Ordering::Relaxed);
+            if asked_to_end || self.last_save.elapsed() >= self.run.checkpoint_interval {
                 self.ensure_finite_weights()?;
                 self.state.seconds += begun.elapsed().as_secs_f64();
                 begun = Instant::now();
                 self.save(false)?;
+            }
+            if asked_to_end {
+                let Position { epoch, step } = self.state.position;
+                return Err(Interrupted { epoch: epoch + 1, step, checkpoints: self.run.checkpoints.clone() }.into());
             }
         }
         self.ensure_finite_weights()?;

@@ -85,7 +85,7 @@ impl Stage for TrainStudent {
         let targets = Targets { organs: config.targets.contains(&Decoder::Organs), cancer: config.targets.contains(&Decoder::Cancer) };
         let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_slices)?;
         let student = Student { network, params, targets: config.targets.clone(), loss: config.fit.loss(), validation: sources.validation };
-        let run = Run::of(io, serde_json::to_string(&(config, io.seed))?);
+        let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &student, sources.training, &run)?;
         let metadata = BTreeMap::from([
             ("network".into(), serde_json::to_string(&config.network)?),

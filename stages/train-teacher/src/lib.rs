@@ -103,7 +103,7 @@ impl Stage for TrainTeacher {
         let targets = Targets { organs: config.target == Target::Organs, cancer: config.target == Target::Cancer };
         let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_patches)?;
         let teacher = Teacher { network, params, target: config.target, loss: config.fit.loss(), validation: sources.validation };
-        let run = Run::of(io, serde_json::to_string(&(config, io.seed))?);
+        let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &teacher, sources.training, &run)?;
         let metadata = BTreeMap::from([
             ("network".into(), serde_json::to_string(&config.network)?),

@@ -2,8 +2,8 @@
 
 mod adamw;
 mod conv;
-mod frozen;
 mod conv_options;
+mod frozen;
 mod loss;
 mod memory_and_device;
 mod norm;

@@ -30,6 +30,9 @@ pub(crate) struct Choice {
     /// A parameter of a node, instead of the file's; may be given more than once
     #[arg(long, global = true, value_name = "NODE.PARAM=VALUE", value_parser = setting)]
     pub(crate) set: Vec<(String, String, String)>,
+    /// An entry of the file's `slurm:`, such as `partition=gpu`; may be given more than once
+    #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) slurm: Vec<(String, String)>,
     /// Where networks run, instead of the file's `device:`
     #[arg(long, global = true, value_enum)]
     pub(crate) device: Option<DeviceChoice>,
@@ -106,9 +109,22 @@ pub(crate) struct HowArgs {
     /// After a failure go on with what does not depend on it
     #[arg(long)]
     pub(crate) keep_going: bool,
-    /// How many nodes may run at once; they share the cores
-    #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) jobs: u16,
+    /// How many nodes may run at once; on this machine they share the cores [default: 1; of slurm: all]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+    /// Where nodes run
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) executor: Place,
+}
+
+/// Where nodes run.
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Place {
+    /// On this machine
+    #[default]
+    Local,
+    /// As jobs of the cluster's Slurm
+    Slurm,
 }
 
 /// Which nodes to report.
@@ -220,6 +236,12 @@ pub(crate) struct WorkArgs {
     /// The cases to do, by their place in the job's list; without it everything that is left
     #[arg(long, value_name = "FROM..TO", value_parser = range)]
     pub(crate) cases: Option<std::ops::Range<usize>>,
+    /// Where to tell how it ended
+    #[arg(long, value_name = "FILE")]
+    pub(crate) outcome: Option<PathBuf>,
+    /// How many seconds the records of what it reads may take until they are seen on this machine
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    pub(crate) patience: f64,
     /// The stage's threads [default: what the node asks for, else all cores]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,

@@ -11,6 +11,7 @@ mod help;
 mod look;
 mod show;
 mod verbs;
+mod work;
 
 use std::process::ExitCode;
 
@@ -79,7 +80,7 @@ pub fn main(program: &Program) -> ExitCode {
         Verb::Gc(gc) => care::gc(program, &cli.choice, gc),
         Verb::Verify => care::verify(program, &cli.choice),
         Verb::Unlock(unlock) => care::unlock(program, &cli.choice, unlock),
-        Verb::Work(work) => verbs::work(work),
+        Verb::Work(args) => work::work(program, args),
         Verb::Stages => verbs::stages(program),
         Verb::Stage(_) => Ok(DONE),
     };

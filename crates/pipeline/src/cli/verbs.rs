@@ -9,22 +9,19 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, Result};
 use clap::ValueEnum as _;
 
-use super::args::{Choice, DemoArgs, GraphArgs, GraphFormat, RunArgs, StageVerb, WorkArgs};
+use super::args::{Choice, DemoArgs, GraphArgs, GraphFormat, Place, RunArgs, StageVerb};
 use super::{DONE, FAILED, INTERRUPTED, LOCKED, Program, WORK_FOUND, WRONG};
-use crate::attempt::Attempt;
 use crate::cases::Filter;
-use crate::child::Word;
 use crate::display::Display;
-use crate::executor::{Failure, Local};
+use crate::executor::{Executor, Local};
 use crate::graph::Pipeline;
-use crate::job::{Job, Part};
 use crate::journal::RunNote;
 use crate::plan::{Planner, State};
-use crate::run::{Options, Summary, stop_on_signals};
+use crate::run::{Options, Summary};
 use crate::status::reasons;
 use crate::store::Store;
 use crate::text::{duration, utc};
-use crate::{Hasher, Overrides, die_with_parent, draw};
+use crate::{Hasher, Overrides, Slurm, die_with_parent, draw};
 
 /// A pipeline with its store.
 pub(super) struct Opened {
@@ -69,7 +66,7 @@ impl Opened {
 pub(super) fn overrides(choice: &Choice) -> Overrides {
     let device = choice.device.and_then(|device| Some(device.to_possible_value()?.get_name().to_owned()));
     let data = choice.data.iter().map(|(name, path)| (name.clone(), PathBuf::from(path))).collect();
-    Overrides { data, store: choice.store.clone(), device, params: choice.set.clone() }
+    Overrides { data, store: choice.store.clone(), device, slurm: choice.slurm.clone(), params: choice.set.clone() }
 }
 
 pub(super) const DEFAULT_PIPELINE: &str = "pipeline.yaml";
@@ -98,20 +95,24 @@ fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> Result<(u8,
         eprintln!("{} is being cleaned up by `gc`; wait until it has ended", opened.store.root().display());
         return Ok((LOCKED, Summary::default()));
     };
+    let on_slurm = args.how.executor == Place::Slurm;
     let options = Options {
         forced,
         allowed: if args.only { named } else { wanted.clone() },
         wanted,
         keep_going: args.how.keep_going,
-        jobs: usize::from(args.how.jobs),
+        jobs: args.how.jobs.map_or(if on_slurm { usize::MAX } else { 1 }, usize::from),
         version: program.version.to_owned(),
     };
-    let stop = stop_on_signals()?;
+    let stop = stage_kit::stop_on_signals()?;
     let started = utc(SystemTime::now());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (options.jobs > 1).then(|| (cores / options.jobs).max(1));
-    let local = Local { executable: own_file()?, threads, hasher: &opened.hasher };
-    let result = crate::run(&planner, &options, &local, &display, &stop);
+    let executor: Box<dyn Executor + '_> = match args.how.executor {
+        Place::Local => Box::new(Local { executable: own_file()?, threads, hasher: &opened.hasher }),
+        Place::Slurm => Box::new(Slurm::new(own_file()?, opened.pipeline.slurm.clone(), &opened.store)?),
+    };
+    let result = crate::run(&planner, &options, &*executor, &display, &stop);
     opened.hasher.save()?;
     let summary = result?;
     if let Some(run) = RunNote::of(&args.nodes, started, begun.elapsed().as_secs_f64(), &summary) {
@@ -263,34 +264,7 @@ pub(super) fn stage(program: &Program, verb: &StageVerb) -> ExitCode {
     }
 }
 
-/// `work`: does a job that a runner, here or elsewhere, has prepared.
-pub(super) fn work(args: &WorkArgs) -> Result<u8> {
-    let store = Store::at(&args.root);
-    let job = Job::load(&store, &args.key)?;
-    let hasher = Hasher::open(&store.index(), true);
-    let stop = stop_on_signals()?;
-    let part = args.cases.clone().map_or(Part::Whole, Part::Cases);
-    let Some(_in_use) = store.enter()? else {
-        eprintln!("{} is being cleaned up by `gc`; wait until it has ended", store.root().display());
-        return Ok(LOCKED);
-    };
-    let attempt =
-        Attempt { store: &store, job: &job, part, executable: &own_file()?, threads: args.threads.or(job.resources.cpus), hasher: &hasher };
-    let tell = |word: Word| {
-        if let Word::Line(line) = word {
-            eprintln!("{line}");
-        }
-    };
-    let Err(failure) = attempt.run(&tell, &stop) else { return Ok(DONE) };
-    eprintln!("{}: {failure}", job.node);
-    Ok(match failure {
-        Failure::Stage { .. } | Failure::Runner(_) => FAILED,
-        Failure::Locked(_) => LOCKED,
-        Failure::Stopped => INTERRUPTED,
-    })
-}
-
-fn own_file() -> Result<PathBuf> {
+pub(super) fn own_file() -> Result<PathBuf> {
     std::env::current_exe().context("cannot find this program's own file")
 }
 

@@ -7,7 +7,12 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown key at the top",
         "seed: 1\nstore: w\nnodse: {}\nnodes:\n  a: {stage: words, params: {text: x}}\n",
-        "pipeline.yaml:3: nodse: a pipeline file has no `nodse`; it has extends, seed, device, store, data, nodes",
+        "pipeline.yaml:3: nodse: a pipeline file has no `nodse`; it has extends, seed, device, store, slurm, data, nodes",
+    ),
+    (
+        "a site's option that is none",
+        "seed: 1\nstore: w\nslurm:\n  partition: cpu\n  poll: 10\nnodes:\n  a: {stage: words, params: {text: x}}\n",
+        "pipeline.yaml:5: slurm.poll: 10 is no time, such as `10 s`",
     ),
     (
         "an unknown key of a node",

@@ -8,6 +8,7 @@
 //! - `crash`: kills at random moments, and the ways in which other runners are known to break
 //! - `care`: damage in the store, cleaning it up, locks of the dead
 //! - `places`: disks that are full, read-only or gone
+//! - `slurm`: the same on a real Slurm, where its packages are installed
 
 mod cache;
 mod care;
@@ -17,4 +18,5 @@ mod files;
 mod lab;
 mod looks;
 mod places;
+mod slurm;
 mod trouble;

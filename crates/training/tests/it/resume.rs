@@ -1,11 +1,13 @@
 //! The loop: what it leaves behind, and what a kill does to it.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use training::{
-    AfterWarmup, Best, CURVE_FILE, CurveRow, Diverged, EVENT_FILE, FitConfig, Fitted, FreezePlan, LrSchedule, Order, PLOT_FILE, Run,
-    Select, fit,
+    AfterWarmup, Best, CURVE_FILE, CurveRow, Diverged, EVENT_FILE, FitConfig, Fitted, FreezePlan, Interrupted, LrSchedule, Order,
+    PLOT_FILE, Run, Select, fit,
 };
 
 use crate::toy::{Toy, slices};
@@ -32,6 +34,7 @@ fn run(folder: &Path, checkpoint_interval: Duration) -> Run {
         report: stage_kit::Report::default(),
         identity: "seed 5".into(),
         checkpoint_interval,
+        stop: Arc::default(),
     }
 }
 
@@ -39,11 +42,15 @@ const SELDOM: Duration = Duration::from_secs(3600);
 
 /// Trains in `folder`, failing after `calls` losses.
 fn train(folder: &Path, config: &FitConfig, interval: Duration, calls: u64) -> anyhow::Result<(Fitted, Toy)> {
+    train_as(config, &run(folder, interval), folder, calls)
+}
+
+fn train_as(config: &FitConfig, run: &Run, folder: &Path, calls: u64) -> anyhow::Result<(Fitted, Toy)> {
     let source = slices(&folder.join("prepared"), Order::EachEpochAnew, config.batch_size);
     let mut toy = Toy::new(&source);
     FreezePlan { live: vec!["encoder.*".into(), "organ_decoder.*".into()] }.apply(&mut toy.params).unwrap();
     toy.calls_left.set(calls);
-    let fitted = fit(config, &toy, source, &run(folder, interval))?;
+    let fitted = fit(config, &toy, source, run)?;
     Ok((fitted, toy))
 }
 
@@ -76,6 +83,22 @@ fn a_killed_and_resumed_training_ends_with_the_same_bits() {
         let events = |folder: &Path| std::fs::metadata(folder.join("output").join(EVENT_FILE)).unwrap().len();
         assert_eq!(events(folder.path()), events(whole.path()), "no event is lost or written twice");
     }
+}
+
+#[test]
+fn a_training_that_is_asked_to_end_after_every_step_ends_with_the_same_bits() {
+    let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let expected = outcome(train(whole.path(), &config(), SELDOM, u64::MAX).unwrap());
+    let asked = Run { stop: Arc::new(AtomicBool::new(true)), ..run(folder.path(), SELDOM) };
+    let mut ends = Vec::new();
+    let last = loop {
+        match train_as(&config(), &asked, folder.path(), u64::MAX) {
+            Ok(last) => break outcome(last),
+            Err(error) => ends.push(error.downcast::<Interrupted>().map(|end| (end.epoch, end.step)).unwrap()),
+        }
+    };
+    assert_eq!(ends, [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), (3, 3)]);
+    assert_eq!(last, expected);
 }
 
 #[test]
