@@ -1,6 +1,8 @@
 //! Which device to compute on, and how its memory is managed.
 
-use candle_core::{Device, Result, bail};
+#[cfg(not(feature = "cuda"))]
+use candle_core::bail;
+use candle_core::{Device, Result};
 
 /// A wish for a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,15 +46,21 @@ pub fn device(choice: Choice) -> Result<Device> {
     }
 }
 
+#[cfg(feature = "cuda")]
 fn first_gpu() -> Result<Device> {
-    if !cfg!(feature = "cuda") {
-        bail!("compiled without the feature `cuda`: build with `--features cuda` to use a GPU");
-    }
-    // Without a driver library the loader of CUDA's functions panics instead of returning an error.
-    match std::panic::catch_unwind(|| Device::new_cuda(0)) {
-        Ok(device) => device,
-        Err(_) => bail!("the CUDA driver could not be loaded: is NVIDIA's driver installed?"),
-    }
+    crate::cuda::load_libraries()?;
+    Device::new_cuda(0)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn first_gpu() -> Result<Device> {
+    bail!("compiled without the feature `cuda`: build with `--features cuda` to use a GPU");
+}
+
+/// Whether matrix products and convolutions of `f32` on a GPU may round their factors to the 10 bits of TF32, which tensor
+/// cores multiply several times as fast. Off until it is asked for; nothing changes on the CPU.
+pub fn allow_tf32(allow: bool) {
+    candle_core::cuda::set_gemm_reduced_precision_f32(allow);
 }
 
 /// Prepares the process for training and inference. Call it first in `main`, before any other thread is there.
