@@ -39,7 +39,8 @@ pub fn device(choice: Choice) -> Result<Device> {
         Choice::Cuda => first_gpu(),
         Choice::Auto => Ok(first_gpu().unwrap_or_else(|reason| {
             if cfg!(feature = "cuda") {
-                eprintln!("no GPU, computing on the CPU: {reason}");
+                let reason = reason.to_string(); // with a backtrace behind it, if that is asked for
+                eprintln!("no GPU, computing on the CPU: {}", reason.lines().next().unwrap_or_default());
             }
             Device::Cpu
         })),

@@ -2,8 +2,10 @@
 
 mod adamw;
 mod conv;
-mod frozen;
 mod conv_options;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod frozen;
 mod loss;
 mod memory_and_device;
 mod norm;

@@ -54,7 +54,7 @@ pub(crate) fn result_and_gradients(
     let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(&t.to_dtype(dtype)?)).collect::<candle_core::Result<_>>()?;
     let arguments: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
     let y = op(&arguments)?;
-    let weights = random(99, y.dims()).to_dtype(dtype)?;
+    let weights = random(99, y.dims()).to_dtype(dtype)?.to_device(y.device())?;
     let gradients = (&y * weights)?.sum_all()?.backward()?;
     let gradients = vars.iter().map(|v| gradients.get(v).cloned().context("no gradient")).collect::<Result<_>>()?;
     Ok((y.detach(), gradients))
