@@ -14,6 +14,9 @@ pub enum Choice {
     Cpu,
     /// The first GPU, or an error.
     Cuda,
+    /// The same, with the factors of `f32` products rounded to the 10 bits of TF32, which tensor cores multiply several
+    /// times as fast.
+    CudaTf32,
 }
 
 impl std::str::FromStr for Choice {
@@ -24,19 +27,23 @@ impl std::str::FromStr for Choice {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda),
-            _ => Err(format!("unknown device `{name}`: choose auto, cpu or cuda")),
+            "cuda-tf32" => Ok(Self::CudaTf32),
+            _ => Err(format!("unknown device `{name}`: choose auto, cpu, cuda or cuda-tf32")),
         }
     }
 }
 
-/// The device chosen. `Auto` says on standard error why it took the CPU when a GPU was to be expected.
+/// The device chosen. `Auto` says on standard error why it took the CPU when a GPU was to be expected. Whether products are
+/// rounded to TF32 holds for the whole process, from the last call on.
 ///
 /// # Errors
-/// When `Cuda` is asked for and cannot be had: no driver, no GPU, or compiled without the feature `cuda`.
+/// When a GPU is asked for and cannot be had: no driver, no GPU, or compiled without the feature `cuda`.
 pub fn device(choice: Choice) -> Result<Device> {
+    // Matrix products of candle's and our convolutions go by the same switch. It does nothing on the CPU.
+    candle_core::cuda::set_gemm_reduced_precision_f32(choice == Choice::CudaTf32);
     match choice {
         Choice::Cpu => Ok(Device::Cpu),
-        Choice::Cuda => first_gpu(),
+        Choice::Cuda | Choice::CudaTf32 => first_gpu(),
         Choice::Auto => Ok(first_gpu().unwrap_or_else(|reason| {
             if cfg!(feature = "cuda") {
                 let reason = reason.to_string(); // with a backtrace behind it, if that is asked for
@@ -56,12 +63,6 @@ fn first_gpu() -> Result<Device> {
 #[cfg(not(feature = "cuda"))]
 fn first_gpu() -> Result<Device> {
     bail!("compiled without the feature `cuda`: build with `--features cuda` to use a GPU");
-}
-
-/// Whether matrix products and convolutions of `f32` on a GPU may round their factors to the 10 bits of TF32, which tensor
-/// cores multiply several times as fast. Off until it is asked for; nothing changes on the CPU.
-pub fn allow_tf32(allow: bool) {
-    candle_core::cuda::set_gemm_reduced_precision_f32(allow);
 }
 
 /// Prepares the process for training and inference. Call it first in `main`, before any other thread is there.

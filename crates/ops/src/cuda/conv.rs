@@ -16,8 +16,10 @@ use super::cudnn::{Algorithm, Direction, Plan, Problem};
 use super::{Operand, by_element_type, sums};
 use crate::cpu::ConvShape;
 
-/// Plans kept by a thread; beyond, it starts anew. A network needs three for each of its layers and sizes.
+/// Plans kept by a thread for a device; beyond, it starts anew. A network needs three for each of its layers and sizes.
 const PLANS: usize = 4096;
+/// Devices that a thread keeps anything for; beyond, it starts anew. Every `Device::new_cuda` makes one, of the same GPU too.
+const DEVICES: usize = 4;
 
 /// x and w to y. `axes` is 2 for images and 3 for volumes, here and below.
 pub(crate) fn forward(shape: &ConvShape, axes: usize, x: Operand<'_>, w: Operand<'_>, bias: Option<Operand<'_>>) -> Result<CudaStorage> {
@@ -104,6 +106,9 @@ fn solve(direction: Direction, shape: &ConvShape, axes: usize, a: Operand<'_>, b
     let stream = device.cuda_stream();
     stream.context().bind_to_thread().w()?;
     SESSIONS.with_borrow_mut(|sessions| {
+        if sessions.len() >= DEVICES && !sessions.contains_key(&device.id()) {
+            sessions.clear();
+        }
         let session = match sessions.entry(device.id()) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => entry.insert(Session::new(&stream)?),

@@ -1,5 +1,6 @@
 //! The operations on a GPU held against double precision on the CPU, which the other tests hold against definitions and
-//! finite differences. Where there is no GPU they say so once and pass.
+//! finite differences. Where there is no GPU they say so once and pass, or fail if `GPU_TESTS=required` is set. Without one,
+//! `tests/gpu_stand_in/run` runs them.
 
 use std::io::Write;
 use std::sync::OnceLock;
@@ -31,6 +32,7 @@ fn gpu() -> Option<&'static Device> {
             // Not by the macro for it, whose output is shown of failed tests only.
             let reason = reason.to_string();
             let reason = reason.lines().next().unwrap_or_default();
+            assert!(std::env::var_os("GPU_TESTS").is_none_or(|tests| tests != "required"), "there is no GPU: {reason}");
             let _ = writeln!(std::io::stderr(), "tests of the CUDA kernels skipped, there is no GPU: {reason}");
             None
         }

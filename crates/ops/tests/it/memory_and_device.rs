@@ -39,7 +39,8 @@ fn choices_are_read_from_their_names() {
     assert_eq!("auto".parse(), Ok(Choice::Auto));
     assert_eq!("cpu".parse(), Ok(Choice::Cpu));
     assert_eq!("cuda".parse(), Ok(Choice::Cuda));
-    assert!("gpu".parse::<Choice>().is_err_and(|e| e.contains("choose auto, cpu or cuda")));
+    assert_eq!("cuda-tf32".parse(), Ok(Choice::CudaTf32));
+    assert!("gpu".parse::<Choice>().is_err_and(|e| e.contains("choose auto, cpu, cuda or cuda-tf32")));
 }
 
 #[test]
