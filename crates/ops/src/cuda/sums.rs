@@ -64,7 +64,7 @@ pub(super) fn sum_partials_into<T: DeviceRepr>(
     suffix: &str,
     sums: &mut CudaViewMut<'_, T>,
 ) -> Result<()> {
-    debug_assert_eq!(partial.len(), (shape.sums() * shape.count) as usize);
+    debug_assert_eq!(partial.len(), shape.sums() as usize * shape.count as usize);
     debug_assert_eq!(sums.len(), shape.sums() as usize);
     let kernel = KERNELS.kernel(device, &format!("sum_partials_{suffix}"))?;
     let mut call = kernel.builder();
