@@ -8,12 +8,14 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use ops::{
-    AdamW, Choice, DiceCe, adamw_step, argmax_channels, conv, conv_transpose, cross_entropy, device, dice_ce, instance_norm_leaky_relu,
-    max_pool2, pad_replicate_end,
+    AdamW, Choice, DiceCe, Parameter, adamw, argmax_channels, conv, conv_transpose, conv_transpose_with, conv_with, cross_entropy, device,
+    dice_ce, group_norm_leaky_relu, instance_norm_leaky_relu, max_pool2, pad_replicate_end,
 };
 
+use crate::adamw::refuse_memory_met_twice;
 use crate::conv::{CASES, Drawn, draw, tensors};
-use crate::support::{deviation, random, random_labels, result_and_gradients, values};
+use crate::conv_options::cases;
+use crate::support::{deviation, hold, random, random_labels, result_and_gradients, values};
 
 /// Sums in single precision, as the CPU's kernels are allowed.
 const SINGLE: f64 = 1e-5;
@@ -111,6 +113,18 @@ fn transposed_convolutions_agree() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn convolutions_with_options_agree() -> Result<()> {
+    let single = (DType::F32, CONVOLUTION);
+    hold(60, &cases(), |case| {
+        let [x, w, bias] = case.tensors();
+        let y = conv_with(&x, &w, None, case.options)?;
+        compare(&format!("{case:?}"), &[x, w.clone(), bias], single, &|t| conv_with(&t[0], &t[1], Some(&t[2]), case.options))?;
+        let up = |t: &[Tensor]| conv_transpose_with(&t[0], &t[1], None, case.options, case.output_padding());
+        compare(&format!("transposed {case:?}"), &[random(4, y.dims()), w], single, &up)
+    })
+}
+
 /// Channels of one voxel, of one block's work, and of several blocks', the last of them not full.
 #[test]
 fn instance_norms_agree() -> Result<()> {
@@ -127,6 +141,18 @@ fn instance_norms_agree() -> Result<()> {
         let z = instance_norm_leaky_relu(&y, &t[2], &t[1], 1e-5, 1.0)?;
         (y.transpose(2, 3)? + z.transpose(2, 3)?)? + x.transpose(2, 3)?
     })
+}
+
+/// All channels in one group and each in its own, groups of several blocks, the last of them not full.
+#[test]
+fn group_norms_agree() -> Result<()> {
+    for (dims, groups) in [(&[2usize, 6, 5, 7][..], 2), (&[3, 4, 3, 4, 5], 1), (&[2, 3, 2, 3], 3), (&[2, 9, 11, 31, 23], 3)] {
+        let c = dims[1];
+        let inputs = [random(1, dims), (random(2, &[c]) + 1.5)?, random(3, &[c])];
+        let op: Op<'_> = &|t| group_norm_leaky_relu(&t[0], groups, &t[1], &t[2], 1e-5, 0.1);
+        compare(&format!("{dims:?}, {groups} groups"), &inputs, (DType::F32, SINGLE), op)?;
+    }
+    Ok(())
 }
 
 /// As on the CPU, see `norm`: single precision holds such inputs to 1e-4 of their spread.
@@ -209,21 +235,29 @@ fn argmax_names_the_first_greatest_channel() -> Result<()> {
 fn optimizer_steps_agree() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let hyper = AdamW { weight_decay: 0.1, ..AdamW::with_lr(1e-2) };
-    let run = |dtype: DType, device: &Device| -> Result<[Tensor; 3]> {
-        let start = random(1, &[7, 3, 110]);
-        let var = Var::from_tensor(&start.to_dtype(dtype)?.to_device(device)?)?;
-        let [m, v] = [Var::zeros(start.shape(), dtype, device)?, Var::zeros(start.shape(), dtype, device)?];
+    let starts = [random(1, &[7, 3, 110]), random(2, &[3])];
+    let run = |dtype: DType, device: &Device| -> Result<Vec<Tensor>> {
+        let make = |t: &Tensor| Var::from_tensor(&t.to_dtype(dtype)?.to_device(device)?);
+        let zeros = |t: &Tensor| Var::zeros(t.shape(), dtype, device);
+        let [values, m, v]: [Vec<Var>; 3] = [
+            starts.iter().map(make).collect::<candle_core::Result<_>>()?,
+            starts.iter().map(zeros).collect::<candle_core::Result<_>>()?,
+            starts.iter().map(zeros).collect::<candle_core::Result<_>>()?,
+        ];
         for step in 1..4 {
-            let gradient = random(step, &[110, 3, 7]).to_dtype(dtype)?.to_device(device)?;
-            adamw_step(&var, &gradient.transpose(0, 2)?, &m, &v, &hyper, step as usize)?;
+            let on = |t: Tensor| t.to_dtype(dtype)?.to_device(device);
+            let gradients = [on(random(step, &[110, 3, 7]))?.transpose(0, 2)?, on(random(step + 10, &[3]))?];
+            let parameter = |i: usize| Parameter { value: &values[i], gradient: &gradients[i], m: &m[i], v: &v[i] };
+            adamw(&[parameter(0), parameter(1)], &hyper, step as usize)?;
         }
-        Ok([var, m, v].map(|var| var.as_detached_tensor()))
+        Ok(values.iter().chain(&m).chain(&v).map(|var| var.as_detached_tensor()).collect())
     };
     for (found, expected) in run(DType::F32, gpu)?.iter().zip(&run(DType::F64, &Device::Cpu)?) {
+        ensure!(found.device().is_cuda(), "moved to another device");
         let off = deviation(found, expected)?;
         ensure!(off < 1e-6, "off by {off:.1e}");
     }
-    Ok(())
+    refuse_memory_met_twice(DType::F32, gpu)
 }
 
 /// Sums have an order of their own, and cuDNN is held to its deterministic algorithms.
