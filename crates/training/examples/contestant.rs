@@ -105,15 +105,27 @@ impl Layer {
         let maps: Vec<Map<E>> = (0..self.x.dim(0)?).map(|i| Map::of_tensor(&self.x, i)).collect::<candle_core::Result<_>>()?;
         if self.up {
             let layer = PackedUpsampling::new(&self.weight, &self.bias)?;
-            return compete(|| Ok(for x in &maps { layer.run(x, x.size().map(|side| if side == 1 { 1 } else { 2 * side }))?; }));
+            return compete(|| {
+                Ok(for x in &maps {
+                    layer.run(x, x.size().map(|side| if side == 1 { 1 } else { 2 * side }))?;
+                })
+            });
         }
         if self.kernel == 1 {
             let layer = PackedHead::new(&self.weight, &self.bias)?;
-            return compete(|| Ok(for x in &maps { layer.run(x)?; }));
+            return compete(|| {
+                Ok(for x in &maps {
+                    layer.run(x)?;
+                })
+            });
         }
         let method = if channels == 1 { Method::Direct } else { Method::fastest(&self.weight, maps[0].size()) };
         let layer = PackedConv::new(&self.weight, &[channels], method)?;
-        compete(|| Ok(for x in &maps { layer.run(&[x])?; }))
+        compete(|| {
+            Ok(for x in &maps {
+                layer.run(&[x])?;
+            })
+        })
     }
 }
 

@@ -58,7 +58,9 @@ impl<E: Element> PackedConv<E> {
         }
         let weights = match method {
             Method::Direct => Weights::Direct(Direct::new(weight, sources)?),
-            Method::Winograd if matches!(kernel, [1 | 3, 3, 3]) && !sources.contains(&1) => Weights::Winograd(Winograd::new(weight, sources)?),
+            Method::Winograd if matches!(kernel, [1 | 3, 3, 3]) && !sources.contains(&1) => {
+                Weights::Winograd(Winograd::new(weight, sources)?)
+            }
             Method::Winograd => {
                 bail!("frozen conv: Winograd's method is for kernels of 3 and whole vectors, found {:?} for {sources:?}", weight.dims())
             }

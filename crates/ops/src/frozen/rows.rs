@@ -19,12 +19,7 @@ pub(super) struct Packed<E: Element> {
 
 impl<E: Element> Packed<E> {
     /// Weights for `channels` outputs, stored as `lanes`, over runs of `elements` each. `weight(channel, run, element)`.
-    pub(super) fn new(
-        channels: usize,
-        lanes: usize,
-        elements: &[usize],
-        weight: impl Fn(usize, usize, usize) -> f32,
-    ) -> Self {
+    pub(super) fn new(channels: usize, lanes: usize, elements: &[usize], weight: impl Fn(usize, usize, usize) -> f32) -> Self {
         let path = E::path();
         let groups: Vec<usize> = elements.iter().map(|n| n.div_ceil(E::GROUP).next_multiple_of(E::groups_together(path))).collect();
         let mut values = Vec::with_capacity(lanes * groups.iter().sum::<usize>() * E::GROUP);
@@ -46,7 +41,8 @@ impl<E: Element> Packed<E> {
     /// Blocks of lanes with their weights: the first lane, the number of lanes, the weights.
     pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, usize, &[E])> {
         let per_lane = self.groups.iter().sum::<usize>() * E::GROUP;
-        blocks(self.lanes, E::block(self.path)).map(move |(first, lanes)| (first, lanes, &self.values[first * per_lane..][..lanes * per_lane]))
+        blocks(self.lanes, E::block(self.path))
+            .map(move |(first, lanes)| (first, lanes, &self.values[first * per_lane..][..lanes * per_lane]))
     }
 
     pub(super) fn groups(&self, run: usize) -> usize {
@@ -114,9 +110,7 @@ pub(super) unsafe fn by_vectors<L: Dot>(
     sink: &mut impl Sink<L>,
 ) {
     // SAFETY: the same conditions.
-    unsafe {
-        if lanes > L::Sums::LANES { row_of::<L, 2>(runs, weights, width, sink) } else { row_of::<L, 1>(runs, weights, width, sink) }
-    }
+    unsafe { if lanes > L::Sums::LANES { row_of::<L, 2>(runs, weights, width, sink) } else { row_of::<L, 1>(runs, weights, width, sink) } }
 }
 
 #[inline(always)]
