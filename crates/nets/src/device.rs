@@ -12,5 +12,6 @@ pub fn device(choice: DeviceChoice) -> candle_core::Result<Device> {
         DeviceChoice::Auto => ops::Choice::Auto,
         DeviceChoice::Cpu => ops::Choice::Cpu,
         DeviceChoice::Cuda => ops::Choice::Cuda,
+        DeviceChoice::CudaTf32 => ops::Choice::CudaTf32,
     })
 }

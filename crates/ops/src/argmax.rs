@@ -1,11 +1,15 @@
 //! From logits to labels.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use crate::composed;
 use crate::cpu::argmax::{self as kernel, Logits};
 use crate::cpu::isa::Isa;
-use crate::tensor::{floats, kernels_serve};
+#[cfg(feature = "cuda")]
+use crate::cuda;
+use crate::tensor::{all_kernels_serve, floats, kernels_serve};
 
 /// The channel of the greatest logit per voxel: `(b, c, spatial..)` to `u8` labels `(b, spatial..)`. The first of
 /// several equal channels wins. No gradient.
@@ -14,7 +18,7 @@ use crate::tensor::{floats, kernels_serve};
 /// When there is no spatial axis, no channel, or more than 256 of them.
 pub fn argmax_channels(logits: &Tensor) -> Result<Tensor> {
     check_channels("argmax_channels", logits)?;
-    if !kernels_serve(&[logits]) {
+    if !all_kernels_serve(&[logits]) {
         return composed::argmax_channels(logits);
     }
     logits.contiguous()?.apply_op1_no_bwd(&ArgmaxChannels)
@@ -70,6 +74,14 @@ impl CustomOp1 for ArgmaxChannels {
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         labels((s, l), None)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s: &CudaStorage, l: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (classes, voxels) = (l.dims()[1], l.dims()[2..].iter().product());
+        let mut dims = l.dims().to_vec();
+        dims.remove(1);
+        Ok((cuda::loss::argmax((s, l), classes, voxels)?, dims.into()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every operation written in candle's own differentiable tensor operations.
 //!
-//! This is what runs on CUDA and for element types other than `f32`. It is slow on the CPU, but it is short and
-//! gets its gradients from candle, so the tests also hold the kernels of this crate against it.
+//! This is what runs for element types other than `f32`, and on CUDA for what has no kernel there. It is slow, but it is
+//! short and gets its gradients from candle, so the tests also hold the kernels of this crate against it.
 //!
 //! Operations of candle whose gradients are wrong (`max_pool2d`, `upsample_nearest2d` with several consumers,
 //! `softmax_last_dim`) are avoided; the tests check every gradient here by finite differences in `f64`.

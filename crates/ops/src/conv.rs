@@ -1,11 +1,15 @@
 //! Convolution and transposed convolution as candle operations.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::composed;
 use crate::cpu::isa::Isa;
 use crate::cpu::{ConvShape, Size3, grouped, norm, unwritten};
-use crate::tensor::{dims_like, floats, kernels_serve, volumes};
+#[cfg(feature = "cuda")]
+use crate::cuda::{self, Operand};
+use crate::tensor::{convolutions_serve, dims_like, floats, volumes};
 
 /// How a convolution walks, along depth, height and width. An image has no depth, and its entry is not looked at.
 ///
@@ -102,7 +106,7 @@ pub fn conv_transpose_with(
 }
 
 fn serve(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> bool {
-    kernels_serve(&[x, weight, bias.unwrap_or(x)])
+    convolutions_serve(&[x, weight, bias.unwrap_or(x)])
 }
 
 fn check_bias(op: &str, bias: Option<&Tensor>, channels: usize) -> Result<()> {
@@ -120,6 +124,9 @@ trait Bilinear: Send + Sync + 'static {
     const NAMES: [&'static str; 2];
 
     fn run(&self, x: (&CpuStorage, &Layout), w: (&CpuStorage, &Layout), bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)>;
+
+    #[cfg(feature = "cuda")]
+    fn run_on_gpu(&self, x: Operand<'_>, w: Operand<'_>, bias: Option<Operand<'_>>) -> Result<(CudaStorage, Shape)>;
 
     /// The gradients by x and w.
     fn gradients(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)>;
@@ -145,6 +152,11 @@ impl<T: Bilinear> CustomOp2 for Op<T> {
         self.0.run((s1, l1), (s2, l2), None)
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.0.run_on_gpu((s1, l1), (s2, l2), None)
+    }
+
     fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         self.0.gradients(x, w, &dy.contiguous()?)
     }
@@ -165,6 +177,19 @@ impl<T: Bilinear> CustomOp3 for Op<T> {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.0.run((s1, l1), (s2, l2), Some(floats(s3, l3)?))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.0.run_on_gpu((s1, l1), (s2, l2), Some((s3, l3)))
     }
 
     fn bwd(
@@ -230,6 +255,14 @@ impl Bilinear for Conv {
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn run_on_gpu(&self, x: Operand<'_>, w: Operand<'_>, bias: Option<Operand<'_>>) -> Result<(CudaStorage, Shape)> {
+        let dims = x.1.dims();
+        let shape = self.shape(dims, w.1.dims())?;
+        let y = cuda::conv::forward(&shape, dims.len() - 2, x, w, bias)?;
+        Ok((y, dims_like(dims, shape.batch, shape.out_channels, shape.output()).into()))
+    }
+
     fn gradients(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let dx = wanted(x, || dy.apply_op2_no_bwd(w, &ConvByInput { conv: *self, input: x.dims().to_vec() }))?;
         let dw = wanted(w, || x.apply_op2_no_bwd(dy, &ConvByWeight { conv: *self, weight: w.dims().to_vec() }))?;
@@ -259,6 +292,13 @@ impl CustomOp2 for ConvByInput {
         grouped::backward_data(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, None, &mut dx);
         Ok((CpuStorage::F32(dx), self.input.as_slice().into()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        let shape = self.conv.shape(&self.input, l2.dims())?;
+        let dx = cuda::conv::backward_data(&shape, self.input.len() - 2, (s1, l1), (s2, l2), None)?;
+        Ok((dx, self.input.as_slice().into()))
+    }
 }
 
 /// `(x, dy)` to dw.
@@ -278,6 +318,13 @@ impl CustomOp2 for ConvByWeight {
         grouped::backward_filter(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, &mut dw);
         Ok((CpuStorage::F32(dw), self.weight.as_slice().into()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        let shape = self.conv.shape(l1.dims(), &self.weight)?;
+        let dw = cuda::conv::backward_filter(&shape, self.weight.len() - 2, (s1, l1), (s2, l2))?;
+        Ok((dw, self.weight.as_slice().into()))
+    }
 }
 
 /// The gradient by a bias: dy summed over batch and space.
@@ -292,6 +339,12 @@ impl CustomOp1 for ChannelSums {
         let (_, channels, size) = volumes("channel-sums", l.dims())?;
         let sums = norm::channel_sums(Isa::current(), floats(s, l)?, channels, size.iter().product());
         Ok((CpuStorage::F32(sums), channels.into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s: &CudaStorage, l: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (_, channels, size) = volumes("channel-sums", l.dims())?;
+        Ok((cuda::sums::channel_sums((s, l), channels, size.iter().product())?, channels.into()))
     }
 }
 
@@ -338,6 +391,14 @@ impl Bilinear for ConvTranspose {
         let mut y = unwritten(dims.iter().product());
         grouped::backward_data(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, bias, &mut y);
         Ok((CpuStorage::F32(y), dims.into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn run_on_gpu(&self, x: Operand<'_>, w: Operand<'_>, bias: Option<Operand<'_>>) -> Result<(CudaStorage, Shape)> {
+        let dims = x.1.dims();
+        let shape = self.shape(dims, w.1.dims())?;
+        let y = cuda::conv::backward_data(&shape, dims.len() - 2, x, w, bias)?;
+        Ok((y, dims_like(dims, shape.batch, shape.in_channels, shape.input).into()))
     }
 
     fn gradients(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {

@@ -1,6 +1,8 @@
 //! Which device to compute on, and how its memory is managed.
 
-use candle_core::{Device, Result, bail};
+#[cfg(not(feature = "cuda"))]
+use candle_core::bail;
+use candle_core::{Device, Result};
 
 /// A wish for a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +14,9 @@ pub enum Choice {
     Cpu,
     /// The first GPU, or an error.
     Cuda,
+    /// The same, with the factors of `f32` products rounded to the 10 bits of TF32, which tensor cores multiply several
+    /// times as fast.
+    CudaTf32,
 }
 
 impl std::str::FromStr for Choice {
@@ -22,37 +27,42 @@ impl std::str::FromStr for Choice {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda),
-            _ => Err(format!("unknown device `{name}`: choose auto, cpu or cuda")),
+            "cuda-tf32" => Ok(Self::CudaTf32),
+            _ => Err(format!("unknown device `{name}`: choose auto, cpu, cuda or cuda-tf32")),
         }
     }
 }
 
-/// The device chosen. `Auto` says on standard error why it took the CPU when a GPU was to be expected.
+/// The device chosen. `Auto` says on standard error why it took the CPU when a GPU was to be expected. Whether products are
+/// rounded to TF32 holds for the whole process, from the last call on.
 ///
 /// # Errors
-/// When `Cuda` is asked for and cannot be had: no driver, no GPU, or compiled without the feature `cuda`.
+/// When a GPU is asked for and cannot be had: no driver, no GPU, or compiled without the feature `cuda`.
 pub fn device(choice: Choice) -> Result<Device> {
+    // Matrix products of candle's and our convolutions go by the same switch. It does nothing on the CPU.
+    candle_core::cuda::set_gemm_reduced_precision_f32(choice == Choice::CudaTf32);
     match choice {
         Choice::Cpu => Ok(Device::Cpu),
-        Choice::Cuda => first_gpu(),
+        Choice::Cuda | Choice::CudaTf32 => first_gpu(),
         Choice::Auto => Ok(first_gpu().unwrap_or_else(|reason| {
             if cfg!(feature = "cuda") {
-                eprintln!("no GPU, computing on the CPU: {reason}");
+                let reason = reason.to_string(); // with a backtrace behind it, if that is asked for
+                eprintln!("no GPU, computing on the CPU: {}", reason.lines().next().unwrap_or_default());
             }
             Device::Cpu
         })),
     }
 }
 
+#[cfg(feature = "cuda")]
 fn first_gpu() -> Result<Device> {
-    if !cfg!(feature = "cuda") {
-        bail!("compiled without the feature `cuda`: build with `--features cuda` to use a GPU");
-    }
-    // Without a driver library the loader of CUDA's functions panics instead of returning an error.
-    match std::panic::catch_unwind(|| Device::new_cuda(0)) {
-        Ok(device) => device,
-        Err(_) => bail!("the CUDA driver could not be loaded: is NVIDIA's driver installed?"),
-    }
+    crate::cuda::load_libraries()?;
+    Device::new_cuda(0)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn first_gpu() -> Result<Device> {
+    bail!("compiled without the feature `cuda`: build with `--features cuda` to use a GPU");
 }
 
 /// Prepares the process for training and inference. Call it first in `main`, before any other thread is there.

@@ -2,10 +2,11 @@
 //! the machine, normalisation with activation, pooling, resampling, the Dice and cross-entropy loss, AdamW; and for
 //! transformers attention, layer normalisation, softmax and GELU.
 //!
-//! Tensors are `(b, c, h, w)` or `(b, c, d, h, w)`. On the CPU, for `f32`, every operation is a candle custom
-//! operation over kernels of this crate (`cpu`): vectorised for AVX-512, for AVX2, and in portable arithmetic, chosen
-//! at run time. Elsewhere (CUDA, other element types) the same functions are composed of candle's own operations
-//! (`composed`). Both ways give the same gradients, which the tests hold against finite differences.
+//! Tensors are `(b, c, h, w)` or `(b, c, d, h, w)`. On the CPU, for `f32`, every operation is a candle custom operation
+//! over kernels of this crate (`cpu`): vectorised for AVX-512, for AVX2, and in portable arithmetic, chosen at run time. On
+//! NVIDIA GPUs, with the feature `cuda`, convolutions are cuDNN's, of `f32` and `bf16`, and what a convolutional U-Net
+//! needs besides for `f32` has kernels too (`cuda`). What neither serves is composed of candle's own operations
+//! (`composed`). All ways give the same gradients, which the tests hold against finite differences.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor, Var};
@@ -28,6 +29,8 @@ mod attention;
 mod composed;
 mod conv;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod device;
 pub mod frozen;
 mod loss;

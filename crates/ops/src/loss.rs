@@ -2,13 +2,17 @@
 
 use std::sync::OnceLock;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 use crate::composed;
 use crate::cpu::isa::Isa;
 use crate::cpu::loss::{self as kernel, Batch, ClassSlope, ClassSums};
 use crate::cpu::unwritten;
-use crate::tensor::floats;
+#[cfg(feature = "cuda")]
+use crate::cuda;
+use crate::tensor::{all_kernels_serve, floats};
 
 /// Added to numerator and denominator of every Dice score, so that a class absent from both counts as perfect.
 pub(crate) const SMOOTH: f64 = 1e-5;
@@ -97,7 +101,7 @@ fn segmentation_loss(logits: &Tensor, target: &Tensor, terms: Terms) -> Result<T
     if target.dtype() != DType::U8 || target.dim(0)? != dims[0] || target.elem_count() != dims[0] * voxels {
         bail!("segmentation loss: logits {dims:?} need u8 labels (b, spatial..), found {:?} of {:?}", target.dims(), target.dtype());
     }
-    if logits.device().is_cpu() && logits.dtype() == DType::F32 {
+    if all_kernels_serve(&[logits]) {
         let op = SegmentationLoss { terms, sums: OnceLock::new() };
         return logits.contiguous()?.apply_op2(&target.contiguous()?, op);
     }
@@ -127,6 +131,12 @@ fn batch<'a>((s1, l1): (&'a CpuStorage, &Layout), (s2, l2): (&'a CpuStorage, &La
     Ok(batch)
 }
 
+#[cfg(feature = "cuda")]
+fn batch_on_gpu<'a>(logits: cuda::Operand<'a>, labels: cuda::Operand<'a>) -> cuda::loss::Batch<'a> {
+    let dims = logits.1.dims();
+    cuda::loss::Batch { logits, labels, classes: dims[1], voxels: dims[2..].iter().product() }
+}
+
 /// `(logits, target)` to the loss, keeping the sums of every score for the gradient.
 struct SegmentationLoss {
     terms: Terms,
@@ -140,18 +150,18 @@ impl CustomOp2 for SegmentationLoss {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let batch = batch((s1, l1), (s2, l2))?;
-        let (sums, log_likelihood) = kernel::sums(Isa::current(), batch, self.terms.squared());
-        let sums = self.terms.scored(sums, batch.classes);
-        let mut loss = 0.0;
-        if self.terms.cross_entropy {
-            loss -= log_likelihood / batch.labels.len() as f64;
-        }
-        if self.terms.dice.is_some() {
-            let scores = sums.iter().map(|class| score(class).0);
-            loss += 1.0 - scores.sum::<f64>() / sums.len() as f64;
-        }
-        self.sums.get_or_init(|| sums);
-        Ok((CpuStorage::F32(vec![loss as f32]), ().into()))
+        let sums = kernel::sums(Isa::current(), batch, self.terms.squared());
+        let loss = self.finish(sums, batch.classes, batch.labels.len());
+        Ok((CpuStorage::F32(vec![loss]), ().into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        let batch = batch_on_gpu((s1, l1), (s2, l2));
+        let (sums, log_likelihood, highest) = cuda::loss::sums(batch, self.terms.squared())?;
+        check_label(highest, batch.classes)?;
+        let loss = self.finish((sums, log_likelihood), batch.classes, l2.shape().elem_count());
+        Ok((CudaStorage::wrap_cuda_slice(s1.device.clone_htod(&[loss])?, s1.device.clone()), ().into()))
     }
 
     fn bwd(&self, logits: &Tensor, target: &Tensor, _loss: &Tensor, d_loss: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -161,6 +171,23 @@ impl CustomOp2 for SegmentationLoss {
         let op = SegmentationLossGradient { terms: self.terms, sums: sums.clone() };
         let gradient = logits.apply_op3_no_bwd(target, &d_loss.contiguous()?, &op)?;
         Ok((Some(gradient), None))
+    }
+}
+
+impl SegmentationLoss {
+    /// The loss, from the sums per batch entry and class and the sum of the log-probabilities of `voxels` labels.
+    fn finish(&self, (sums, log_likelihood): (Vec<ClassSums>, f64), classes: usize, voxels: usize) -> f32 {
+        let sums = self.terms.scored(sums, classes);
+        let mut loss = 0.0;
+        if self.terms.cross_entropy {
+            loss -= log_likelihood / voxels as f64;
+        }
+        if self.terms.dice.is_some() {
+            let scores = sums.iter().map(|class| score(class).0);
+            loss += 1.0 - scores.sum::<f64>() / sums.len() as f64;
+        }
+        self.sums.get_or_init(|| sums);
+        loss as f32
     }
 }
 
@@ -191,7 +218,32 @@ impl CustomOp3 for SegmentationLossGradient {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let batch = batch((s1, l1), (s2, l2))?;
-        let d_loss = f64::from(floats(s3, l3)?[0]);
+        let (slopes, cross_entropy) = self.slopes(f64::from(floats(s3, l3)?[0]), l1.dims()[0], batch.classes, batch.labels.len());
+        let mut gradient = unwritten(batch.logits.len());
+        kernel::backward(Isa::current(), batch, self.terms.squared(), &slopes, cross_entropy, &mut gradient);
+        Ok((CpuStorage::F32(gradient), l1.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let batch = batch_on_gpu((s1, l1), (s2, l2));
+        let (slopes, cross_entropy) = self.slopes(1.0, l1.dims()[0], batch.classes, l2.shape().elem_count());
+        let gradient = cuda::loss::backward(batch, (s3, l3), self.terms.squared(), &slopes, cross_entropy)?;
+        Ok((gradient, l1.shape().clone()))
+    }
+}
+
+impl SegmentationLossGradient {
+    /// The slopes per batch entry and class, and the weight of the cross-entropy, of `d_loss` times the loss.
+    fn slopes(&self, d_loss: f64, entries: usize, classes: usize, voxels: usize) -> (Vec<ClassSlope>, f32) {
         // d(1 - score) = -2 t / denominator + score / denominator * d(mass), over the number of scores.
         let weight = d_loss / self.sums.len() as f64;
         let slope = |class: &ClassSums| {
@@ -201,10 +253,8 @@ impl CustomOp3 for SegmentationLossGradient {
         let none = ClassSlope { truth: 0.0, mass: 0.0 };
         let slopes: Vec<ClassSlope> = self.sums.iter().map(|class| if self.terms.dice.is_some() { slope(class) } else { none }).collect();
         // The scores of the whole batch have the same slopes in each entry.
-        let slopes = slopes.repeat(l1.dims()[0] * batch.classes / slopes.len());
-        let cross_entropy = if self.terms.cross_entropy { d_loss / batch.labels.len() as f64 } else { 0.0 };
-        let mut gradient = unwritten(batch.logits.len());
-        kernel::backward(Isa::current(), batch, self.terms.squared(), &slopes, cross_entropy as f32, &mut gradient);
-        Ok((CpuStorage::F32(gradient), l1.shape().clone()))
+        let slopes = slopes.repeat(entries * classes / slopes.len());
+        let cross_entropy = if self.terms.cross_entropy { d_loss / voxels as f64 } else { 0.0 };
+        (slopes, cross_entropy as f32)
     }
 }

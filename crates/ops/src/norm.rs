@@ -1,14 +1,18 @@
 //! Instance and group normalisation with their activation.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::composed;
 use crate::cpu::isa::Isa;
 use crate::cpu::norm::{self as kernel, Affine, Statistics};
 use crate::cpu::unwritten;
-use crate::tensor::{floats, kernels_serve, volumes};
+#[cfg(feature = "cuda")]
+use crate::cuda;
+use crate::tensor::{all_kernels_serve, floats, volumes};
 
 /// Instance normalisation, affine, followed by leaky ReLU: every channel of every batch entry of `x`
 /// `(b, c, h, w)` or `(b, c, d, h, w)` is brought to mean 0 and (biased) variance 1 over its voxels, then multiplied
@@ -47,7 +51,7 @@ fn norm_leaky_relu(op: &str, x: &Tensor, groups: usize, gamma: &Tensor, beta: &T
     if groups == 0 || !channels.is_multiple_of(groups) {
         bail!("{op}: {groups} groups do not divide the {channels} channels of input {:?}", x.dims());
     }
-    if !kernels_serve(&[x, gamma, beta]) {
+    if !all_kernels_serve(&[x, gamma, beta]) {
         return composed::norm_leaky_relu(x, groups, gamma, beta, eps, slope);
     }
     let op = NormActivation { eps: eps as f32, slope: slope as f32, per_group: channels / groups, statistics: OnceLock::new() };
@@ -59,7 +63,32 @@ struct NormActivation {
     eps: f32,
     slope: f32,
     per_group: usize,
-    statistics: OnceLock<Vec<Statistics>>,
+    statistics: OnceLock<Arc<Kept>>,
+}
+
+/// The statistics, where they were computed.
+enum Kept {
+    Cpu(Vec<Statistics>),
+    #[cfg(feature = "cuda")]
+    Cuda(cuda::norm::Statistics),
+}
+
+impl Kept {
+    fn on_cpu(&self) -> Result<&[Statistics]> {
+        match self {
+            Self::Cpu(statistics) => Ok(statistics),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => bail!("norm-leaky-relu: gradient asked for on the CPU after a forward pass on a GPU"),
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self) -> Result<&cuda::norm::Statistics> {
+        match self {
+            Self::Cuda(statistics) => Ok(statistics),
+            Self::Cpu(_) => bail!("norm-leaky-relu: gradient asked for on a GPU after a forward pass on the CPU"),
+        }
+    }
 }
 
 impl CustomOp3 for NormActivation {
@@ -82,8 +111,25 @@ impl CustomOp3 for NormActivation {
         let mut y = unwritten(x.len());
         let volume = size.iter().product();
         let statistics = kernel::forward(Isa::current(), x, volume, &affine, &mut y);
-        self.statistics.get_or_init(|| statistics);
+        self.statistics.get_or_init(|| Arc::new(Kept::Cpu(statistics)));
         Ok((CpuStorage::F32(y), l1.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (_, _, size) = volumes(CustomOp3::name(self), l1.dims())?;
+        let (y, statistics) =
+            cuda::norm::forward((s1, l1), (s2, l2), (s3, l3), size.iter().product(), self.per_group, self.eps, self.slope)?;
+        self.statistics.get_or_init(|| Arc::new(Kept::Cuda(statistics)));
+        Ok((y, l1.shape().clone()))
     }
 
     fn bwd(
@@ -97,15 +143,9 @@ impl CustomOp3 for NormActivation {
         let Some(statistics) = self.statistics.get() else {
             bail!("norm-leaky-relu: gradient asked for before the forward pass");
         };
-        let op = NormActivationGradient {
-            eps: self.eps,
-            slope: self.slope,
-            per_group: self.per_group,
-            statistics: statistics.clone(),
-            gamma: gamma.to_vec1()?,
-            beta: beta.to_vec1()?,
-        };
-        let all = x.apply_op2_no_bwd(&dy.contiguous()?, &op)?;
+        let op = NormActivationGradient { eps: self.eps, slope: self.slope, per_group: self.per_group, statistics: statistics.clone() };
+        let affine = Tensor::cat(&[gamma.detach(), beta.detach()], 0)?;
+        let all = x.apply_op3_no_bwd(&dy.contiguous()?, &affine, &op)?;
         let (voxels, channels) = (x.elem_count(), gamma.elem_count());
         let part = |of: &Tensor, start: usize| -> Result<Option<Tensor>> {
             if !of.track_op() {
@@ -117,30 +157,54 @@ impl CustomOp3 for NormActivation {
     }
 }
 
-/// `(x, dy)` to one vector of dx, dgamma and dbeta, which one pass computes together.
+/// `(x, dy, gamma and beta)` to one vector of dx, dgamma and dbeta, which one pass computes together.
 struct NormActivationGradient {
     eps: f32,
     slope: f32,
     per_group: usize,
-    statistics: Vec<Statistics>,
-    gamma: Vec<f32>,
-    beta: Vec<f32>,
+    statistics: Arc<Kept>,
 }
 
-impl CustomOp2 for NormActivationGradient {
+impl CustomOp3 for NormActivationGradient {
     fn name(&self) -> &'static str {
         "norm-leaky-relu-gradient"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (_, channels, size) = volumes(self.name(), l1.dims())?;
+        let statistics = self.statistics.on_cpu()?;
         let x = floats(s1, l1)?;
-        let affine = Affine { gamma: &self.gamma, beta: &self.beta, eps: self.eps, slope: self.slope, per_group: self.per_group };
+        let (gamma, beta) = floats(s3, l3)?.split_at(channels);
+        let affine = Affine { gamma, beta, eps: self.eps, slope: self.slope, per_group: self.per_group };
         let mut all = unwritten(x.len() + 2 * channels);
         let (dx, parameters) = all.split_at_mut(x.len());
         let (dgamma, dbeta) = parameters.split_at_mut(channels);
-        kernel::backward(Isa::current(), x, floats(s2, l2)?, size.iter().product(), &affine, &self.statistics, dx, dgamma, dbeta);
+        kernel::backward(Isa::current(), x, floats(s2, l2)?, size.iter().product(), &affine, statistics, dx, dgamma, dbeta);
         let len = all.len();
         Ok((CpuStorage::F32(all), len.into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (_, _, size) = volumes(self.name(), l1.dims())?;
+        let statistics = self.statistics.on_gpu()?;
+        let all = cuda::norm::backward((s1, l1), (s2, l2), (s3, l3), statistics, size.iter().product(), self.per_group, self.slope)?;
+        Ok((all, (l1.shape().elem_count() + l3.shape().elem_count()).into()))
     }
 }

@@ -8,7 +8,9 @@ use rayon::prelude::*;
 
 use crate::cpu::adamw::{self, Step};
 use crate::cpu::isa::Isa;
-use crate::tensor::{floats, floats_mut, kernels_serve};
+#[cfg(feature = "cuda")]
+use crate::cuda;
+use crate::tensor::{all_kernels_serve, floats, floats_mut};
 
 /// The settings of AdamW (Loshchilov and Hutter, 2019), with PyTorch's names.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,16 +75,21 @@ pub fn adamw(parameters: &[Parameter<'_>], hyper: &AdamW, step: usize) -> Result
     // A gradient may hang on a graph, and a moment must not.
     let gradients: Vec<Tensor> = parameters.iter().map(|p| p.gradient.detach().contiguous()).collect::<Result<_>>()?;
     check_distinct(parameters, &gradients)?;
-    let step = Update::new(hyper, step);
+    let update = Update::new(hyper, step);
     let isa = Isa::current();
     let on_kernels = |p: &Parameter<'_>| {
-        kernels_serve(&[p.value, p.gradient, p.m, p.v]) && [p.value, p.m, p.v].iter().all(|variable| variable.is_contiguous())
+        all_kernels_serve(&[p.value, p.gradient, p.m, p.v]) && [p.value, p.m, p.v].iter().all(|variable| variable.is_contiguous())
     };
-    if parameters.iter().all(on_kernels) {
-        parameters.par_iter().zip(&gradients).try_for_each(|(parameter, gradient)| step.run(isa, parameter, gradient))
-    } else {
-        parameters.iter().zip(&gradients).try_for_each(|(parameter, gradient)| step.composed(parameter, gradient))
+    if parameters.iter().all(|p| p.value.device().is_cpu() && on_kernels(p)) {
+        return parameters.par_iter().zip(&gradients).try_for_each(|(parameter, gradient)| update.run(isa, parameter, gradient));
     }
+    parameters.iter().zip(&gradients).try_for_each(|(parameter, gradient)| {
+        #[cfg(feature = "cuda")]
+        if parameter.value.device().is_cuda() && on_kernels(parameter) {
+            return cuda::adamw::step(parameter.value, gradient, parameter.m, parameter.v, &update.single());
+        }
+        update.composed(parameter, gradient)
+    })
 }
 
 /// [`adamw`] of one parameter.
@@ -95,18 +102,15 @@ pub fn adamw_step(value: &Var, gradient: &Tensor, m: &Var, v: &Var, hyper: &Adam
 
 /// A variable is locked while it changes, so a second one over the same memory would wait for itself.
 fn check_distinct(parameters: &[Parameter<'_>], gradients: &[Tensor]) -> Result<()> {
-    let address = |tensor: &Tensor| match &*tensor.storage_and_layout().0 {
-        Storage::Cpu(CpuStorage::F32(values)) if !values.is_empty() => Some(values.as_ptr().addr()),
-        _ => None,
-    };
-    let variables = parameters.iter().flat_map(|p| [p.value, p.m, p.v]);
+    // Tensors over the same memory share their storage, on whichever device it is.
+    let address = |tensor: &Tensor| std::ptr::from_ref(&*tensor.storage_and_layout().0).addr();
     let mut seen = HashSet::new();
-    for address in variables.filter_map(|variable| address(variable)) {
-        if !seen.insert(address) {
+    for variable in parameters.iter().flat_map(|p| [p.value, p.m, p.v]) {
+        if !seen.insert(address(variable)) {
             bail!("adamw: a value or a moment is given twice, or two share their memory");
         }
     }
-    if gradients.iter().filter_map(address).any(|address| seen.contains(&address)) {
+    if gradients.iter().any(|gradient| seen.contains(&address(gradient))) {
         bail!("adamw: a gradient shares its memory with a value or a moment");
     }
     Ok(())
@@ -136,15 +140,19 @@ impl Update {
         }
     }
 
-    fn run(&self, isa: Isa, Parameter { value, m, v, .. }: &Parameter<'_>, gradient: &Tensor) -> Result<()> {
-        let step = Step {
+    /// For the kernels.
+    fn single(&self) -> Step {
+        Step {
             rate1: self.rate1 as f32,
             rate2: self.rate2 as f32,
             keep: self.keep as f32,
             step: self.step as f32,
             scale: self.scale as f32,
             eps: self.eps as f32,
-        };
+        }
+    }
+
+    fn run(&self, isa: Isa, Parameter { value, m, v, .. }: &Parameter<'_>, gradient: &Tensor) -> Result<()> {
         let (storage, layout) = gradient.storage_and_layout();
         let Storage::Cpu(storage) = &*storage else {
             bail!("adamw: a gradient on the CPU expected");
@@ -153,7 +161,7 @@ impl Update {
         locked(value, |value| {
             locked(m, |m| {
                 locked(v, |v| {
-                    adamw::update(isa, step, value, gradient, m, v);
+                    adamw::update(isa, self.single(), value, gradient, m, v);
                     Ok(())
                 })
             })

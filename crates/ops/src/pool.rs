@@ -1,5 +1,7 @@
 //! Pooling, replication of borders and joining of channels.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use crate::composed;
@@ -7,7 +9,9 @@ use crate::cpu::isa::Isa;
 use crate::cpu::pad::{self, Padding};
 use crate::cpu::pool::{self, Pooling};
 use crate::cpu::{Size3, unwritten};
-use crate::tensor::{dims_like, floats, kernels_serve, per_axis, volumes};
+#[cfg(feature = "cuda")]
+use crate::cuda;
+use crate::tensor::{all_kernels_serve, dims_like, floats, per_axis, volumes};
 
 /// Maximum pooling of `x` `(b, c, h, w)` or `(b, c, d, h, w)` with kernel and stride 2: sizes are halved, and the
 /// last plane of an odd size is dropped. The gradient goes to the first maximum of each window.
@@ -16,7 +20,7 @@ use crate::tensor::{dims_like, floats, kernels_serve, per_axis, volumes};
 /// When `x` has another rank, or an axis shorter than 2.
 pub fn max_pool2(x: &Tensor) -> Result<Tensor> {
     pooling(x.dims())?;
-    if !kernels_serve(&[x]) {
+    if !all_kernels_serve(&[x]) {
         return composed::max_pool2(x);
     }
     x.contiguous()?.apply_op1(MaxPool2)
@@ -35,7 +39,7 @@ pub fn pad_replicate_end(x: &Tensor, axes: &[bool]) -> Result<Tensor> {
     if !axes.contains(&true) {
         return Ok(x.clone());
     }
-    if !kernels_serve(&[x]) {
+    if !all_kernels_serve(&[x]) {
         return composed::pad_replicate_end(x, axes);
     }
     let mut grow = [0; 3];
@@ -79,6 +83,14 @@ impl CustomOp1 for MaxPool2 {
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s: &CudaStorage, l: &Layout) -> Result<(CudaStorage, Shape)> {
+        let pooling = pooling(l.dims())?;
+        let (batch, channels, _) = volumes(self.name(), l.dims())?;
+        let dims = dims_like(l.dims(), batch, channels, pooling.output());
+        Ok((cuda::pool::max_pool2((s, l), pooling)?, dims.into()))
+    }
+
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         x.apply_op2_no_bwd(&dy.contiguous()?, &MaxPool2Gradient).map(Some)
     }
@@ -97,6 +109,11 @@ impl CustomOp2 for MaxPool2Gradient {
         let mut dx = unwritten(x.len());
         pool::backward(Isa::current(), pooling(l1.dims())?, x, floats(s2, l2)?, &mut dx);
         Ok((CpuStorage::F32(dx), l1.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        Ok((cuda::pool::max_pool2_gradient((s1, l1), (s2, l2), pooling(l1.dims())?)?, l1.shape().clone()))
     }
 }
 
@@ -120,6 +137,14 @@ impl CustomOp1 for PadReplicateEnd {
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s: &CudaStorage, l: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (batch, channels, input) = volumes(self.name(), l.dims())?;
+        let padding = Padding { input, grow: self.grow };
+        let dims = dims_like(l.dims(), batch, channels, padding.output());
+        Ok((cuda::pool::pad_replicate_end((s, l), padding)?, dims.into()))
+    }
+
     fn bwd(&self, _x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         dy.contiguous()?.apply_op1_no_bwd(&PadReplicateEndGradient(*self)).map(Some)
     }
@@ -140,5 +165,13 @@ impl CustomOp1 for PadReplicateEndGradient {
         let mut dx = unwritten(dims.iter().product());
         pad::backward(Padding { input, grow: self.0.grow }, floats(s, l)?, &mut dx);
         Ok((CpuStorage::F32(dx), dims.into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, s: &CudaStorage, l: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (batch, channels, output) = volumes(self.name(), l.dims())?;
+        let input = std::array::from_fn(|a| output[a] - self.0.grow[a]);
+        let dims = dims_like(l.dims(), batch, channels, input);
+        Ok((cuda::pool::pad_replicate_end_gradient((s, l), Padding { input, grow: self.0.grow })?, dims.into()))
     }
 }

@@ -4,9 +4,19 @@ use candle_core::{CpuStorage, DType, Layout, Result, Tensor, bail};
 
 use crate::cpu::Size3;
 
-/// Whether the kernels of this crate serve these tensors; otherwise the composed operations do.
+/// Whether the CPU kernels of this crate serve these tensors; otherwise the composed operations do.
 pub(crate) fn kernels_serve(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
+}
+
+/// The same for an operation that has kernels for CUDA too.
+pub(crate) fn all_kernels_serve(tensors: &[&Tensor]) -> bool {
+    kernels_serve(tensors) || tensors.iter().all(|t| t.device().is_cuda() && t.dtype() == DType::F32)
+}
+
+/// The same for convolutions, which cuDNN also computes on `bf16`.
+pub(crate) fn convolutions_serve(tensors: &[&Tensor]) -> bool {
+    all_kernels_serve(tensors) || tensors.iter().all(|t| t.device().is_cuda() && t.dtype() == DType::BF16)
 }
 
 /// The elements of a contiguous `f32` tensor.

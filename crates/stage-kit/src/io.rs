@@ -12,7 +12,7 @@ use crate::sink::Sink;
 
 /// The device that networks run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum DeviceChoice {
     /// A GPU when the build and the machine have one, else the CPU, said aloud.
     #[default]
@@ -21,6 +21,8 @@ pub enum DeviceChoice {
     Cpu,
     /// A GPU, or an error.
     Cuda,
+    /// The same, with products rounded to TF32: faster, and less exact.
+    CudaTf32,
 }
 
 /// The inputs, the output folder and the surroundings of one run of a stage.

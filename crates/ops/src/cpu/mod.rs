@@ -35,7 +35,7 @@ use std::cell::RefCell;
 pub(crate) type Size3 = [usize; 3];
 
 /// A convolution's shape. Channels are those of all groups together; filters have `in_channels / groups`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConvShape {
     pub(crate) batch: usize,
     pub(crate) in_channels: usize,

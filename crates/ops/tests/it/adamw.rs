@@ -1,10 +1,10 @@
 //! AdamW.
 
 use anyhow::{Result, ensure};
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use ops::{AdamW, Isa, Parameter, adamw, adamw_step, with_isa};
 
-use crate::support::{deviation, random};
+use crate::support::{deviation, random, values};
 
 /// Three steps of the formulas of Loshchilov and Hutter (algorithm 2, decoupled decay), in double precision.
 fn expected(value: &[f64], gradients: &[Vec<f64>], h: &AdamW) -> Vec<f64> {
@@ -82,17 +82,21 @@ fn a_call_over_all_parameters_is_the_sum_of_single_steps() -> Result<()> {
     Ok(())
 }
 
-/// A step over memory that it meets twice would wait for itself for ever.
 #[test]
 fn memory_met_twice_is_refused() -> Result<()> {
-    let var = |seed: u64| -> Result<Var> { Ok(Var::from_tensor(&random(seed, &[8]).to_dtype(DType::F32)?)?) };
+    [DType::F32, DType::F64].into_iter().try_for_each(|dtype| refuse_memory_met_twice(dtype, &Device::Cpu))
+}
+
+/// A step over memory that it meets twice would wait for itself for ever.
+pub(crate) fn refuse_memory_met_twice(dtype: DType, device: &Device) -> Result<()> {
+    let var = |seed: u64| -> Result<Var> { Ok(Var::from_tensor(&random(seed, &[8]).to_dtype(dtype)?.to_device(device)?)?) };
     let (value, m, v, gradient) = (var(1)?, var(2)?, var(3)?, var(4)?);
-    let before: Vec<f32> = value.to_vec1()?;
+    let before = values(&value)?;
     let hyper = AdamW::with_lr(1e-2);
     let tied = Parameter { value: &value, gradient: &gradient, m: &m, v: &v };
     ensure!(adamw(&[tied, tied], &hyper, 1).is_err_and(|e| e.to_string().contains("given twice")));
     ensure!(adamw_step(&value, &gradient, &m, &m, &hyper, 1).is_err_and(|e| e.to_string().contains("given twice")));
     ensure!(adamw_step(&value, &value, &m, &v, &hyper, 1).is_err_and(|e| e.to_string().contains("gradient shares")));
-    ensure!(before == value.to_vec1::<f32>()?, "a refused step changed the value");
+    ensure!(before == values(&value)?, "a refused step changed the value");
     Ok(())
 }

@@ -7,11 +7,11 @@ use ops::{Isa, conv, conv_transpose, with_isa};
 use crate::support::{check, check_precisions, deviation, random, values};
 
 /// Input, output channels, input size, kernel, stride, padding; sizes of two axes are images.
-type Case = (usize, usize, usize, &'static [usize], &'static [usize], usize, usize);
+pub(crate) type Case = (usize, usize, usize, &'static [usize], &'static [usize], usize, usize);
 
 /// Every kernel width from 1 to 7, strides up to 4, one voxel, one channel, odd channel counts, more padding than
 /// the kernel needs, sizes that leave a remainder.
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     (1, 1, 1, &[1, 1], &[1, 1], 1, 0),
     (1, 1, 1, &[1, 1, 1], &[3, 3, 3], 1, 1),
     (2, 3, 5, &[7, 9], &[3, 3], 1, 1),
@@ -66,7 +66,7 @@ fn naive(x: &Tensor, w: &Tensor, bias: &Tensor, stride: usize, padding: usize) -
     Ok(Tensor::from_vec(y, dims, &Device::Cpu)?)
 }
 
-fn tensors(&(n, ci, co, size, kernel, _, _): &Case) -> [Tensor; 3] {
+pub(crate) fn tensors(&(n, ci, co, size, kernel, _, _): &Case) -> [Tensor; 3] {
     let x = random(1, &[&[n, ci], size].concat());
     let w = random(2, &[&[co, ci], kernel].concat());
     [x, w, random(3, &[co])]
@@ -119,21 +119,33 @@ fn layers_of_real_size_agree_with_the_composed_operations() -> Result<()> {
     check_precisions("transposed", &up, |t| conv_transpose(&t[0], &t[1], Some(&t[2]), 2))
 }
 
-/// Shapes drawn at random: kernels 1 to 5, strides 1 to 3, padding 0 to 3, 2-D and 3-D.
+/// A convolution drawn at random: kernels 1 to 5, strides 1 to 3, padding 0 to 3, 2-D and 3-D.
+pub(crate) struct Drawn {
+    pub(crate) name: String,
+    pub(crate) tensors: [Tensor; 3],
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
+}
+
+pub(crate) fn draw(seed: u64) -> Result<Drawn> {
+    let draw = values(&random(1000 + seed, &[10]))?;
+    let pick = |i: usize, low: usize, high: usize| low + ((draw[i] + 1.0) / 2.0 * (high - low + 1) as f64) as usize;
+    let axes = pick(0, 2, 3);
+    let (kernel, stride, padding) = (pick(1, 1, 5), pick(2, 1, 3), pick(3, 0, 3));
+    let least = kernel.saturating_sub(2 * padding).max(1);
+    let size: Vec<usize> = (0..axes).map(|a| pick(4 + a, least, least + 10)).collect();
+    let (n, ci, co) = (pick(7, 1, 2), pick(8, 1, 20), pick(9, 1, 20));
+    let x = random(seed, &[&[n, ci], &size[..]].concat());
+    let w = random(seed + 1, &[vec![co, ci], vec![kernel; axes]].concat());
+    let name = format!("{n} x {ci} -> {co}, {size:?}, kernel {kernel}, stride {stride}, padding {padding}");
+    Ok(Drawn { name, tensors: [x, w, random(3, &[co])], stride, padding })
+}
+
 #[test]
 fn random_shapes_agree_with_the_composed_operations() -> Result<()> {
     for seed in 0..60 {
-        let draw = values(&random(1000 + seed, &[10]))?;
-        let pick = |i: usize, low: usize, high: usize| low + ((draw[i] + 1.0) / 2.0 * (high - low + 1) as f64) as usize;
-        let axes = pick(0, 2, 3);
-        let (kernel, stride, padding) = (pick(1, 1, 5), pick(2, 1, 3), pick(3, 0, 3));
-        let least = kernel.saturating_sub(2 * padding).max(1);
-        let size: Vec<usize> = (0..axes).map(|a| pick(4 + a, least, least + 10)).collect();
-        let (n, ci, co) = (pick(7, 1, 2), pick(8, 1, 20), pick(9, 1, 20));
-        let x = random(seed, &[&[n, ci], &size[..]].concat());
-        let w = random(seed + 1, &[vec![co, ci], vec![kernel; axes]].concat());
-        let name = format!("{n} x {ci} -> {co}, {size:?}, kernel {kernel}, stride {stride}, padding {padding}");
-        check_precisions(&name, &[x, w, random(3, &[co])], |t| conv(&t[0], &t[1], Some(&t[2]), stride, padding))?;
+        let Drawn { name, tensors, stride, padding } = draw(seed)?;
+        check_precisions(&name, &tensors, |t| conv(&t[0], &t[1], Some(&t[2]), stride, padding))?;
     }
     Ok(())
 }

@@ -9,26 +9,36 @@ use crate::support::{check, check_precisions, deviation, hold, random, turned, v
 
 /// A convolution of tensors of random values; of images if `size` has two axes.
 #[derive(Clone, Debug)]
-struct Case {
+pub(crate) struct Case {
     batch: usize,
     /// Input and output channels of each group.
     channels: [usize; 2],
     size: Vec<usize>,
     kernel: Vec<usize>,
-    options: ConvOptions,
+    pub(crate) options: ConvOptions,
 }
 
 impl Case {
-    fn tensors(&self) -> [Tensor; 3] {
+    pub(crate) fn tensors(&self) -> [Tensor; 3] {
         let [ci, co] = self.channels.map(|c| c * self.options.groups);
         let x = random(1, &[&[self.batch, ci], &self.size[..]].concat());
         let w = random(2, &[&[co, self.channels[0]], &self.kernel[..]].concat());
         [x, w, random(3, &[co])]
     }
+
+    /// The transposed convolution's: its output is the convolution's input, of which the stride leaves this over.
+    pub(crate) fn output_padding(&self) -> [usize; 3] {
+        let ConvOptions { stride, padding, .. } = self.options;
+        let mut left = [0; 3];
+        for (a, at) in (3 - self.size.len()..3).enumerate() {
+            left[at] = (self.size[a] + 2 * padding[at] - self.kernel[a]) % stride[at];
+        }
+        left
+    }
 }
 
 /// Kernels 1 to 7, strides 1 to 3, paddings 0 to 3, each of every axis; one voxel, one channel and depthwise among them.
-fn cases() -> impl Strategy<Value = Case> {
+pub(crate) fn cases() -> impl Strategy<Value = Case> {
     let axis = || (1usize..=7, 1usize..=3, 0usize..=3, 0usize..=6);
     let axes = prop_oneof![proptest::collection::vec(axis(), 2), proptest::collection::vec(axis(), 3)];
     (1usize..=2, 1usize..=4, [1usize..=5, 1usize..=5], axes).prop_map(|(batch, groups, channels, axes)| {
@@ -120,17 +130,10 @@ fn gradients_with_options_match_differences() -> Result<()> {
 #[test]
 fn transposed_convolutions_are_adjoint_to_convolutions() -> Result<()> {
     hold(80, &(cases(), proptest::num::usize::ANY), |(case, pick)| {
-        // The convolution's input is the transposed one's output: what the stride leaves over is the output padding.
         let [z, w, _] = case.tensors();
         let y = conv_with(&z, &w, None, case.options)?;
         let x = random(pick as u64, y.dims());
-        let axes = case.size.len();
-        let mut output_padding = [0; 3];
-        for a in 0..axes {
-            let at = a + 3 - axes;
-            let (stride, padding) = (case.options.stride[at], case.options.padding[at]);
-            output_padding[at] = (case.size[a] + 2 * padding - case.kernel[a]) % stride;
-        }
+        let output_padding = case.output_padding();
         let raised = conv_transpose_with(&x, &w, None, case.options, output_padding)?;
         ensure!(raised.dims() == z.dims(), "{:?} instead of {:?}", raised.dims(), z.dims());
         let left: f64 = (&raised * &z)?.sum_all()?.to_scalar()?;

@@ -3,6 +3,8 @@
 mod adamw;
 mod conv;
 mod conv_options;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod frozen;
 mod loss;
 mod memory_and_device;
