@@ -22,6 +22,7 @@ mod pool;
 mod rows;
 mod sums;
 mod tiles;
+mod transforms;
 mod up;
 mod winograd;
 

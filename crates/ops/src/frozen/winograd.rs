@@ -16,6 +16,7 @@ use super::map::Map;
 use super::norm::Moments;
 use super::rows::{BEYOND, Packed, Run, Shared, Sink};
 use super::sums::LaneSums;
+use super::transforms::{Four, Scheme, Two, both_sides};
 use crate::cpu::isa::Simd;
 use crate::tensor::volumes;
 
@@ -23,48 +24,6 @@ use crate::tensor::volumes;
 const TILES_BYTES: usize = 256 << 10;
 /// Planes of a task at most.
 const PLANES: usize = 16;
-
-/// The transformations of one size of tile.
-trait Scheme<const OUT: usize, const IN: usize>: Send + Sync {
-    const INPUT: [[f32; IN]; IN];
-    const WEIGHT: [[f64; 3]; IN];
-    const OUTPUT: [[f32; IN]; OUT];
-}
-
-struct Two;
-
-impl Scheme<2, 4> for Two {
-    const INPUT: [[f32; 4]; 4] = [[1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, -1.0, 1.0, 0.0], [0.0, 1.0, 0.0, -1.0]];
-    const WEIGHT: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
-    const OUTPUT: [[f32; 4]; 2] = [[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, -1.0, -1.0]];
-}
-
-struct Four;
-
-impl Scheme<4, 6> for Four {
-    const INPUT: [[f32; 6]; 6] = [
-        [4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
-        [0.0, -4.0, -4.0, 1.0, 1.0, 0.0],
-        [0.0, 4.0, -4.0, -1.0, 1.0, 0.0],
-        [0.0, -2.0, -1.0, 2.0, 1.0, 0.0],
-        [0.0, 2.0, -1.0, -2.0, 1.0, 0.0],
-        [0.0, 4.0, 0.0, -5.0, 0.0, 1.0],
-    ];
-    const WEIGHT: [[f64; 3]; 6] = [
-        [1.0 / 4.0, 0.0, 0.0],
-        [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-        [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-        [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-        [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-        [0.0, 0.0, 1.0],
-    ];
-    const OUTPUT: [[f32; 6]; 4] = [
-        [1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
-        [0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
-        [0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
-        [0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
-    ];
-}
 
 /// Transformed weights of a convolution with a kernel of 3×3, or 3×3×3.
 pub(super) struct Winograd<E: Element> {
@@ -203,52 +162,6 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Work<E> 
                     self.multiply::<L>(ahead + 1 - depth);
                 }
             }
-        }
-    }
-}
-
-/// `matrix · x · matrixᵀ`. The matrix is known when this is compiled, so that its zeros and ones cost nothing.
-///
-/// Loops rather than `array::from_fn`: closures that are not inlined lose the instruction set.
-#[inline(always)]
-unsafe fn both_sides<V: Simd, const M: usize, const N: usize>(matrix: &[[f32; N]; M], x: &[[V; N]; N]) -> [[V; M]; M] {
-    // SAFETY: the caller runs where the instructions exist.
-    unsafe {
-        let mut left = [[V::zero(); N]; M];
-        for i in 0..M {
-            for j in 0..N {
-                let mut sum = None;
-                for k in 0..N {
-                    sum = add_times(sum, matrix[i][k], x[k][j]);
-                }
-                left[i][j] = sum.unwrap_or(V::zero());
-            }
-        }
-        let mut both = [[V::zero(); M]; M];
-        for i in 0..M {
-            for j in 0..M {
-                let mut sum = None;
-                for k in 0..N {
-                    sum = add_times(sum, matrix[j][k], left[i][k]);
-                }
-                both[i][j] = sum.unwrap_or(V::zero());
-            }
-        }
-        both
-    }
-}
-
-/// `sum + factor · x`; no sum is a sum of nothing.
-#[inline(always)]
-unsafe fn add_times<V: Simd>(sum: Option<V>, factor: f32, x: V) -> Option<V> {
-    // SAFETY: the caller runs where the instructions exist.
-    unsafe {
-        match sum {
-            _ if factor == 0.0 => sum,
-            None if factor == 1.0 => Some(x),
-            None => Some(x.mul_add(V::splat(factor), V::zero())),
-            Some(sum) if factor == 1.0 => Some(sum.add(x)),
-            Some(sum) => Some(x.mul_add(V::splat(factor), sum)),
         }
     }
 }

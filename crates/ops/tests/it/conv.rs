@@ -243,4 +243,5 @@ fn shapes_that_do_not_fit_are_named_in_the_error() {
     assert!(message(&[1, 0, 5, 5], &[3, 0, 3, 3], 3, 1, 1).contains("must have channels"));
     assert!(message(&[1, 2, 5, 5], &[0, 2, 3, 3], 0, 1, 1).contains("must have channels"));
     assert!(message(&[2, 5, 5], &[3, 2, 3], 3, 1, 1).contains("[2, 5, 5]"));
+    assert!(message(&[1, 2, 5, 5], &[], 3, 1, 1).contains("found shape []"));
 }
