@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Result, Tensor};
-use ops::frozen::{Bf16, Element, InstanceNorm, Map, Method, PackedConv, PackedHead, PackedUpsampling};
+use ops::frozen::{Bf16, Channels, Element, InstanceNorm, Map, Method, PackedConv, PackedHead, PackedUpsampling};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -144,7 +144,7 @@ impl<E: Element> Compute for Frozen<E> {
         let weight = get("conv.weight")?;
         let method = sources.first().map_or(Method::Direct, |source| Method::fastest(&weight, source.size()));
         let layer = self.convs.get((name.to_owned(), method), || {
-            let channels: Vec<usize> = sources.iter().map(|source| source.channels()).collect();
+            let channels: Vec<Channels> = sources.iter().map(|source| source.channels()).collect();
             let norm = InstanceNorm::new(&get("adn.N.weight")?, &get("adn.N.bias")?, EPSILON, SLOPE)?;
             Ok((PackedConv::new(&weight, &channels, method)?, norm))
         })?;

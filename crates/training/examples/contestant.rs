@@ -101,7 +101,6 @@ impl Layer {
     }
 
     fn frozen<E: Element>(&self) -> Result<()> {
-        let channels = self.x.dim(1)?;
         let maps: Vec<Map<E>> = (0..self.x.dim(0)?).map(|i| Map::of_tensor(&self.x, i)).collect::<candle_core::Result<_>>()?;
         if self.up {
             let layer = PackedUpsampling::new(&self.weight, &self.bias)?;
@@ -119,8 +118,8 @@ impl Layer {
                 })
             });
         }
-        let method = if channels == 1 { Method::Direct } else { Method::fastest(&self.weight, maps[0].size()) };
-        let layer = PackedConv::new(&self.weight, &[channels], method)?;
+        let method = Method::fastest(&self.weight, maps[0].size());
+        let layer = PackedConv::new(&self.weight, &[maps[0].channels()], method)?;
         compete(|| {
             Ok(for x in &maps {
                 layer.run(&[x])?;

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor, bail};
 
 use super::arithmetic::Element;
 use super::direct::Direct;
-use super::map::Map;
+use super::map::{Channels, Map};
 use super::norm::Moments;
 use super::winograd::Winograd;
 use crate::cpu::Size3;
@@ -37,7 +37,7 @@ impl Method {
 pub struct PackedConv<E: Element> {
     kernel: Size3,
     /// The channels of each map.
-    sources: Vec<usize>,
+    sources: Vec<Channels>,
     weights: Weights<E>,
 }
 
@@ -47,18 +47,18 @@ enum Weights<E: Element> {
 }
 
 impl<E: Element> PackedConv<E> {
-    /// Packs `weight` `(co, ci, kernel..)` for maps of the given numbers of channels, ci together.
+    /// Packs `weight` `(co, ci, kernel..)` for maps of the given channels, ci together.
     ///
     /// # Errors
     /// When the channels do not add up, or the method or this module does not have such a kernel.
-    pub fn new(weight: &Tensor, sources: &[usize], method: Method) -> Result<Self> {
+    pub fn new(weight: &Tensor, sources: &[Channels], method: Method) -> Result<Self> {
         let (_, in_channels, kernel) = volumes("frozen conv", weight.dims())?;
-        if sources.iter().sum::<usize>() != in_channels || kernel.iter().any(|&k| k != 1 && k != 3) {
-            bail!("frozen conv: weights {:?} do not fit maps of {sources:?} channels with a kernel of 1 or 3", weight.dims());
+        if sources.iter().map(|channels| channels.count).sum::<usize>() != in_channels || kernel.iter().any(|&k| k != 1 && k != 3) {
+            bail!("frozen conv: weights {:?} do not fit maps of {sources:?} with a kernel of 1 or 3", weight.dims());
         }
         let weights = match method {
             Method::Direct => Weights::Direct(Direct::new(weight, sources)?),
-            Method::Winograd if matches!(kernel, [1 | 3, 3, 3]) && !sources.contains(&1) => {
+            Method::Winograd if matches!(kernel, [1 | 3, 3, 3]) && sources.iter().all(|channels| channels.are_whole()) => {
                 Weights::Winograd(Winograd::new(weight, sources)?)
             }
             Method::Winograd => {
@@ -73,9 +73,9 @@ impl<E: Element> PackedConv<E> {
     /// # Errors
     /// When the maps are not those that the weights were packed for.
     pub fn run(&self, sources: &[&Map<E>]) -> Result<(Map<E>, Moments)> {
-        let channels: Vec<usize> = sources.iter().map(|source| source.channels()).collect();
+        let channels: Vec<Channels> = sources.iter().map(|source| source.channels()).collect();
         let Some(first) = sources.first().filter(|_| channels == self.sources) else {
-            bail!("frozen conv: packed for maps of {:?} channels, found {channels:?}", self.sources)
+            bail!("frozen conv: packed for maps of {:?}, found {channels:?}", self.sources)
         };
         if sources.iter().any(|source| source.size() != first.size() || source.border() != first.border()) {
             bail!("frozen conv: maps of one size expected, found {:?}", sources.iter().map(|s| s.size()).collect::<Vec<_>>());

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::arithmetic::{Element, Lane, Work};
-use super::map::Map;
+use super::map::{Channels, Map};
 use super::norm::Moments;
 use super::rows::{Packed, Run, Shared, Sink};
 use super::sums::LaneSums;
@@ -23,34 +23,32 @@ const TASKS: usize = 12;
 /// Weights by kernel row, for several maps as if their channels were joined.
 pub(super) struct Direct<E: Element> {
     kernel: Size3,
-    out_channels: usize,
     packed: Packed<E>,
 }
 
 impl<E: Element> Direct<E> {
-    /// Packs `weight` `(co, ci, kernel..)` for maps of the given numbers of channels, ci together.
-    pub(super) fn new(weight: &Tensor, sources: &[usize]) -> Result<Self> {
+    /// Packs `weight` `(co, ci, kernel..)` for maps of the given channels, ci together.
+    pub(super) fn new(weight: &Tensor, sources: &[Channels]) -> Result<Self> {
         let (out_channels, in_channels, kernel) = volumes("frozen conv", weight.dims())?;
         let values = weight.flatten_all()?.to_vec1::<f32>()?;
-        let steps: Vec<usize> = sources.iter().map(|&channels| Map::<E>::step_of(channels)).collect();
         let rows = kernel[0] * kernel[1];
-        let elements: Vec<usize> = steps.iter().flat_map(|step| vec![kernel[2] * step; rows]).collect();
-        let packed = Packed::new(out_channels, Map::<E>::step_of(out_channels), &elements, |out, run, element| {
-            let source = run / rows;
-            let (tap, channel) = (element / steps[source], element % steps[source]);
-            if channel >= sources[source] {
+        let elements: Vec<usize> = sources.iter().flat_map(|channels| vec![kernel[2] * channels.step; rows]).collect();
+        let packed = Packed::new(Channels::whole(out_channels), &elements, |out, run, element| {
+            let (before, source) = sources.split_at(run / rows);
+            let (tap, channel) = (element / source[0].step, element % source[0].step);
+            if channel >= source[0].count {
                 return 0.0;
             }
-            let before: usize = sources[..source].iter().sum();
+            let before: usize = before.iter().map(|channels| channels.count).sum();
             values[((out * in_channels + before + channel) * rows + run % rows) * kernel[2] + tap]
         });
-        Ok(Self { kernel, out_channels, packed })
+        Ok(Self { kernel, packed })
     }
 
     /// The convolution of maps that fit, without bias, and its moments.
     pub(super) fn run(&self, sources: &[&Map<E>]) -> (Map<E>, Moments) {
         let size = sources[0].size();
-        let mut y = Map::unwritten(self.out_channels, size, sources[0].border());
+        let mut y = Map::unwritten(self.packed.channels, size, sources[0].border());
         let out = Shared(y.as_mut_ptr());
         let rows = size[0] * size[1];
         let bytes: usize = sources.iter().map(|source| source.padded()[2] * source.step() * size_of::<E>()).sum();
@@ -58,7 +56,7 @@ impl<E: Element> Direct<E> {
         let moments: Vec<Vec<f64>> = (0..rows.div_ceil(chunk))
             .into_par_iter()
             .map(|task| {
-                let mut moments = vec![0f64; 2 * self.packed.lanes];
+                let mut moments = vec![0f64; 2 * self.packed.channels.step];
                 let rows = task * chunk..((task + 1) * chunk).min(rows);
                 let work = Rows { conv: self, sources, rows, y: &y, out, moments: &mut moments };
                 // SAFETY: the maps are those of the weights, so runs lie within them; tasks write rows of their own.

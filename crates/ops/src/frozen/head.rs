@@ -5,14 +5,14 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::arithmetic::{Element, Lane, Work};
-use super::map::Map;
+use super::map::{Channels, Map};
 use super::rows::{Packed, Run, Shared, Sink};
 use crate::cpu::isa::Simd;
 use crate::tensor::volumes;
 
 /// A 1×1 convolution to logits.
 pub struct PackedHead<E: Element> {
-    channels: usize,
+    channels: Channels,
     classes: usize,
     /// One per lane.
     bias: Vec<f32>,
@@ -30,13 +30,13 @@ impl<E: Element> PackedHead<E> {
             bail!("frozen head: weights (classes, c, 1..) and a bias per class expected, found {:?}, {:?}", weight.dims(), bias.dims());
         }
         let values = weight.flatten_all()?.to_vec1::<f32>()?;
-        let step = Map::<E>::step_of(channels);
-        let packed = Packed::new(classes, classes.next_multiple_of(16), &[step], |class, _, channel| {
+        let layout = Channels::whole(channels);
+        let packed = Packed::new(Channels::whole(classes), &[layout.step], |class, _, channel| {
             if channel < channels { values[class * channels + channel] } else { 0.0 }
         });
         let mut bias = bias.to_vec1::<f32>()?;
-        bias.resize(packed.lanes, 0.0);
-        Ok(Self { channels, classes, bias, packed })
+        bias.resize(packed.channels.step, 0.0);
+        Ok(Self { channels: layout, classes, bias, packed })
     }
 
     /// Logits `(1, classes, size..)`.
@@ -45,14 +45,14 @@ impl<E: Element> PackedHead<E> {
     /// When the map has other channels.
     pub fn run(&self, x: &Map<E>) -> Result<Tensor> {
         if x.channels() != self.channels {
-            bail!("frozen head: packed for {} channels, found {}", self.channels, x.channels());
+            bail!("frozen head: packed for {:?}, found {:?}", self.channels, x.channels());
         }
         let [depth, height, width] = x.size();
         let plane = depth * height * width;
         let mut logits = crate::cpu::unwritten(self.classes * plane);
         let out = Shared(logits.as_mut_ptr());
         (0..depth * height).into_par_iter().for_each_init(
-            || vec![0f32; self.packed.lanes * width],
+            || vec![0f32; self.packed.channels.step * width],
             |row, at| {
                 let from = x.values()[x.row([at / height, at % height])..].as_ptr();
                 let run = Run { from, step: x.step(), groups: self.packed.groups(0) };

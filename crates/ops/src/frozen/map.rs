@@ -9,26 +9,49 @@ use super::rows::{BEYOND, Shared};
 use crate::cpu::Size3;
 use crate::tensor::{per_axis, volumes};
 
-/// Channels that are kept together: those of an image as they are, all others in whole vectors.
+/// Channels that are kept together.
 const TOGETHER: usize = 16;
 /// Elements that a group may read beyond the last channel.
 const SLACK: usize = 64;
 
+/// The channels of a map, and how they lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channels {
+    pub(super) count: usize,
+    /// Elements from one position to the next; those beyond the channels are zero.
+    pub(super) step: usize,
+}
+
+impl Channels {
+    /// In whole vectors, as kernels write them.
+    pub(super) fn whole(count: usize) -> Self {
+        Self { count, step: count.next_multiple_of(TOGETHER) }
+    }
+
+    /// A single one without neighbours, as that of a scan, which would be a waste in a vector of its own.
+    fn single() -> Self {
+        Self { count: 1, step: 1 }
+    }
+
+    /// Whether positions are whole vectors.
+    pub(super) fn are_whole(self) -> bool {
+        self.step.is_multiple_of(TOGETHER)
+    }
+}
+
 /// Activations of one image or volume: `[depth][height][width][channel]` with a border of zeros around, one element wide
 /// along every axis that the image has.
 pub struct Map<E> {
-    channels: usize,
+    channels: Channels,
     size: Size3,
     border: Size3,
-    /// Elements from one position to the next; those beyond the channels are zero.
-    step: usize,
     values: Vec<E>,
 }
 
 impl<E: Element> Map<E> {
     /// A map whose border is zero and whose inside is yet to be written, all of it.
-    pub(super) fn unwritten(channels: usize, size: Size3, border: Size3) -> Self {
-        let step = Self::step_of(channels);
+    pub(super) fn unwritten(channels: Channels, size: Size3, border: Size3) -> Self {
+        let step = channels.step;
         let padded: Size3 = std::array::from_fn(|a| size[a] + 2 * border[a]);
         let len = padded.iter().product::<usize>() * step;
         let tail = BEYOND * step + SLACK;
@@ -40,20 +63,15 @@ impl<E: Element> Map<E> {
             values.set_len(len + tail);
         }
         values[len..].fill(E::default());
-        let mut map = Self { channels, size, border, step, values };
+        let mut map = Self { channels, size, border, values };
         map.clear_border();
         map
     }
 
-    /// Elements from one position to the next in a map of so many channels.
-    pub(super) fn step_of(channels: usize) -> usize {
-        if channels == 1 { 1 } else { channels.next_multiple_of(TOGETHER) }
-    }
-
     fn clear_border(&mut self) {
         let padded = self.padded();
-        let row = padded[2] * self.step;
-        let edge = self.border[2] * self.step;
+        let row = padded[2] * self.step();
+        let edge = self.border[2] * self.step();
         for d in 0..padded[0] {
             for h in 0..padded[1] {
                 let values = &mut self.values[(d * padded[1] + h) * row..][..row];
@@ -76,8 +94,9 @@ impl<E: Element> Map<E> {
         let (_, channels, size) = volumes("frozen map", batch.dims())?;
         let border = per_axis(batch.rank(), 1, 0);
         let planes = batch.get(index)?.flatten_all()?.to_vec1::<f32>()?;
-        let mut map = Self::unwritten(channels, size, border);
-        let step = map.step;
+        let layout = if channels == 1 { Channels::single() } else { Channels::whole(channels) };
+        let mut map = Self::unwritten(layout, size, border);
+        let step = layout.step;
         for d in 0..size[0] {
             for h in 0..size[1] {
                 let at = map.row([d, h]);
@@ -98,17 +117,18 @@ impl<E: Element> Map<E> {
     /// When memory runs out.
     pub fn to_tensor(&self) -> Result<Tensor> {
         let [depth, height, width] = self.size;
-        let mut planes = vec![0f32; self.channels * depth * height * width];
+        let channels = self.channels.count;
+        let mut planes = vec![0f32; channels * depth * height * width];
         for d in 0..depth {
             for h in 0..height {
                 let from = &self.values[self.row([d, h])..];
-                for c in 0..self.channels {
+                for c in 0..channels {
                     let to = &mut planes[((c * depth + d) * height + h) * width..][..width];
-                    to.iter_mut().enumerate().for_each(|(w, to)| *to = from[w * self.step + c].widen());
+                    to.iter_mut().enumerate().for_each(|(w, to)| *to = from[w * self.step() + c].widen());
                 }
             }
         }
-        Tensor::from_vec(planes, self.dims(self.channels), &Device::Cpu)
+        Tensor::from_vec(planes, self.dims(channels), &Device::Cpu)
     }
 
     /// `(1, channels, size..)`, without a depth for an image.
@@ -120,7 +140,7 @@ impl<E: Element> Map<E> {
 
     /// Channels.
     #[must_use]
-    pub fn channels(&self) -> usize {
+    pub fn channels(&self) -> Channels {
         self.channels
     }
 
@@ -135,7 +155,7 @@ impl<E: Element> Map<E> {
     }
 
     pub(super) fn step(&self) -> usize {
-        self.step
+        self.channels.step
     }
 
     pub(super) fn padded(&self) -> Size3 {
@@ -145,16 +165,16 @@ impl<E: Element> Map<E> {
     /// Where the first position of a row of the inside is.
     pub(super) fn row(&self, [d, h]: [usize; 2]) -> usize {
         let padded = self.padded();
-        (((d + self.border[0]) * padded[1] + h + self.border[1]) * padded[2] + self.border[2]) * self.step
+        (((d + self.border[0]) * padded[1] + h + self.border[1]) * padded[2] + self.border[2]) * self.step()
     }
 
     /// The rows of the inside, each up to the end of its last position.
     pub(super) fn par_rows_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [E]> {
         let [depth, height, width] = self.size;
         let (padded, first) = (self.padded(), self.row([0, 0]));
-        let line = padded[2] * self.step;
+        let line = padded[2] * self.step();
         let slice = padded[1] * line;
-        let (len, step) = (self.values.len(), self.step);
+        let (len, step) = (self.values.len(), self.step());
         let values = Shared(self.values.as_mut_ptr());
         (0..depth * height).into_par_iter().map(move |at| {
             let start = first + at / height * slice + at % height * line;

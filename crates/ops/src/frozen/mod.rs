@@ -30,6 +30,6 @@ pub use arithmetic::Element;
 pub use bf16::{Bf16, Bf16Path, bf16_is_fast};
 pub use conv::{Method, PackedConv};
 pub use head::PackedHead;
-pub use map::Map;
+pub use map::{Channels, Map};
 pub use norm::InstanceNorm;
 pub use up::PackedUpsampling;

@@ -57,8 +57,8 @@ impl InstanceNorm {
     /// # Errors
     /// When the map has other channels.
     pub fn run<E: Element>(&self, map: &mut Map<E>, moments: &Moments) -> Result<()> {
-        let channels = map.channels();
-        if channels != self.gamma.len() || moments.sums.len() != 2 * map.step() {
+        let channels = map.channels().count;
+        if channels != self.gamma.len() || !map.channels().are_whole() || moments.sums.len() != 2 * map.step() {
             bail!("frozen norm: {} channels expected, found {channels}", self.gamma.len());
         }
         // Channels beyond the last stay zero.

@@ -12,12 +12,16 @@ impl<E: Element> Map<E> {
     /// The maxima of windows of 2 along every axis that the image has; the last plane of an odd size is dropped.
     ///
     /// # Errors
-    /// When an axis is shorter than 2.
+    /// When an axis is shorter than 2, or the map is an image, whose single channel is no vector.
     pub fn max_pool2(&self) -> Result<Self> {
         let window = self.border().map(|border| if border > 0 { 2 } else { 1 });
         let size = std::array::from_fn(|a| self.size()[a] / window[a]);
-        if size.contains(&0) {
-            bail!("frozen max_pool2: every axis of {:?} must be at least 2 long", self.size());
+        if size.contains(&0) || !self.channels().are_whole() {
+            bail!(
+                "frozen max_pool2: channels in whole vectors and every axis at least 2 long expected, found {:?} of {:?}",
+                self.channels(),
+                self.size()
+            );
         }
         let mut y = Self::unwritten(self.channels(), size, self.border());
         let path = E::path();

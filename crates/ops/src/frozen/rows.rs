@@ -5,21 +5,24 @@
 #![allow(unsafe_code)]
 
 use super::arithmetic::{Element, Kernels, Lane};
+use super::map::Channels;
 use crate::cpu::isa::Simd;
 
 /// Weights in the order in which tiles use them: `[block of lanes][run][group][lane][element of the group]`.
 pub(super) struct Packed<E: Element> {
     pub(super) path: E::Path,
-    /// Output channels in whole vectors.
-    pub(super) lanes: usize,
+    /// Of the output, in whole vectors.
+    pub(super) channels: Channels,
     /// Groups of each run.
     groups: Vec<usize>,
     values: Vec<E>,
 }
 
 impl<E: Element> Packed<E> {
-    /// Weights for `channels` outputs, stored as `lanes`, over runs of `elements` each. `weight(channel, run, element)`.
-    pub(super) fn new(channels: usize, lanes: usize, elements: &[usize], weight: impl Fn(usize, usize, usize) -> f32) -> Self {
+    /// Weights for an output of `channels`, in whole vectors, over runs of `elements` each. `weight(channel, run, element)`.
+    pub(super) fn new(channels: Channels, elements: &[usize], weight: impl Fn(usize, usize, usize) -> f32) -> Self {
+        let lanes = channels.step;
+
         let path = E::path();
         let groups: Vec<usize> = elements.iter().map(|n| n.div_ceil(E::GROUP).next_multiple_of(E::groups_together(path))).collect();
         let mut values = Vec::with_capacity(lanes * groups.iter().sum::<usize>() * E::GROUP);
@@ -28,20 +31,20 @@ impl<E: Element> Packed<E> {
                 for group in 0..groups[run] {
                     for lane in first..first + block {
                         values.extend((group * E::GROUP..(group + 1) * E::GROUP).map(|element| {
-                            let inside = lane < channels && element < elements;
+                            let inside = lane < channels.count && element < elements;
                             E::narrow(if inside { weight(lane, run, element) } else { 0.0 })
                         }));
                     }
                 }
             }
         }
-        Self { path, lanes, groups, values }
+        Self { path, channels, groups, values }
     }
 
     /// Blocks of lanes with their weights: the first lane, the number of lanes, the weights.
     pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, usize, &[E])> {
         let per_lane = self.groups.iter().sum::<usize>() * E::GROUP;
-        blocks(self.lanes, E::block(self.path))
+        blocks(self.channels.step, E::block(self.path))
             .map(move |(first, lanes)| (first, lanes, &self.values[first * per_lane..][..lanes * per_lane]))
     }
 

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::arithmetic::{Element, Lane, Work};
-use super::map::Map;
+use super::map::{Channels, Map};
 use super::rows::{Packed, Run, Sink};
 use crate::cpu::Size3;
 use crate::cpu::isa::Simd;
@@ -14,8 +14,7 @@ use crate::tensor::volumes;
 /// The weights of a transposed convolution with kernel and stride 2 along every axis of the image: every input position
 /// makes 4 or 8 output positions, each by weights of its own.
 pub struct PackedUpsampling<E: Element> {
-    in_channels: usize,
-    out_channels: usize,
+    channels: Channels,
     kernel: Size3,
     /// One per place in the kernel.
     phases: Vec<Packed<E>>,
@@ -35,16 +34,16 @@ impl<E: Element> PackedUpsampling<E> {
         }
         let values = weight.flatten_all()?.to_vec1::<f32>()?;
         let taps: usize = kernel.iter().product();
-        let (step, lanes) = (Map::<E>::step_of(in_channels), Map::<E>::step_of(out_channels));
+        let (channels, out) = (Channels::whole(in_channels), Channels::whole(out_channels));
         let phase = |tap: usize| {
-            Packed::new(out_channels, lanes, &[step], |out, _, channel| match channel < in_channels {
+            Packed::new(out, &[channels.step], |out, _, channel| match channel < in_channels {
                 true => values[(channel * out_channels + out) * taps + tap],
                 false => 0.0,
             })
         };
         let mut bias = bias.to_vec1::<f32>()?;
-        bias.resize(lanes, 0.0);
-        Ok(Self { in_channels, out_channels, kernel, phases: (0..taps).map(phase).collect(), bias })
+        bias.resize(out.step, 0.0);
+        Ok(Self { channels, kernel, phases: (0..taps).map(phase).collect(), bias })
     }
 
     /// A map of twice the size, brought to `size` by doubling the last plane of an axis that is one longer.
@@ -53,15 +52,15 @@ impl<E: Element> PackedUpsampling<E> {
     /// When the map has other channels, or cannot be brought to the size.
     pub fn run(&self, x: &Map<E>, size: Size3) -> Result<Map<E>> {
         let doubled: Size3 = std::array::from_fn(|a| x.size()[a] * self.kernel[a]);
-        if x.channels() != self.in_channels || (0..3).any(|a| size[a] < doubled[a] || size[a] >= doubled[a] + self.kernel[a]) {
+        if x.channels() != self.channels || (0..3).any(|a| size[a] < doubled[a] || size[a] >= doubled[a] + self.kernel[a]) {
             bail!(
-                "frozen upsampling: packed for {} channels, found {} of size {:?} to be brought to {size:?}",
-                self.in_channels,
+                "frozen upsampling: packed for {:?}, found {:?} of size {:?} to be brought to {size:?}",
+                self.channels,
                 x.channels(),
                 x.size()
             );
         }
-        let mut y = Map::unwritten(self.out_channels, size, x.border());
+        let mut y = Map::unwritten(self.phases[0].channels, size, x.border());
         let (step, from) = (y.step(), x.size());
         y.par_rows_mut().enumerate().for_each(|(at, to)| {
             // A row beyond the doubled ones is made again from what its neighbour is made from.

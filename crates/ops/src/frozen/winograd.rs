@@ -12,7 +12,7 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::arithmetic::{Element, Lane, Work};
-use super::map::Map;
+use super::map::{Channels, Map};
 use super::norm::Moments;
 use super::rows::{BEYOND, Packed, Run, Shared, Sink};
 use super::sums::LaneSums;
@@ -28,21 +28,20 @@ const PLANES: usize = 16;
 /// Transformed weights of a convolution with a kernel of 3×3, or 3×3×3.
 pub(super) struct Winograd<E: Element> {
     packed: Packed<E>,
-    out_channels: usize,
     /// Planes of the kernel.
     depth: usize,
 }
 
 impl<E: Element> Winograd<E> {
-    /// Transforms and packs `weight` `(co, ci, 3, 3)` or `(co, ci, 3, 3, 3)` for maps of the given numbers of channels.
-    pub(super) fn new(weight: &Tensor, sources: &[usize]) -> Result<Self> {
+    /// Transforms and packs `weight` `(co, ci, 3, 3)` or `(co, ci, 3, 3, 3)` for maps of the given channels.
+    pub(super) fn new(weight: &Tensor, sources: &[Channels]) -> Result<Self> {
         let (out_channels, in_channels, [depth, ..]) = volumes("winograd", weight.dims())?;
         let values = weight.flatten_all()?.to_vec1::<f32>()?;
         let packed = match E::GROUP {
             1 => pack::<E, Four, 4, 6>(&values, [out_channels, in_channels, depth], sources),
             _ => pack::<E, Two, 2, 4>(&values, [out_channels, in_channels, depth], sources),
         };
-        Ok(Self { packed, out_channels, depth })
+        Ok(Self { packed, depth })
     }
 
     /// The convolution of maps that fit, without bias, and its moments.
@@ -55,7 +54,7 @@ impl<E: Element> Winograd<E> {
 
     fn run_tiles<S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(&self, sources: &[&Map<E>]) -> (Map<E>, Moments) {
         let size = sources[0].size();
-        let mut y = Map::unwritten(self.out_channels, size, sources[0].border());
+        let mut y = Map::unwritten(self.packed.channels, size, sources[0].border());
         let out = Shared(y.as_mut_ptr());
         let channels: usize = sources.iter().map(|source| source.step()).sum();
         let (rows, columns) = (size[1].div_ceil(OUT), size[2].div_ceil(OUT));
@@ -69,7 +68,7 @@ impl<E: Element> Winograd<E> {
         let moments: Vec<Vec<f64>> = (0..size[0].div_ceil(PLANES) * rows)
             .into_par_iter()
             .map_init(buffers, |(inputs, products), task| {
-                let mut moments = vec![0f64; 2 * self.packed.lanes];
+                let mut moments = vec![0f64; 2 * self.packed.channels.step];
                 let first = task / rows * PLANES;
                 let planes = first..(first + PLANES).min(size[0]);
                 for column in (0..columns).step_by(chunk) {
@@ -105,16 +104,16 @@ const SLACK: usize = 64;
 fn pack<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(
     values: &[f32],
     [out_channels, in_channels, depth]: [usize; 3],
-    sources: &[usize],
+    sources: &[Channels],
 ) -> Packed<E> {
     // Where each stored channel comes from; the channels that fill up a vector come from nowhere.
     let mut origins = Vec::new();
-    for &channels in sources {
+    for channels in sources {
         let first = origins.iter().flatten().count();
-        origins.extend((0..Map::<E>::step_of(channels)).map(|channel| (channel < channels).then_some(first + channel)));
+        origins.extend((0..channels.step).map(|channel| (channel < channels.count).then_some(first + channel)));
     }
     let runs = vec![origins.len(); IN * IN * depth];
-    Packed::new(out_channels, Map::<E>::step_of(out_channels), &runs, |out, run, channel| {
+    Packed::new(Channels::whole(out_channels), &runs, |out, run, channel| {
         let Some(channel) = origins[channel] else { return 0.0 };
         let (place, plane) = (run / depth, run % depth);
         let filter = &values[((out * in_channels + channel) * depth + plane) * 9..][..9];

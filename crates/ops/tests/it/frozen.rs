@@ -2,10 +2,11 @@
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
-use ops::frozen::{Bf16, Element, InstanceNorm, Map, Method, PackedConv, PackedHead, PackedUpsampling};
+use ops::frozen::{Bf16, Channels, Element, InstanceNorm, Map, Method, PackedConv, PackedHead, PackedUpsampling};
 use ops::{Isa, with_isa};
+use proptest::prelude::*;
 
-use crate::support::{deviation, random, values};
+use crate::support::{deviation, hold, random, values};
 
 const EPSILON: f64 = 1e-5;
 const SLOPE: f64 = 0.1;
@@ -50,7 +51,7 @@ impl Weights {
     fn frozen<E: Element>(&self, method: Method) -> candle_core::Result<Tensor> {
         let single = |tensor: &Tensor| tensor.to_dtype(DType::F32);
         let layer = |sources: &[&Map<E>], i: usize| {
-            let channels: Vec<usize> = sources.iter().map(|source| source.channels()).collect();
+            let channels: Vec<Channels> = sources.iter().map(|source| source.channels()).collect();
             // The image has one channel, too few for Winograd's method.
             let method = if i == 0 { Method::Direct } else { method };
             let (mut y, moments) = PackedConv::new(&single(&self.convs[i])?, &channels, method)?.run(sources)?;
@@ -115,16 +116,22 @@ fn in_bf16_they_differ_by_rounding() -> Result<()> {
 fn what_does_not_fit_is_refused() -> Result<()> {
     let single = |seed, dims: &[usize]| random(seed, dims).to_dtype(DType::F32);
     let image = Map::<f32>::of_tensor(&single(1, &[1, 1, 8, 8])?, 0)?;
+    let (one, map) = (image.channels(), Map::<f32>::of_tensor(&single(1, &[1, 2, 8, 8])?, 0)?);
+    let two = map.channels();
     assert!(Map::<f32>::of_tensor(&single(1, &[1, 2, 8])?, 0).is_err());
-    assert!(PackedConv::<f32>::new(&single(1, &[4, 3, 3, 3])?, &[1], Method::Direct).is_err());
-    assert!(PackedConv::<f32>::new(&single(1, &[4, 1, 5, 5])?, &[1], Method::Direct).is_err());
-    assert!(PackedConv::<f32>::new(&single(1, &[4, 1, 3, 3])?, &[1], Method::Winograd).is_err());
-    assert!(PackedConv::<f32>::new(&single(1, &[4, 2, 1, 1])?, &[2], Method::Winograd).is_err());
-    let deep = PackedConv::<f32>::new(&single(1, &[4, 1, 3, 3, 3])?, &[1], Method::Direct)?;
+    let conv = |dims: &[usize], channels, method| PackedConv::<f32>::new(&single(1, dims)?, &[channels], method);
+    assert!(conv(&[4, 3, 3, 3], one, Method::Direct).is_err(), "channels that do not add up");
+    assert!(conv(&[4, 1, 5, 5], one, Method::Direct).is_err(), "a kernel of 5");
+    assert!(conv(&[4, 1, 3, 3], one, Method::Winograd).is_err(), "a single channel");
+    assert!(conv(&[4, 2, 1, 1], two, Method::Winograd).is_err(), "a kernel of 1");
+    let deep = conv(&[4, 1, 3, 3, 3], one, Method::Direct)?;
     assert!(deep.run(&[&image]).is_err(), "a volume's kernel has no room in an image");
-    assert!(deep.run(&[]).is_err());
-    let head = PackedHead::<f32>::new(&single(1, &[2, 3, 1, 1])?, &single(1, &[2])?)?;
-    assert!(head.run(&image).is_err());
+    assert!(deep.run(&[&map]).is_err() && deep.run(&[]).is_err());
+    assert!(image.max_pool2().is_err(), "a single channel is no vector");
+    let head = PackedHead::<f32>::new(&single(1, &[2, 1, 1, 1])?, &single(1, &[2])?)?;
+    assert!(head.run(&image).is_err() && head.run(&map).is_err());
+    let up = PackedUpsampling::<f32>::new(&single(1, &[1, 3, 2, 2])?, &single(1, &[3])?)?;
+    assert!(up.run(&image, [1, 16, 16]).is_err());
     Ok(())
 }
 
@@ -136,4 +143,65 @@ fn a_map_holds_what_a_tensor_holds() -> Result<()> {
         assert_eq!(values(&back)?, values(&tensor.narrow(0, 1, 1)?)?);
     }
     Ok(())
+}
+
+/// A convolution of one or two maps, small in every way.
+#[derive(Debug)]
+struct Draw {
+    size: Vec<usize>,
+    sources: Vec<usize>,
+    out_channels: usize,
+    kernel: usize,
+    seed: u64,
+}
+
+fn draws() -> impl Strategy<Value = Draw> {
+    let sizes = prop::collection::vec(1..20usize, 2..4);
+    let sources = prop::collection::vec(1..36usize, 1..3);
+    let parts = (sizes, sources, 1..70usize, prop::sample::select(vec![1, 3]), any::<u64>());
+    parts.prop_map(|(size, sources, out_channels, kernel, seed)| Draw { size, sources, out_channels, kernel, seed })
+}
+
+impl Draw {
+    /// The results of every method that has such a kernel, and what they should be.
+    fn run<E: Element>(&self) -> Result<(Vec<(Method, Tensor)>, Tensor)> {
+        let dims = |channels: usize| [vec![1, channels], self.size.clone()].concat();
+        let tensors: Vec<Tensor> = self.sources.iter().zip(self.seed..).map(|(&channels, seed)| random(seed, &dims(channels))).collect();
+        let channels = self.sources.iter().sum();
+        let weight = random(self.seed ^ 1, &[vec![self.out_channels, channels], vec![self.kernel; self.size.len()]].concat());
+        let expected = ops::conv(&Tensor::cat(&tensors, 1)?, &weight, None, 1, self.kernel / 2)?;
+        let maps: Vec<Map<E>> =
+            tensors.iter().map(|tensor| Map::of_tensor(&tensor.to_dtype(DType::F32)?, 0)).collect::<candle_core::Result<_>>()?;
+        let maps: Vec<&Map<E>> = maps.iter().collect();
+        let mut found = Vec::new();
+        for method in METHODS {
+            let fits = method == Method::Direct || self.kernel == 3 && !self.sources.contains(&1);
+            if fits {
+                let channels: Vec<Channels> = maps.iter().map(|map| map.channels()).collect();
+                let conv = PackedConv::new(&weight.to_dtype(DType::F32)?, &channels, method)?;
+                found.push((method, conv.run(&maps)?.0.to_tensor()?));
+            }
+        }
+        Ok((found, expected))
+    }
+}
+
+#[test]
+fn convolutions_of_any_maps_are_those_of_joined_tensors() -> Result<()> {
+    hold(40, &draws(), |draw| {
+        for isa in Isa::available() {
+            let (found, expected) = with_isa(isa, || draw.run::<f32>())??;
+            for (method, found) in found {
+                let off = deviation(&found, &expected)?;
+                ensure!(off < 2e-5, "f32, {isa:?}, {method:?}: off by {off:.1e}");
+            }
+            let (found, expected) = with_isa(isa, || draw.run::<Bf16>())??;
+            for (method, found) in found {
+                let off = deviation(&found, &expected)?;
+                // Inputs, weights and results are rounded to 8 bits, and with Winograd's method what is between them.
+                ensure!(off < 3e-2, "bf16, {isa:?}, {method:?}: off by {off:.1e}");
+            }
+        }
+        Ok(())
+    })
 }
