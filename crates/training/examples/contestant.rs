@@ -29,12 +29,12 @@ fn random(dims: &[usize]) -> candle_core::Result<Tensor> {
 }
 
 /// Does the work for every line of standard input.
-fn compete(mut work: impl FnMut() -> Result<()>) -> Result<()> {
+fn compete<T>(mut work: impl FnMut() -> Result<T>) -> Result<()> {
     println!("ready");
     for line in std::io::stdin().lock().lines() {
         line?;
         let begin = seconds();
-        work()?;
+        drop(work()?);
         println!("{}", seconds() - begin);
     }
     Ok(())
@@ -84,9 +84,8 @@ impl Layer {
         let [x, weight, bias] = [Var::from_tensor(&self.x)?, Var::from_tensor(&self.weight)?, Var::from_tensor(&self.bias)?];
         // An image takes no gradient.
         let x = if self.x.dim(1)? == 1 { x.as_detached_tensor() } else { x.as_tensor().clone() };
-        // The gradient of the inner product with a constant tensor is that tensor: no other operation is timed.
-        let outer = self.run(&x, &weight, &bias)?.ones_like()?.detach();
-        compete(|| Ok(drop((self.run(&x, &weight, &bias)? * &outer)?.sum_all()?.backward()?)))
+        // Begins with a gradient of ones, as PyTorch is told to.
+        compete(|| Ok(self.run(&x, &weight, &bias)?.backward()?))
     }
 
     fn candle(&self) -> Result<()> {
@@ -96,7 +95,7 @@ impl Layer {
                 true => self.x.conv_transpose2d(&self.weight, 0, 0, 2, 1)?,
                 false => self.x.conv2d(&self.weight, self.kernel / 2, 1, 1, 1)?,
             };
-            Ok(drop(y))
+            Ok(y)
         })
     }
 
@@ -105,26 +104,18 @@ impl Layer {
         if self.up {
             let layer = PackedUpsampling::new(&self.weight, &self.bias)?;
             return compete(|| {
-                Ok(for x in &maps {
-                    layer.run(x, x.size().map(|side| if side == 1 { 1 } else { 2 * side }))?;
+                maps.iter().try_for_each(|x| {
+                    layer.run(x, x.size().map(|side| if side == 1 { 1 } else { 2 * side })).map(drop).map_err(anyhow::Error::from)
                 })
             });
         }
         if self.kernel == 1 {
             let layer = PackedHead::new(&self.weight, &self.bias)?;
-            return compete(|| {
-                Ok(for x in &maps {
-                    layer.run(x)?;
-                })
-            });
+            return compete(|| maps.iter().try_for_each(|x| layer.run(x).map(drop).map_err(anyhow::Error::from)));
         }
         let method = Method::fastest(&self.weight, maps[0].size());
         let layer = PackedConv::new(&self.weight, &[maps[0].channels()], method)?;
-        compete(|| {
-            Ok(for x in &maps {
-                layer.run(&[x])?;
-            })
-        })
+        compete(|| maps.iter().try_for_each(|x| layer.run(&[x]).map(drop).map_err(anyhow::Error::from)))
     }
 }
 
@@ -161,7 +152,7 @@ fn network(kind: &str, features: [usize; 6], shape: &[usize], way: &str) -> Resu
                 return steps(&network, |params| ops::dice_ce(&network.forward(params, &image)?, &organs));
             };
             let trained = trained(&network, precision)?;
-            compete(|| Ok(drop(trained.teacher(&network, &image)?)))
+            compete(|| Ok(trained.teacher(&network, &image)?))
         }
         "student" => {
             let network = DualUNet2d::new(&DualUNet2dConfig { features });
@@ -173,7 +164,7 @@ fn network(kind: &str, features: [usize; 6], shape: &[usize], way: &str) -> Resu
                 });
             };
             let trained = trained(&network, precision)?;
-            compete(|| Ok(drop(trained.student(&network, &image)?)))
+            compete(|| Ok(trained.student(&network, &image)?))
         }
         other => bail!("{other}: teacher or student expected"),
     }
