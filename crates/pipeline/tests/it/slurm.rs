@@ -267,12 +267,14 @@ fn a_job_that_was_submitted_in_the_moment_of_the_kill_is_found_by_its_name() {
 #[test]
 fn two_runners_do_not_submit_the_same_work() {
     let Some(cluster) = shared() else { return };
-    let lab = Lab::new(SLOW);
-    let first = cluster.start_run(&lab, &[]);
-    lab.await_checkpoint("w0");
+    let lab = Lab::new("seed: 1\nstore: work\nnodes:\n  a: {stage: words, params: {text: one two}}\n");
+    // Held, so that the work is still to be done when the second runner comes.
+    let first = cluster.start_run(&lab, &["--slurm", "args=[--hold]"]);
+    let job = await_that("the job in the queue", || cluster.jobs(&lab).pop());
     let second = cluster.run(&lab, &[]);
     assert_eq!(second.code, Some(4), "{second:?}");
-    assert!(second.stderr.contains(&format!("j: locked: process {} on ", first.0.id())), "{}", second.stderr);
+    assert!(second.stderr.contains(&format!("a: locked: process {} on ", first.0.id())), "{}", second.stderr);
+    cluster.slurm("scontrol", &["release", &job]);
     assert_eq!(first.ended().0, Some(0));
 }
 
