@@ -61,7 +61,8 @@ fn map(hasher: &mut blake3::Hasher, map: &BTreeMap<String, String>) {
 }
 
 /// The same value with the keys of all maps in order: the order of a struct's fields is no part of its meaning.
-fn sorted(value: &Value) -> Value {
+#[must_use]
+pub fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let map: BTreeMap<_, _> = map.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();

@@ -19,7 +19,7 @@ mod seal;
 mod store;
 
 pub use claim::{Claim, Claimed};
-pub use key::Common;
+pub use key::{Common, sorted};
 pub use list::{CaseEntry, CaseList, Seen};
 pub use record::{CaseRecord, FileRecord};
 pub use seal::{open, seal};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use case_store::sorted;
+use serde_json::json;
 
 use crate::cases::Cases;
 use crate::digest::Digest;
@@ -47,23 +48,12 @@ pub fn key_of_cases(node: &Node, cases: &Cases) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// The same value with the keys of all maps in order: the order of a struct's fields is no part of its meaning.
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let map: BTreeMap<_, _> = map.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
-            Value::Object(Map::from_iter(map))
-        }
-        Value::Array(list) => list.iter().map(sorted).collect(),
-        scalar => scalar.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use anyhow::Result;
     use proptest::prelude::*;
+    use serde_json::{Map, Value};
     use stage_kit::{Entry, Role, Stage, StageIo};
 
     struct First;

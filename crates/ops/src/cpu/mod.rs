@@ -60,13 +60,13 @@ impl ConvShape {
 
 /// A pointer to an output that tasks write in disjoint places.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32);
+pub(crate) struct Shared<T = f32>(pub(crate) *mut T);
 // SAFETY: every task writes elements of its own, and nobody reads before all tasks have ended.
-unsafe impl Send for Shared {}
+unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
-impl Shared {
-    fn get(self) -> *mut f32 {
+unsafe impl<T: Send> Sync for Shared<T> {}
+impl<T> Shared<T> {
+    pub(crate) fn get(self) -> *mut T {
         self.0
     }
 }

@@ -6,9 +6,6 @@ use crate::cpu::isa::{Array, Isa, Simd};
 
 /// What activations and weights are made of: `f32` or [`Bf16`](super::Bf16).
 pub trait Element: Kernels {
-    /// The name that users give it.
-    const NAME: &'static str;
-
     /// The nearest element, ties to even.
     fn narrow(value: f32) -> Self;
 
@@ -17,8 +14,6 @@ pub trait Element: Kernels {
 }
 
 impl Element for f32 {
-    const NAME: &'static str = "f32";
-
     fn narrow(value: f32) -> Self {
         value
     }

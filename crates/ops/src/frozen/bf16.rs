@@ -12,8 +12,6 @@ use crate::cpu::isa::{Array, Isa};
 pub struct Bf16(u16);
 
 impl Element for Bf16 {
-    const NAME: &'static str = "bf16";
-
     fn narrow(value: f32) -> Self {
         let bits = value.to_bits();
         if value.is_nan() {
@@ -108,42 +106,35 @@ mod x86 {
     use crate::cpu::isa::Avx512;
     use std::arch::x86_64::*;
 
-    /// `bf16` with AVX-512 BF16.
-    pub(super) struct Pairs;
-    /// The same, and AMX for products.
-    pub(super) struct Tiles;
+    /// `bf16` with AVX-512 BF16, and with AMX for products or without.
+    pub(super) struct Wide<const AMX: bool>;
 
     // SAFETY of every block: the pointers reach as far as the traits say, and the caller runs where the instructions exist.
     // The transmutations are between types of the same 512 or 256 bits.
-    #[inline(always)]
-    unsafe fn widen(from: *const Bf16) -> Avx512 {
-        unsafe { Avx512(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()))))) }
-    }
-
-    #[inline(always)]
-    unsafe fn narrow(sums: Avx512, to: *mut Bf16) {
-        unsafe { _mm256_storeu_si256(to.cast(), std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(sums.0))) }
-    }
-
-    impl Lane for Pairs {
+    impl<const AMX: bool> Lane for Wide<AMX> {
         type Element = Bf16;
         type Sums = Avx512;
 
         #[inline(always)]
         unsafe fn widen(from: *const Bf16) -> Avx512 {
-            unsafe { widen(from) }
+            unsafe { Avx512(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()))))) }
         }
         #[inline(always)]
         unsafe fn narrow(sums: Avx512, to: *mut Bf16) {
-            unsafe { narrow(sums, to) }
+            unsafe { _mm256_storeu_si256(to.cast(), std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(sums.0))) }
         }
         #[inline(always)]
         unsafe fn row(runs: &[Run<Bf16>], weights: &[Bf16], lanes: usize, width: usize, sink: &mut impl Sink<Self>) {
-            unsafe { by_vectors::<Self>(runs, weights, lanes, width, sink) }
+            unsafe {
+                match AMX {
+                    true => by_tiles::<Self, Hardware>(runs, weights, lanes, width, sink),
+                    false => by_vectors::<Self>(runs, weights, lanes, width, sink),
+                }
+            }
         }
     }
 
-    impl Dot for Pairs {
+    impl<const AMX: bool> Dot for Wide<AMX> {
         type Groups = __m512bh;
         const MANY_REGISTERS: bool = true;
 
@@ -158,24 +149,6 @@ mod x86 {
         #[inline(always)]
         unsafe fn dot(sums: Avx512, a: __m512bh, b: __m512bh) -> Avx512 {
             unsafe { Avx512(_mm512_dpbf16_ps(sums.0, a, b)) }
-        }
-    }
-
-    impl Lane for Tiles {
-        type Element = Bf16;
-        type Sums = Avx512;
-
-        #[inline(always)]
-        unsafe fn widen(from: *const Bf16) -> Avx512 {
-            unsafe { widen(from) }
-        }
-        #[inline(always)]
-        unsafe fn narrow(sums: Avx512, to: *mut Bf16) {
-            unsafe { narrow(sums, to) }
-        }
-        #[inline(always)]
-        unsafe fn row(runs: &[Run<Bf16>], weights: &[Bf16], lanes: usize, width: usize, sink: &mut impl Sink<Self>) {
-            unsafe { by_tiles::<Self, Hardware>(runs, weights, lanes, width, sink) }
         }
     }
 }
@@ -204,7 +177,7 @@ impl Kernels for Bf16 {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
         unsafe fn avx512(work: impl Work<Bf16>) {
             // SAFETY: the conditions of the outer function.
-            unsafe { work.run::<x86::Pairs>() }
+            unsafe { work.run::<x86::Wide<false>>() }
         }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
@@ -212,7 +185,7 @@ impl Kernels for Bf16 {
             // SAFETY: the conditions of the outer function; tiles are configured for as long as the work runs.
             unsafe {
                 super::amx::configure();
-                work.run::<x86::Tiles>();
+                work.run::<x86::Wide<true>>();
                 super::amx::release();
             }
         }

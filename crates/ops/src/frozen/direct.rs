@@ -7,10 +7,10 @@ use rayon::prelude::*;
 use super::arithmetic::{Element, Lane, Work};
 use super::map::{Channels, Map};
 use super::norm::Moments;
-use super::rows::{Packed, Run, Shared, Sink};
+use super::rows::{Packed, Run, Sink};
 use super::sums::LaneSums;
-use crate::cpu::Size3;
 use crate::cpu::isa::Simd;
+use crate::cpu::{Shared, Size3};
 use crate::tensor::volumes;
 
 /// Bytes of input rows that a task goes over for every block of output channels: half a second-level cache.

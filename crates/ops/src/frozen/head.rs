@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::arithmetic::{Element, Lane, Work};
 use super::map::{Channels, Map};
-use super::rows::{Packed, Run, Shared, Sink};
+use super::rows::{Packed, Run, Sink};
+use crate::cpu::Shared;
 use crate::cpu::isa::Simd;
 use crate::tensor::volumes;
 

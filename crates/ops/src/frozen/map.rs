@@ -5,8 +5,8 @@ use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::arithmetic::Element;
-use super::rows::{BEYOND, Shared};
-use crate::cpu::Size3;
+use super::rows::BEYOND;
+use crate::cpu::{Shared, Size3};
 use crate::tensor::{per_axis, volumes};
 
 /// Channels that are kept together.

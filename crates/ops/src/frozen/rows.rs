@@ -178,16 +178,3 @@ unsafe fn tile<L: Dot, const M: usize, const V: usize>(
         valid
     }
 }
-
-/// Where tasks write places of their own.
-#[derive(Clone, Copy)]
-pub(super) struct Shared<T>(pub(super) *mut T);
-// SAFETY: every task writes places of its own, and nobody reads before all tasks have ended.
-unsafe impl<T: Send> Send for Shared<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Shared<T> {}
-impl<T> Shared<T> {
-    pub(super) fn get(self) -> *mut T {
-        self.0
-    }
-}

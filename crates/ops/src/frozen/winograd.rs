@@ -14,9 +14,10 @@ use rayon::prelude::*;
 use super::arithmetic::{Element, Lane, Work};
 use super::map::{Channels, Map};
 use super::norm::Moments;
-use super::rows::{BEYOND, Packed, Run, Shared, Sink};
+use super::rows::{BEYOND, Packed, Run, Sink};
 use super::sums::LaneSums;
 use super::transforms::{Four, Scheme, Two, both_sides};
+use crate::cpu::Shared;
 use crate::cpu::isa::Simd;
 use crate::tensor::volumes;
 
