@@ -1,12 +1,16 @@
 //! From a trained network and an image on the model grid to label maps, in bounded memory.
 //!
-//! Labels are decided slab by slab into `u8`; the logits of a whole volume are never held.
+//! Labels are decided slab by slab into `u8`; the logits of a whole volume are never held, nor, by the student, the volume.
 
 mod model;
+mod scan;
 mod slab;
 mod slices;
+mod student;
 mod window;
 
-pub use model::{MODEL_FILE, Student, StudentConfig, StudentError};
-pub use slices::{SliceLabels, SliceWindow, segment_slices};
+pub use model::{MODEL_FILE, StudentConfig, StudentError};
+pub use scan::{LabelMaps, LabelledPlane};
+pub use slices::{PlaneLabels, SliceWindow};
+pub use student::{Manner, Student};
 pub use window::{SlidingWindow, WindowError, segment_windows};

@@ -1,20 +1,17 @@
-//! A trained student together with how it is shown a scan.
+//! How a trained student is shown a scan.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use candle_core::Device;
-use nets::{DualUNet2d, DualUNet2dConfig, Network, Params, ParamsError, Precision, Trained, WeightsError};
+use nets::{DualUNet2dConfig, ParamsError, Precision, WeightsError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use streams::Streams;
-use volume::{Affine, ModelGrid, ModelGridError, ScalarVolume};
+use volume::{ModelGrid, ModelGridError, ScanError};
 
-use crate::slices::{SliceLabels, SliceWindow, segment_slices};
+use crate::slices::SliceWindow;
 use crate::window::WindowError;
 
 /// What inference must know of a student besides its weights.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StudentConfig {
     /// The size of the student; the same as in its training.
@@ -57,9 +54,37 @@ pub enum StudentError {
     /// A volume that is none.
     #[error("smallest_tumor_ml: {0} is not a volume in mL; `null` keeps every part")]
     SmallestTumor(f64),
-    /// A scan that cannot be brought onto the model grid.
+    /// A model grid that makes no sense.
     #[error(transparent)]
     Grid(#[from] ModelGridError),
+    /// A scan that cannot be read or brought onto the model grid, or labels that cannot be written.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// Slices larger than any patient.
+    #[error(
+        "{path}: {shape:?} pixels of a slice on the model grid, more than the {most} that are segmented; its spacing is likely wrong, correct the header"
+    )]
+    TooWide {
+        /// The file.
+        path: PathBuf,
+        /// Pixels along x and y.
+        shape: [usize; 2],
+        /// The limit.
+        most: usize,
+    },
+    /// Models of an ensemble that do not go together.
+    #[error(
+        "{path} is shown scans otherwise than {first} (grid, foreground, windows or removal of small parts); an ensemble takes models that agree in these"
+    )]
+    Ensemble {
+        /// The first model.
+        first: PathBuf,
+        /// The other.
+        path: PathBuf,
+    },
+    /// An ensemble of nothing.
+    #[error("no model was given; give one at least")]
+    NoModel,
     /// A failure of the tensor library.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -81,69 +106,3 @@ impl StudentConfig {
 
 /// The name under which a student is exported and looked for.
 pub const MODEL_FILE: &str = "model.safetensors";
-
-/// The field of a model's metadata that holds its [`StudentConfig`].
-const FIELD: &str = "student";
-
-/// A trained student, ready for scans.
-pub struct Student {
-    config: StudentConfig,
-    network: DualUNet2d,
-    weights: Trained,
-    device: Device,
-}
-
-impl Student {
-    /// A student of the weights in a file.
-    ///
-    /// # Errors
-    /// When the file is missing, damaged or of another network.
-    pub fn new(config: StudentConfig, weights: &Path, device: &Device) -> Result<Self, StudentError> {
-        config.check()?;
-        let network = DualUNet2d::new(&config.network);
-        let params = Params::init(&network.parameters(), Streams::new(0), device)?;
-        params.load(weights)?;
-        let weights = Trained::new(params, config.precision);
-        Ok(Self { config, network, weights, device: device.clone() })
-    }
-
-    /// The student in a file that [`Student::save`] has written.
-    ///
-    /// # Errors
-    /// When the file is missing, damaged, or holds weights without a config.
-    pub fn open(model: &Path, device: &Device) -> Result<Self, StudentError> {
-        let refused = |reason: String| StudentError::NotAModel { path: model.into(), reason };
-        let metadata = nets::metadata(model)?;
-        let text = metadata.get(FIELD).ok_or_else(|| refused("holds weights alone".into()))?;
-        let config = serde_json::from_str(text).map_err(|error| refused(format!("holds a config that cannot be read ({error})")))?;
-        Self::new(config, model, device)
-    }
-
-    /// Writes weights, config and `more` metadata as one file, whole or not at all.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn save(&self, model: &Path, mut more: BTreeMap<String, String>) -> Result<(), StudentError> {
-        let failed = |error: serde_json::Error| WeightsError::Write { path: model.into(), reason: error.to_string() };
-        more.insert(FIELD.into(), serde_json::to_string(&self.config).map_err(failed)?);
-        Ok(self.weights.params().save(model, &more)?)
-    }
-
-    /// Segments a CT scan in Hounsfield units (paper 2.2, 2.3); the label maps lie on the model grid, whose affine map
-    /// to RAS+ mm comes with them.
-    ///
-    /// # Errors
-    /// When the scan cannot be brought onto the model grid, or shows no body.
-    pub fn segment(&self, image: ScalarVolume) -> Result<(SliceLabels, Affine), StudentError> {
-        let image = self.config.grid.prepare(image)?;
-        let shown = self.config.grid.shown(&image, self.config.crop_foreground)?;
-        let labels = segment_slices(&self.network, &self.weights, &shown.of(&image.data), &self.config.window, &self.device)?;
-        let SliceLabels { organs, mut cancer } = labels;
-        if let Some(ml) = self.config.smallest_tumor_ml {
-            let voxel_ml = image.grid().spacing_mm().iter().product::<f64>() / 1000.0;
-            volume::remove_small_parts(&mut cancer, (ml / voxel_ml).ceil() as usize);
-        }
-        let whole = |map| shown.embed(&map, image.grid().shape);
-        Ok((SliceLabels { organs: whole(organs), cancer: whole(cancer) }, image.affine))
-    }
-}

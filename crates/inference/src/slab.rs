@@ -32,7 +32,8 @@ pub(crate) enum Order {
 
 /// Lays windows over `image` and writes the most likely class of every voxel into one label map per head.
 ///
-/// `network` takes the voxels of a window, row by row, and gives logits of each head; `heads` counts their classes.
+/// `network` takes the voxels of a window, row by row, and gives logits of each head, or nothing for a window that has
+/// no say; `heads` counts their classes. What no window has a say in is of the first class.
 /// Sides shorter than a window are padded with zeros on both ends, the voxel too many on the far one: as in training.
 pub(crate) fn label<E>(
     image: &ArrayView3<'_, f32>,
@@ -40,7 +41,7 @@ pub(crate) fn label<E>(
     order: Order,
     heads: &[usize],
     labels: &mut [ArrayViewMut3<'_, u8>],
-    network: impl Fn(Vec<f32>) -> Result<Vec<Vec<f32>>, E>,
+    network: impl Fn(Vec<f32>) -> Result<Option<Vec<Vec<f32>>>, E>,
 ) -> Result<(), E> {
     let shape: [usize; 3] = image.dim().into();
     let before: [usize; 3] = std::array::from_fn(|axis| tiling.patch[axis].saturating_sub(shape[axis]) / 2);
@@ -50,7 +51,7 @@ pub(crate) fn label<E>(
     for (k, &front) in rolls.iter().enumerate() {
         slabs.iter_mut().for_each(|slab| slab.advance_to(front));
         for place in places(tiling, front) {
-            let logits = network(extract(image, place, before, tiling.patch))?;
+            let Some(logits) = network(extract(image, place, before, tiling.patch))? else { continue };
             slabs.iter_mut().zip(&logits).for_each(|(slab, logits)| slab.add(tiling, order, place, logits));
         }
         let decided = rolls.get(k + 1).copied().unwrap_or(padded[tiling.roll]);

@@ -1,9 +1,8 @@
 //! Slice-wise inference with the dual-decoding student.
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Result, Tensor};
 use labels::{CANCER_CLASSES, ORGAN_CLASSES};
-use ndarray::{Array3, ArrayView3, ShapeBuilder};
-use nets::{DualUNet2d, Trained};
+use ndarray::{Array3, Axis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +27,7 @@ impl SliceWindow {
     ///
     /// # Errors
     /// Says what must be otherwise.
-    pub fn check(&self) -> Result<(), WindowError> {
+    pub fn check(&self) -> std::result::Result<(), WindowError> {
         if self.batch == 0 {
             return Err(WindowError::Batch);
         }
@@ -38,66 +37,95 @@ impl SliceWindow {
         }
     }
 
-    /// For a volume of `[slices, x, y]`.
-    fn tiling(&self, [slices, x, y]: [usize; 3]) -> Tiling {
-        // The network halves its input four times.
-        let size = self.size.unwrap_or([x, y]).map(|side| side.next_multiple_of(16));
-        let patch = [self.batch.min(slices), size[0], size[1]];
+    /// For windows of `size` over `[slices, x, y]`.
+    fn tiling(&self, size: [usize; 2], [slices, x, y]: [usize; 3]) -> Tiling {
+        let [height, width] = size.map(|side| side.next_multiple_of(RASTER));
         Tiling {
-            patch,
-            starts: [starts(patch[0], 0.0, slices), starts(patch[1], self.overlap, x), starts(patch[2], self.overlap, y)],
+            patch: [slices, height, width],
+            starts: [vec![0], starts(height, self.overlap, x), starts(width, self.overlap, y)],
             roll: 0,
-            weights: Array3::from_shape_fn(patch, |(_, i, j)| (bell(patch[1], i) * bell(patch[2], j)).max(1e-3)),
+            weights: Array3::from_shape_fn([slices, height, width], |(_, i, j)| (bell(height, i) * bell(width, j)).max(1e-3)),
         }
     }
 }
 
-/// The two label maps of the student, voxels `[x, y, z]` as the image.
-pub struct SliceLabels {
+/// The network halves its input four times.
+const RASTER: usize = 16;
+
+/// The two label maps of the student for a plane, x fastest as the plane itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaneLabels {
     /// 0 background, 1 to 13 organs.
-    pub organs: Array3<u8>,
+    pub organs: Vec<u8>,
     /// 0 background, 1 cancer.
-    pub cancer: Array3<u8>,
+    pub cancer: Vec<u8>,
 }
 
-/// Segments every axial slice of `image` (`[x, y, z]` on the model grid, values in 0..1) with both decoders in one pass
-/// (paper 2.3).
-///
-/// A slice that is smaller than its window lies in the middle of it, zeros around, as training puts it into a crop that
-/// is larger: the network halves its input four times and is not indifferent to where a slice lies on that raster.
-///
-/// # Errors
-/// Those of the network.
-pub fn segment_slices(
-    student: &DualUNet2d,
-    weights: &Trained,
-    image: &ArrayView3<'_, f32>,
-    window: &SliceWindow,
-    device: &Device,
-) -> candle_core::Result<SliceLabels> {
-    let network = |input: &Tensor| weights.student(student, input);
-    let [organs, cancer] = over_slices(image, window, [ORGAN_CLASSES, CANCER_CLASSES], device, network)?;
-    Ok(SliceLabels { organs, cancer })
+/// Planes of `[x, y]` pixels, x fastest, as the network is to be shown them.
+pub(crate) struct Slices<'a> {
+    pub(crate) planes: &'a [Vec<f32>],
+    pub(crate) shape: [usize; 2],
+    /// Takes slices and windows of nothing but zeros for background without asking the network.
+    pub(crate) skip_air: bool,
+    pub(crate) device: &'a Device,
 }
 
-/// Label maps of two heads by a network that maps `(slices, 1, h, w)` to logits `(slices, classes, h, w)` of each.
-fn over_slices(
-    image: &ArrayView3<'_, f32>,
-    window: &SliceWindow,
-    heads: [usize; 2],
-    device: &Device,
-    network: impl Fn(&Tensor) -> candle_core::Result<[Tensor; 2]>,
-) -> candle_core::Result<[Array3<u8>; 2]> {
-    let planes = image.view().permuted_axes([2, 0, 1]);
-    let tiling = window.tiling(planes.dim().into());
-    let [n, h, w] = tiling.patch;
-    let mut labels = heads.map(|_| Array3::zeros(image.dim().f()));
-    let mut maps = labels.each_mut().map(|map| map.view_mut().permuted_axes([2, 0, 1]));
-    label(&planes, &tiling, Order::PlaneFirst, &heads, &mut maps, |patch| {
-        let logits = network(&Tensor::from_vec(patch, (n, 1, h, w), device)?)?;
-        logits.iter().map(|logits| logits.flatten_all()?.to_vec1::<f32>()).collect()
-    })?;
-    Ok(labels)
+impl Slices<'_> {
+    /// Segments every slice with both decoders in one pass (paper 2.3).
+    ///
+    /// `network` maps slices `(n, 1, h, w)` to logits `(n, classes, h, w)` of organs and of cancer. Whole slices are filled
+    /// up with zeros at their far ends, to sides that can be halved four times. A slice that is smaller than its window
+    /// lies in the middle of it, zeros around, as training puts it into a crop that is larger: the network is not
+    /// indifferent to where a slice lies on its raster.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub(crate) fn label(&self, window: &SliceWindow, network: impl Fn(&Tensor) -> Result<[Tensor; 2]>) -> Result<Vec<PlaneLabels>> {
+        match window.size {
+            None => self.planes.iter().map(|plane| self.whole(plane, &network)).collect(),
+            Some(size) => self.by_windows(&window.tiling(size, [self.planes.len(), self.shape[0], self.shape[1]]), network),
+        }
+    }
+
+    fn is_skipped(&self, values: &[f32]) -> bool {
+        self.skip_air && values.iter().all(|&value| value == 0.0)
+    }
+
+    /// A whole slice in one go.
+    fn whole(&self, plane: &[f32], network: impl Fn(&Tensor) -> Result<[Tensor; 2]>) -> Result<PlaneLabels> {
+        let [x, y] = self.shape;
+        if self.is_skipped(plane) {
+            return Ok(PlaneLabels { organs: vec![0; x * y], cancer: vec![0; x * y] });
+        }
+        let [height, width] = self.shape.map(|side| side.next_multiple_of(RASTER));
+        let mut slice = vec![0.0; height * width];
+        for (i, row) in slice.chunks_exact_mut(width).enumerate().take(x) {
+            row.iter_mut().zip(plane[i..].iter().step_by(x)).for_each(|(to, &value)| *to = value);
+        }
+        let logits = network(&Tensor::from_vec(slice, (1, 1, height, width), self.device)?)?;
+        let labels = |logits: &Tensor| -> Result<Vec<u8>> {
+            let labels: Vec<u8> = ops::argmax_channels(logits)?.flatten_all()?.to_vec1()?;
+            Ok((0..y).flat_map(|j| (0..x).map(move |i| i * width + j)).map(|at| labels[at]).collect())
+        };
+        Ok(PlaneLabels { organs: labels(&logits[0])?, cancer: labels(&logits[1])? })
+    }
+
+    /// By windows, of which each pixel takes the weighted mean.
+    fn by_windows(&self, tiling: &Tiling, network: impl Fn(&Tensor) -> Result<[Tensor; 2]>) -> Result<Vec<PlaneLabels>> {
+        let ([x, y], [n, h, w]) = (self.shape, tiling.patch);
+        let image = Array3::from_shape_fn((n, x, y), |(k, i, j)| self.planes[k][i + x * j]);
+        let mut maps = [(); 2].map(|()| Array3::<u8>::zeros((n, x, y)));
+        let mut views = maps.each_mut().map(|map| map.view_mut());
+        label(&image.view(), tiling, Order::PlaneFirst, &[ORGAN_CLASSES, CANCER_CLASSES], &mut views, |patch| -> Result<_> {
+            if self.is_skipped(&patch) {
+                return Ok(None);
+            }
+            let logits = network(&Tensor::from_vec(patch, (n, 1, h, w), self.device)?)?;
+            logits.iter().map(|logits| logits.flatten_all()?.to_vec1::<f32>()).collect::<Result<_>>().map(Some)
+        })?;
+        let plane = |map: &Array3<u8>, k: usize| map.index_axis(Axis(0), k).t().iter().copied().collect();
+        Ok((0..n).map(|k| PlaneLabels { organs: plane(&maps[0], k), cancer: plane(&maps[1], k) }).collect())
+    }
 }
 
 #[cfg(test)]
@@ -105,39 +133,86 @@ mod tests {
     use super::*;
     use streams::{Streams, normal};
 
-    /// Two heads whose logits depend on the pixel alone, so that windows cannot disagree.
-    fn pixelwise(input: &Tensor) -> candle_core::Result<[Tensor; 2]> {
-        let head = |at: f64| Tensor::cat(&[&input.zeros_like()?, &(input - at)?], 1);
-        Ok([head(0.0)?, head(1.0)?])
+    /// Two heads whose logits depend on the pixel alone, so that windows cannot disagree: a class for every step of 1 above 0.
+    fn pixelwise(input: &Tensor) -> Result<[Tensor; 2]> {
+        let zeros = input.zeros_like()?;
+        let head = |classes: usize, at: f64| -> Result<Tensor> {
+            let mut channels = vec![(&zeros - 1e3)?; classes];
+            (channels[0], channels[1]) = (zeros.clone(), (input - at)?);
+            Tensor::cat(&channels, 1)
+        };
+        Ok([head(ORGAN_CLASSES, 0.0)?, head(CANCER_CLASSES, 1.0)?])
+    }
+
+    fn labelled(
+        planes: &[Vec<f32>],
+        shape: [usize; 2],
+        window: &SliceWindow,
+        network: impl Fn(&Tensor) -> Result<[Tensor; 2]>,
+    ) -> Vec<PlaneLabels> {
+        Slices { planes, shape, skip_air: false, device: &Device::Cpu }.label(window, network).unwrap()
     }
 
     #[test]
     fn a_pixelwise_network_gives_its_labels_whatever_the_windows() {
         let mut stream = Streams::new(1).stream("test", &[]);
-        for shape in [(20, 33, 5), (50, 17, 16), (16, 48, 1), (3, 90, 4)] {
-            let image = Array3::from_shape_simple_fn(shape, || normal(&mut stream));
+        for (x, y, n) in [(20, 33, 5), (50, 17, 16), (16, 48, 1), (3, 90, 4)] {
+            let planes: Vec<Vec<f32>> = (0..n).map(|_| (0..x * y).map(|_| normal(&mut stream)).collect()).collect();
+            let above = |plane: &[f32], least: f32| -> Vec<u8> { plane.iter().map(|&v| u8::from(v > least)).collect() };
+            let expected: Vec<_> = planes.iter().map(|p| PlaneLabels { organs: above(p, 0.0), cancer: above(p, 1.0) }).collect();
             for size in [None, Some([16, 16]), Some([32, 64])] {
-                for (batch, overlap) in [(1, 0.0), (3, 0.25), (8, 0.9)] {
-                    let window = SliceWindow { batch, size, overlap };
-                    let [a, b] = over_slices(&image.view(), &window, [2, 2], &Device::Cpu, pixelwise).unwrap();
-                    assert_eq!(a, image.mapv(|v| u8::from(v > 0.0)), "{shape:?}, {window:?}");
-                    assert_eq!(b, image.mapv(|v| u8::from(v > 1.0)), "{shape:?}, {window:?}");
+                for overlap in [0.0, 0.25, 0.9] {
+                    let window = SliceWindow { batch: n, size, overlap };
+                    assert_eq!(labelled(&planes, [x, y], &window, pixelwise), expected, "{x}x{y}x{n}, {window:?}");
                 }
             }
         }
     }
 
-    #[test]
-    fn a_small_slice_lies_in_the_middle_of_its_window() {
-        // Logits that know their place in the window, not the image.
-        let left_half = |input: &Tensor| {
-            let ramp = Tensor::arange(0f32, 32.0, &Device::Cpu)?.reshape((1, 1, 32, 1))?.broadcast_as(input.shape())?;
-            let head = Tensor::cat(&[&ramp.affine(1.0, -15.5)?, &ramp.affine(-1.0, 15.5)?], 1)?;
-            Ok([head.clone(), head])
+    /// Logits that know their place in the window, not the image: the first half along x is of class 1.
+    fn first_half(input: &Tensor) -> Result<[Tensor; 2]> {
+        let height = input.dim(2)?;
+        let ramp = Tensor::arange(0f32, height as f32, &Device::Cpu)?.reshape((1, 1, height, 1))?.broadcast_as(input.shape())?;
+        let middle = (height as f64 - 1.0) / 2.0;
+        let head = |classes: usize| -> Result<Tensor> {
+            let mut channels = vec![(ramp.zeros_like()? - 1e3)?; classes];
+            (channels[0], channels[1]) = (ramp.affine(1.0, -middle)?, ramp.affine(-1.0, middle)?);
+            Tensor::cat(&channels, 1)
         };
-        let window = SliceWindow { batch: 1, size: Some([32, 32]), overlap: 0.0 };
-        let [left, _] = over_slices(&Array3::zeros((10, 32, 2)).view(), &window, [2, 2], &Device::Cpu, left_half).unwrap();
-        assert_eq!(left, Array3::from_shape_fn((10, 32, 2), |(x, ..)| u8::from(x < 5)));
+        Ok([head(ORGAN_CLASSES)?, head(CANCER_CLASSES)?])
+    }
+
+    #[test]
+    fn a_small_slice_lies_in_the_middle_of_its_window_and_a_whole_one_at_its_beginning() {
+        let plane = vec![0.0; 10 * 32];
+        let organs = |size, first: usize| {
+            let found = labelled(&[plane.clone()], [10, 32], &SliceWindow { batch: 1, size, overlap: 0.0 }, first_half);
+            let expected: Vec<u8> = (0..10 * 32).map(|at| u8::from(at % 10 < first)).collect();
+            assert_eq!(found[0].organs, expected, "{size:?}");
+        };
+        organs(Some([32, 32]), 5);
+        organs(None, 8);
+    }
+
+    #[test]
+    fn air_does_not_pass_the_network_when_it_is_skipped() {
+        let mut plane = vec![0.0; 64 * 20];
+        plane[5] = 0.5;
+        for (size, expected) in [(None, 1), (Some([16, 32]), 1)] {
+            let asked = std::cell::Cell::new(0);
+            let network = |input: &Tensor| {
+                asked.set(asked.get() + 1);
+                pixelwise(input)
+            };
+            let planes = [plane.clone(), vec![0.0; 64 * 20]];
+            for (n, planes) in [&planes[..], &planes[1..]].into_iter().enumerate() {
+                let slices = Slices { planes, shape: [64, 20], skip_air: true, device: &Device::Cpu };
+                let labels = slices.label(&SliceWindow { batch: 8, size, overlap: 0.0 }, network).unwrap();
+                let sum = |labels: &PlaneLabels| labels.organs.iter().map(|&v| usize::from(v)).sum::<usize>();
+                assert_eq!(labels.iter().map(sum).sum::<usize>(), 1 - n);
+                assert_eq!(asked.get(), expected, "{size:?}");
+            }
+        }
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub fn segment_windows(
     let mut labels = Array3::zeros(image.dim().f());
     label(image, &window.tiling(image.dim().into()), Order::ClassFirst, &[classes], &mut [labels.view_mut()], |patch| {
         let logits = network(&Tensor::from_vec(patch, (1, 1, a, b, c), device)?)?;
-        Ok::<_, candle_core::Error>(vec![logits.flatten_all()?.to_vec1::<f32>()?])
+        Ok::<_, candle_core::Error>(Some(vec![logits.flatten_all()?.to_vec1::<f32>()?]))
     })?;
     Ok(labels)
 }

@@ -89,8 +89,19 @@ fn long_help(entry: &Entry) -> String {
 /// Runs one stage from its arguments and says what went wrong, if anything did.
 #[must_use]
 pub fn run_stage(entry: &Entry, args: &StageArgs) -> ExitCode {
+    let params = args.params.as_deref().map_or(Ok(serde_json::Value::Null), read_params);
+    run_with(entry, args, params)
+}
+
+/// [`run_stage`] for a program that takes the parameters from elsewhere than a file.
+#[must_use]
+pub fn run_stage_with(entry: &Entry, args: &StageArgs, params: serde_json::Value) -> ExitCode {
+    run_with(entry, args, Ok(params))
+}
+
+fn run_with(entry: &Entry, args: &StageArgs, params: Result<serde_json::Value>) -> ExitCode {
     let report = Report::new(args.progress);
-    let params = match args.params.as_deref().map_or(Ok(serde_json::Value::Null), read_params).and_then(|raw| entry.resolve(raw)) {
+    let params = match params.and_then(|raw| entry.resolve(raw)) {
         Ok(params) => params,
         Err(error) => {
             report.note(&format!("error: {error:#}"));

@@ -15,7 +15,7 @@ mod stop;
 
 pub use by_case::{ByCase, CasePlan, CaseSpec, CaseStage, run_cases};
 pub use cases::{Case, CaseFailures, over_cases};
-pub use cli::{StageArgs, main, run_stage};
+pub use cli::{StageArgs, main, run_stage, run_stage_with};
 pub use entry::{Entry, Role, Stage};
 pub use files::{finished, write_atomic, write_atomic_text};
 pub use io::{DeviceChoice, StageIo};

@@ -185,6 +185,14 @@ impl Box3 {
         Box3 { start, shape: from_fn(|axis| self.shape[axis].min(shape[axis] - start[axis])) }
     }
 
+    /// The smallest box around both.
+    #[must_use]
+    pub fn and(&self, other: &Box3) -> Box3 {
+        let start = from_fn(|axis| self.start[axis].min(other.start[axis]));
+        let end = |axis: usize| (self.start[axis] + self.shape[axis]).max(other.start[axis] + other.shape[axis]);
+        Box3 { start, shape: from_fn(|axis| end(axis) - start[axis]) }
+    }
+
     /// The box with `margin` more voxels on each side, cut to a volume of `shape`.
     #[must_use]
     pub fn grown(&self, margin: [usize; 3], shape: [usize; 3]) -> Box3 {

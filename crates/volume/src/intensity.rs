@@ -7,13 +7,14 @@ use crate::{Box3, ScalarVolume};
 
 /// Clips to `window_hu` (low, high) and maps it to `[0, 1]`. A window without width maps everything to 0.
 pub fn window(volume: &mut ScalarVolume, window_hu: [f32; 2]) {
-    let [low, high] = window_hu;
+    Zip::from(&mut volume.data).par_for_each(|v| *v = windowed(*v, window_hu));
+}
+
+/// One value as [`window`] maps it.
+#[inline]
+pub(crate) fn windowed(value: f32, [low, high]: [f32; 2]) -> f32 {
     let width = high - low;
-    if width > 0.0 {
-        Zip::from(&mut volume.data).par_for_each(|v| *v = (v.clamp(low, high) - low) / width);
-    } else {
-        volume.data.fill(0.0);
-    }
+    if width > 0.0 { (value.clamp(low, high) - low) / width } else { 0.0 }
 }
 
 /// The smallest box that holds every voxel whose value is greater than `above`; none when there is no such voxel.

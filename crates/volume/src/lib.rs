@@ -23,7 +23,8 @@
 //! ```
 
 mod affine;
-mod components;
+mod axial;
+mod body;
 mod grid;
 mod intensity;
 mod model_grid;
@@ -31,14 +32,17 @@ pub mod nifti;
 mod orientation;
 mod reorient;
 mod resample;
+mod runs;
+mod scan;
 mod volume;
 
 pub use affine::{Affine, AffineError};
-pub use components::remove_small_parts;
 pub use grid::{Box3, Grid, KEEP_SPACING};
 pub use intensity::{foreground_box, window};
 pub use model_grid::{ModelGrid, ModelGridError};
 pub use orientation::{Orientation, OrientationError};
 pub use reorient::reorient;
 pub use resample::{resample_linear, resample_nearest};
+pub use runs::{Keep, RunMap};
+pub use scan::{LabelsBack, Plane, Planes, Scan, ScanError};
 pub use volume::{LabelVolume, ScalarVolume, Volume};

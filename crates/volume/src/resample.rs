@@ -5,6 +5,7 @@
 //! of source indices and weights; otherwise every voxel is mapped by itself.
 
 use std::array::from_fn;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -27,8 +28,10 @@ pub fn resample_linear(volume: &ScalarVolume, target: &Grid) -> ScalarVolume {
     let source = Source { values: &source, shape: source_grid.shape };
     resampled(&source, target, |z, out| match axis_lines(&to_source, target.shape) {
         Some(lines) if (0..3).all(|axis| lines[axis].from == axis) => {
-            let taps = [0, 1].map(|axis| lines[axis].taps(target.shape[axis], source.shape[axis]));
-            linear_slice_along_axes(&source, &taps, lines[2].tap(z, source.shape[2]), out);
+            let taps = [0, 1].map(|axis| lines[axis].taps(0..target.shape[axis], source.shape[axis]));
+            let (z, plane) = (lines[2].tap(z, source.shape[2]), source.shape[0] * source.shape[1]);
+            let planes = [z.low, z.high].map(|z| &source.values[z * plane..][..plane]);
+            blend_planes(planes, source.shape[0], &taps, z.weight, out);
         }
         _ => linear_slice(&source, &to_source, z, target.shape, out),
     })
@@ -80,27 +83,32 @@ fn resampled<T: Copy + Default + Send + Sync>(
 
 /// Along one axis of the target, the place in the source is `scale * index + shift` on source axis `from`.
 #[derive(Clone, Copy, Debug)]
-struct Line {
-    from: usize,
-    scale: f64,
+pub(crate) struct Line {
+    pub(crate) from: usize,
+    pub(crate) scale: f64,
     shift: f64,
 }
 
 /// Two neighbouring source indices and the weight of the second.
 #[derive(Clone, Copy, Debug)]
-struct Tap {
-    low: usize,
-    high: usize,
-    weight: f32,
+pub(crate) struct Tap {
+    pub(crate) low: usize,
+    pub(crate) high: usize,
+    pub(crate) weight: f32,
 }
 
 impl Line {
-    fn tap(&self, index: usize, source_len: usize) -> Tap {
+    pub(crate) fn tap(&self, index: usize, source_len: usize) -> Tap {
         tap(self.scale * index as f64 + self.shift, source_len)
     }
 
-    fn taps(&self, len: usize, source_len: usize) -> Vec<Tap> {
-        (0..len).map(|index| self.tap(index, source_len)).collect()
+    pub(crate) fn taps(&self, range: Range<usize>, source_len: usize) -> Vec<Tap> {
+        range.map(|index| self.tap(index, source_len)).collect()
+    }
+
+    /// The nearest source index on an axis of `source_len` voxels.
+    pub(crate) fn nearest(&self, index: usize, source_len: usize) -> usize {
+        nearest(self.scale * index as f64 + self.shift, source_len)
     }
 }
 
@@ -130,7 +138,7 @@ fn nearest(place: f64, len: usize) -> usize {
 }
 
 /// The lines of a map whose axes run parallel to those of the source, in any order and direction.
-fn axis_lines(to_source: &Affine, shape: [usize; 3]) -> Option<[Line; 3]> {
+pub(crate) fn axis_lines(to_source: &Affine, shape: [usize; 3]) -> Option<[Line; 3]> {
     let mut lines = [Line { from: 0, scale: 0.0, shift: 0.0 }; 3];
     let mut taken = [false; 3];
     for axis in 0..3 {
@@ -147,18 +155,15 @@ fn axis_lines(to_source: &Affine, shape: [usize; 3]) -> Option<[Line; 3]> {
     Some(lines)
 }
 
-/// One slice when no axes are exchanged: four source rows are blended into one, and that is read along x.
-fn linear_slice_along_axes(source: &Source<'_, f32>, [xs, ys]: &[Vec<Tap>; 2], z: Tap, out: &mut [f32]) {
-    let [nx, step_y, step_z] = [source.shape[0], source.steps()[1], source.steps()[2]];
+/// One slice between two planes of the source, whose rows have `nx` values, when no axes are exchanged: four source rows
+/// are blended into one, and that is read along x.
+pub(crate) fn blend_planes([near, far]: [&[f32]; 2], nx: usize, [xs, ys]: &[Vec<Tap>; 2], weight: f32, out: &mut [f32]) {
     let mut blended = vec![0.0f32; nx];
-    let row = |y: usize, z: usize| &source.values[y * step_y + z * step_z..][..nx];
     for (y, out_row) in ys.iter().zip(out.chunks_exact_mut(xs.len())) {
-        let (a, b) = (row(y.low, z.low), row(y.high, z.low));
-        let (c, d) = (row(y.low, z.high), row(y.high, z.high));
+        let rows = [y.low * nx..(y.low + 1) * nx, y.high * nx..(y.high + 1) * nx];
+        let [[a, b], [c, d]] = [near, far].map(|plane| rows.clone().map(|row| &plane[row]));
         for x in 0..nx {
-            let near = lerp(a[x], b[x], y.weight);
-            let far = lerp(c[x], d[x], y.weight);
-            blended[x] = lerp(near, far, z.weight);
+            blended[x] = lerp(lerp(a[x], b[x], y.weight), lerp(c[x], d[x], y.weight), weight);
         }
         for (value, x) in out_row.iter_mut().zip(xs) {
             *value = lerp(blended[x.low], blended[x.high], x.weight);
@@ -187,7 +192,7 @@ fn nearest_slice_along_axes(source: &Source<'_, u8>, lines: &[Line; 3], z: usize
     let steps = source.steps();
     let offset = |axis: usize, index: usize| {
         let line = &lines[axis];
-        nearest(line.scale * index as f64 + line.shift, source.shape[line.from]) * steps[line.from]
+        line.nearest(index, source.shape[line.from]) * steps[line.from]
     };
     let along_x: Vec<usize> = (0..shape[0]).map(|x| offset(0, x)).collect();
     let at_z = offset(2, z);

@@ -1,31 +1,63 @@
 //! From CT scans to label maps in one process, as a challenge calls it (paper 2.2 to 2.4): what `segment`, `overlay` and
-//! `resample-back` do one after another, without their files.
+//! `resample-back` do one after another, without their files and, unless `exact` is asked for, without looking at what
+//! lies outside the patient.
 
-use anyhow::{Context, Result};
+mod clean_up;
+mod journal;
+mod look;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use anyhow::Result;
 use dataset::ImageFile;
-use inference::{MODEL_FILE, Student};
+use inference::{LabelledPlane, MODEL_FILE, Manner, Student};
+use nets::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
-use volume::{LabelVolume, nifti};
+use volume::Scan;
 
-/// `predict` has no parameters: the model says how it is used.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Config {}
+pub use journal::JOURNAL_FILE;
+
+/// The parameters of `predict`. What the model says of itself holds, but for what is said here.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Turns every shortcut off: single precision, and the student is shown what it was shown in training, the
+    /// foreground or all of the scan. Without it: the fastest numbers of the machine, the box around the patient, and
+    /// no look at slices and windows of nothing but air.
+    pub exact: bool,
+    /// The numbers to compute with, in place of the fastest (`auto`) or, with `exact`, of `f32`.
+    pub precision: Option<Precision>,
+    /// Takes the mean over each slice and its three mirror images: four times the work.
+    pub flips: bool,
+    /// Removes small parts of organs, as the winner of FLARE23 does: of liver, spleen, pancreas, right and left adrenal gland
+    /// and stomach everything but the largest part, of the kidneys and the gallbladder what is below a
+    /// tenth of it. Off in the paper.
+    pub clean_up: bool,
+    /// Writes CASE.png with slices of the scan and the labels on them.
+    pub preview: bool,
+    /// Writes CASE.json with volume and mean HU of every class.
+    pub statistics: bool,
+    /// Adds a line for each case to `journal.jsonl`: what it was made of, how long it took, or why it failed.
+    pub journal: bool,
+}
 
 /// The stage `predict`.
 pub struct Predict;
 
 impl Stage for Predict {
     const NAME: &'static str = "predict";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Labels CT scans with an exported model: segment, overlay and resample-back in one go";
     const READS: &'static [Role] = &[
         Role::required("images", "a folder of CT scans, CASE_0000.nii.gz, or one such file").by_case(),
         Role::required("model", "a file as `export` writes it, or the folder that it is in"),
+        Role { required: false, ..Role::many("also", "more models, whose mean with the first counts") },
     ];
-    const WRITES: &'static str = "CASE.nii.gz (0-14) with the grid and header of its image";
+    const WRITES: &'static str = "CASE.nii.gz (0-14) with the grid and header of its image; CASE.png and CASE.json if asked for";
     const PAPER: &'static str = "2.2 to 2.4";
     type Config = Config;
 
@@ -36,33 +68,71 @@ impl Stage for Predict {
     }
 }
 
+/// What all cases share.
+pub struct Tools {
+    student: Student,
+    /// One case computes at a time, while another one is read and a third is written: memory for one network is enough.
+    turn: Mutex<()>,
+    journal: Option<journal::Journal>,
+}
+
 impl CaseStage for Predict {
     type Job = ImageFile;
-    type Tools = Student;
+    type Tools = Tools;
 
     fn jobs(_: &Config, io: &StageIo) -> Result<Vec<ImageFile>> {
         Ok(dataset::images_at(io.input("images")?)?)
     }
 
-    fn case(_: &Config, case: &ImageFile) -> CaseSpec {
-        CaseSpec::of(&case.id).reads("image", &case.path).writes([case.label_name()])
+    fn case(config: &Config, case: &ImageFile) -> CaseSpec {
+        let more = [(config.preview, "png"), (config.statistics, "json")];
+        let more = more.into_iter().filter(|(asked, _)| *asked).map(|(_, ending)| format!("{}.{ending}", case.id));
+        CaseSpec::of(&case.id).reads("image", &case.path).writes(std::iter::once(case.label_name()).chain(more).collect::<Vec<_>>())
     }
 
-    fn tools(_: &Config, io: &StageIo) -> Result<Student> {
-        let model = io.input("model")?;
-        let model = if model.is_dir() { model.join(MODEL_FILE) } else { model.to_owned() };
-        Ok(Student::open(&model, &nets::device(io.device)?)?)
+    fn tools(config: &Config, io: &StageIo) -> Result<Tools> {
+        let file = |path: &Path| if path.is_dir() { path.join(MODEL_FILE) } else { path.to_owned() };
+        let mut models: Vec<PathBuf> = vec![file(io.input("model")?)];
+        models.extend(io.inputs_under("also").into_iter().map(|(_, path)| file(path)));
+        let fastest = if config.exact { Precision::F32 } else { Precision::Auto };
+        let manner = Manner { precision: Some(config.precision.unwrap_or(fastest)), flips: config.flips };
+        let student = Student::open(&models, manner, &nets::device(io.device)?)?;
+        let journal = if config.journal { Some(journal::Journal::open(config, io, &models)?) } else { None };
+        Ok(Tools { student, turn: Mutex::default(), journal })
     }
 
-    fn work(_: &Config, io: &StageIo, student: &Student, case: &ImageFile) -> Result<()> {
-        let (image, header) = nifti::read_scalar(&case.path)?;
-        let (labels, affine) = student.segment(image).with_context(|| format!("{}", case.path.display()))?;
-        let mut data = labels.organs;
-        labels::overlay_in_place(
-            data.as_slice_memory_order_mut().context("internal error: labels in pieces")?,
-            labels.cancer.as_slice_memory_order().context("internal error: labels in pieces")?,
-        )?;
-        let labels = volume::resample_nearest(&LabelVolume { data, affine }, &header.grid());
-        Ok(nifti::write_labels(io.output.join(case.label_name()), &labels, &header)?)
+    fn work(config: &Config, io: &StageIo, tools: &Tools, case: &ImageFile) -> Result<()> {
+        let begun = Instant::now();
+        let labelled = label(config, io, tools, case).and_then(|()| look::look(config, io, case));
+        if let Some(journal) = &tools.journal {
+            journal.add(case, begun.elapsed(), labelled.as_ref().err())?;
+        }
+        labelled
     }
+}
+
+/// Writes the label map of one scan.
+fn label(config: &Config, io: &StageIo, tools: &Tools, case: &ImageFile) -> Result<()> {
+    let student = &tools.student;
+    let scan = Scan::open(&case.path, student.grid())?;
+    // Either finds out what is wrong with a file before the network is set to work on it.
+    let region = if config.exact { student.region(&scan)? } else { scan.body()? };
+    let mut back = scan.labels_to(&io.output.join(case.label_name()), &region)?;
+    let mut put = |LabelledPlane { z, mut labels }: LabelledPlane| -> Result<()> {
+        labels::overlay_in_place(&mut labels.organs, &labels.cancer)?;
+        Ok(back.add(z, &labels.organs)?)
+    };
+    let turn = tools.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if config.clean_up || student.needs_all_planes() {
+        let mut maps = student.label_maps(&scan, &region, !config.exact)?;
+        drop(turn);
+        if config.clean_up {
+            maps.organs.keep_parts(clean_up::rule);
+        }
+        maps.each_plane(scan.runs_down(), &mut put)?;
+    } else {
+        student.label(&scan, &region, !config.exact, &mut put)?;
+        drop(turn);
+    }
+    Ok(back.finish()?)
 }

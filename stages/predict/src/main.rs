@@ -3,25 +3,63 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::Parser;
+use inference::MODEL_FILE;
+use nets::Precision;
+use predict::{Config, Predict};
 use stage_kit::{DeviceChoice, Entry, ProgressStyle, StageArgs};
 
 /// Labels 13 abdominal organs (1-13) and tumors (14) in CT scans.
 ///
 /// Every scan CASE_0000.nii.gz gives a label map CASE.nii.gz on its own grid. A scan that cannot be labelled is named,
-/// and the others go on; what is there already is not made again.
+/// and the others go on; what is there already is not made again. Scans are read, labelled and written slice by slice:
+/// memory does not depend on their length.
 #[derive(Parser)]
-#[command(version, after_help = "Exit codes: 0 all scans are labelled, 1 some are not, 2 wrong arguments")]
+#[command(
+    version,
+    after_help = "Exit codes: 0 all scans are labelled, 1 some are not, 2 wrong arguments\n\n\
+    Examples:\n  \
+    predict scans labels                            every scan of a folder\n  \
+    predict a_0000.nii.gz labels --preview          one scan, with a picture\n  \
+    predict scans labels --exact                    without any shortcut\n  \
+    predict scans labels --model a.safetensors --model b.safetensors --flips\n  \
+    predict --install model.safetensors             from now on the model of this program"
+)]
 struct Cli {
     /// A folder of scans, or one scan
-    #[arg(value_name = "IN")]
-    images: PathBuf,
+    #[arg(value_name = "IN", required_unless_present = "install")]
+    images: Option<PathBuf>,
     /// The folder for label maps
-    #[arg(value_name = "OUT")]
-    output: PathBuf,
-    /// The model [default: model.safetensors beside this program]
+    #[arg(value_name = "OUT", required_unless_present = "install")]
+    output: Option<PathBuf>,
+    /// The model; several for the mean of their probabilities [default: model.safetensors beside this program]
     #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
+    model: Vec<PathBuf>,
+    /// Checks a model, puts it beside this program, and ends
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "output", "model"])]
+    install: Option<PathBuf>,
+    /// Turns every shortcut off: single precision, and of the scan what the model was trained to be shown
+    #[arg(long)]
+    exact: bool,
+    /// The numbers to compute with on a CPU: f32, bf16, auto or exact [default: auto; f32 with --exact]
+    #[arg(long, value_name = "NUMBERS", value_parser = precision)]
+    precision: Option<Precision>,
+    /// Takes the mean over each slice and its three mirror images: four times the work
+    #[arg(long)]
+    flips: bool,
+    /// Removes small parts of organs, as the winner of FLARE23 does
+    #[arg(long)]
+    clean_up: bool,
+    /// Writes CASE.png: slices of the scan with the labels on them
+    #[arg(long)]
+    preview: bool,
+    /// Writes CASE.json: volume and mean HU of every class
+    #[arg(long)]
+    statistics: bool,
+    /// Adds a line for each case to OUT/journal.jsonl: made of what, in what time, or why not
+    #[arg(long)]
+    journal: bool,
     /// Where the network runs
     #[arg(long, value_enum, default_value_t)]
     device: DeviceChoice,
@@ -33,16 +71,61 @@ struct Cli {
     progress: ProgressStyle,
 }
 
+fn precision(text: &str) -> Result<Precision, String> {
+    serde_json::from_value(text.into()).map_err(|_| "expected f32, bf16, auto or exact".into())
+}
+
 fn main() -> ExitCode {
     ops::tune_process();
     let cli = Cli::parse();
-    let beside = || std::env::current_exe().unwrap_or_default().with_file_name(inference::MODEL_FILE);
+    if let Some(model) = &cli.install {
+        return match install(model) {
+            Ok(place) => {
+                println!("{}", place.display());
+                ExitCode::SUCCESS
+            }
+            Err(error) => failed(&error),
+        };
+    }
+    let (config, args) = arguments(cli);
+    match serde_json::to_value(config) {
+        Ok(config) => stage_kit::run_stage_with(&Entry::of::<Predict>(), &args, config),
+        Err(error) => failed(&error.into()),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Where this program looks for a model of its own.
+fn own_model() -> PathBuf {
+    std::env::current_exe().unwrap_or_default().with_file_name(MODEL_FILE)
+}
+
+/// Puts a model that can be opened beside this program.
+fn install(model: &PathBuf) -> Result<PathBuf> {
+    inference::Student::open(std::slice::from_ref(model), Default::default(), &nets::device(DeviceChoice::Cpu)?)?;
+    let (bytes, place) = (std::fs::read(model)?, own_model());
+    stage_kit::write_atomic(&place, |file| Ok(std::io::Write::write_all(file, &bytes)?))
+        .with_context(|| format!("cannot install {}", place.display()))?;
+    Ok(place)
+}
+
+fn arguments(cli: Cli) -> (Config, StageArgs) {
+    let Cli { exact, precision, flips, clean_up, preview, statistics, journal, .. } = cli;
+    let config = Config { exact, precision, flips, clean_up, preview, statistics, journal };
+    let (images, output) = (cli.images.unwrap_or_default(), cli.output.unwrap_or_default());
+    let mut models = cli.model.into_iter();
+    let mut inputs = vec![("images".into(), images), ("model".into(), models.next().unwrap_or_else(own_model))];
+    inputs.extend(models.enumerate().map(|(n, model)| (format!("also.{n}"), model)));
     let args = StageArgs {
         params: None,
-        inputs: vec![("images".into(), cli.images), ("model".into(), cli.model.unwrap_or_else(beside))],
+        inputs,
         // There are no checkpoints, and the folder beside the output may be read-only.
-        work: Some(cli.output.clone()),
-        output: cli.output,
+        work: Some(output.clone()),
+        output,
         seed: 0,
         device: cli.device,
         threads: cli.threads,
@@ -50,5 +133,5 @@ fn main() -> ExitCode {
         node: None,
         cases: None,
     };
-    stage_kit::run_stage(&Entry::of::<predict::Predict>(), &args)
+    (config, args)
 }

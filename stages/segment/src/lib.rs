@@ -1,17 +1,17 @@
 //! Segments CT scans with the student (paper 2.2 and 2.3): images to organ and cancer maps on the model grid.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use dataset::ImageFile;
 use inference::{Student, StudentConfig};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
-use volume::{LabelVolume, nifti};
+use volume::{Scan, nifti};
 
 /// The stage `segment`.
 pub struct Segment;
 
 impl Stage for Segment {
     const NAME: &'static str = "segment";
-    const REVISION: u32 = 4;
+    const REVISION: u32 = 5;
     const ABOUT: &'static str = "Segments CT scans with the dual-decoding student, both decoders in one pass";
     const READS: &'static [Role] = &[
         Role::required("images", "a folder of CT scans, CASE_0000.nii.gz").by_case(),
@@ -50,10 +50,11 @@ impl CaseStage for Segment {
     }
 
     fn work(_: &StudentConfig, io: &StageIo, student: &Student, case: &ImageFile) -> Result<()> {
-        let (image, _) = nifti::read_scalar(&case.path)?;
-        let (labels, affine) = student.segment(image).with_context(|| format!("{}", case.path.display()))?;
-        for (place, data) in places(case).iter().zip([labels.organs, labels.cancer]) {
-            nifti::write_labels_on(io.output.join(place), &LabelVolume { data, affine })?;
+        let scan = Scan::open(&case.path, student.grid())?;
+        let region = student.region(&scan)?;
+        let maps = student.label_maps(&scan, &region, false)?;
+        for (place, runs) in places(case).iter().zip([&maps.organs, &maps.cancer]) {
+            nifti::write_labels_on(io.output.join(place), &runs.on(&scan.grid(), &region))?;
         }
         Ok(())
     }

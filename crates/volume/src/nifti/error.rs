@@ -86,6 +86,16 @@ pub enum Problem {
         /// The limit.
         most: u64,
     },
+    /// A slice larger than any of CT.
+    #[error(
+        "slices of {shape:?} voxels, more than the {most} that are read at a time; the dimensions are likely wrong, correct the header"
+    )]
+    Slice {
+        /// Voxels along x and y.
+        shape: [usize; 2],
+        /// The limit.
+        most: usize,
+    },
     /// The header declares more than the file can hold, even compressed.
     #[error(
         "the header declares {declared} bytes, but a compressed file of {file} bytes can hold {possible} at most; \

@@ -21,9 +21,11 @@ mod error;
 mod header;
 mod quaternion;
 mod read;
+mod slices;
 mod write;
 
 pub use error::{NiftiError, Problem};
 pub use header::{Header, VoxelType};
 pub use read::{read_header, read_labels, read_scalar};
-pub use write::{write_labels, write_labels_on, write_scalar_i16};
+pub use slices::SliceReader;
+pub use write::{LabelWriter, write_labels, write_labels_on, write_scalar_i16};

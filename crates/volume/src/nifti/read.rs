@@ -55,7 +55,7 @@ pub fn read_labels(path: impl AsRef<Path>) -> Result<(LabelVolume, Header), Nift
     open(path.as_ref(), labels_from)
 }
 
-fn open<T>(path: &Path, read: impl FnOnce(BufReader<File>, u64) -> Result<T, Problem>) -> Result<T, NiftiError> {
+pub(super) fn open<T>(path: &Path, read: impl FnOnce(BufReader<File>, u64) -> Result<T, Problem>) -> Result<T, NiftiError> {
     let io = |error| Problem::Io { doing: "open the file", error };
     let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file))).map_err(io);
     opened
@@ -69,32 +69,53 @@ fn open<T>(path: &Path, read: impl FnOnce(BufReader<File>, u64) -> Result<T, Pro
 }
 
 /// Intensities from the `file_bytes` bytes of a file.
-fn scalar_from<'a>(file: impl BufRead + 'a, file_bytes: u64) -> Result<(ScalarVolume, Header), Problem> {
+fn scalar_from<'a>(file: impl BufRead + Send + 'a, file_bytes: u64) -> Result<(ScalarVolume, Header), Problem> {
     let stream = Stream::open(file, file_bytes)?;
     let shape = stream.header.grid().shape;
     let scaling = stream.header.scaling();
-    let is_float = matches!(stream.header.voxel_type(), VoxelType::F32 | VoxelType::F64);
-    let can_be_bad = is_float || scaling.is_some();
-    let (mut bad, mut first_bad) = (0, 0);
+    let mut bad = NonFinite::of(&stream.header);
     let (values, header) = stream.voxels(|header, piece, values: &mut Vec<f32>| {
         let before = values.len();
         to_f32(header, scaling, piece, values);
-        let new = &values[before..];
-        if can_be_bad && new.iter().fold(false, |any, v| any | !v.is_finite()) {
-            let first = new.iter().position(|v| !v.is_finite()).unwrap_or(0);
-            first_bad = if bad == 0 { before + first } else { first_bad };
-            bad += new.iter().filter(|v| !v.is_finite()).count();
-        }
+        bad.look_at(&values[before..], before);
         Ok(())
     })?;
-    if bad > 0 {
-        return Err(Problem::NonFinite { count: bad, first: index_of(first_bad, shape) });
-    }
+    bad.none_in(shape)?;
     Ok((on_grid(&header, values)?, header))
 }
 
+/// The values that are no numbers, counted as they come.
+pub(super) struct NonFinite {
+    is_possible: bool,
+    count: usize,
+    first: usize,
+}
+
+impl NonFinite {
+    pub(super) fn of(header: &Header) -> Self {
+        let is_float = matches!(header.voxel_type(), VoxelType::F32 | VoxelType::F64);
+        Self { is_possible: is_float || header.scaling().is_some(), count: 0, first: 0 }
+    }
+
+    /// Looks at values that follow the first `before` of the file.
+    pub(super) fn look_at(&mut self, values: &[f32], before: usize) {
+        if self.is_possible && values.iter().fold(false, |any, v| any | !v.is_finite()) {
+            let first = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
+            self.first = if self.count == 0 { before + first } else { self.first };
+            self.count += values.iter().filter(|v| !v.is_finite()).count();
+        }
+    }
+
+    pub(super) fn none_in(&self, shape: [usize; 3]) -> Result<(), Problem> {
+        match self.count {
+            0 => Ok(()),
+            count => Err(Problem::NonFinite { count, first: index_of(self.first, shape) }),
+        }
+    }
+}
+
 /// Labels from the `file_bytes` bytes of a file.
-fn labels_from<'a>(file: impl BufRead + 'a, file_bytes: u64) -> Result<(LabelVolume, Header), Problem> {
+fn labels_from<'a>(file: impl BufRead + Send + 'a, file_bytes: u64) -> Result<(LabelVolume, Header), Problem> {
     let stream = Stream::open(file, file_bytes)?;
     let scaling = stream.header.scaling();
     let (values, header) = stream.voxels(|header, piece, labels: &mut Vec<u8>| {
@@ -112,23 +133,23 @@ fn on_grid<T: Clone>(header: &Header, values: Vec<T>) -> Result<Volume<T>, Probl
     Volume::from_x_fastest(&header.grid(), values).map_err(|_| Problem::Memory { voxels })
 }
 
-fn index_of(voxel: usize, [nx, ny, _]: [usize; 3]) -> [usize; 3] {
+pub(super) fn index_of(voxel: usize, [nx, ny, _]: [usize; 3]) -> [usize; 3] {
     [voxel % nx, voxel / nx % ny, voxel / nx / ny]
 }
 
 /// A file whose header is read and whose voxels come next.
-struct Stream<'a> {
-    header: Header,
-    bytes: Box<dyn Read + 'a>,
+pub(super) struct Stream<'a> {
+    pub(super) header: Header,
+    bytes: Box<dyn Read + Send + 'a>,
     is_gzip: bool,
 }
 
 impl<'a> Stream<'a> {
     /// Reads the header, told apart from gzip by its first bytes (names lie), and skips to the voxels.
-    fn open(mut file: impl BufRead + 'a, file_bytes: u64) -> Result<Self, Problem> {
+    pub(super) fn open(mut file: impl BufRead + Send + 'a, file_bytes: u64) -> Result<Self, Problem> {
         let start = file.fill_buf().map_err(|error| Problem::Io { doing: "read the file", error })?;
         let is_gzip = start.starts_with(&[0x1f, 0x8b]);
-        let mut bytes: Box<dyn Read + 'a> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let mut bytes: Box<dyn Read + Send + 'a> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
         let mut head = [0; HEADER_BYTES];
         let found = fill(&mut bytes, &mut head)?;
         if found < HEADER_BYTES {
@@ -154,25 +175,37 @@ impl<'a> Stream<'a> {
         let mut found = 0;
         while found < expected {
             let wanted = PIECE.min(usize::try_from(expected - found).unwrap_or(PIECE));
-            let got = fill(&mut self.bytes, &mut piece[..wanted])?;
-            found += got as u64;
-            if got < wanted {
-                return Err(Problem::Truncated { found, expected });
-            }
-            convert(&self.header, &piece[..got], &mut values)?;
+            self.take(&mut piece[..wanted], found)?;
+            found += wanted as u64;
+            convert(&self.header, &piece[..wanted], &mut values)?;
         }
-        if self.is_gzip {
-            let rest = io::copy(&mut self.bytes.take(TRAILING), &mut io::sink());
-            rest.map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => Problem::CorruptGzip { error },
-                _ => damaged(error),
-            })?;
-        }
+        self.check_end()?;
         Ok((values, self.header))
+    }
+
+    /// Fills `piece` with the bytes of voxels that follow the first `before`.
+    pub(super) fn take(&mut self, piece: &mut [u8], before: u64) -> Result<(), Problem> {
+        let got = fill(&mut self.bytes, piece)?;
+        if got < piece.len() {
+            return Err(Problem::Truncated { found: before + got as u64, expected: voxel_bytes(&self.header) });
+        }
+        Ok(())
+    }
+
+    /// After the voxels: the checksum at the end of a gzip stream.
+    pub(super) fn check_end(&mut self) -> Result<(), Problem> {
+        if !self.is_gzip {
+            return Ok(());
+        }
+        let rest = io::copy(&mut self.bytes.by_ref().take(TRAILING), &mut io::sink());
+        rest.map(drop).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Problem::CorruptGzip { error },
+            _ => damaged(error),
+        })
     }
 }
 
-fn voxel_bytes(header: &Header) -> u64 {
+pub(super) fn voxel_bytes(header: &Header) -> u64 {
     header.grid().voxels() as u64 * header.voxel_type().bytes() as u64
 }
 
@@ -235,7 +268,7 @@ macro_rules! for_voxel_type {
 }
 
 /// Adds the values of a piece in their meant scale.
-fn to_f32(header: &Header, scaling: Option<[f64; 2]>, piece: &[u8], values: &mut Vec<f32>) {
+pub(super) fn to_f32(header: &Header, scaling: Option<[f64; 2]>, piece: &[u8], values: &mut Vec<f32>) {
     macro_rules! convert {
         ($t:ty) => {{
             let (stored, _) = piece.as_chunks::<{ size_of::<$t>() }>();

@@ -35,11 +35,10 @@ pub fn write_labels(path: impl AsRef<Path>, labels: &LabelVolume, like: &Header)
         let (found, expected) = (Box::new(grid), Box::new(like.grid()));
         return Err(NiftiError::at(path)(Problem::OtherGrid { found, expected }));
     }
-    write_file(path, LABEL_LEVEL, |out| {
-        out.write_all(&like.encode(VoxelType::U8))?;
-        out.write_all(&[0; 4])?;
-        out.write_all(&labels.x_fastest())
-    })
+    let mut writer = LabelWriter::create(path, like)?;
+    let slice = like.grid().shape[0] * like.grid().shape[1];
+    labels.x_fastest().chunks_exact(slice).try_for_each(|labels| writer.add(labels))?;
+    writer.finish()
 }
 
 /// Writes a label map on a grid of its own, as [`write_labels`] with the header [`Header::on`] its grid.
@@ -84,23 +83,126 @@ pub fn write_scalar_i16(path: impl AsRef<Path>, volume: &ScalarVolume) -> Result
 
 /// Writes to a temporary name in the same folder, brings it to the disk, and renames.
 fn write_file(path: &Path, level: u32, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), NiftiError> {
-    let problem = |doing| move |error| NiftiError::at(path)(Problem::Io { doing, error });
-    let name = path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    let gzip = name.ends_with(".nii.gz");
-    if !gzip && !name.ends_with(".nii") {
-        return Err(NiftiError::at(path)(Problem::Name));
+    let mut out = Output::create(path, level)?;
+    write(&mut out.packer).map_err(|error| NiftiError::at(path)(Problem::Io { doing: "write the file", error }))?;
+    out.finish()
+}
+
+/// A label map that is written slice by slice along its last axis. The file appears under its name when it is finished,
+/// and not at all if it is dropped before.
+pub struct LabelWriter {
+    out: Output,
+    slice: usize,
+    missing: usize,
+}
+
+impl LabelWriter {
+    /// A writer of the label map of the image that `like` was read from, as [`write_labels`] writes it.
+    ///
+    /// # Errors
+    ///
+    /// When the name ends otherwise than `.nii` or `.nii.gz`, or the system does not let us write.
+    pub fn create(path: impl AsRef<Path>, like: &Header) -> Result<Self, NiftiError> {
+        let [nx, ny, nz] = like.grid().shape;
+        let mut writer = Self { out: Output::create(path.as_ref(), LABEL_LEVEL)?, slice: nx * ny, missing: nz };
+        writer.write(&like.encode(VoxelType::U8))?;
+        writer.write(&[0; 4])?;
+        Ok(writer)
     }
-    let (temporary, file) = Temporary::beside(path).map_err(problem("make a file in the folder"))?;
-    let written = if gzip {
-        let mut out = GzEncoder::new(BufWriter::new(file), Compression::new(level));
-        write(&mut out).and_then(|()| out.finish()?.into_inner().map_err(io::IntoInnerError::into_error))
-    } else {
-        let mut out = BufWriter::new(file);
-        write(&mut out).and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error))
-    };
-    let synced = written.and_then(|file| file.sync_all());
-    synced.map_err(problem("write the file"))?;
-    temporary.rename(path).map_err(problem("give the finished file its name"))
+
+    /// Adds the next slice, x fastest.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not let us write.
+    ///
+    /// # Panics
+    ///
+    /// When `labels` are not a slice, or there is one too many.
+    pub fn add(&mut self, labels: &[u8]) -> Result<(), NiftiError> {
+        assert!(labels.len() == self.slice && self.missing > 0, "{} voxels, {} slices to come", labels.len(), self.missing);
+        self.missing -= 1;
+        self.write(labels)
+    }
+
+    /// Gives the finished file its name.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not let us write.
+    ///
+    /// # Panics
+    ///
+    /// When slices are missing.
+    pub fn finish(self) -> Result<(), NiftiError> {
+        assert!(self.missing == 0, "{} slices are missing", self.missing);
+        self.out.finish()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), NiftiError> {
+        let problem = |error| NiftiError::at(&self.out.path)(Problem::Io { doing: "write the file", error });
+        self.out.packer.write_all(bytes).map_err(problem)
+    }
+}
+
+/// A file in the making, under a temporary name in the same folder.
+struct Output {
+    path: PathBuf,
+    temporary: Temporary,
+    packer: Packer,
+}
+
+impl Output {
+    fn create(path: &Path, level: u32) -> Result<Self, NiftiError> {
+        let name = path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let gzip = name.ends_with(".nii.gz");
+        if !gzip && !name.ends_with(".nii") {
+            return Err(NiftiError::at(path)(Problem::Name));
+        }
+        let problem = |error| NiftiError::at(path)(Problem::Io { doing: "make a file in the folder", error });
+        let (temporary, file) = Temporary::beside(path).map_err(problem)?;
+        let file = BufWriter::new(file);
+        let packer = if gzip { Packer::Gzip(GzEncoder::new(file, Compression::new(level))) } else { Packer::Plain(file) };
+        Ok(Self { path: path.to_owned(), temporary, packer })
+    }
+
+    /// Brings the file to the disk and renames it.
+    fn finish(self) -> Result<(), NiftiError> {
+        let Self { path, temporary, packer } = self;
+        let problem = |doing| {
+            let path = &path;
+            move |error| NiftiError::at(path)(Problem::Io { doing, error })
+        };
+        let file = match packer {
+            Packer::Gzip(out) => out.finish(),
+            Packer::Plain(out) => Ok(out),
+        };
+        let file = file.and_then(|file| file.into_inner().map_err(io::IntoInnerError::into_error));
+        file.and_then(|file| file.sync_all()).map_err(problem("write the file"))?;
+        temporary.rename(&path).map_err(problem("give the finished file its name"))
+    }
+}
+
+/// Compressed or not.
+enum Packer {
+    Gzip(GzEncoder<BufWriter<File>>),
+    Plain(BufWriter<File>),
+}
+
+impl Write for Packer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Gzip(out) => out.write(bytes),
+            Self::Plain(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Gzip(out) => out.flush(),
+            Self::Plain(out) => out.flush(),
+        }
+    }
 }
 
 /// A file that is removed unless it is renamed.

@@ -7,4 +7,5 @@ mod monai;
 mod nibabel;
 mod nifti_rs;
 mod real_ct;
+mod scan;
 mod written;

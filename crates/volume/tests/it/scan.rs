@@ -1,0 +1,157 @@
+//! What is read and written slice by slice is to the bit what whole volumes give.
+
+use ndarray::{Array3, ShapeBuilder as _};
+use proptest::prelude::*;
+use volume::{Affine, Box3, Grid, LabelVolume, ModelGrid, Orientation, ScalarVolume, Scan, nifti, resample_nearest};
+
+const MODEL: ModelGrid = ModelGrid { spacing_mm: [Some(1.0), Some(1.5), Some(2.5)], window_hu: [-200.0, 300.0] };
+
+/// A scan of noise around 50 HU in one of the 48 orientations.
+fn scan_in(orientation: Orientation, shape: [usize; 3], spacing_mm: [f64; 3], shear: f64) -> ScalarVolume {
+    let axes: Vec<usize> = (0..3).map(|axis| orientation.world_axis(axis)).collect();
+    let columns = std::array::from_fn(|axis| {
+        let mut column = [0.0; 3];
+        column[axes[axis]] = if orientation.is_positive(axis) { spacing_mm[axis] } else { -spacing_mm[axis] };
+        // A tilted gantry.
+        column[(axes[axis] + 1) % 3] = shear * spacing_mm[axis] * f64::from(u8::from(axis == 2));
+        column
+    });
+    let grid = Grid { shape, affine: Affine::from_columns(columns, [-31.0, 17.0, 5.5]) };
+    let value = |(x, y, z): (usize, usize, usize)| ((x * 37 + y * 101 + z * 59) % 400) as f32 - 150.0;
+    ScalarVolume { data: Array3::from_shape_fn(shape.f(), value), affine: grid.affine }
+}
+
+fn file(scan: &ScalarVolume) -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a_0000.nii.gz");
+    nifti::write_scalar_i16(&path, scan).unwrap();
+    (folder, path)
+}
+
+/// All planes of a region, put together in the region's shape.
+fn planes_of(scan: &Scan, region: &Box3) -> Array3<f32> {
+    let mut out = Array3::from_elem(region.shape.f(), f32::NAN);
+    let mut planes = scan.planes(region).unwrap();
+    while let Some(plane) = planes.next_plane().unwrap() {
+        for (i, &value) in plane.values.iter().enumerate() {
+            out[[i % region.shape[0], i / region.shape[0], plane.z - region.start[2]]] = value;
+        }
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn planes_are_those_of_the_whole_volume_and_labels_find_back(
+        orientation in prop::sample::select(Orientation::all().collect::<Vec<_>>()),
+        shape in prop::array::uniform3(1usize..12),
+        spacing_mm in prop::array::uniform3(0.4..5.0f64),
+        shear in prop::sample::select(vec![0.0, 0.0, 0.2]),
+        part in prop::array::uniform3(0.0..1.0f64),
+    ) {
+        let (_folder, path) = file(&scan_in(orientation, shape, spacing_mm, shear));
+        let (image, header) = nifti::read_scalar(&path).unwrap();
+        let whole = MODEL.prepare(image).unwrap();
+        let scan = Scan::open(&path, &MODEL).unwrap();
+        let axial = orientation.world_axis(2) == 2 && (shear == 0.0);
+        prop_assert!(scan.is_held() != axial || shape.contains(&1), "{orientation} is stored in axial slices, or is held");
+        prop_assert_eq!(scan.grid(), whole.grid());
+
+        let side = |axis: usize| whole.grid().shape[axis];
+        let start = std::array::from_fn(|axis| (part[axis] * side(axis) as f64 * 0.5) as usize);
+        let region = Box3 { start, shape: std::array::from_fn(|axis| (side(axis) - start[axis]).div_ceil(1 + axis % 2)) };
+        for region in [scan.whole(), region] {
+            prop_assert_eq!(planes_of(&scan, &region), region.of(&whole.data).to_owned());
+        }
+
+        // Every voxel of the region another label than its neighbours, and back.
+        let labels = Array3::from_shape_fn(region.shape.f(), |(x, y, z)| 1 + ((x + 5 * y + 29 * z) % 250) as u8);
+        let on_model = LabelVolume { data: region.embed(&labels, whole.grid().shape), affine: whole.affine };
+        let out = path.with_file_name("a.nii.gz");
+        let mut back = scan.labels_to(&out, &region).unwrap();
+        let mut zs: Vec<usize> = (0..region.shape[2]).collect();
+        if scan.runs_down() {
+            zs.reverse();
+        }
+        for z in zs {
+            let plane: Vec<u8> = labels.index_axis(ndarray::Axis(2), z).t().iter().copied().collect();
+            back.add(region.start[2] + z, &plane).unwrap();
+        }
+        prop_assert!(!out.exists(), "a label map appears when it is whole");
+        back.finish().unwrap();
+        let (found, _) = nifti::read_labels(&out).unwrap();
+        prop_assert_eq!(found, resample_nearest(&on_model, &header.grid()));
+    }
+
+    #[test]
+    fn the_foreground_is_that_of_the_whole_volume(
+        orientation in prop::sample::select(Orientation::all().collect::<Vec<_>>()),
+        at in prop::array::uniform3(0usize..9),
+    ) {
+        let mut image = scan_in(orientation, [9, 9, 9], [1.3, 1.0, 2.0], 0.0);
+        image.data.fill(-1000.0);
+        let (_air_folder, air) = file(&image);
+        prop_assert!(Scan::open(&air, &MODEL).unwrap().foreground().is_err());
+        image.data[at] = 40.0;
+        let (_folder, path) = file(&image);
+        let whole = MODEL.prepare(nifti::read_scalar(&path).unwrap().0).unwrap();
+        match volume::foreground_box(&whole, 0.0) {
+            Some(expected) => prop_assert_eq!(Scan::open(&path, &MODEL).unwrap().foreground().unwrap(), expected),
+            None => prop_assert!(Scan::open(&path, &MODEL).unwrap().foreground().is_err()),
+        }
+    }
+}
+
+/// A patient, round and 200 mm wide, on a table: a shell of 6 mm that is wider than he is, with air between.
+fn patient_on_a_table(orientation: Orientation) -> ScalarVolume {
+    let mut image = scan_in(orientation, [110, 110, 110], [3.0; 3], 0.0);
+    let affine = image.affine;
+    let middle = image.grid().affine.apply(&[54.5; 3]);
+    for (at, value) in image.data.indexed_iter_mut() {
+        let place = affine.apply(&[at.0 as f64, at.1 as f64, at.2 as f64]);
+        let [x, y, z] = std::array::from_fn(|axis| place[axis] - middle[axis]);
+        *value = match () {
+            () if x.hypot(y) < 100.0 && z.abs() < 120.0 => 40.0,
+            () if (-112.0..-106.0).contains(&y) => 100.0,
+            () => -1000.0,
+        };
+    }
+    image
+}
+
+#[test]
+fn the_body_is_found_without_the_table() {
+    for orientation in ["RAS", "LPI", "ASR"].map(|text| text.parse().unwrap()) {
+        let image = patient_on_a_table(orientation);
+        let (_folder, path) = file(&image);
+        let scan = Scan::open(&path, &MODEL).unwrap();
+        let (body, foreground) = (scan.body().unwrap(), scan.foreground().unwrap());
+        let spacing_mm = scan.grid().spacing_mm();
+        let sides = |found: &Box3| -> [f64; 3] { std::array::from_fn(|axis| found.shape[axis] as f64 * spacing_mm[axis]) };
+        for (side, thickness) in sides(&body).into_iter().zip([200.0, 200.0, 240.0]) {
+            assert!((thickness..thickness + 36.0).contains(&side), "{orientation}: {side} mm of {thickness}");
+        }
+        assert!(sides(&foreground)[0] > 300.0, "the table is in the foreground");
+        let inside = |plane: f32| plane == 0.0;
+        let whole = planes_of(&scan, &scan.whole());
+        let missed = whole.indexed_iter().filter(|((x, y, z), value)| {
+            let at = [*x, *y, *z];
+            let place = scan.grid().affine.apply(&at.map(|v| v as f64));
+            let in_patient = (place[1] - image.grid().affine.apply(&[54.5; 3])[1]) > -100.0;
+            in_patient
+                && !inside(**value)
+                && (0..3).any(|axis| at[axis] < body.start[axis] || at[axis] >= body.start[axis] + body.shape[axis])
+        });
+        assert_eq!(missed.count(), 0, "{orientation}: nothing of the patient is cut off");
+    }
+}
+
+#[test]
+fn a_scan_of_air_shows_no_body() {
+    let mut image = scan_in(Orientation::LPS, [20, 20, 9], [2.0; 3], 0.0);
+    image.data.fill(-3024.0);
+    let (_folder, path) = file(&image);
+    let error = Scan::open(&path, &MODEL).unwrap().body().unwrap_err().to_string();
+    assert!(error.contains("a_0000.nii.gz") && error.contains("expected a body"), "{error}");
+}

@@ -1,0 +1,68 @@
+//! One line for each case: what was made of what, how long it took, or why it failed.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result};
+use dataset::ImageFile;
+use serde_json::json;
+use stage_kit::StageIo;
+
+use crate::Config;
+
+/// The file in the output folder. Every run adds to it: first a line about itself, then one for each case as it ends.
+pub const JOURNAL_FILE: &str = "journal.jsonl";
+
+/// The open file; a line is in it whole, or not at all.
+pub(crate) struct Journal {
+    file: Mutex<File>,
+    path: PathBuf,
+}
+
+impl Journal {
+    pub(crate) fn open(config: &Config, io: &StageIo, models: &[PathBuf]) -> Result<Self> {
+        let path = io.output.join(JOURNAL_FILE);
+        let file = OpenOptions::new().append(true).create(true).open(&path);
+        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+        let models: Vec<_> = models
+            .iter()
+            .map(|model| {
+                let mut hasher = blake3::Hasher::new();
+                hasher.update_reader(File::open(model)?)?;
+                Ok(json!({"path": model, "blake3": hasher.finalize().to_hex().as_str(), "metadata": nets::metadata(model)?}))
+            })
+            .collect::<Result<_>>()?;
+        let journal = Self { file: Mutex::new(file), path };
+        journal.line(&json!({
+            "run": {
+                "program": concat!("predict ", env!("CARGO_PKG_VERSION")),
+                "config": config,
+                "models": models,
+                "device": format!("{:?}", io.device),
+                "threads": std::thread::available_parallelism().map_or(0, usize::from),
+                "bf16": ops::frozen::bf16_is_fast(),
+            }
+        }))?;
+        Ok(journal)
+    }
+
+    pub(crate) fn add(&self, case: &ImageFile, took: Duration, error: Option<&Error>) -> Result<()> {
+        let bytes = std::fs::metadata(&case.path).map(|metadata| metadata.len()).ok();
+        self.line(&json!({
+            "case": case.id,
+            "image": case.path,
+            "image_bytes": bytes,
+            "labels": case.label_name(),
+            "seconds": took.as_secs_f64(),
+            "error": error.map(|error| format!("{error:#}")),
+        }))
+    }
+
+    fn line(&self, line: &serde_json::Value) -> Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(format!("{line}\n").as_bytes()).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
