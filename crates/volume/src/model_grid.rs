@@ -8,6 +8,9 @@ use crate::{Box3, Grid, KEEP_SPACING, Orientation, ScalarVolume, foreground_box,
 /// The voxel limit of a model grid: a scan of 2,471 slices at 1 mm has 0.6 billion, a wrong spacing of 0.01 mm far more.
 const MOST_VOXELS: usize = 4_000_000_000;
 
+/// The limit of a side: what the header of a label map on the model grid can say.
+const LONGEST_SIDE: usize = 32767;
+
 /// RAS orientation, a spacing, and a window of intensities.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -29,15 +32,27 @@ pub enum ModelGridError {
     Window(f32, f32),
     /// A grid that no memory holds.
     #[error(
-        "{from:?} voxels of {spacing_mm:?} mm would become {voxels} voxels on the model grid; the spacing in the header is likely wrong, correct it"
+        "{from:?} voxels of {spacing_mm:?} mm would become {shape:?} voxels on the model grid; the spacing in the header is likely wrong, correct it"
     )]
     TooLarge {
         /// The shape of the image.
         from: [usize; 3],
         /// Its spacing.
         spacing_mm: [f64; 3],
-        /// Voxels on the model grid.
-        voxels: usize,
+        /// The shape on the model grid.
+        shape: [usize; 3],
+    },
+    /// A scan that has to be held whole and is too large for it.
+    #[error(
+        "{from:?} voxels that are not stored in axial slices (or are sheared), {shape:?} on the model grid: more than the {most} that are held at a time; store the scan in axial slices (RAS or LPS), or crop it"
+    )]
+    HeldTooLarge {
+        /// The shape of the image.
+        from: [usize; 3],
+        /// The shape on the model grid.
+        shape: [usize; 3],
+        /// The limit.
+        most: usize,
     },
     /// An image of air.
     #[error("no voxel above {0} HU, expected a body; check the rescale slope and intercept, or leave the case out")]
@@ -63,9 +78,9 @@ impl ModelGrid {
     /// When it would have more voxels than any scan.
     pub fn of(&self, original: &Grid) -> Result<Grid, ModelGridError> {
         let grid = original.reoriented(Orientation::RAS).with_spacing_mm(self.spacing_mm.map(|mm| mm.unwrap_or(KEEP_SPACING)));
-        if grid.voxels() > MOST_VOXELS {
+        if grid.voxels() > MOST_VOXELS || grid.shape.iter().any(|&side| side > LONGEST_SIDE) {
             let (from, spacing_mm) = (original.shape, original.spacing_mm());
-            return Err(ModelGridError::TooLarge { from, spacing_mm, voxels: grid.voxels() });
+            return Err(ModelGridError::TooLarge { from, spacing_mm, shape: grid.shape });
         }
         Ok(grid)
     }

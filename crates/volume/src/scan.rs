@@ -17,6 +17,12 @@ use crate::nifti::{self, Header, LabelWriter, NiftiError, SliceReader};
 use crate::resample::{Tap, blend_planes};
 use crate::{Box3, Grid, LabelVolume, ModelGrid, ModelGridError, ScalarVolume, body, foreground_box, resample_nearest};
 
+/// More pixels than this in a plane are none of a patient: 4 m by 4 m at 1 mm.
+const MOST_PIXELS: usize = 1 << 24;
+
+/// More voxels than this are not held at a time, in 4 bytes each.
+const MOST_HELD: usize = 1 << 29;
+
 /// A file that cannot be brought onto the model grid.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
@@ -67,8 +73,15 @@ impl Scan {
         let refused = |error| ScanError::Grid { path: path.to_owned(), error };
         let header = nifti::read_header(path)?;
         let grid = model.of(&header.grid()).map_err(refused)?;
+        let (from, spacing_mm, shape) = (header.grid().shape, header.grid().spacing_mm(), grid.shape);
+        if shape[0] * shape[1] > MOST_PIXELS {
+            return Err(refused(ModelGridError::TooLarge { from, spacing_mm, shape }));
+        }
         let way = match Axial::between(&header.grid(), &grid) {
             Some(axial) => Way::Streamed(Arc::new(axial)),
+            None if header.grid().voxels().max(grid.voxels()) > MOST_HELD => {
+                return Err(refused(ModelGridError::HeldTooLarge { from, shape, most: MOST_HELD }));
+            }
             None => Way::Held(Arc::new(model.prepare(nifti::read_scalar(path)?.0).map_err(refused)?)),
         };
         Ok(Self { path: path.to_owned(), header, model: *model, grid, way })

@@ -1,0 +1,312 @@
+//! `predict` as a user calls it, with a student of random weights.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use candle_core::Device;
+use inference::{Manner, SliceWindow, Student, StudentConfig};
+use ndarray::{Array3, ShapeBuilder};
+use nets::{DualUNet2d, DualUNet2dConfig, Network, Params};
+use serde_json::Value;
+use streams::Streams;
+use volume::{Affine, Grid, LabelVolume, ModelGrid, Orientation, ScalarVolume, nifti};
+
+/// A folder with models and scans.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self { folder: tempfile::tempdir().unwrap() };
+        bench.model("model", 3, None, Some([32, 32]));
+        std::fs::create_dir(bench.path("scans")).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A model of random weights.
+    fn model(&self, name: &str, seed: u64, smallest_tumor_ml: Option<f64>, size: Option<[usize; 2]>) -> PathBuf {
+        let network = DualUNet2dConfig { features: [4, 4, 4, 8, 8, 4] };
+        let weights = self.path("weights.safetensors");
+        let params = Params::init(&DualUNet2d::new(&network).parameters(), Streams::new(seed), &Device::Cpu).unwrap();
+        params.save(&weights, &Default::default()).unwrap();
+        let config = StudentConfig {
+            network,
+            grid: ModelGrid { spacing_mm: [Some(2.0), Some(2.0), Some(5.0)], window_hu: [-200.0, 300.0] },
+            crop_foreground: true,
+            window: SliceWindow { batch: 4, size, overlap: 0.25 },
+            smallest_tumor_ml,
+            precision: Default::default(),
+        };
+        let model = self.path(&format!("{name}.safetensors"));
+        Student::new(config, &weights, &Device::Cpu).unwrap().save(&model, Default::default()).unwrap();
+        model
+    }
+
+    /// A round patient of some texture, in a file of the folder `scans`.
+    fn scan(&self, case: &str, shape: [usize; 3], orientation: &str) {
+        let grid = Grid { shape, affine: Affine::from_spacing_mm([2.0, 2.2, 3.0], [-40.0, 10.0, 7.0]) };
+        let value = |(x, y, z): (usize, usize, usize)| {
+            let from_axis = [(x, shape[0]), (y, shape[1])].map(|(i, n)| (i as f64 + 0.5) / n as f64 * 2.0 - 1.0);
+            let texture = ((x / 5 + 2 * (y / 4) + 3 * (z / 2)) % 7) as f32;
+            if from_axis[0].hypot(from_axis[1]) < 0.8 { 40.0 + 30.0 * texture } else { -1000.0 }
+        };
+        let image = ScalarVolume { data: Array3::from_shape_fn(shape.f(), value), affine: grid.affine };
+        let image = volume::reorient(&image, orientation.parse::<Orientation>().unwrap());
+        nifti::write_scalar_i16(self.path(&format!("scans/{case}_0000.nii.gz")), &image).unwrap();
+    }
+
+    fn predict(&self, output: &str, more: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_predict"));
+        command.arg(self.path("scans")).arg(self.path(output)).arg("--model").arg(self.path("model.safetensors"));
+        command.args(["--progress", "lines"]).args(more).output().unwrap()
+    }
+
+    fn labels(&self, output: &str, case: &str) -> LabelVolume {
+        nifti::read_labels(self.path(&format!("{output}/{case}.nii.gz"))).unwrap().0
+    }
+}
+
+fn must_succeed(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn agreement(a: &LabelVolume, b: &LabelVolume) -> f64 {
+    assert_eq!(a.grid(), b.grid());
+    a.data.iter().zip(&b.data).filter(|(a, b)| a == b).count() as f64 / a.data.len() as f64
+}
+
+#[test]
+fn orientation_does_not_matter_to_what_a_patient_is_labelled() {
+    let bench = Bench::new();
+    let orientations = ["RAS", "LPS", "LPI", "PLS", "SAR"];
+    orientations.iter().for_each(|orientation| bench.scan(orientation, [61, 50, 23], orientation));
+    must_succeed(&bench.predict("out", &["--exact"]));
+    let expected = bench.labels("out", "RAS");
+    assert!(expected.data.iter().any(|&label| label > 0));
+    for orientation in orientations {
+        let found = volume::reorient(&bench.labels("out", orientation), Orientation::RAS);
+        assert_eq!(found.data, expected.data, "{orientation}");
+    }
+}
+
+#[test]
+fn shortcuts_change_little_and_nothing_outside_the_patient_is_labelled() {
+    let bench = Bench::new();
+    // Whole slices, so that the box around the patient decides what the network is shown.
+    bench.model("model", 3, None, None);
+    bench.scan("a", [90, 80, 12], "LPS");
+    must_succeed(&bench.predict("exact", &["--exact"]));
+    must_succeed(&bench.predict("quick", &["--precision", "f32"]));
+    must_succeed(&bench.predict("bf16", &["--exact", "--precision", "bf16"]));
+    let exact = bench.labels("exact", "a");
+    let bf16 = agreement(&exact, &bench.labels("bf16", "a"));
+    assert!(bf16 > 0.97, "random weights are on the fence everywhere, and still {bf16} of the voxels agree");
+    assert!(bf16 < 1.0, "bf16 is not f32");
+    let quick = bench.labels("quick", "a");
+    for ((x, y, _), &label) in quick.data.indexed_iter() {
+        let far = |i: usize, n: usize| ((i as f64 + 0.5) / n as f64 * 2.0 - 1.0).abs();
+        // Beyond 20 mm of the patient, whose radius is 0.8 of the half side.
+        assert!(label == 0 || far(x, 90) < 1.05 || far(y, 80) < 1.05);
+    }
+}
+
+#[test]
+fn an_ensemble_of_one_model_twice_is_that_model_and_flips_are_a_mean() {
+    let bench = Bench::new();
+    // Whole slices: where windows overlap, a mean of probabilities is not that of logits.
+    bench.model("model", 3, None, None);
+    bench.scan("a", [64, 64, 9], "RAS");
+    must_succeed(&bench.predict("one", &["--exact"]));
+    must_succeed(&bench.predict("twice", &["--exact", "--model", bench.path("model.safetensors").to_str().unwrap()]));
+    assert!(agreement(&bench.labels("one", "a"), &bench.labels("twice", "a")) > 0.9999, "but for ties of rounding");
+    let other = bench.model("other", 4, None, None);
+    must_succeed(&bench.predict("both", &["--exact", "--model", other.to_str().unwrap()]));
+    assert!(agreement(&bench.labels("one", "a"), &bench.labels("both", "a")) < 0.99, "the other model has a say");
+    must_succeed(&bench.predict("flips", &["--exact", "--flips"]));
+    assert!(agreement(&bench.labels("one", "a"), &bench.labels("flips", "a")) < 0.99);
+
+    let apart = bench.model("apart", 4, Some(1.0), None);
+    let refused = bench.predict("none", &["--model", apart.to_str().unwrap()]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("an ensemble takes models that agree"));
+}
+
+#[test]
+fn small_parts_go_when_asked() {
+    let bench = Bench::new();
+    bench.scan("a", [64, 64, 20], "LPI");
+    must_succeed(&bench.predict("all", &["--exact"]));
+    must_succeed(&bench.predict("clean", &["--exact", "--clean-up"]));
+    let (all, clean) = (bench.labels("all", "a"), bench.labels("clean", "a"));
+    let gone = all.data.iter().zip(&clean.data).filter(|(a, b)| a != b).count();
+    assert!(gone > 0 && all.data.iter().zip(&clean.data).all(|(a, b)| a == b || *b == 0), "parts go, nothing comes");
+
+    bench.model("model", 3, Some(1e6), Some([32, 32]));
+    must_succeed(&bench.predict("no_tumor", &["--exact"]));
+    assert!(all.data.iter().any(|&label| label == labels::TUMOR));
+    assert!(bench.labels("no_tumor", "a").data.iter().all(|&label| label != labels::TUMOR), "none has a thousand litres");
+}
+
+#[test]
+fn pictures_figures_and_a_journal_are_there_when_asked_for() {
+    let bench = Bench::new();
+    bench.scan("a", [64, 60, 9], "LPS");
+    must_succeed(&bench.predict("out", &["--preview", "--statistics", "--journal"]));
+    let labels = bench.labels("out", "a");
+    let read = |name: &str| std::fs::read(bench.path(&format!("out/{name}"))).unwrap();
+    assert!(read("a.png").starts_with(b"\x89PNG"));
+    let statistics: Value = serde_json::from_slice(&read("a.json")).unwrap();
+    let (image, _) = nifti::read_scalar(bench.path("scans/a_0000.nii.gz")).unwrap();
+    for (class, of) in labels::CLASS_KEYS.iter().enumerate().skip(1).map(|(class, key)| (class, &statistics["classes"][key])) {
+        let inside: Vec<f64> =
+            labels.data.iter().zip(&image.data).filter(|(label, _)| usize::from(**label) == class).map(|(_, &hu)| f64::from(hu)).collect();
+        let ml = inside.len() as f64 * labels.grid().spacing_mm().iter().product::<f64>() / 1000.0;
+        assert!((of["volume_ml"].as_f64().unwrap() - ml).abs() < 1e-6 * ml.max(1.0), "{class}: {of}, {ml} mL");
+        match inside.len() {
+            0 => assert!(of["mean_hu"].is_null()),
+            n => assert!((of["mean_hu"].as_f64().unwrap() - inside.iter().sum::<f64>() / n as f64).abs() < 1e-3),
+        }
+    }
+    let journal = String::from_utf8(read("journal.jsonl")).unwrap();
+    let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "the run and its case");
+    assert_eq!(lines[0]["run"]["models"][0]["blake3"].as_str().unwrap().len(), 64);
+    assert_eq!((&lines[1]["case"], &lines[1]["error"]), (&Value::from("a"), &Value::Null));
+}
+
+/// The greatest memory that a run ever took, in MiB.
+fn peak_mib(bench: &Bench, output: &str) -> f64 {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_predict"))
+        .arg(bench.path("scans"))
+        .arg(bench.path(output))
+        .args(["--model", bench.path("model.safetensors").to_str().unwrap(), "--threads", "1", "--progress", "lines"])
+        .spawn()
+        .unwrap();
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let mut peak: f64 = 0.0;
+    while child.try_wait().unwrap().is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+        peak = kib.map_or(peak, |kib| peak.max(kib / 1024.0));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(child.wait().unwrap().success());
+    peak
+}
+
+#[test]
+fn memory_does_not_depend_on_the_length_of_the_scan() {
+    let [short, long] = [60, 700].map(|slices| {
+        let bench = Bench::new();
+        bench.scan("a", [64, 64, slices], "LPS");
+        peak_mib(&bench, "out")
+    });
+    // Held whole, 640 more slices of 64×64 would be 10 MiB in single precision, and 3 as labels.
+    assert!(long < short + 5.0, "60 slices take {short:.1} MiB, 700 take {long:.1} MiB");
+}
+
+/// Files that are no scans, and what is said of each.
+fn hostile(scans: &Path) -> Vec<(&'static str, &'static str)> {
+    let good = scans.join("good_0000.nii.gz");
+    let bytes = std::fs::read(&good).unwrap();
+    let put = |name: &str, bytes: &[u8]| std::fs::write(scans.join(format!("{name}_0000.nii.gz")), bytes).unwrap();
+    let plain = {
+        let mut plain = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut plain).unwrap();
+        plain
+    };
+    let changed = |at: usize, field: &[u8]| {
+        let mut plain = plain.clone();
+        plain[at..at + field.len()].copy_from_slice(field);
+        plain
+    };
+    let dims = |dims: [i16; 8]| changed(40, &dims.map(i16::to_le_bytes).concat());
+    put("truncated", &bytes[..bytes.len() / 2]);
+    put("corrupted", &{
+        let mut bytes = bytes.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 64].fill(0xa5);
+        bytes
+    });
+    put("text", b"this is not a scan");
+    put("empty", b"");
+    put("lying", &dims([3, 640, 600, 90, 1, 1, 1, 1]));
+    put("huge", &dims([3, 32767, 32767, 32767, 1, 1, 1, 1]));
+    put("four", &dims([4, 8, 8, 4, 5, 1, 1, 1]));
+    put("rgb", &changed(70, &128i16.to_le_bytes()));
+    put("nan_affine", &changed(280, &f32::NAN.to_le_bytes()));
+    put("zero_spacing", &changed(280, &[0; 48]));
+    put("air", &{
+        let mut plain = plain.clone();
+        plain[352..].chunks_exact_mut(2).for_each(|voxel| voxel.copy_from_slice(&(-1000i16).to_le_bytes()));
+        plain
+    });
+    // A bomb: 200 million bytes of air in a thousandth of that, and a header that says so.
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut bomb, &dims([3, 1000, 1000, 100, 1, 1, 1, 1])[..352]).unwrap();
+    let air = (-1000i16).to_le_bytes().repeat(1 << 20);
+    std::io::copy(&mut std::io::Read::take(air.repeat(96).as_slice(), 200_000_000), &mut bomb).unwrap();
+    put("bomb", &bomb.finish().unwrap());
+    std::fs::create_dir(scans.join("folder_0000.nii.gz")).unwrap();
+    vec![
+        ("truncated", "truncated"),
+        ("corrupted", "damaged"),
+        ("text", "too few for a NIfTI header"),
+        ("empty", "too few for a NIfTI header"),
+        ("lying", "truncated"),
+        ("huge", "more than the"),
+        ("four", "more than one volume"),
+        ("rgb", "RGB"),
+        ("nan_affine", "affine"),
+        ("zero_spacing", "affine"),
+        ("air", "expected a body"),
+        ("bomb", "expected a body"),
+        ("folder", "directory"),
+    ]
+}
+
+#[test]
+fn hostile_files_are_named_and_the_others_go_on() {
+    let bench = Bench::new();
+    bench.scan("good", [40, 36, 7], "LPS");
+    bench.scan("one_slice", [40, 36, 1], "LPS");
+    let expected = hostile(&bench.path("scans"));
+    let output = bench.predict("out", &["--journal"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for (case, reason) in expected {
+        let line =
+            said.lines().rfind(|line| line.contains(&format!("case {case}: "))).unwrap_or_else(|| panic!("no word of {case}: {said}"));
+        assert!(line.contains(reason) && line.contains(&format!("{case}_0000.nii.gz")), "{line}");
+        assert!(!line.contains("internal error"), "{line}");
+        assert!(!bench.path(&format!("out/{case}.nii.gz")).exists());
+    }
+    let there: Vec<_> =
+        ["good", "one_slice", "bomb"].into_iter().filter(|case| bench.path(&format!("out/{case}.nii.gz")).exists()).collect();
+    assert!(there.starts_with(&["good", "one_slice"]), "{there:?}");
+    let left: Vec<_> = std::fs::read_dir(bench.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".tmp")), "{left:?}");
+}
+
+#[test]
+fn a_model_is_installed_beside_the_program_and_nothing_else_is() {
+    let bench = Bench::new();
+    bench.scan("a", [40, 36, 7], "LPS");
+    std::fs::create_dir(bench.path("bin")).unwrap();
+    let program = bench.path("bin/predict");
+    std::fs::copy(env!("CARGO_BIN_EXE_predict"), &program).unwrap();
+    let run = |args: &[&str]| Command::new(&program).args(args).current_dir(bench.folder.path()).output().unwrap();
+    let without = run(&["scans", "out"]);
+    assert!(!without.status.success() && String::from_utf8_lossy(&without.stderr).contains("model.safetensors"));
+    assert!(!run(&["--install", "weights.safetensors"]).status.success(), "weights without their config");
+    assert!(!bench.path("bin/model.safetensors").exists());
+    must_succeed(&run(&["--install", "model.safetensors"]));
+    must_succeed(&run(&["scans", "out"]));
+    let own = Student::open(&[bench.path("bin/model.safetensors")], Manner::default(), &Device::Cpu);
+    assert!(own.is_ok() && bench.path("out/a.nii.gz").exists());
+}
