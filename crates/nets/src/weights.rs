@@ -100,12 +100,15 @@ impl Params {
     }
 }
 
-/// The metadata of a `.safetensors` file.
+/// The metadata of a `.safetensors` file; a PyTorch state dict has none.
 ///
 /// # Errors
 /// When the file is missing or damaged.
 pub fn metadata(path: &Path) -> Result<HashMap<String, String>, WeightsError> {
     must_be_there(path)?;
+    if is_pickle(path) {
+        return Ok(HashMap::new());
+    }
     let failed = |reason: candle_core::Error| WeightsError::Read { path: path.into(), reason };
     let bytes = std::fs::read(path).map_err(|error| failed(error.into()))?;
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| failed(error.into()))?;
@@ -116,11 +119,15 @@ fn must_be_there(path: &Path) -> Result<(), WeightsError> {
     if path.is_file() { Ok(()) } else { Err(WeightsError::Missing(path.into())) }
 }
 
+fn is_pickle(path: &Path) -> bool {
+    matches!(path.extension().and_then(|extension| extension.to_str()), Some("pth" | "pt"))
+}
+
 fn read(path: &Path) -> Result<HashMap<String, Tensor>, WeightsError> {
     must_be_there(path)?;
-    let tensors = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pth" | "pt") => candle_core::pickle::read_all(path).map(|pairs| pairs.into_iter().collect()),
-        _ => candle_core::safetensors::load(path, &Device::Cpu),
+    let tensors = match is_pickle(path) {
+        true => candle_core::pickle::read_all(path).map(|pairs| pairs.into_iter().collect()),
+        false => candle_core::safetensors::load(path, &Device::Cpu),
     };
     tensors.map_err(|reason| WeightsError::Read { path: path.into(), reason })
 }

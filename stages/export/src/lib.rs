@@ -14,7 +14,7 @@ impl Stage for Export {
     const NAME: &'static str = "export";
     const REVISION: u32 = 1;
     const ABOUT: &'static str = "Puts the student's weights, grid, windows and classes into one file for `predict`";
-    const READS: &'static [Role] = &[Role::required("student", "a folder with weights.safetensors, as train-student writes it")];
+    const READS: &'static [Role] = &[Role::required("student", "a folder with weights.safetensors, as train-student writes it, or a file of weights: .safetensors, .pth")];
     const WRITES: &'static str = "model.safetensors, its config in the file's metadata";
     const PAPER: &'static str = "2.2, 2.3";
     type Config = StudentConfig;
@@ -24,7 +24,8 @@ impl Stage for Export {
     }
 
     fn run(config: &StudentConfig, io: &StageIo) -> Result<()> {
-        let weights = io.input("student")?.join("weights.safetensors");
+        let student = io.input("student")?;
+        let weights = if student.is_dir() { student.join("weights.safetensors") } else { student.to_owned() };
         let student = Student::new(config.clone(), &weights, &nets::device(io.device)?)?;
         // What training says of its best epoch goes along.
         let mut metadata: BTreeMap<String, String> = nets::metadata(&weights)?.into_iter().collect();

@@ -45,7 +45,7 @@ struct Cli {
     /// The numbers to compute with on a CPU: f32, bf16, auto or exact [default: auto; f32 with --exact]
     #[arg(long, value_name = "NUMBERS", value_parser = precision)]
     precision: Option<Precision>,
-    /// Takes the mean over each slice and its three mirror images: four times the work
+    /// Takes the mean over each slice and its mirror images: for models trained on such, four times the work
     #[arg(long)]
     flips: bool,
     /// Removes small parts of organs, as the winner of FLARE23 does
