@@ -93,8 +93,17 @@ impl Params {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path, metadata: &BTreeMap<String, String>) -> Result<(), WeightsError> {
+        self.save_part(path, metadata, |_| true)
+    }
+
+    /// Saves the parameters whose name satisfies `wanted`, whole or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save_part(&self, path: &Path, metadata: &BTreeMap<String, String>, wanted: impl Fn(&str) -> bool) -> Result<(), WeightsError> {
         let failed = |reason: String| WeightsError::Write { path: path.into(), reason };
-        let tensors: Vec<(&str, Tensor)> = self.all().map(|(name, var)| (name, var.as_tensor().clone())).collect();
+        let tensors: Vec<(&str, Tensor)> =
+            self.all().filter(|(name, _)| wanted(name)).map(|(name, var)| (name, var.as_tensor().clone())).collect();
         let metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
         let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|error| failed(error.to_string()))?;
         stage_kit::write_atomic(path, |file| Ok(file.write_all(&bytes)?)).map_err(|error| failed(format!("{error:#}")))
