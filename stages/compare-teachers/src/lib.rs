@@ -60,6 +60,9 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&text).with_context(|| format!("{} is not what its stage writes; run that again", path.display()))
 }
 
+/// A cost's name and how it is written.
+type Cost = (&'static str, fn(&Profile) -> String);
+
 /// The table, a head and then rows of as many cells: two for each network, of which a cost takes the first.
 fn rows(profiles: &BTreeMap<String, Profile>, summaries: &[Summary]) -> Result<Vec<Vec<String>>> {
     let names: Vec<&String> = profiles.keys().collect();
@@ -69,7 +72,7 @@ fn rows(profiles: &BTreeMap<String, Profile>, summaries: &[Summary]) -> Result<V
     }
     let head = names.iter().flat_map(|name| [format!("{name} DSC (%)"), format!("{name} NSD (%)")]);
     let mut rows: Vec<Vec<String>> = vec![std::iter::once(String::new()).chain(head).collect()];
-    let costs: [(&str, fn(&Profile) -> String); 5] = [
+    let costs: [Cost; 5] = [
         ("Parameters (M)", |profile| format!("{:.3}", profile.parameters as f64 / 1e6)),
         ("of them trained (M)", |profile| format!("{:.3}", profile.live_parameters as f64 / 1e6)),
         ("Multiplications of a pass (G)", |profile| format!("{:.1}", profile.macs as f64 / 1e9)),
