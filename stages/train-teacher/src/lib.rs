@@ -189,3 +189,17 @@ impl Trainable for Training {
         training::validate(&self.validation, &self.params.device(), vec![tally], |batch| Ok(vec![self.forward(batch)?]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_five_organs_are_numbered_and_the_others_background() {
+        let organs = Tensor::from_vec((0..14u8).collect(), (1, 7, 2, 1), &Device::Cpu).unwrap();
+        let found = five_organs(&organs).unwrap();
+        assert_eq!(found.dims(), organs.dims());
+        assert_eq!(found.flatten_all().unwrap().to_vec1::<u8>().unwrap(), [0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 5]);
+        assert_eq!(Target::FiveOrgans.class_names(), ["background", "liver", "right_kidney", "spleen", "pancreas", "left_kidney"]);
+    }
+}
