@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::lab::{Lab, await_that};
 use crate::method::parameters;
+use crate::transformers;
 
 /// M_1 takes long enough to be met at work.
 const LONG_FIRST_STEP: &str = "nodes: {M_1: {params: {fit: {epochs: 60}}}}\n";
@@ -81,6 +82,25 @@ fn a_killed_runner_and_a_killed_stage_cost_no_bit() {
     for (name, bytes) in expected {
         assert!(found[&name] == bytes, "{name} differs");
     }
+}
+
+#[test]
+fn a_killed_pre_training_costs_no_bit() {
+    let long = "nodes: {encoder_unetr: {params: {fit: {epochs: 30, max_steps_per_epoch: 2}}}}\n";
+    let [quiet, lab] = [transformers::lab(long), transformers::lab(long)];
+    quiet.run(&["encoder_unetr"]).must_succeed();
+    let mut runner = lab.command(&["run", "encoder_unetr"]).stderr(Stdio::null()).spawn().unwrap();
+    let attempt = lab.attempt("encoder_unetr");
+    await_that("two epochs", || epochs(&attempt).filter(|&epoch| epoch >= 2));
+    kill(runner.id());
+    assert_eq!(runner.wait().unwrap().code(), None, "killed and not finished");
+    await_that("the end of the orphan", || processes(&attempt).is_empty().then_some(()));
+    let last = lab.run(&["encoder_unetr"]).must_succeed();
+    assert!(last.stderr.contains("encoder_unetr: goes on where it was interrupted"), "{}", last.stderr);
+    let [expected, found] = [&quiet, &lab].map(|lab| parameters(&lab.result("encoder_unetr")));
+    assert!(expected == found, "weights differ");
+    let [expected, found] = [&quiet, &lab].map(|lab| fs::read(lab.result("encoder_unetr").join("reconstructions.png")).unwrap());
+    assert!(expected == found, "reconstructions differ");
 }
 
 /// How many kills over the whole method, unless the environment says `FLARE_CRASH_KILLS`.

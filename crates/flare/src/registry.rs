@@ -7,6 +7,7 @@ pub(crate) const STAGES: &[Entry] = &[
     Entry::of::<phantom::Phantom>(),
     Entry::of::<partition::Partition>(),
     Entry::of::<preprocess::Preprocess>(),
+    Entry::of::<pretrain_encoder::PretrainEncoder>(),
     Entry::of::<train_teacher::TrainTeacher>(),
     Entry::of::<pseudo_label::PseudoLabel>(),
     Entry::of::<train_student::TrainStudent>(),
@@ -14,6 +15,8 @@ pub(crate) const STAGES: &[Entry] = &[
     Entry::of::<overlay::Overlay>(),
     Entry::of::<resample_back::ResampleBack>(),
     Entry::of::<evaluate::Evaluate>(),
+    Entry::of::<profile_teacher::ProfileTeacher>(),
+    Entry::of::<compare_teachers::CompareTeachers>(),
     Entry::of::<export::Export>(),
     Entry::of::<predict::Predict>(),
 ];

@@ -32,6 +32,10 @@ impl Head {
     pub(crate) fn forward<C: Compute>(&self, compute: &C, x: &C::Map) -> Result<Tensor> {
         compute.head(&self.name, x)
     }
+
+    pub(crate) fn macs(&self, voxels: usize) -> u64 {
+        (voxels * self.inputs * self.classes) as u64
+    }
 }
 
 /// Twice: 3×3 convolution, instance norm, LeakyReLU.
@@ -61,6 +65,10 @@ impl TwoConv {
         let x = compute.conv_norm_act(&format!("{}.conv_0", self.name), sources)?;
         compute.conv_norm_act(&format!("{}.conv_1", self.name), &[&x])
     }
+
+    pub(crate) fn macs(&self, voxels: usize) -> u64 {
+        (voxels * 3usize.pow(self.dims as u32) * (self.inputs + self.outputs) * self.outputs) as u64
+    }
 }
 
 /// Max pooling by 2, then [`TwoConv`].
@@ -79,6 +87,11 @@ impl Down {
 
     pub(crate) fn forward<C: Compute>(&self, compute: &C, x: &C::Map) -> Result<C::Map> {
         self.convs.forward(compute, &[&compute.max_pool2(x)?])
+    }
+
+    /// Of a result of so many voxels.
+    pub(crate) fn macs(&self, voxels: usize) -> u64 {
+        self.convs.macs(voxels)
     }
 }
 
@@ -111,5 +124,10 @@ impl UpCat {
     pub(crate) fn forward<C: Compute>(&self, compute: &C, below: &C::Map, skip: &C::Map) -> Result<C::Map> {
         let raised = compute.upsample(&format!("{}.upsample.deconv", self.name), below, skip)?;
         self.convs.forward(compute, &[skip, &raised])
+    }
+
+    /// From a map of `below` voxels to one of `voxels`.
+    pub(crate) fn macs(&self, below: usize, voxels: usize) -> u64 {
+        (below * 2usize.pow(self.dims as u32) * self.inputs * self.raised) as u64 + self.convs.macs(voxels)
     }
 }

@@ -115,7 +115,7 @@ impl<E: Element> Frozen<E> {
 }
 
 /// Things that are made once.
-struct Kept<K, T>(Mutex<BTreeMap<K, Arc<T>>>);
+pub(crate) struct Kept<K, T>(Mutex<BTreeMap<K, Arc<T>>>);
 
 impl<K, T> Default for Kept<K, T> {
     fn default() -> Self {
@@ -124,7 +124,7 @@ impl<K, T> Default for Kept<K, T> {
 }
 
 impl<K: Ord, T> Kept<K, T> {
-    fn get(&self, key: K, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+    pub(crate) fn get(&self, key: K, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
         // What is in the map is whole, also after a panic elsewhere.
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thing) = kept.get(&key) {

@@ -10,18 +10,33 @@ mod blocks;
 mod compute;
 mod device;
 mod frozen;
+mod masked;
 mod params;
+mod recompute;
+mod residual;
 mod student;
+mod swin;
+mod swin_unetr;
 mod teacher;
+mod teachers;
+mod transformer;
+mod unetr;
+mod vit;
 mod weights;
 
 pub use compute::Compute;
 pub use device::device;
 pub use frozen::{Frozen, Precision, Trained};
+pub use masked::{DecoderConfig, Hidden, Masked};
 pub use params::{Init, ParamSpec, Params, ParamsError};
 pub use student::{DualUNet2d, DualUNet2dConfig, Features};
+pub use swin::{Swin, Tokens};
+pub use swin_unetr::{SwinUnetr, SwinUnetrConfig};
 pub use teacher::{UNet3d, UNet3dConfig};
-pub use weights::{WeightsError, metadata};
+pub use teachers::{Teacher, TeacherConfig};
+pub use unetr::{Unetr, UnetrConfig};
+pub use vit::{Vit, VitBlock, patches};
+pub use weights::{Taken, WeightsError, metadata};
 
 /// Something with parameters.
 pub trait Network {

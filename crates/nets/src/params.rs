@@ -18,6 +18,16 @@ pub enum Init {
     Ones,
     /// All zeros: the shift of a normalisation.
     Zeros,
+    /// Normal around zero: places of tokens, and biases by them.
+    Normal {
+        /// The standard deviation.
+        std: f32,
+    },
+    /// What MONAI's network has and does not compute with: kept so that files fit, never live.
+    Idle {
+        /// All values.
+        value: f32,
+    },
 }
 
 /// The name, shape and start of a parameter.
@@ -42,14 +52,21 @@ pub enum ParamsError {
     Tensor(#[from] candle_core::Error),
 }
 
+#[derive(Clone)]
 struct Param {
     var: Var,
     live: bool,
+    idle: bool,
 }
+
+/// Elements of a map from which on a part of a transformer network is computed again for its gradient: 256 MiB, as at full
+/// resolution on 128³.
+const RECOMPUTE_FROM: usize = 1 << 26;
 
 /// The parameters of one network, in name order.
 pub struct Params {
     entries: BTreeMap<String, Param>,
+    recompute_from: usize,
 }
 
 impl Params {
@@ -63,6 +80,11 @@ impl Params {
             let values: Vec<f32> = match spec.init {
                 Init::Ones => vec![1.0; count],
                 Init::Zeros => vec![0.0; count],
+                Init::Idle { value } => vec![value; count],
+                Init::Normal { std } => {
+                    let mut stream = streams.stream(&format!("init {}", spec.name), &[]);
+                    (0..count).map(|_| std * streams::normal(&mut stream)).collect()
+                }
                 Init::Uniform { fan_in } => {
                     #[expect(clippy::cast_precision_loss, reason = "fan-ins are far below 2^24")]
                     let bound = 1.0 / (fan_in as f32).sqrt();
@@ -71,9 +93,10 @@ impl Params {
                 }
             };
             let var = Var::from_tensor(&Tensor::from_vec(values, spec.shape.as_slice(), device)?)?;
-            Ok((spec.name.clone(), Param { var, live: true }))
+            let idle = matches!(spec.init, Init::Idle { .. });
+            Ok((spec.name.clone(), Param { var, live: !idle, idle }))
         });
-        Ok(Self { entries: entries.collect::<Result<_, ParamsError>>()? })
+        Ok(Self { entries: entries.collect::<Result<_, ParamsError>>()?, recompute_from: RECOMPUTE_FROM })
     }
 
     /// The value of a parameter for a forward pass. A frozen one is cut off from the graph, so that neither its
@@ -84,8 +107,8 @@ impl Params {
     pub fn get(&self, name: &str) -> candle_core::Result<Tensor> {
         match self.entries.get(name) {
             None => candle_core::bail!("there is no parameter `{name}`"),
-            Some(Param { var, live: true }) => Ok(var.as_tensor().clone()),
-            Some(Param { var, live: false }) => Ok(var.as_detached_tensor()),
+            Some(Param { var, live: true, .. }) => Ok(var.as_tensor().clone()),
+            Some(Param { var, live: false, .. }) => Ok(var.as_detached_tensor()),
         }
     }
 
@@ -104,11 +127,40 @@ impl Params {
         self.entries.iter().filter(|(_, param)| param.live).map(|(name, param)| (name.as_str(), &param.var))
     }
 
-    /// Makes the parameters whose name satisfies `rule` live and freezes all others.
+    /// Makes the parameters whose name satisfies `rule` live and freezes all others. Idle ones ([`Init::Idle`]) stay frozen.
     pub fn set_live(&mut self, rule: impl Fn(&str) -> bool) {
         for (name, param) in &mut self.entries {
-            param.live = rule(name);
+            param.live = rule(name) && !param.idle;
         }
+    }
+
+    /// Whether the network does not compute with a parameter.
+    pub(crate) fn is_idle(&self, name: &str) -> bool {
+        self.entries.get(name).is_some_and(|param| param.idle)
+    }
+
+    /// From how many elements of a map on the part of a transformer network around it is computed again for its gradient, in
+    /// place of being kept. Changes time and memory, no bit of a result, and of gradients the rounding.
+    pub fn set_recompute_from(&mut self, elements: usize) {
+        self.recompute_from = elements;
+    }
+
+    /// Whether a part with maps of so many elements is computed again. On a GPU it is not.
+    pub(crate) fn recomputes(&self, elements: usize) -> bool {
+        elements >= self.recompute_from && self.device().is_cpu()
+    }
+
+    /// The parameters whose names begin with `prefix` and a dot, sharing their values; nothing of them is computed again.
+    pub(crate) fn part(&self, prefix: &str) -> Self {
+        let within = |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
+        let entries = self.entries.iter().filter(|(name, _)| within(name)).map(|(name, param)| (name.clone(), param.clone())).collect();
+        Self { entries, recompute_from: usize::MAX }
+    }
+
+    /// The same parameters, sharing their values, all frozen.
+    pub(crate) fn frozen(&self) -> Self {
+        let frozen = |(name, param): (&String, &Param)| (name.clone(), Param { live: false, ..param.clone() });
+        Self { entries: self.entries.iter().map(frozen).collect(), recompute_from: self.recompute_from }
     }
 
     /// Replaces the value of a parameter.

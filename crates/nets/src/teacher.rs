@@ -61,6 +61,15 @@ impl UNet3d {
         }
         self.head.forward(compute, &x)
     }
+
+    /// Multiplications of a pass over one image.
+    #[must_use]
+    pub fn macs(&self, size: [usize; 3]) -> u64 {
+        let voxels: [usize; 5] = std::array::from_fn(|level| size.iter().map(|side| side >> level).product());
+        let downs = self.downs.iter().zip(&voxels[1..]).map(|(down, voxels)| down.macs(*voxels));
+        let ups = self.ups.iter().zip((0..4).rev()).map(|(up, level)| up.macs(voxels[level + 1], voxels[level]));
+        self.conv_0.macs(voxels[0]) + downs.chain(ups).sum::<u64>() + self.head.macs(voxels[0])
+    }
 }
 
 impl Network for UNet3d {

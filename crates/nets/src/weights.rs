@@ -44,22 +44,45 @@ impl Params {
     /// Loads every parameter from a `.safetensors` file or a PyTorch state dict. A `weights.` prefix is dropped, and
     /// tensors of other groups in the same file (`prefix.`) are left alone only when that prefix is in use.
     ///
+    /// What MONAI's networks save and do not compute with may be there or not.
+    ///
     /// # Errors
     /// When the file is missing or damaged, or a parameter is missing, superfluous or of another shape; nothing is changed then.
     pub fn load(&self, path: &Path) -> Result<(), WeightsError> {
-        let tensors = read(path)?;
-        let prefixed = tensors.keys().any(|name| name.starts_with("weights."));
-        let tensors: HashMap<String, Tensor> = if prefixed {
-            tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix("weights.")?.to_owned(), tensor))).collect()
-        } else {
-            tensors
-        };
-        let found = self.differences(&tensors);
-        if !found.is_empty() {
-            return Err(WeightsError::Mismatch { path: path.into(), found });
+        let tensors = unprefixed(read(path)?);
+        let mut found = self.differences(&tensors, |_| true);
+        let mut superfluous: Vec<&String> = self.unknown(&tensors).collect();
+        superfluous.sort();
+        found.extend(superfluous.into_iter().map(|name| format!("`{name}` is not a parameter of it")));
+        self.copy(path, &tensors, |_| true, &found)
+    }
+
+    /// Loads the parameters whose name satisfies `wanted` from a file that may hold others, of an encoder alone or of a network
+    /// with another head, say.
+    ///
+    /// # Errors
+    /// When the file is missing or damaged, or a wanted parameter is missing or of another shape; nothing is changed then.
+    pub fn load_part(&self, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Taken, WeightsError> {
+        let tensors = unprefixed(read(path)?);
+        self.copy(path, &tensors, &wanted, &self.differences(&tensors, &wanted))?;
+        let names = || self.names().filter(|name| wanted(name));
+        let taken = names().filter(|name| tensors.contains_key(*name)).count();
+        Ok(Taken { taken, fresh: self.names().count() - names().count(), unused: tensors.len() - taken })
+    }
+
+    fn copy(
+        &self,
+        path: &Path,
+        tensors: &HashMap<String, Tensor>,
+        wanted: impl Fn(&str) -> bool,
+        differences: &[String],
+    ) -> Result<(), WeightsError> {
+        if !differences.is_empty() {
+            return Err(WeightsError::Mismatch { path: path.into(), found: shortened(differences) });
         }
-        for (name, var) in self.all() {
-            let copy = || var.set(&tensors[name].to_dtype(DType::F32)?.to_device(var.device())?.contiguous()?);
+        for (name, var) in self.all().filter(|(name, _)| wanted(name)) {
+            let Some(tensor) = tensors.get(name) else { continue };
+            let copy = || var.set(&tensor.to_dtype(DType::F32)?.to_device(var.device())?.contiguous()?);
             copy().map_err(|reason| WeightsError::Read { path: path.into(), reason })?;
         }
         Ok(())
@@ -70,17 +93,28 @@ impl Params {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path, metadata: &BTreeMap<String, String>) -> Result<(), WeightsError> {
+        self.save_part(path, metadata, |_| true)
+    }
+
+    /// Saves the parameters whose name satisfies `wanted`, whole or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save_part(&self, path: &Path, metadata: &BTreeMap<String, String>, wanted: impl Fn(&str) -> bool) -> Result<(), WeightsError> {
         let failed = |reason: String| WeightsError::Write { path: path.into(), reason };
-        let tensors: Vec<(&str, Tensor)> = self.all().map(|(name, var)| (name, var.as_tensor().clone())).collect();
+        let tensors: Vec<(&str, Tensor)> =
+            self.all().filter(|(name, _)| wanted(name)).map(|(name, var)| (name, var.as_tensor().clone())).collect();
         let metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
         let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|error| failed(error.to_string()))?;
         stage_kit::write_atomic(path, |file| Ok(file.write_all(&bytes)?)).map_err(|error| failed(format!("{error:#}")))
     }
 
-    fn differences(&self, tensors: &HashMap<String, Tensor>) -> String {
+    /// What a file lacks of the parameters that are wanted. Those that nothing is computed with may be missing.
+    fn differences(&self, tensors: &HashMap<String, Tensor>, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let mut found = Vec::new();
-        for (name, var) in self.all() {
+        for (name, var) in self.all().filter(|(name, _)| wanted(name)) {
             match tensors.get(name) {
+                None if self.is_idle(name) => {}
                 None => found.push(format!("`{name}` is missing")),
                 Some(tensor) if tensor.dims() != var.dims() => {
                     found.push(format!("`{name}` has shape {:?} instead of {:?}", tensor.dims(), var.dims()));
@@ -88,16 +122,45 @@ impl Params {
                 Some(_) => {}
             }
         }
-        let mut superfluous: Vec<&String> = tensors.keys().filter(|name| !self.names().any(|own| own == name.as_str())).collect();
-        superfluous.sort();
-        found.extend(superfluous.into_iter().map(|name| format!("`{name}` is not a parameter of it")));
-        let more = found.len().saturating_sub(5);
-        found.truncate(5);
-        if more > 0 {
-            found.push(format!("and {more} more"));
-        }
-        found.join(", ")
+        found
     }
+
+    /// The names in a file that mean nothing here.
+    fn unknown<'t>(&self, tensors: &'t HashMap<String, Tensor>) -> impl Iterator<Item = &'t String> {
+        tensors.keys().filter(|name| !self.names().any(|own| own == name.as_str()) && !is_leftover(name))
+    }
+}
+
+/// How much of a file was taken, in tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Parameters that got their values from the file.
+    pub taken: usize,
+    /// Parameters that were not wanted of it.
+    pub fresh: usize,
+    /// Tensors of the file that nobody wanted.
+    pub unused: usize,
+}
+
+/// Whether a name is of a tensor that MONAI's transformers save and do not learn, now or in earlier versions.
+fn is_leftover(name: &str) -> bool {
+    name.ends_with(".relative_position_index") || name.contains(".cross_attn.")
+}
+
+fn unprefixed(tensors: HashMap<String, Tensor>) -> HashMap<String, Tensor> {
+    if !tensors.keys().any(|name| name.starts_with("weights.")) {
+        return tensors;
+    }
+    tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix("weights.")?.to_owned(), tensor))).collect()
+}
+
+/// The first few of many findings.
+fn shortened(found: &[String]) -> String {
+    let mut text = found[..found.len().min(5)].join(", ");
+    if found.len() > 5 {
+        text += &format!(", and {} more", found.len() - 5);
+    }
+    text
 }
 
 /// The metadata of a `.safetensors` file; a PyTorch state dict has none.

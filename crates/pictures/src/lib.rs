@@ -24,10 +24,12 @@ mod canvas;
 mod cut;
 mod figure;
 mod font;
+mod gray;
 mod overlay;
 
 pub use canvas::Picture;
 pub use figure::Figure;
+pub use gray::gray_panels;
 
 use volume::{AffineError, Grid};
 

@@ -43,17 +43,9 @@ const MAX_LAYERS: usize = 16;
 impl Document {
     /// Reads `path` and what it extends, and lays the command line over it.
     pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let mut layers = Vec::new();
-        let mut next = Some(path.to_owned());
-        while let Some(path) = next {
-            if layers.len() == MAX_LAYERS {
-                return Err(whole_file(&path, format!("`extends` goes on for more than {MAX_LAYERS} files; does a file extend itself?")));
-            }
-            let (layer, base) = read_layer(&path)?;
-            layers.push(layer);
-            next = base;
-        }
-        layers.reverse();
+        let mut found = Vec::new();
+        gather(path, 0, &mut found)?;
+        let mut layers: Vec<Layer> = found.into_iter().map(|(_, layer)| layer).collect();
         layers.push(Layer { name: "the command line".into(), text: None, value: over(overrides)? });
         let mut value = Value::Object(Map::new());
         for (index, layer) in layers.iter().enumerate() {
@@ -68,9 +60,9 @@ impl Document {
         Ok(Self { value, layers })
     }
 
-    /// What the file at `path` extends.
+    /// What the file at `path` extends; of several files the last, which lies right below it.
     pub(crate) fn base_of(path: &Path) -> Result<Option<PathBuf>, ConfigError> {
-        Ok(read_layer(path)?.1)
+        Ok(read_layer(path)?.1.pop())
     }
 
     /// A problem with the field at `path`, placed where that field was last set, or else its nearest parent.
@@ -110,8 +102,24 @@ fn whole_file(path: &Path, message: String) -> ConfigError {
     Problem { file: path.display().to_string(), line: None, field: String::new(), message }.into()
 }
 
-/// Reads one file; its relative paths become absolute. Also returns what it extends.
-fn read_layer(path: &Path) -> Result<(Layer, Option<PathBuf>), ConfigError> {
+/// Adds `path` above what it extends. A file that several others extend lies below all of them, once.
+fn gather(path: &Path, depth: usize, layers: &mut Vec<(PathBuf, Layer)>) -> Result<(), ConfigError> {
+    if depth == MAX_LAYERS {
+        return Err(whole_file(path, format!("`extends` goes on for more than {MAX_LAYERS} files; does a file extend itself?")));
+    }
+    if layers.iter().any(|(known, _)| known == path) {
+        return Ok(());
+    }
+    let (layer, bases) = read_layer(path)?;
+    for base in bases {
+        gather(&base, depth + 1, layers)?;
+    }
+    layers.push((path.to_owned(), layer));
+    Ok(())
+}
+
+/// Reads one file; its relative paths become absolute. Also returns what it extends, the lowest first.
+fn read_layer(path: &Path) -> Result<(Layer, Vec<PathBuf>), ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|error| whole_file(path, format!("cannot read the pipeline file: {error}")))?;
     let name = path.display().to_string();
     let parsed = yaml::parse(&text);
@@ -119,17 +127,21 @@ fn read_layer(path: &Path) -> Result<(Layer, Option<PathBuf>), ConfigError> {
         parsed.map_err(|error| Problem { file: name.clone(), line: error.line, field: String::new(), message: error.message })?;
     let Value::Object(map) = &mut value else { return Err(whole_file(path, "the file must be a map with `nodes:`".into())) };
     let folder = path.parent().unwrap_or(Path::new(""));
-    let base = match map.shift_remove("extends") {
+    let bases = match map.shift_remove("extends") {
         None => {
             // One store for a file and its overlays, wherever these lie.
             map.entry("store").or_insert_with(|| DEFAULT_STORE.into());
-            None
+            Vec::new()
         }
-        Some(Value::String(base)) => Some(tidy(&folder.join(base))),
-        Some(_) => {
-            let line = yaml::line_of(&text, &["extends".to_owned()]);
-            let message = "must be the path of one file".into();
-            return Err(Problem { file: name, line, field: "extends".into(), message }.into());
+        Some(value) => {
+            let files = if let Value::Array(files) = value { files } else { vec![value] };
+            let base = |file: &Value| Some(tidy(&folder.join(file.as_str()?)));
+            let Some(bases) = files.iter().map(base).collect::<Option<Vec<_>>>().filter(|bases| !bases.is_empty()) else {
+                let line = yaml::line_of(&text, &["extends".to_owned()]);
+                let message = "must be the path of a file, or a list of them, each laid over those before it".into();
+                return Err(Problem { file: name, line, field: "extends".into(), message }.into());
+            };
+            bases
         }
     };
     let paths = map.get_mut("data").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut);
@@ -139,7 +151,7 @@ fn read_layer(path: &Path) -> Result<(Layer, Option<PathBuf>), ConfigError> {
     if let Some(store) = map.get_mut("store") {
         from_folder(store, folder);
     }
-    Ok((Layer { name, text: Some(text), value }, base))
+    Ok((Layer { name, text: Some(text), value }, bases))
 }
 
 /// The store of a file that names none.
@@ -297,6 +309,26 @@ mod tests {
         assert_eq!(store(&Overrides::default()), json!(folder.path().join("work")));
         let elsewhere = Overrides { store: Some(folder.path().join("x/../cache")), ..Overrides::default() };
         assert_eq!(store(&elsewhere), json!(folder.path().join("cache")));
+    }
+
+    #[test]
+    fn several_files_lie_over_each_other_and_what_they_share_below_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("base.yaml", "seed: 1\nnodes:\n  a: {params: {x: 1, y: 1, z: 1}}\n");
+        write("left.yaml", "extends: base.yaml\nnodes:\n  a: {params: {x: 2, y: 2}}\n");
+        write("right.yaml", "extends: ./base.yaml\nnodes:\n  a: {params: {y: 3}}\n");
+        write("top.yaml", "extends: [left.yaml, right.yaml]\nseed: 4\n");
+        let top = folder.path().join("top.yaml");
+        let document = Document::load(&top, &Overrides::default()).unwrap();
+        assert_eq!(document.value["nodes"]["a"]["params"], json!({"x": 2, "y": 3, "z": 1}));
+        assert_eq!(document.value["seed"], 4);
+        assert_eq!(Document::base_of(&top).unwrap(), Some(folder.path().join("right.yaml")));
+        for (extends, line) in [("[]", 1), ("[left.yaml, 3]", 1)] {
+            write("top.yaml", &format!("extends: {extends}\n"));
+            let error = Document::load(&top, &Overrides::default()).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains("must be the path of a file, or a list of them") && error.contains(&format!(":{line}")), "{error}");
+        }
     }
 
     #[test]

@@ -46,7 +46,10 @@ pub fn schema(program: &str, stages: &[Entry]) -> Value {
         "type": "object",
         "additionalProperties": false,
         "properties": {
-            "extends": {"description": "A file that this one is laid over, relative to this one.", "type": "string"},
+            "extends": {
+                "description": "A file that this one is laid over, relative to this one; or several, each laid over those before it.",
+                "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+            },
             "seed": {"description": "The root of all randomness.", "type": "integer", "minimum": 0},
             "device": device,
             "store": {"description": "The folder for results, relative to this file.", "type": "string"},

@@ -50,7 +50,9 @@ fn table_4(scored: &Scored) -> Result<String> {
 }
 
 fn table_5(models: &[Scored]) -> Result<String> {
-    let Some(scored) = models.iter().find(|scored| scored.origins.iter().any(|origin| !origin.student)) else { return Ok(String::new()) };
+    let teachers = |scored: &&Scored| scored.origins.iter().filter(|origin| !origin.student).count();
+    // The first of those that score the most teachers.
+    let Some(scored) = models.iter().rev().max_by_key(teachers).filter(|scored| teachers(scored) > 0) else { return Ok(String::new()) };
     let body = both(scored, |index| !scored.origins[index].student)?;
     Ok(titled(&format!("Table 5. 3-D teachers <small>{}</small>", escaped(&scored.node)), scored.state, &body))
 }

@@ -1,6 +1,6 @@
 """Layers and networks: ours beside PyTorch, OpenVINO and candle, in turn, on one machine, in one run.
 
-    pip install torch monai openvino
+    pip install torch monai einops openvino
     cargo build --release -p training --example contestant
     python side_by_side.py TARGET/release/examples/contestant [--threads 2] [--rounds 5] [--only student] [--no-layers]
 
@@ -35,15 +35,22 @@ SMALL_NETWORKS = [
     ("demo teacher", "teacher", (8, 16, 32, 48, 64, 8), (1, 48, 48, 32)),
     ("demo student", "student", (16, 24, 32, 48, 64, 16), (6, 96, 80)),
 ]
+# Training steps alone: there are no kernels for frozen transformers.
+TRANSFORMERS = [
+    ("small UNETR 96³", "unetr", (8, 192, 768, 6), (1, 96, 96, 96)),
+    ("small Swin UNETR 64³", "swin_unetr", (12,), (1, 64, 64, 64)),
+    ("UNETR 128³", "unetr", (16, 768, 3072, 12), (1, 128, 128, 128)),
+    ("Swin UNETR 96³", "swin_unetr", (48,), (1, 96, 96, 96)),
+]
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_TOP_PAD_": "67108864", "MALLOC_ARENA_MAX": "1"}
 
 
 # -- the other side: this file as a contestant ------------------------------------------------------------------------
 
-def build_network(kind, features):
-    from monai_networks import Student, Teacher
+def build_network(kind, features, size=None):
+    from monai_networks import Student, SwinUnetr, Teacher, Unetr
 
-    return Teacher(features) if kind == "teacher" else Student(features)
+    return {"teacher": Teacher, "student": Student, "unetr": lambda f: Unetr(f, size), "swin_unetr": SwinUnetr}[kind](features)
 
 
 def dice_ce(logits, target):
@@ -71,7 +78,7 @@ def work_of(arguments):
         image = torch.randn(shape[0], source, *shape[1:])
     else:
         features, shape, way = tuple(map(int, rest[0].split(","))), tuple(map(int, rest[1].split(","))), rest[2]
-        net = build_network(kind, features)
+        net = build_network(kind, features, shape[1:])
         image = torch.rand(shape[0], 1, *shape[1:])
     if way in ("openvino-f32", "openvino-bf16"):
         import openvino
@@ -225,12 +232,13 @@ def compare_layers(judge, name, kind, features, shape, peaks):
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def compare_networks(judge, networks):
+def compare_networks(judge, networks, transformers):
     print("\n### Networks (s; peak memory in MiB)\n")
     print("| network | way | ours | PyTorch | OpenVINO | ratio | memory: ours | PyTorch | OpenVINO |\n|---|---|" + "---:|" * 7)
-    for name, kind, features, shape in networks:
+    for name, kind, features, shape in networks + transformers:
         work = ["network", kind, ",".join(map(str, features)), ",".join(map(str, shape))]
         rows = [("inference f32", "f32", ["f32", "openvino-f32"]), ("inference bf16", "bf16", ["bf16", "openvino-bf16"]), ("training step f32", "step", ["step"])]
+        rows = rows[-1:] if (name, kind, features, shape) in transformers else rows
         for label, ours, theirs in rows:
             results = judge.compare(work, [("ours", ours)] + [("theirs", way) for way in theirs])
             times, memory = [time for time, _ in results], [str(mib) for _, mib in results]
@@ -260,7 +268,7 @@ def main():
     print(f"{processor}, {arguments.threads} threads; PyTorch {torch.__version__}, OpenVINO {openvino.__version__.split('-')[0]}; medians of {arguments.rounds}")
     print("Peak of vector instructions: " + ", ".join(f"{number} {peak:.0f} GFLOP/s" if peak else f"{number} unknown" for number, peak in peaks.items()))
     chosen = lambda networks: [network for network in networks if arguments.only in network[0]]
-    compare_networks(judge, chosen(NETWORKS + SMALL_NETWORKS))
+    compare_networks(judge, chosen(NETWORKS + SMALL_NETWORKS), chosen(TRANSFORMERS))
     if not arguments.no_layers:
         for network in chosen(NETWORKS):
             compare_layers(judge, *network, peaks)

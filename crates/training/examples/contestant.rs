@@ -2,7 +2,8 @@
 //! answering with the seconds that it took.
 //!
 //!     contestant layer conv|up KERNEL FROM TO SHAPE WAY      a layer; SHAPE is b,x,y or b,x,y,z
-//!     contestant network teacher|student FEATURES SHAPE WAY  a network
+//!     contestant network teacher|student|unetr|swin_unetr FEATURES SHAPE WAY  a network; FEATURES of a UNETR are its feature and
+//!                                                            hidden sizes, perceptron and heads, of a Swin UNETR its feature size
 //!     contestant peak f32|bf16                               what the processor can do at most; answers GFLOP/s
 //!
 //! WAY is `f32`, `bf16` (frozen, forward), `step` (layer: forward and gradients; network: a training step) or `candle`
@@ -14,7 +15,9 @@ use std::io::BufRead;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use labels::{CANCER_CLASSES, ORGAN_CLASSES};
-use nets::{DualUNet2d, DualUNet2dConfig, Network, Params, Precision, Trained, UNet3d, UNet3dConfig};
+use nets::{
+    DualUNet2d, DualUNet2dConfig, Network, Params, Precision, SwinUnetrConfig, Teacher, TeacherConfig, Trained, UNet3dConfig, UnetrConfig,
+};
 use ops::frozen::{Bf16, Element, Map, Method, PackedConv, PackedHead, PackedUpsampling};
 use training::{Accumulator, AdamW, AdamWConfig};
 
@@ -135,7 +138,20 @@ fn trained(network: &impl Network, precision: Precision) -> Result<Trained> {
     Ok(Trained::new(Params::init(&network.parameters(), streams::Streams::new(1), &Device::Cpu)?, precision))
 }
 
-fn network(kind: &str, features: [usize; 6], shape: &[usize], way: &str) -> Result<()> {
+/// A teacher by the numbers of its size.
+fn teacher(kind: &str, features: &[usize], shape: &[usize]) -> Result<Teacher> {
+    let config = match (kind, features, shape) {
+        ("teacher", features, _) => TeacherConfig::UNet(UNet3dConfig { features: features.try_into().context("six features expected")? }),
+        ("unetr", &[feature_size, hidden_size, mlp_dim, num_heads], &[_, d, h, w]) => {
+            TeacherConfig::Unetr(UnetrConfig { img_size: [d, h, w], feature_size, hidden_size, mlp_dim, num_heads })
+        }
+        ("swin_unetr", &[feature_size], _) => TeacherConfig::SwinUnetr(SwinUnetrConfig { feature_size, ..SwinUnetrConfig::default() }),
+        _ => bail!("{kind} of {features:?} on {shape:?}: teacher, unetr or swin_unetr expected, with as many numbers as it takes"),
+    };
+    Ok(Teacher::new(&config, ORGAN_CLASSES))
+}
+
+fn network(kind: &str, features: &[usize], shape: &[usize], way: &str) -> Result<()> {
     let image = Tensor::rand(0f32, 1.0, [&shape[..1], &[1], &shape[1..]].concat(), &Device::Cpu)?;
     let labels = |classes: usize| Tensor::rand(0f32, classes as f32, shape, &Device::Cpu)?.to_dtype(DType::U8);
     let (organs, cancer) = (labels(ORGAN_CLASSES)?, labels(CANCER_CLASSES)?);
@@ -146,16 +162,8 @@ fn network(kind: &str, features: [usize; 6], shape: &[usize], way: &str) -> Resu
         _ => bail!("{way}: f32, bf16 or step expected"),
     };
     match kind {
-        "teacher" => {
-            let network = UNet3d::new(&UNet3dConfig { features }, ORGAN_CLASSES);
-            let Some(precision) = precision else {
-                return steps(&network, |params| ops::dice_ce(&network.forward(params, &image)?, &organs));
-            };
-            let trained = trained(&network, precision)?;
-            compete(|| Ok(trained.teacher(&network, &image)?))
-        }
         "student" => {
-            let network = DualUNet2d::new(&DualUNet2dConfig { features });
+            let network = DualUNet2d::new(&DualUNet2dConfig { features: features.try_into().context("six features expected")? });
             let Some(precision) = precision else {
                 return steps(&network, |params| {
                     let features = network.features(params, &image)?;
@@ -166,7 +174,14 @@ fn network(kind: &str, features: [usize; 6], shape: &[usize], way: &str) -> Resu
             let trained = trained(&network, precision)?;
             compete(|| Ok(trained.student(&network, &image)?))
         }
-        other => bail!("{other}: teacher or student expected"),
+        kind => {
+            let network = teacher(kind, features, shape)?;
+            let Some(precision) = precision else {
+                return steps(&network, |params| ops::dice_ce(&network.forward(params, &image)?, &organs));
+            };
+            let trained = trained(&network, precision)?;
+            compete(|| Ok(network.infer(&trained, &image)?))
+        }
     }
 }
 
@@ -250,10 +265,7 @@ fn main() -> Result<()> {
                 _ => bail!("{way}: f32, bf16, step or candle expected"),
             }
         }
-        ["network", kind, features, shape, way] => {
-            let features = numbers(features)?.try_into().ok().context("six features expected")?;
-            network(kind, features, &numbers(shape)?, way)
-        }
+        ["network", kind, features, shape, way] => network(kind, &numbers(features)?, &numbers(shape)?, way),
         ["peak", number] => {
             match peak::peak(number) {
                 Some(peak) => println!("{peak}"),

@@ -20,7 +20,7 @@ pub struct Validation {
     /// Mean loss.
     #[serde(with = "exact")]
     pub loss: f64,
-    /// Mean Dice score, 0..=1.
+    /// Mean Dice score, 0..=1; NaN where there are no classes, in pre-training.
     #[serde(with = "exact")]
     pub dice: f64,
     /// Further values for TensorBoard and the CSV file, such as the Dice of each organ; the same names in every epoch.
@@ -98,7 +98,9 @@ fn plot(title: &str, rows: &[CurveRow]) -> String {
         ],
     };
     let dice = Panel { y_label: "Dice".into(), series: vec![series("validation", Look::Second, &|row| row.validation.dice)] };
-    svg(title, "epoch", &[loss, dice])
+    let has_dice = rows.iter().any(|row| row.validation.dice.is_finite());
+    let panels = if has_dice || rows.is_empty() { vec![loss, dice] } else { vec![loss] };
+    svg(title, "epoch", &panels)
 }
 
 #[cfg(test)]
@@ -128,6 +130,8 @@ pub(crate) mod tests {
         let plot = plot("M_1", &rows);
         assert_eq!(plot.matches("<circle").count(), 7 + 6 + 7);
         assert_eq!(plot.matches("<svg").count(), 1);
+        rows.iter_mut().for_each(|row| row.validation.dice = f64::NAN);
+        assert!(!super::plot("M_1", &rows).contains(">Dice<"), "no classes, no Dice");
         assert!(!plot.contains("NaN") && plot.contains(">M_1<") && plot.contains(">Dice<") && plot.contains(">epoch<"));
     }
 }

@@ -328,6 +328,7 @@ impl<'a> Fitting<'a> {
             self.state.best = Some(Best { epoch, score });
         }
         let mut scalars = vec![("validation/loss".to_owned(), validation.loss), ("validation/dice".to_owned(), validation.dice)];
+        scalars.retain(|(_, value)| !value.is_nan());
         scalars.extend(validation.details.iter().map(|detail| (format!("validation/{}", detail.name), detail.value)));
         let scalars: Vec<(&str, f64)> = scalars.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
         self.events.scalars(self.optimizer.steps(), &scalars)?;
@@ -348,9 +349,11 @@ impl<'a> Fitting<'a> {
 
     fn summary(&self, row: &CurveRow) -> String {
         let best = self.state.best.map_or("no best yet".into(), |best| format!("best epoch {}", best.epoch));
+        let dice = row.validation.dice;
+        let dice = if dice.is_nan() { String::new() } else { format!(" Dice {dice:.4},") };
         format!(
-            "{}: epoch {}/{}: training loss {:.4}, validation loss {:.4}, Dice {:.4}, {best}",
-            self.run.node, row.epoch, self.config.epochs, row.training_loss, row.validation.loss, row.validation.dice
+            "{}: epoch {}/{}: training loss {:.4}, validation loss {:.4},{dice} {best}",
+            self.run.node, row.epoch, self.config.epochs, row.training_loss, row.validation.loss
         )
     }
 

@@ -19,10 +19,10 @@ pub struct FreezePlan {
 #[derive(Debug, thiserror::Error)]
 pub enum FreezeError {
     /// Nothing would be trained.
-    #[error("the freeze plan has no live patterns, so nothing would be trained; use `live: [\"*\"]` to train everything")]
+    #[error("there are no patterns, so nothing would be selected; use [\"*\"] for all parameters")]
     Empty,
     /// A pattern that selects nothing, most likely a misspelling.
-    #[error("the live pattern `{pattern}` matches none of the network's parameters; its parts are {parts}")]
+    #[error("the pattern `{pattern}` matches none of the network's parameters; its parts are {parts}")]
     NoMatch {
         /// The pattern.
         pattern: String,
@@ -36,6 +36,12 @@ impl FreezePlan {
     #[must_use]
     pub fn all_live() -> Self {
         Self { live: vec!["*".into()] }
+    }
+
+    /// Whether it is [`FreezePlan::all_live`].
+    #[must_use]
+    pub fn is_all_live(&self) -> bool {
+        *self == Self::all_live()
     }
 
     /// The live ones among `names`.

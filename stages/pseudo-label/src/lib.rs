@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use dataset::Manifest;
 use inference::SlidingWindow;
 use labels::{CANCER_CLASSES, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
-use nets::{Network, Params, Precision, Trained, UNet3d, UNet3dConfig};
+use nets::{Network, Params, Precision, TeacherConfig, Trained};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,10 +24,10 @@ use volume::{Box3, LabelVolume, ModelGrid, ScalarVolume, nifti};
 pub struct Config {
     /// The subsets to label; the paper's are D_u and D_l3. Not used when a folder of `images` is given.
     pub subsets: Vec<SubsetName>,
-    /// The size of the organ teacher.
-    pub organ_network: UNet3dConfig,
-    /// The size of the cancer teacher.
-    pub cancer_network: UNet3dConfig,
+    /// The kind and the size of the organ teacher.
+    pub organ_network: TeacherConfig,
+    /// The kind and the size of the cancer teacher.
+    pub cancer_network: TeacherConfig,
     /// The grid of the teachers; the paper's is 1 mm and [−200, 300] HU.
     pub grid: ModelGrid,
     /// Whether the networks are shown the foreground alone, as in their training.
@@ -59,7 +59,11 @@ impl Stage for PseudoLabel {
 
     fn check(config: &Config) -> Result<()> {
         config.grid.check()?;
-        Ok(config.window.check()?)
+        config.window.check()?;
+        for network in [&config.organ_network, &config.cancer_network] {
+            network.check(config.window.patch).map_err(anyhow::Error::msg)?;
+        }
+        Ok(())
     }
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
@@ -114,7 +118,7 @@ impl CaseStage for PseudoLabel {
 
 /// A trained network, frozen.
 struct Teacher {
-    network: UNet3d,
+    network: nets::Teacher,
     weights: Trained,
     classes: usize,
 }
@@ -127,8 +131,8 @@ pub struct Teachers {
 }
 
 impl Teacher {
-    fn load(role: &str, config: &UNet3dConfig, classes: usize, precision: Precision, io: &StageIo, device: &Device) -> Result<Self> {
-        let network = UNet3d::new(config, classes);
+    fn load(role: &str, config: &TeacherConfig, classes: usize, precision: Precision, io: &StageIo, device: &Device) -> Result<Self> {
+        let network = nets::Teacher::new(config, classes);
         let params = Params::init(&network.parameters(), streams::Streams::new(io.seed), device)?;
         params.load(&io.input(role)?.join("weights.safetensors"))?;
         Ok(Self { network, weights: Trained::new(params, precision), classes })
@@ -136,7 +140,7 @@ impl Teacher {
 
     /// Labels of an image on the model grid, brought to the nearest voxels of `header`'s grid.
     fn label(&self, image: &ScalarVolume, shown: &Box3, window: &SlidingWindow, device: &Device, header: &Header) -> Result<LabelVolume> {
-        let forward = |patch: &Tensor| self.weights.teacher(&self.network, patch);
+        let forward = |patch: &Tensor| self.network.infer(&self.weights, patch);
         let data = inference::segment_windows(&shown.of(&image.data), window, self.classes, device, forward)?;
         let data = shown.embed(&data, image.grid().shape);
         Ok(volume::resample_nearest(&LabelVolume { data, affine: image.affine }, &header.grid()))

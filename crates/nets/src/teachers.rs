@@ -1,0 +1,163 @@
+//! The networks that a teacher may be (paper 2.3 and Table 5).
+
+use candle_core::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::params::ParamSpec;
+use crate::swin_unetr::STRIDE;
+use crate::{Network, SwinUnetr, SwinUnetrConfig, Trained, UNet3d, UNet3dConfig, Unetr, UnetrConfig};
+
+/// The least side of the 3-D U-Net's patches, which it halves four times.
+const UNET_SIDE: usize = 16;
+
+/// The kind and the size of a teacher: `{features: [..]}` for the 3-D U-Net, `{unetr: {..}}` or `{swin_unetr: {..}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Fields", into = "Fields")]
+pub enum TeacherConfig {
+    /// The 3-D U-Net.
+    UNet(UNet3dConfig),
+    /// UNETR.
+    Unetr(UnetrConfig),
+    /// Swin UNETR.
+    SwinUnetr(SwinUnetrConfig),
+}
+
+/// A teacher as it stands in a pipeline file: exactly one of these.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    /// The 3-D U-Net, by the channels of its five encoder levels and of its last decoder level; the paper's are 16, 16, 32, 64, 128, 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    features: Option<[usize; 6]>,
+    /// UNETR; `{}` for the published size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unetr: Option<UnetrConfig>,
+    /// Swin UNETR; `{}` for the published size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    swin_unetr: Option<SwinUnetrConfig>,
+}
+
+impl TryFrom<Fields> for TeacherConfig {
+    type Error = String;
+
+    fn try_from(fields: Fields) -> Result<Self, String> {
+        match fields {
+            Fields { features: Some(features), unetr: None, swin_unetr: None } => Ok(Self::UNet(UNet3dConfig { features })),
+            Fields { features: None, unetr: Some(config), swin_unetr: None } => Ok(Self::Unetr(config)),
+            Fields { features: None, unetr: None, swin_unetr: Some(config) } => Ok(Self::SwinUnetr(config)),
+            _ => Err("give exactly one of features (the 3-D U-Net), unetr and swin_unetr; an overlay takes one away with null".into()),
+        }
+    }
+}
+
+impl From<TeacherConfig> for Fields {
+    fn from(config: TeacherConfig) -> Self {
+        let none = Self { features: None, unetr: None, swin_unetr: None };
+        match config {
+            TeacherConfig::UNet(config) => Self { features: Some(config.features), ..none },
+            TeacherConfig::Unetr(config) => Self { unetr: Some(config), ..none },
+            TeacherConfig::SwinUnetr(config) => Self { swin_unetr: Some(config), ..none },
+        }
+    }
+}
+
+impl TeacherConfig {
+    /// Why the network cannot be built, or cannot take patches of this many voxels.
+    ///
+    /// # Errors
+    /// Names the parameter, its value and what it must be.
+    pub fn check(&self, patch: [usize; 3]) -> Result<(), String> {
+        match self {
+            Self::UNet(_) if patch.iter().any(|&side| side < UNET_SIDE) => {
+                Err(format!("patch: {patch:?}: every side must be at least {UNET_SIDE} voxels, because the network halves it four times"))
+            }
+            Self::UNet(_) => Ok(()),
+            Self::Unetr(config) => {
+                config.check()?;
+                if patch == config.img_size {
+                    return Ok(());
+                }
+                Err(format!(
+                    "patch: {patch:?}: must be the img_size {:?} of the UNETR, which learns the places of its tokens",
+                    config.img_size
+                ))
+            }
+            Self::SwinUnetr(config) => {
+                config.check()?;
+                if patch.iter().all(|&side| side > 0 && side % STRIDE == 0) {
+                    return Ok(());
+                }
+                Err(format!("patch: {patch:?}: every side must be a multiple of {STRIDE} voxels, because the network halves it five times"))
+            }
+        }
+    }
+}
+
+/// A teacher: a network from one image channel to the logits of its classes.
+pub enum Teacher {
+    /// The 3-D U-Net.
+    UNet(UNet3d),
+    /// UNETR.
+    Unetr(Unetr),
+    /// Swin UNETR.
+    SwinUnetr(SwinUnetr),
+}
+
+impl Teacher {
+    /// The network of that kind and size, which must be sound ([`TeacherConfig::check`]).
+    #[must_use]
+    pub fn new(config: &TeacherConfig, classes: usize) -> Self {
+        match config {
+            TeacherConfig::UNet(config) => Self::UNet(UNet3d::new(config, classes)),
+            TeacherConfig::Unetr(config) => Self::Unetr(Unetr::new(config, classes)),
+            TeacherConfig::SwinUnetr(config) => Self::SwinUnetr(SwinUnetr::new(config, classes)),
+        }
+    }
+
+    /// Image `(b, 1, d, h, w)` to logits `(b, classes, d, h, w)`, with gradients for live parameters.
+    ///
+    /// # Errors
+    /// When shapes do not fit or memory runs out.
+    pub fn forward(&self, params: &crate::Params, image: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::UNet(network) => network.forward(params, image),
+            Self::Unetr(network) => network.forward(params, image),
+            Self::SwinUnetr(network) => network.forward(params, image),
+        }
+    }
+
+    /// Logits `(1, classes, d, h, w)` of a patch `(1, 1, d, h, w)`, frozen. Transformers compute in single precision by the
+    /// kernels of training, whatever the precision.
+    ///
+    /// # Errors
+    /// When shapes do not fit or memory runs out.
+    pub fn infer(&self, trained: &Trained, patch: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::UNet(network) => trained.teacher(network, patch),
+            Self::Unetr(network) => network.forward(trained.params(), patch),
+            Self::SwinUnetr(network) => network.forward(trained.params(), patch),
+        }
+    }
+
+    /// Multiplications (each with an addition) of convolutions, matrix products and attention in a forward pass over one image of
+    /// `size`. Norms and activations do not count.
+    #[must_use]
+    pub fn macs(&self, size: [usize; 3]) -> u64 {
+        match self {
+            Self::UNet(network) => network.macs(size),
+            Self::Unetr(network) => network.macs(),
+            Self::SwinUnetr(network) => network.macs(size),
+        }
+    }
+}
+
+impl Network for Teacher {
+    fn parameters(&self) -> Vec<ParamSpec> {
+        match self {
+            Self::UNet(network) => network.parameters(),
+            Self::Unetr(network) => network.parameters(),
+            Self::SwinUnetr(network) => network.parameters(),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What is done to every element by itself and would otherwise take several passes over memory.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::cpu::unwritten;
+use crate::tensor::{floats, kernels_serve};
+
+/// Elements per task.
+const CHUNK: usize = 1 << 15;
+
+/// `leaky_relu(a + b)` of tensors of one shape: the end of a residual block. The derivative at exactly zero is `slope`,
+/// as in PyTorch.
+///
+/// # Errors
+/// When the shapes differ, or `slope` is not above zero.
+pub fn add_leaky_relu(a: &Tensor, b: &Tensor, slope: f64) -> Result<Tensor> {
+    if a.dims() != b.dims() || slope.is_nan() || slope <= 0.0 {
+        bail!("add_leaky_relu: two tensors of one shape and a slope above 0 expected, found {:?}, {:?} and {slope}", a.dims(), b.dims());
+    }
+    if !kernels_serve(&[a, b]) {
+        let sum = (a + b)?;
+        return sum.gt(0f64)?.where_cond(&sum, &(&sum * slope)?);
+    }
+    a.contiguous()?.apply_op2(&b.contiguous()?, AddLeakyRelu { slope: slope as f32 })
+}
+
+/// `x` `(.., n)` plus `bias` `(n)` in every row.
+///
+/// # Errors
+/// When shapes do not fit each other.
+pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let row = x.dims().last().copied().unwrap_or(0);
+    if row == 0 || bias.dims() != [row] {
+        bail!("add_bias: input {:?} needs a last axis that is not empty and a bias of its length; found {:?}", x.dims(), bias.dims());
+    }
+    if !kernels_serve(&[x, bias]) {
+        return x.broadcast_add(bias);
+    }
+    x.contiguous()?.apply_op2(&bias.contiguous()?, AddBias)
+}
+
+/// `(a, b)` to y.
+struct AddLeakyRelu {
+    slope: f32,
+}
+
+impl CustomOp2 for AddLeakyRelu {
+    fn name(&self) -> &'static str {
+        "add-leaky-relu"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (a, b, slope) = (floats(s1, l1)?, floats(s2, l2)?, self.slope);
+        let mut y = unwritten(a.len());
+        y.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK)).for_each(|((y, a), b)| {
+            for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+                let sum = a + b;
+                *y = if sum > 0.0 { sum } else { slope * sum };
+            }
+        });
+        Ok((CpuStorage::F32(y), l1.shape().clone()))
+    }
+
+    /// The sign of the result is that of the sum, so that neither summand is needed again.
+    fn bwd(&self, a: &Tensor, b: &Tensor, y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let dx = y.apply_op2_no_bwd(&dy.contiguous()?, &AddLeakyReluGradient { slope: self.slope })?;
+        Ok((a.track_op().then(|| dx.clone()), b.track_op().then_some(dx)))
+    }
+}
+
+/// `(y, dy)` to the gradient by either summand.
+struct AddLeakyReluGradient {
+    slope: f32,
+}
+
+impl CustomOp2 for AddLeakyReluGradient {
+    fn name(&self) -> &'static str {
+        "add-leaky-relu-gradient"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (y, dy, slope) = (floats(s1, l1)?, floats(s2, l2)?, self.slope);
+        let mut dx = unwritten(y.len());
+        dx.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK)).for_each(|((dx, y), dy)| {
+            for ((dx, y), dy) in dx.iter_mut().zip(y).zip(dy) {
+                *dx = if *y > 0.0 { *dy } else { slope * dy };
+            }
+        });
+        Ok((CpuStorage::F32(dx), l1.shape().clone()))
+    }
+}
+
+/// `(x, bias)` to y.
+struct AddBias;
+
+impl CustomOp2 for AddBias {
+    fn name(&self) -> &'static str {
+        "add-bias"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (x, bias) = (floats(s1, l1)?, floats(s2, l2)?);
+        let chunk = rows_per_task(bias.len()) * bias.len();
+        let mut y = unwritten(x.len());
+        y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
+            for (y, x) in y.chunks_exact_mut(bias.len()).zip(x.chunks_exact(bias.len())) {
+                for ((y, x), bias) in y.iter_mut().zip(x).zip(bias) {
+                    *y = x + bias;
+                }
+            }
+        });
+        Ok((CpuStorage::F32(y), l1.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, bias: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let dbias = if bias.track_op() { Some(dy.contiguous()?.apply_op1_no_bwd(&SumRows)?) } else { None };
+        Ok((x.track_op().then(|| dy.clone()), dbias))
+    }
+}
+
+/// Rows `(.., n)` to their sum `(n)`, task by task in order.
+struct SumRows;
+
+impl CustomOp1 for SumRows {
+    fn name(&self) -> &'static str {
+        "sum-rows"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = floats(s, l)?;
+        let row = l.dims().last().copied().unwrap_or(1);
+        let sum_of = |rows: &[f32]| {
+            let mut sum = vec![0.0f32; row];
+            for values in rows.chunks_exact(row) {
+                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            }
+            sum
+        };
+        let partial: Vec<Vec<f32>> = x.par_chunks(rows_per_task(row) * row).map(sum_of).collect();
+        let mut total = vec![0.0f64; row];
+        for sum in &partial {
+            total.iter_mut().zip(sum).for_each(|(total, sum)| *total += f64::from(*sum));
+        }
+        Ok((CpuStorage::F32(total.into_iter().map(|sum| sum as f32).collect()), row.into()))
+    }
+}
+
+/// Few enough that a sum in single precision stays accurate.
+fn rows_per_task(row: usize) -> usize {
+    (CHUNK / row).clamp(1, 1024)
+}

@@ -1,0 +1,6 @@
+//! The stage `pretrain-encoder` as an executable of its own.
+
+fn main() -> std::process::ExitCode {
+    ops::tune_process();
+    stage_kit::main::<pretrain_encoder::PretrainEncoder>()
+}

@@ -1,0 +1,117 @@
+//! What a teacher costs (paper 4.1 tells of it beside Table 5): parameters and multiplications, by its structure, and time and memory
+//! of a training step, measured on the machine that runs this. A process measures one network, so that its peak of memory is that
+//! network's; times are of a machine with nothing else to do, or mean little.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Tensor};
+use labels::ORGAN_CLASSES;
+use nets::{Network, Params, Teacher, TeacherConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use stage_kit::{Role, Stage, StageIo, write_atomic_text};
+use streams::Streams;
+use streams::rand::RngExt as _;
+use training::{Accumulator, AdamW, AdamWConfig, FreezePlan};
+
+/// The parameters of `profile-teacher`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The kind and the size of the network, with outputs for the 13 organs.
+    pub network: TeacherConfig,
+    /// Voxels of a patch along x, y, z, of which a step takes one.
+    pub patch: [usize; 3],
+    /// The parameters that move, as in the training.
+    #[serde(default = "FreezePlan::all_live")]
+    pub live: FreezePlan,
+    /// Steps that are timed, after one that is not; the middle one counts.
+    #[serde(default = "three")]
+    pub steps: usize,
+}
+
+fn three() -> usize {
+    3
+}
+
+/// What is written.
+#[derive(Clone, Debug, Serialize)]
+struct Profile {
+    parameters: usize,
+    live_parameters: usize,
+    macs: u64,
+    seconds_per_step: f64,
+    /// Of the process; absent where the system does not tell.
+    peak_memory_bytes: Option<u64>,
+    patch: [usize; 3],
+    threads: usize,
+}
+
+/// The stage `profile-teacher`.
+pub struct ProfileTeacher;
+
+impl Stage for ProfileTeacher {
+    const NAME: &'static str = "profile-teacher";
+    const REVISION: u32 = 1;
+    const ABOUT: &'static str = "Counts a teacher's parameters and multiplications, and measures time and memory of a training step";
+    const READS: &'static [Role] = &[];
+    const WRITES: &'static str = "profile.json";
+    const PAPER: &'static str = "4.1, Table 5";
+    type Config = Config;
+
+    fn check(config: &Config) -> Result<()> {
+        ensure!(config.steps > 0, "steps: 0 steps cannot be timed; give at least 1");
+        config.network.check(config.patch).map_err(anyhow::Error::msg)
+    }
+
+    fn run(config: &Config, io: &StageIo) -> Result<()> {
+        let network = Teacher::new(&config.network, ORGAN_CLASSES);
+        let mut params = Params::init(&network.parameters(), Streams::new(io.seed), &nets::device(io.device)?)?;
+        config.live.apply(&mut params)?;
+        let seconds_per_step = seconds_per_step(config, &network, &params, io)?;
+        let profile = Profile {
+            parameters: params.count(),
+            live_parameters: params.live().map(|(_, var)| var.elem_count()).sum(),
+            macs: network.macs(config.patch),
+            seconds_per_step,
+            peak_memory_bytes: peak_memory_bytes(),
+            patch: config.patch,
+            threads: rayon::current_num_threads(),
+        };
+        write_atomic_text(&io.output.join("profile.json"), &(serde_json::to_string_pretty(&profile)? + "\n"))
+    }
+}
+
+/// Steps as in training (forward pass, loss, gradients, AdamW) on noise.
+fn seconds_per_step(config: &Config, network: &Teacher, params: &Params, io: &StageIo) -> Result<f64> {
+    let [d, h, w] = config.patch;
+    let mut stream = Streams::new(io.seed).stream("profile", &[]);
+    let voxels: Vec<f32> = (0..d * h * w).map(|_| stream.random()).collect();
+    let labels: Vec<u8> = voxels.iter().map(|value| (value * ORGAN_CLASSES as f32) as u8).collect();
+    let image = Tensor::from_vec(voxels, (1, 1, d, h, w), &params.device())?;
+    let target = Tensor::from_vec(labels, (1, d, h, w), &params.device())?;
+    let mut optimizer = AdamW::new(params, AdamWConfig::with_weight_decay(1e-5))?;
+    let mut seconds = Vec::new();
+    for _ in 0..=config.steps {
+        let begun = Instant::now();
+        let loss = ops::dice_ce(&network.forward(params, &image)?, &target)?;
+        let mut gradients = Accumulator::default();
+        gradients.add(params, &loss, 1.0)?;
+        optimizer.step(params, &gradients.into_gradients(), 1e-4)?;
+        // A GPU has done it when its result is here.
+        let loss = loss.to_dtype(DType::F32)?.to_scalar::<f32>()?;
+        ensure!(loss.is_finite(), "the loss of noise became {loss}");
+        seconds.push(begun.elapsed().as_secs_f64());
+    }
+    let mut timed = seconds.split_off(1);
+    timed.sort_by(f64::total_cmp);
+    timed.get(timed.len() / 2).copied().context("no steps were timed")
+}
+
+/// The most memory that the process has had at once, where Linux tells.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
