@@ -47,3 +47,26 @@ fn the_teacher() {
         }
     }
 }
+
+/// Layers are shared out by rows, tiles and channels; threads outnumber the tasks of the deep layers, and fall short of those of
+/// the others.
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let student = DualUNet2d::new(&DualUNet2dConfig { features: [16, 32, 64, 128, 256, 128] });
+    let teacher = UNet3d::new(&UNet3dConfig { features: [8, 16, 32, 64, 128, 16] }, 14);
+    let image = |shape: &[usize]| Tensor::rand(0f32, 1.0, shape, &Device::Cpu).unwrap();
+    let (small, large, patch) = (image(&[3, 1, 64, 48]), image(&[1, 1, 176, 208]), image(&[1, 1, 32, 32, 24]));
+    for (precision, _) in BOUNDS {
+        let run = |threads: usize| -> Vec<Vec<f32>> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let of_student = trained(&student, precision);
+                let slices = [&small, &large].into_iter().flat_map(|slices| of_student.student(&student, slices).unwrap());
+                let logits = slices.chain([trained(&teacher, precision).teacher(&teacher, &patch).unwrap()]);
+                logits.map(|logits| logits.flatten_all().unwrap().to_vec1().unwrap()).collect()
+            })
+        };
+        let one = run(1);
+        assert!(one == run(2) && one == run(5), "{precision:?}: results differ in some bits");
+    }
+}

@@ -2,7 +2,7 @@
 
     pip install torch monai einops openvino
     cargo build --release -p training --example contestant
-    python side_by_side.py TARGET/release/examples/contestant [--threads 2] [--rounds 5] [--only student] [--no-layers]
+    python side_by_side.py TARGET/release/examples/contestant [--threads 2] [--rounds 5] [--only student] [--no-layers | --layers WORD..]
 
 Every contestant is a process of its own that is asked for one round at a time, so that whatever else the machine does
 meets all of them alike; a cell is the median of its rounds. Layers are those of the paper's networks: the teacher on
@@ -213,19 +213,25 @@ def share(flops, seconds, peak):
 INFERENCE = [("ours", "f32"), ("theirs", "f32"), ("theirs", "openvino-f32"), ("ours", "bf16"), ("theirs", "bf16"), ("theirs", "openvino-bf16")]
 
 
-def compare_layers(judge, name, kind, features, shape, peaks):
+def name_of(kind, kernel, source, target, shape):
+    return f"{kind} {source}→{target} {'×'.join(map(str, shape))} k{kernel}"
+
+
+def compare_layers(judge, name, kind, features, shape, peaks, words):
     print(f"\n### Layers of the {name} (ms)\n")
     print("| layer | f32: ours | of peak | PyTorch | OpenVINO | ratio | bf16: ours | of peak | PyTorch | OpenVINO | ratio | candle | training: ours | PyTorch | ratio |")
     print("|---|" + "---:|" * 14)
     for layer in layers_of(kind, features, shape):
         what, kernel, source, target, size = layer
+        if words and not any(word in name_of(*layer) for word in words):
+            continue
         work = ["layer", what, str(kernel), str(source), str(target), ",".join(map(str, size))]
         ways = INFERENCE + [("ours", "step"), ("theirs", "step")]
         candle = len(size) == 3 and operations(*layer) < 2e10
         seconds = [time for time, _ in judge.compare(work, ways + [("ours", "candle")] * candle)]
         f32, bf16, step = seconds[:3], seconds[3:6], seconds[6:8]
         flops = operations(*layer)
-        cells = [f"{what} {source}→{target} {'×'.join(map(str, size))} k{kernel}",
+        cells = [name_of(*layer),
                  milliseconds(f32[0]), share(flops, f32[0], peaks["f32"]), *map(milliseconds, f32[1:]), f"{min(f32[1:]) / f32[0]:.2f}",
                  milliseconds(bf16[0]), share(flops, bf16[0], peaks["bf16"]), *map(milliseconds, bf16[1:]), f"{min(bf16[1:]) / bf16[0]:.2f}",
                  milliseconds(seconds[8]) if candle else "–", *map(milliseconds, step), f"{step[1] / step[0]:.2f}"]
@@ -256,6 +262,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="networks whose name has this in it")
     parser.add_argument("--no-layers", action="store_true", help="whole networks alone")
+    parser.add_argument("--layers", nargs="+", default=[], metavar="WORD", help="these layers alone, those whose name has one of the words in it")
     parser.add_argument("--default-malloc", action="store_true", help="leave PyTorch's glibc as it is")
     arguments = parser.parse_args()
 
@@ -268,10 +275,11 @@ def main():
     print(f"{processor}, {arguments.threads} threads; PyTorch {torch.__version__}, OpenVINO {openvino.__version__.split('-')[0]}; medians of {arguments.rounds}")
     print("Peak of vector instructions: " + ", ".join(f"{number} {peak:.0f} GFLOP/s" if peak else f"{number} unknown" for number, peak in peaks.items()))
     chosen = lambda networks: [network for network in networks if arguments.only in network[0]]
-    compare_networks(judge, chosen(NETWORKS + SMALL_NETWORKS), chosen(TRANSFORMERS))
+    if not arguments.layers:
+        compare_networks(judge, chosen(NETWORKS + SMALL_NETWORKS), chosen(TRANSFORMERS))
     if not arguments.no_layers:
         for network in chosen(NETWORKS):
-            compare_layers(judge, *network, peaks)
+            compare_layers(judge, *network, peaks, arguments.layers)
 
 
 main()

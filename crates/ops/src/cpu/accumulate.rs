@@ -36,8 +36,12 @@ per_isa! {
             macro_rules! tiles {
                 ($($width:literal, $now:literal: $many:literal or $few:literal);*) => {
                     match (rows.width, now, S::CHANNELS) {
-                        $(($width, $now, 8) => groups::<S, $many, $width, $now>(walk, rows, x, dy, sums, done),
-                        ($width, $now, _) => groups::<S, $few, $width, $now>(walk, rows, x, dy, sums, done),)*
+                        $(($width, $now, 8) => {
+                            groups::<S, $many, { usize::div_ceil($many, 2) }, $width, $now>(walk, rows, x, dy, sums, done);
+                        }
+                        ($width, $now, _) => {
+                            groups::<S, $few, { usize::div_ceil($few, 2) }, $width, $now>(walk, rows, x, dy, sums, done);
+                        })*
                         other => unreachable!("no register tile of {other:?}"),
                     }
                 };
@@ -59,7 +63,7 @@ per_isa! {
 /// # Safety
 /// As of `accumulate`.
 #[inline(always)]
-unsafe fn groups<S: Simd, const ROWS: usize, const WIDTH: usize, const VECTORS: usize>(
+unsafe fn groups<S: Simd, const ROWS: usize, const HALF: usize, const WIDTH: usize, const VECTORS: usize>(
     walk: &Walk,
     rows: &Rows,
     x: &[f32],
@@ -69,13 +73,22 @@ unsafe fn groups<S: Simd, const ROWS: usize, const WIDTH: usize, const VECTORS: 
 ) {
     let offset = first_vector * S::LANES;
     for group in rows.starts.chunks(ROWS) {
-        // A short last group repeats its first row and drops the result.
-        let starts: [(usize, usize); ROWS] = std::array::from_fn(|r| *group.get(r).unwrap_or(&(group[0].0, UNUSED)));
         // SAFETY: the starts lie in the tile and in the sums; the vectors in the lanes.
         unsafe {
-            register_tile::<S, ROWS, WIDTH, VECTORS>(walk, starts, x.as_ptr(), dy.as_ptr().add(offset), sums.as_mut_ptr().add(offset));
+            let (x, dy, sums) = (x.as_ptr(), dy.as_ptr().add(offset), sums.as_mut_ptr().add(offset));
+            if group.len() <= HALF {
+                register_tile::<S, HALF, WIDTH, VECTORS>(walk, filled_up(group), x, dy, sums);
+            } else {
+                register_tile::<S, ROWS, WIDTH, VECTORS>(walk, filled_up(group), x, dy, sums);
+            }
         }
     }
+}
+
+/// A short last group repeats its first row and drops the result.
+#[inline(always)]
+fn filled_up<const ROWS: usize>(group: &[(usize, usize)]) -> [(usize, usize); ROWS] {
+    std::array::from_fn(|r| *group.get(r).unwrap_or(&(group[0].0, UNUSED)))
 }
 
 /// # Safety

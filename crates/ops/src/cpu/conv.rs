@@ -42,7 +42,8 @@ pub(super) struct Correlation {
 /// y = conv(x, w) + bias. Shapes: x `(n, ci, input)`, w `(co, ci, kernel)`, y `(n, co, output)`, all written.
 pub(crate) fn forward(isa: Isa, shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     let (ci, taps) = (shape.in_channels, shape.taps());
-    let weights = PackedWeights::new(shape.out_channels, ci, taps, isa.channels(), |o, i, t| w[(o * ci + i) * taps + t]);
+    let order: Vec<usize> = (0..taps).collect();
+    let weights = PackedWeights::new([shape.out_channels, ci, taps], isa.channels(), w, |o, i| ((o * ci + i) * taps, &order));
     let correlation = Correlation {
         batch: shape.batch,
         in_channels: ci,

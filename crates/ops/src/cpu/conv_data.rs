@@ -59,11 +59,10 @@ fn run_phases(isa: Isa, shape: &ConvShape, phases: Vec<Size3>, dy: &[f32], w: &[
     let count = phases.len();
     let source_taps: Vec<Vec<usize>> = phases.iter().map(|phase| mirrored_taps(shape, axes(*phase), taps)).collect();
     let kernel_len = shape.taps();
-    let weights =
-        PackedWeights::new(shape.in_channels * count, shape.out_channels, taps.iter().product(), isa.channels(), |out, channel, tap| {
-            let filter = channel * shape.in_channels + out / count;
-            w[filter * kernel_len + source_taps[out % count][tap]]
-        });
+    let sizes = [shape.in_channels * count, shape.out_channels, taps.iter().product()];
+    let weights = PackedWeights::new(sizes, isa.channels(), w, |out, channel| {
+        ((channel * shape.in_channels + out / count) * kernel_len, &source_taps[out % count])
+    });
     let correlation = Correlation {
         batch: shape.batch,
         in_channels: shape.out_channels,

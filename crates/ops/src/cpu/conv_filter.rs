@@ -3,8 +3,9 @@
 //! Lanes are output channels: the output gradient is transposed to `[position][channel]`, and every input value
 //! is broadcast against it. A register tile holds a few kernel rows, each up to three taps wide.
 //!
-//! The work is cut twice, by the shape alone: into groups of input channels, whose results are separate, and into
-//! runs of tiles, whose partial sums are added in order at the end.
+//! The work is cut by the shape alone: into groups of input and of output channels, whose results are separate, and into
+//! runs of tiles, whose partial sums are added in order at the end. Of many channels both sides are cut, because every group
+//! of inputs transposes the gradients of its outputs anew.
 #![allow(unsafe_code)]
 
 use rayon::prelude::*;
@@ -18,16 +19,19 @@ use super::{ConvShape, Size3, with_scratch};
 const TASKS: usize = 16;
 /// Bytes of both packed tiles together.
 const TILE_BYTES: usize = 900 << 10;
-/// Bytes of weights from which on tasks are found by splitting input channels rather than positions.
+/// Bytes of weights from which on tasks are found by splitting channels rather than positions.
 const PARTIAL_BYTES: usize = 128 << 10;
+/// Output channels of a group are a multiple of this, unless there are fewer: two vectors.
+const LANES: usize = 32;
 /// Taps along width that a register tile takes at once.
 const SEGMENT: usize = 3;
 
 struct Plan {
     shape: ConvShape,
     output: Size3,
-    /// Output channels rounded up to whole vectors.
+    /// Output channels of a group, in whole vectors.
     lanes: usize,
+    lane_groups: usize,
     tile: [usize; 2],
     tiles: [usize; 2],
     channels_per_group: usize,
@@ -38,21 +42,25 @@ struct Plan {
 impl Plan {
     fn new(shape: &ConvShape, vector: usize) -> Self {
         let output = shape.output();
-        let lanes = shape.out_channels.next_multiple_of(vector.max(BLOCK));
-        let weight_bytes = 4 * lanes * shape.in_channels * shape.taps();
-        let wanted_groups = weight_bytes.div_ceil(PARTIAL_BYTES).min(shape.in_channels.div_ceil(8)).clamp(1, TASKS);
+        let all_lanes = shape.out_channels.next_multiple_of(vector.max(BLOCK));
+        let weight_bytes = 4 * all_lanes * shape.in_channels * shape.taps();
+        let wanted_groups = weight_bytes.div_ceil(PARTIAL_BYTES).clamp(1, TASKS);
+        let lanes = all_lanes.div_ceil(wanted_groups.isqrt()).next_multiple_of(LANES).min(all_lanes);
+        let lane_groups = all_lanes.div_ceil(lanes);
+        let wanted_groups = wanted_groups.div_ceil(lane_groups).min(shape.in_channels.div_ceil(8)).max(1);
         let channels_per_group = shape.in_channels.div_ceil(wanted_groups).max(1);
         let mut plan = Self {
             shape: *shape,
             output,
             lanes,
+            lane_groups,
             tile: [output[0].min(4), output[1].min(32)],
             tiles: [1; 2],
             channels_per_group,
             groups: shape.in_channels.div_ceil(channels_per_group),
             runs: 1,
         };
-        let wanted_runs = TASKS.div_ceil(plan.groups.max(1));
+        let wanted_runs = TASKS.div_ceil((plan.groups * plan.lane_groups).max(1));
         plan.choose_tile(wanted_runs);
         plan.runs = wanted_runs.min(plan.tile_count());
         plan
@@ -84,7 +92,7 @@ impl Plan {
         self.tiles = [depth.div_ceil(*d), height.div_ceil(*h)];
     }
 
-    /// Floats of the sums of one group of input channels: `[channel][kernel d, h, w][lane]`.
+    /// Floats of the sums of one group: `[channel][kernel d, h, w][lane]`.
     fn sums_len(&self) -> usize {
         self.channels_per_group * self.shape.taps() * self.lanes
     }
@@ -104,18 +112,21 @@ pub(crate) fn backward_filter(isa: Isa, shape: &ConvShape, x: &[f32], dy: &[f32]
         return;
     }
     let plan = Plan::new(shape, isa.lanes());
-    let partial: Vec<Vec<f32>> = (0..plan.groups * plan.runs)
+    let partial: Vec<Vec<f32>> = (0..plan.lane_groups * plan.groups * plan.runs)
         .into_par_iter()
-        .map(|task| plan.partial_sums(isa, task / plan.runs, task % plan.runs, x, dy))
+        .map(|task| {
+            let (group, run) = (task / plan.runs, task % plan.runs);
+            plan.partial_sums(isa, [group / plan.groups, group % plan.groups], run, x, dy)
+        })
         .collect();
     let groups: Vec<Vec<f32>> = partial.chunks(plan.runs).collect::<Vec<_>>().into_par_iter().map(add_up).collect();
-    let taps = shape.taps();
-    dw.par_chunks_mut(shape.in_channels * taps).enumerate().for_each(|(out, filter)| {
-        for (channel, filter) in filter.chunks_mut(taps).enumerate() {
-            let sums = &groups[channel / plan.channels_per_group];
-            let first = channel % plan.channels_per_group * taps;
-            for (tap, value) in filter.iter_mut().enumerate() {
-                *value = sums[(first + tap) * plan.lanes + out];
+    let filter = shape.in_channels * shape.taps();
+    dw.par_chunks_mut(filter * BLOCK).enumerate().for_each(|(block, filters)| {
+        let (lane_group, lane) = (block * BLOCK / plan.lanes, block * BLOCK % plan.lanes);
+        let rows = groups[lane_group * plan.groups..].iter().flat_map(|sums| sums.chunks_exact(plan.lanes));
+        for (at, row) in rows.take(filter).enumerate() {
+            for (to, value) in filters[at..].iter_mut().step_by(filter).zip(&row[lane..]) {
+                *to = *value;
             }
         }
     });
@@ -157,7 +168,7 @@ impl Plan {
         segments
     }
 
-    fn partial_sums(&self, isa: Isa, group: usize, run: usize, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    fn partial_sums(&self, isa: Isa, [lane_group, group]: [usize; 2], run: usize, x: &[f32], dy: &[f32]) -> Vec<f32> {
         let shape = &self.shape;
         let first = group * self.channels_per_group;
         let channels = self.channels_per_group.min(shape.in_channels - first);
@@ -188,8 +199,9 @@ impl Plan {
                     unsafe { pack_tile(image.as_ptr(), channels, shape.input, [1; 3], padding, origin, layout, x_packed.as_mut_ptr()) };
                     &*x_packed
                 };
-                let dy = &dy[n * shape.out_channels * self.output.iter().product::<usize>()..];
-                self.transpose_gradient(isa, dy, [d0, h0], count, dy_tile);
+                let (first_lane, lanes) = (lane_group * self.lanes, shape.out_channels.min((lane_group + 1) * self.lanes));
+                let dy = &dy[(n * shape.out_channels + first_lane) * self.output.iter().product::<usize>()..];
+                self.transpose_gradient(isa, dy, lanes - first_lane, [d0, h0], count, dy_tile);
                 let walk = Walk {
                     x_step: [packed[1] * packed[2] * shape.stride[0], packed[2] * shape.stride[1], shape.stride[2]],
                     count: [count[0], count[1], self.output[2]],
@@ -206,7 +218,7 @@ impl Plan {
     }
 
     /// The output gradient of one tile as `[d][h][w][lane]`, absent channels zero.
-    fn transpose_gradient(&self, isa: Isa, dy: &[f32], origin: [usize; 2], count: [usize; 2], to: &mut [f32]) {
+    fn transpose_gradient(&self, isa: Isa, dy: &[f32], channels: usize, origin: [usize; 2], count: [usize; 2], to: &mut [f32]) {
         let [_, height, width] = self.output;
         let volume: usize = self.output.iter().product();
         for d in 0..count[0] {
@@ -215,7 +227,7 @@ impl Plan {
                 let to = &mut to[(d * count[1] + h) * width * self.lanes..][..width * self.lanes];
                 // SAFETY: the function has no conditions of its own.
                 unsafe {
-                    transpose_row(isa, &dy[row..], volume, self.shape.out_channels, to, self.lanes);
+                    transpose_row(isa, &dy[row..], volume, channels, to, self.lanes);
                 }
             }
         }

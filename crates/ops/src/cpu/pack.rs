@@ -36,13 +36,12 @@ pub(super) struct PackedWeights {
 }
 
 impl PackedWeights {
-    /// `weight(output channel, input channel, tap)` is asked once for every weight.
-    pub(super) fn new(
-        out_channels: usize,
-        in_channels: usize,
-        taps: usize,
+    /// `filter(output channel, input channel)` says where in `weights` a filter starts, and where in it its `taps` are.
+    pub(super) fn new<'a>(
+        [out_channels, in_channels, taps]: [usize; 3],
         widest: usize,
-        weight: impl Fn(usize, usize, usize) -> f32 + Sync,
+        weights: &[f32],
+        filter: impl Fn(usize, usize) -> (usize, &'a [usize]) + Sync,
     ) -> Self {
         let blocks = channel_blocks(out_channels, widest);
         let mut starts = Vec::with_capacity(blocks.len());
@@ -56,12 +55,17 @@ impl PackedWeights {
         blocks.par_iter().zip(&starts).for_each(|(&(first, present, width), &start)| {
             // SAFETY: the blocks' ranges of `values` are disjoint and each task stays in its own.
             let block = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), in_channels * taps * width) };
-            for lane in 0..width {
-                for channel in 0..in_channels {
-                    for tap in 0..taps {
-                        block[(channel * taps + tap) * width + lane] =
-                            if lane < present { weight(first + lane, channel, tap) } else { 0.0 };
+            // Filters of one input channel together: either they are neighbours, or each continues what was read before.
+            for (channel, block) in block.chunks_exact_mut(taps * width).enumerate() {
+                for lane in 0..present {
+                    let (start, order) = filter(first + lane, channel);
+                    let filter = &weights[start..];
+                    for (to, &tap) in block[lane..].iter_mut().step_by(width).zip(order) {
+                        *to = filter[tap];
                     }
+                }
+                for absent in present..width {
+                    block[absent..].iter_mut().step_by(width).for_each(|to| *to = 0.0);
                 }
             }
         });

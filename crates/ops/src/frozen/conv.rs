@@ -25,8 +25,8 @@ impl Method {
     pub fn fastest(weight: &Tensor, size: Size3) -> Self {
         match *weight.dims() {
             // There must be enough products to pay for the transformations, and enough tiles to pay for more weights.
-            [out_channels, in_channels, 3, 3] if out_channels >= 32 && in_channels >= 32 && size[1] * size[2] >= 256 => Self::Winograd,
-            [_, in_channels, 3, 3, 3] if in_channels >= 16 && size.iter().product::<usize>() >= 4096 => Self::Winograd,
+            [out_channels, in_channels, 3, 3] if out_channels >= 32 && in_channels >= 32 && size[1] * size[2] >= 128 => Self::Winograd,
+            [_, in_channels, 3, 3, 3] if in_channels >= 8 && size.iter().product::<usize>() >= 512 => Self::Winograd,
             _ => Self::Direct,
         }
     }

@@ -6,6 +6,9 @@
 //!
 //! In volumes, tiles are planes: products are summed over the three planes of the kernel, and a task that goes along the depth
 //! transforms every plane of its input once.
+//!
+//! A task reads the weights of all places once, so it takes tiles of as many rows as its caches hold: of a small map with many
+//! channels the weights are the larger operand by far.
 #![allow(unsafe_code)]
 
 use candle_core::{Result, Tensor};
@@ -17,14 +20,18 @@ use super::norm::Moments;
 use super::rows::{BEYOND, Packed, Run, Sink};
 use super::sums::LaneSums;
 use super::transforms::{Four, Scheme, Two, both_sides};
-use crate::cpu::Shared;
 use crate::cpu::isa::Simd;
+use crate::cpu::{Shared, Size3};
 use crate::tensor::volumes;
 
 /// Bytes of transformed input that a task holds: a quarter of a second-level cache.
 const TILES_BYTES: usize = 256 << 10;
+/// Tiles that one task takes together even so.
+const FEW_TILES: usize = 32;
 /// Planes of a task at most.
 const PLANES: usize = 16;
+/// Tasks wanted of a small volume: its planes are shared out until there are so many.
+const TASKS: usize = 4;
 
 /// Transformed weights of a convolution with a kernel of 3×3, or 3×3×3.
 pub(super) struct Winograd<E: Element> {
@@ -58,44 +65,68 @@ impl<E: Element> Winograd<E> {
         let mut y = Map::unwritten(self.packed.channels, size, sources[0].border());
         let out = Shared(y.as_mut_ptr());
         let channels: usize = sources.iter().map(|source| source.step()).sum();
-        let (rows, columns) = (size[1].div_ceil(OUT), size[2].div_ceil(OUT));
-        // A multiple of a register tile's positions.
-        let bytes = IN * IN * channels * size_of::<E>() * self.depth;
-        let chunk = (TILES_BYTES / bytes).next_multiple_of(12).clamp(12, 96).min(columns);
+        let cut = self.cut::<OUT, IN>(size, channels);
         let buffers = || {
-            let inputs = vec![E::default(); (IN * IN * chunk + BEYOND) * channels + SLACK];
-            (vec![inputs; self.depth], vec![0f32; IN * IN * chunk * E::block(self.packed.path)])
+            let inputs = vec![E::default(); (IN * IN * cut.tiles + BEYOND) * channels + SLACK];
+            (vec![inputs; self.depth], vec![0f32; IN * IN * cut.tiles * E::block(self.packed.path)])
         };
-        let moments: Vec<Vec<f64>> = (0..size[0].div_ceil(PLANES) * rows)
+        let moments: Vec<Vec<f64>> = (0..cut.layers * cut.stretches * cut.groups)
             .into_par_iter()
             .map_init(buffers, |(inputs, products), task| {
                 let mut moments = vec![0f64; 2 * self.packed.channels.step];
-                let first = task / rows * PLANES;
-                let planes = first..(first + PLANES).min(size[0]);
-                for column in (0..columns).step_by(chunk) {
-                    let place = Place { row: task % rows, column, tiles: chunk.min(columns - column) };
-                    let scheme = std::marker::PhantomData::<S>;
-                    let work = Tiles::<_, S, OUT, IN> {
-                        weights: self,
-                        sources,
-                        y: &y,
-                        out,
-                        channels,
-                        planes: planes.clone(),
-                        place,
-                        inputs,
-                        products,
-                        moments: &mut moments,
-                        scheme,
-                    };
-                    // SAFETY: sources and y have one size, tasks write rows of their own, and the buffers hold a chunk.
-                    unsafe { E::dispatch(self.packed.path, work) };
-                }
+                let (layer, stretch) = (task / cut.groups / cut.stretches, task / cut.groups % cut.stretches);
+                let first = stretch * cut.tiles;
+                let work = Tiles::<_, S, OUT, IN> {
+                    weights: self,
+                    sources,
+                    y: &y,
+                    out,
+                    channels,
+                    planes: layer * cut.planes..((layer + 1) * cut.planes).min(size[0]),
+                    place: Place { first, tiles: cut.tiles.min(cut.columns * cut.rows - first), columns: cut.columns },
+                    blocks: task % cut.groups * cut.blocks..(task % cut.groups + 1) * cut.blocks,
+                    inputs,
+                    products,
+                    moments: &mut moments,
+                    scheme: std::marker::PhantomData::<S>,
+                };
+                // SAFETY: sources and y have one size, tasks write tiles and channels of their own, and the buffers hold a stretch.
+                unsafe { E::dispatch(self.packed.path, work) };
                 moments
             })
             .collect();
         (y, Moments::add_up(&moments, size.iter().product()))
     }
+
+    fn cut<const OUT: usize, const IN: usize>(&self, size: Size3, channels: usize) -> Cut {
+        let (rows, columns) = (size[1].div_ceil(OUT), size[2].div_ceil(OUT));
+        let bytes = IN * IN * channels * size_of::<E>() * self.depth;
+        let tiles = match rows * columns {
+            few @ ..=FEW_TILES => few,
+            // A multiple of a register tile's positions.
+            _ => (TILES_BYTES / bytes).next_multiple_of(12).clamp(12, 96),
+        };
+        let stretches = (rows * columns).div_ceil(tiles);
+        let planes = (size[0] * stretches / TASKS).clamp(2, PLANES);
+        let layers = size[0].div_ceil(planes);
+        let all = self.packed.blocks().count();
+        let blocks = all.div_ceil(rayon::current_num_threads().div_ceil(layers * stretches).min(all));
+        Cut { rows, columns, tiles, stretches, planes, layers, blocks, groups: all.div_ceil(blocks) }
+    }
+}
+
+/// How a map is cut into tasks: layers of planes, and in each the tiles in the order of their rows, in stretches. These follow
+/// from the shape alone, as sums do that are taken within a task. Where there are fewer of them than threads, the channels of
+/// the output are cut too, in groups of blocks, and no sum goes across these.
+struct Cut {
+    rows: usize,
+    columns: usize,
+    tiles: usize,
+    stretches: usize,
+    planes: usize,
+    layers: usize,
+    blocks: usize,
+    groups: usize,
 }
 
 /// Elements that a group may reach beyond the last channel.
@@ -124,12 +155,19 @@ fn pack<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(
     })
 }
 
-/// Some tiles of one row of tiles.
+/// Some tiles of a plane, the rows of `columns` tiles being one behind the other.
 #[derive(Clone, Copy)]
 struct Place {
-    row: usize,
-    column: usize,
+    first: usize,
     tiles: usize,
+    columns: usize,
+}
+
+impl Place {
+    /// Row and column of a tile.
+    fn of(self, tile: usize) -> [usize; 2] {
+        [(self.first + tile) / self.columns, (self.first + tile) % self.columns]
+    }
 }
 
 /// The same tiles of some planes.
@@ -142,6 +180,8 @@ struct Tiles<'a, E: Element, S, const OUT: usize, const IN: usize> {
     channels: usize,
     planes: std::ops::Range<usize>,
     place: Place,
+    /// Of output channels.
+    blocks: std::ops::Range<usize>,
     /// `[place][tile][channel]` of as many planes as the kernel has, in turn.
     inputs: &'a mut [Vec<E>],
     /// `[place][tile][lane]`
@@ -171,7 +211,7 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_
     #[inline(always)]
     unsafe fn multiply<L: Lane<Element = E>>(&mut self, d: usize) {
         let (weights, tiles, depth) = (self.weights, self.place.tiles, self.weights.depth);
-        for (first, lanes, values) in weights.packed.blocks() {
+        for (first, lanes, values) in weights.packed.blocks().skip(self.blocks.start).take(self.blocks.len()) {
             let per_place = values.len() / (IN * IN);
             for place in 0..IN * IN {
                 let mut runs = [Run { from: std::ptr::null(), step: self.channels, groups: weights.packed.groups(0) }; 3];
@@ -190,16 +230,16 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_
     /// Transforms the tiles of plane `d` of the maps with their borders.
     #[inline(always)]
     unsafe fn transform_input<L: Lane<Element = E>>(&mut self, d: usize) {
-        let Place { row, column, tiles } = self.place;
-        let plane = tiles * self.channels;
+        let plane = self.place.tiles * self.channels;
         let inputs = &mut self.inputs[d % self.weights.depth];
-        for tile in 0..tiles {
+        for tile in 0..self.place.tiles {
+            let [row, column] = self.place.of(tile);
             let mut to = tile * self.channels;
             for source in self.sources {
                 let step = source.step();
                 let line = source.padded()[2] * step;
                 // The tile's first position is one up and one to the left: the border's for the first tile.
-                let corner = (d * source.padded()[1] + row * OUT) * line + (column + tile) * OUT * step;
+                let corner = (d * source.padded()[1] + row * OUT) * line + column * OUT * step;
                 for lane in (0..step).step_by(L::Sums::LANES) {
                     // SAFETY: rows that the map does not have are not read, and positions beyond a row are those of the next
                     // one or of the tail; they take no part in results that are kept. `to` is the tile's place.
@@ -228,11 +268,11 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_
     #[inline(always)]
     unsafe fn transform_output<L: Lane<Element = E>>(&mut self, d: usize, first: usize, lanes: usize) {
         let [_, height, width] = self.y.size();
-        let Place { row, column, tiles } = self.place;
-        let plane = tiles * lanes;
+        let plane = self.place.tiles * lanes;
         for lane in (0..lanes).step_by(L::Sums::LANES) {
             let mut sums = LaneSums::<L::Sums>::new();
-            for tile in 0..tiles {
+            for tile in 0..self.place.tiles {
+                let [row, column] = self.place.of(tile);
                 // SAFETY: products hold `lanes` lanes of all tiles; positions within the size are this task's own.
                 unsafe {
                     let mut products = [[L::Sums::zero(); IN]; IN];
@@ -245,7 +285,7 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_
                     let results = both_sides(&S::OUTPUT, &products);
                     for i in 0..OUT {
                         for j in 0..OUT {
-                            let (h, w) = (row * OUT + i, (column + tile) * OUT + j);
+                            let (h, w) = (row * OUT + i, column * OUT + j);
                             if h < height && w < width {
                                 let at = self.y.row([d, h]) + w * self.y.step() + first + lane;
                                 L::narrow(results[i][j], self.out.get().add(at));

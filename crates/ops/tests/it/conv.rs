@@ -99,14 +99,15 @@ fn gradients_of_convolution_match_differences_on_every_instruction_set() -> Resu
     Ok(())
 }
 
-/// Several tiles along every axis, several runs and groups of input channels, blocks of output channels split over
-/// tasks: what the small cases above leave out.
+/// Several tiles along every axis, several runs and groups of input and of output channels, blocks of output channels split
+/// over tasks: what the small cases above leave out.
 #[test]
 fn layers_of_real_size_agree_with_the_composed_operations() -> Result<()> {
     let cases: &[Case] = &[
         (2, 5, 9, &[67, 150], &[3, 3], 1, 1),
         (1, 96, 40, &[14, 15], &[3, 3], 1, 1),
         (1, 72, 80, &[6, 7, 9], &[3, 3, 3], 1, 1),
+        (2, 72, 200, &[9, 10], &[3, 3], 1, 1),
         (1, 16, 17, &[18, 21, 34], &[3, 3, 3], 1, 1),
         (2, 12, 24, &[19, 40, 22], &[3, 3, 3], 2, 1),
         (1, 24, 10, &[40, 33], &[5, 5], 2, 2),
