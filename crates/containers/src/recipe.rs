@@ -43,7 +43,7 @@ fn parse(text: &str) -> Result<Recipe, (usize, String)> {
         }
         while let Some(begun) = instruction.strip_suffix('\\') {
             let next = lines.next().map_or("", |(_, line)| line.trim());
-            instruction = format!("{}{next}", begun);
+            instruction = format!("{begun}{next}");
         }
         let (name, rest) = instruction.split_once(char::is_whitespace).unwrap_or((&instruction, ""));
         let rest = rest.trim();

@@ -16,6 +16,8 @@ pub(crate) const STAGES: &[Entry] = &[
     Entry::of::<evaluate::Evaluate>(),
     Entry::of::<export::Export>(),
     Entry::of::<predict::Predict>(),
+    Entry::of::<submission::Submission>(),
+    Entry::of::<measure::Measure>(),
 ];
 
 #[cfg(test)]

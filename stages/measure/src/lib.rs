@@ -7,7 +7,7 @@ mod subject;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +16,7 @@ use dataset::ImageFile;
 use efficiency::{CaseFigures, FILE, Figures, Gpu, MB, Meter, Outcome, Run, curve_svg, samples_csv};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use stage_kit::{Role, Stage, StageIo, write_atomic_text};
 use volume::nifti;
 
@@ -81,9 +82,10 @@ impl Stage for Measure {
         let stop = stage_kit::stop_on_signals()?;
         let meter = Meter { gpu: gpu.as_ref(), limit: Duration::from_secs_f64(config.time_limit_s), stop: &stop };
         let progress = io.report.start(&io.node, "cases", cases.len() as u64);
+        let kept = kept_figures(config, &subject, io)?;
         let mut figures = Vec::new();
         for (case, size) in &cases {
-            let kept = io.work.join("figures").join(format!("{}.json", case.id));
+            let kept = kept.join(format!("{}.json", case.id));
             let of_case = match fs::read_to_string(&kept).ok().and_then(|text| serde_json::from_str(&text).ok()) {
                 Some(figures) => figures,
                 None => {
@@ -104,6 +106,19 @@ impl Stage for Measure {
         };
         write(&Figures { measured: subject.name(), machine: machine::describe(), gpu, cases: figures }, io)
     }
+}
+
+/// The folder for the figures of cases until all are there, without those of another subject.
+fn kept_figures(config: &Config, subject: &Subject, io: &StageIo) -> Result<PathBuf> {
+    let (folder, of) = (io.work.join("figures"), io.work.join("figures-of.json"));
+    let now = json!({"subject": subject.identity()?, "config": config}).to_string();
+    if fs::read_to_string(&of).ok().as_ref() != Some(&now) {
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+        }
+        write_atomic_text(&of, &now)?;
+    }
+    Ok(folder)
 }
 
 /// The cases with their sizes, the flattest first as in the paper, and last those whose header cannot be read.

@@ -47,6 +47,18 @@ impl Subject {
         }
     }
 
+    /// What tells this subject from another.
+    pub(crate) fn identity(&self) -> Result<String> {
+        match self {
+            Self::Program { path, arguments } => {
+                let looked = || std::fs::metadata(path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?)));
+                let (size, modified) = looked().with_context(|| format!("cannot look at {}", path.display()))?;
+                Ok(format!("{} {arguments:?} {size} {modified:?}", path.display()))
+            }
+            Self::Image { engine, image, .. } => Ok(engine.manifest(image)?.id),
+        }
+    }
+
     /// Runs one case, from the folder of the scan to that of the label map.
     pub(crate) fn run(&self, meter: &Meter<'_>, inputs: &Path, outputs: &Path) -> Result<Run> {
         match self {
