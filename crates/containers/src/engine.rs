@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use flate2::read::GzDecoder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +83,7 @@ impl Engine {
     /// With the engine's words.
     pub fn build(&self, context: &Path, tag: &Tag) -> Result<(), ContainerError> {
         let recipe = context.join(RECIPE_FILE);
-        let (recipe, context, tag) = (recipe.to_string_lossy(), context.to_string_lossy(), tag.to_string());
+        let (recipe, context, tag) = (recipe.to_string_lossy(), context.to_string_lossy(), self.full_name(tag));
         let mut build = self.command(&["build", "--network", "none", "--tag", &tag, "--file", &recipe, &context]);
         // The builder before BuildKit is in every Docker, and all that is asked of it is one copy.
         build.env("DOCKER_BUILDKIT", "0");
@@ -94,15 +95,26 @@ impl Engine {
     /// # Errors
     /// With the engine's words.
     pub fn save(&self, tag: &Tag, path: &Path) -> Result<(), ContainerError> {
-        self.ask(&["save", "--output", &path.to_string_lossy(), &tag.to_string()]).map(drop)
+        self.ask(&["save", "--output", &path.to_string_lossy(), &self.full_name(tag)]).map(drop)
     }
 
-    /// Loads an archive, compressed or not, and returns the name of its image.
+    /// Podman would else call it `localhost/team`, by which name Docker would then load it.
+    fn full_name(&self, tag: &Tag) -> String {
+        if self.program == "podman" { format!("docker.io/library/{tag}") } else { tag.to_string() }
+    }
+
+    /// Loads a compressed archive and returns the name of its image.
     ///
     /// # Errors
-    /// With the engine's words.
+    /// When it cannot be read, and with the engine's words.
     pub fn load(&self, archive: &Path) -> Result<String, ContainerError> {
-        let told = self.ask(&["load", "--input", &archive.to_string_lossy()])?;
+        let told = if self.program == "podman" {
+            // Podman 4 reads archives of this kind only as they are without compression.
+            let plain = unpacked(archive).map_err(ContainerError::file("unpack", archive))?;
+            self.ask(&["load", "--input", &plain.path().to_string_lossy()])?
+        } else {
+            self.ask(&["load", "--input", &archive.to_string_lossy()])?
+        };
         let name = told.lines().rev().find_map(|line| line.split_once("Loaded image").and_then(|(_, rest)| rest.split_once(": ")));
         let unclear = || ContainerError::Engine {
             command: format!("{} load --input {}", self.program, archive.display()),
@@ -138,6 +150,12 @@ impl Engine {
         // One that has just ended by itself is what was wanted.
         let _ = self.ask(&["container", "rm", "--force", container]);
     }
+}
+
+fn unpacked(archive: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut plain = tempfile::NamedTempFile::new()?;
+    std::io::copy(&mut GzDecoder::new(std::fs::File::open(archive)?), &mut plain)?;
+    Ok(plain)
 }
 
 /// What the command says on standard output.
