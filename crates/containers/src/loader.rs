@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::error::ContainerError;
 
 /// The libraries that a program or a library is linked to, with theirs, and the loader: where each must stand → where it is here. One of
-/// `folder` must stand in `beside`; the others stand where they are. None for a static program.
+/// `folder`, an absolute path, must stand in `beside`; the others stand where they are. None for a static program.
 ///
 /// # Errors
 /// When `ldd` is missing or does not find a library.

@@ -34,7 +34,9 @@ impl Contents {
         let program = io.input("program")?;
         let model = io.input("model")?;
         let model = if model.is_dir() { model.join(MODEL) } else { model.to_owned() };
-        let more = io.input_opt("libraries")?;
+        // As the loader tells it.
+        let more = io.input_opt("libraries")?.map(std::path::absolute).transpose().context("libraries")?;
+        let more = more.as_deref();
         ensure!(program.is_file(), "{} is no file; the input `program` is the executable `predict`", program.display());
         ensure!(model.is_file(), "there is no {}; the stage `export` writes it", model.display());
         ensure!(
