@@ -138,11 +138,15 @@ impl Engine {
         Ok(Manifest { image: image.to_owned(), id, layer: Digested { digest: layer, size: word().parse().unwrap_or(0) } })
     }
 
-    /// The first process of a running container as this machine counts it; `None` before it runs and after.
+    /// The first process of a running container as this machine counts it; `None` before it runs and after, and when it runs on
+    /// another machine.
     #[must_use]
     pub fn process(&self, container: &str) -> Option<u32> {
-        let told = self.ask(&["container", "inspect", "--format", "{{.State.Pid}}", container]).ok()?;
-        told.parse().ok().filter(|&process| process != 0)
+        let told = self.ask(&["container", "inspect", "--format", "{{.State.Pid}} {{.Id}}", container]).ok()?;
+        let (process, id) = told.split_once(' ')?;
+        // Under this number another machine's engine may mean a stranger here.
+        let group = std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
+        process.parse().ok().filter(|_| group.contains(id))
     }
 
     /// Ends a container that may be running, and removes it.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use containers::Engine;
 use efficiency::{Meter, Run};
 use stage_kit::StageIo;
@@ -78,7 +78,11 @@ impl Subject {
                     arguments.extend(["--gpus", &device]);
                 }
                 arguments.extend([image, "/bin/bash", "-c", "sh predict.sh"]);
-                Ok(meter.run(engine.command(&arguments), |_| engine.process(&name), || engine.remove(&name))?)
+                let run = meter.run(engine.command(&arguments), |_| engine.process(&name), || engine.remove(&name))?;
+                // A short one may have ended before it was found.
+                let unseen = run.samples.len() > 20 && run.samples.iter().all(|sample| sample.ram_mb == 0.0);
+                ensure!(!unseen, "no process of the container was seen here; measure on the machine on which {} runs it", engine.name());
+                Ok(run)
             }
         }
     }
