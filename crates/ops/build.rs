@@ -110,7 +110,10 @@ fn trampolines(cudarc: &Path, major: &str) -> Result<String> {
             let Some((function, rest)) = line.strip_prefix("pub unsafe fn ").and_then(|line| line.split_once('(')) else {
                 continue;
             };
-            // cudarc's own functions stand among CUDA's.
+            // cudarc's own functions stand among CUDA's, and one of these is defined in `cuda/translated.rs`.
+            if function == "cuModuleLoadData" {
+                continue;
+            }
             if (function.starts_with("cu") && function != "culib") || function.starts_with("nvrtc") {
                 let list = if rest.contains("-> *const ::core::ffi::c_char") { &mut texts } else { &mut codes };
                 list.push(function);

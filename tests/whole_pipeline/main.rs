@@ -9,15 +9,19 @@
 //! - `editors`, `validator`: what the schema for editors takes and what it refuses
 //! - `page`: what a report holds, and how it looks in a browser
 //! - `transformers`: encoders learnt from images, teachers on top of them (`tiny-transformers.yaml`), Table 5
+//! - `submission`: the image of the final student, what its cases cost, and how it runs on a real Docker
+//! - `docker`: that Docker, where it is installed
 //! - `lab`: a folder with a pipeline file, and the program that runs it
 
 mod bad_data;
 mod bad_places;
 mod changed;
+mod docker;
 mod editors;
 mod killed;
 mod lab;
 mod method;
 mod page;
 mod transformers;
+mod submission;
 mod validator;

@@ -19,6 +19,8 @@ pub(crate) const STAGES: &[Entry] = &[
     Entry::of::<compare_teachers::CompareTeachers>(),
     Entry::of::<export::Export>(),
     Entry::of::<predict::Predict>(),
+    Entry::of::<submission::Submission>(),
+    Entry::of::<measure::Measure>(),
 ];
 
 #[cfg(test)]

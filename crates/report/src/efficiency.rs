@@ -3,21 +3,26 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ::efficiency::Figures;
 use anyhow::{Context, Result};
-use pipeline::{Snapshot, Source};
+use pipeline::{NodeState, Snapshot, Source};
 use volume::nifti;
 
 use crate::html::{escaped, head, table};
 use crate::models::Scored;
-use crate::scores::input;
+use crate::scores::{input, titled};
 
 /// As many cases as the paper's table has.
 const SHOWN_CASES: usize = 8;
 /// How many headers are read to choose them; a header is a few hundred bytes.
 const READ_CASES: usize = 200;
 
-/// The sizes of some cases, from few slices to many, and what is known of their cost.
+/// What the cases cost as far as it was measured; or else the sizes of some, and how long the pipeline took for them.
 pub(crate) fn table_7(seen: &Snapshot<'_>, scored: &Scored) -> Result<String> {
+    let measured = measured(seen)?;
+    if !measured.is_empty() {
+        return Ok(measured.into_iter().map(|(node, state, figures)| shown(&node, state, &figures)).collect());
+    }
     let not_measured = || "<span class=\"soft\">not measured</span>".to_owned();
     let times = Times::of(seen, scored);
     let rows: Vec<Vec<String>> = match input(seen, &scored.node, "images").filter(|folder| folder.is_dir()) {
@@ -34,6 +39,46 @@ pub(crate) fn table_7(seen: &Snapshot<'_>, scored: &Scored) -> Result<String> {
     body.push_str(&table("cases", &head(&["Case ID", "Image size", "Running time (s)", "Max GPU (MB)", "Total GPU (MB)"]), &rows));
     body.push_str(&format!("<p class=\"note\">{}</p>\n", escaped(&times.note())));
     Ok(body)
+}
+
+const STAGE: &str = "measure";
+
+/// The figures of every node that has measured something.
+fn measured(seen: &Snapshot<'_>) -> Result<Vec<(String, NodeState, Figures)>> {
+    let mut all = Vec::new();
+    for (node, view) in seen.pipeline.nodes.iter().zip(&seen.nodes) {
+        let (STAGE, Some(record)) = (node.stage.name, &view.record) else { continue };
+        let path = seen.store.object(&record.key).join(::efficiency::FILE);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read the figures {}", path.display()))?;
+        let figures =
+            serde_json::from_str(&text).with_context(|| format!("{} holds no figures; run its node again with --force", path.display()))?;
+        all.push((node.name.clone(), view.state, figures));
+    }
+    Ok(all)
+}
+
+/// Some of the measured cases, from few slices to many.
+fn shown(node: &str, state: NodeState, figures: &Figures) -> String {
+    let heads = figures.heads();
+    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+    let row = |index: usize| figures.row(&figures.cases[index]).iter().map(|cell| escaped(cell)).collect();
+    let rows: Vec<Vec<String>> = spread(figures.cases.len()).map(row).collect();
+    let note = format!(
+        "{} of {} cases, one at a time by {}; {}; {}. Total is the area under the curve of memory over time in MB·s.",
+        rows.len(),
+        figures.cases.len(),
+        figures.measured,
+        figures.machine,
+        figures.gpu
+    );
+    let body = format!("{}<p class=\"note\">{}</p>\n", table("cases", &head(&heads), &rows), escaped(&note));
+    titled(&format!("Table 7. Efficiency <small>{}</small>", escaped(node)), state, &body)
+}
+
+/// As many places as the table has rows, evenly over the first and the last of `n` and those between.
+fn spread(n: usize) -> impl Iterator<Item = usize> {
+    let shown = n.min(SHOWN_CASES);
+    (0..shown).map(move |index| if shown > 1 { index * (n - 1) / (shown - 1) } else { 0 })
 }
 
 /// The nodes between a model and its scores, each with the keys of its cases.
@@ -86,8 +131,5 @@ fn sizes(folder: &Path) -> Result<Vec<(String, [usize; 3])>> {
         sizes.push((case, header.grid().shape));
     }
     sizes.sort_by_key(|(_, shape)| shape[2]);
-    let n = sizes.len();
-    let shown = n.min(SHOWN_CASES);
-    let at: Vec<usize> = (0..shown).map(|index| if shown > 1 { index * (n - 1) / (shown - 1) } else { 0 }).collect();
-    Ok(at.into_iter().map(|index| sizes[index].clone()).collect())
+    Ok(spread(sizes.len()).map(|index| sizes[index].clone()).collect())
 }

@@ -84,7 +84,7 @@ fn table_6(seen: &Snapshot<'_>, last: &Scored) -> Result<String> {
     Ok(titled("Table 6. With and without unlabelled data", last.state, &body))
 }
 
-fn titled(title: &str, state: NodeState, body: &str) -> String {
+pub(crate) fn titled(title: &str, state: NodeState, body: &str) -> String {
     let state = if state == NodeState::Fresh { String::new() } else { format!(" {}", badge(state.word())) };
     format!("<h3>{title}{state}</h3>\n{body}")
 }

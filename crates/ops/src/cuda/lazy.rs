@@ -178,6 +178,20 @@ macro_rules! library {
 
 include!(concat!(env!("OUT_DIR"), "/libraries.rs"));
 
+/// The driver's `cuModuleLoadData`, which is not defined anew here but in `translated`.
+///
+/// # Safety
+/// As of CUDA's function: the module's place must be writable, and the image PTX that ends in a zero, a cubin or a fatbin.
+pub(super) unsafe fn module_load_data(module: *mut *mut c_void, image: *const c_void) -> i32 {
+    static FUNCTION: Function = Function::new(&CUDA, c"cuModuleLoadData", false);
+    // SAFETY: the driver declares it so; the function for a missing library takes no notice of arguments, which this
+    // processor's calling convention allows.
+    let function =
+        unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut *mut c_void, *const c_void) -> i32>(look_up(&FUNCTION)) };
+    // SAFETY: the condition of this function.
+    unsafe { function(module, image) }
+}
+
 /// Loads what every computation needs, so that what is missing is named before anything is tried.
 ///
 /// # Errors

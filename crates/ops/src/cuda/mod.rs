@@ -14,6 +14,8 @@ pub(crate) mod loss;
 pub(crate) mod norm;
 pub(crate) mod pool;
 pub(crate) mod sums;
+#[cfg(lazy_cuda)]
+mod translated;
 
 use std::sync::Arc;
 
