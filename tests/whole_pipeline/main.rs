@@ -22,6 +22,6 @@ mod killed;
 mod lab;
 mod method;
 mod page;
-mod transformers;
 mod submission;
+mod transformers;
 mod validator;

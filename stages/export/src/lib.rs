@@ -14,7 +14,10 @@ impl Stage for Export {
     const NAME: &'static str = "export";
     const REVISION: u32 = 1;
     const ABOUT: &'static str = "Puts the student's weights, grid, windows and classes into one file for `predict`";
-    const READS: &'static [Role] = &[Role::required("student", "a folder with weights.safetensors, as train-student writes it, or a file of weights: .safetensors, .pth")];
+    const READS: &'static [Role] = &[Role::required(
+        "student",
+        "a folder with weights.safetensors, as train-student writes it, or a file of weights: .safetensors, .pth",
+    )];
     const WRITES: &'static str = "model.safetensors, its config in the file's metadata";
     const PAPER: &'static str = "2.2, 2.3";
     type Config = StudentConfig;
