@@ -9,16 +9,20 @@
 mod blocks;
 mod compute;
 mod device;
+mod dodnet;
 mod frozen;
 mod params;
+mod residual;
 mod student;
 mod teacher;
 mod weights;
 
 pub use compute::Compute;
 pub use device::device;
+pub use dodnet::{DoDNet, DoDNetFeatures, DynamicHeadConfig};
 pub use frozen::{Frozen, Precision, Trained};
 pub use params::{Init, ParamSpec, Params, ParamsError};
+pub use residual::{ResidualConfig, ResidualTrunk};
 pub use student::{DualUNet2d, DualUNet2dConfig, Features};
 pub use teacher::{UNet3d, UNet3dConfig};
 pub use weights::{WeightsError, metadata};
