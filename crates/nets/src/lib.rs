@@ -15,6 +15,8 @@ mod params;
 mod residual;
 mod student;
 mod teacher;
+mod trunk;
+mod unet;
 mod weights;
 
 pub use compute::Compute;
@@ -25,6 +27,8 @@ pub use params::{Init, ParamSpec, Params, ParamsError};
 pub use residual::{ResidualConfig, ResidualTrunk};
 pub use student::{DualUNet2d, DualUNet2dConfig, Features};
 pub use teacher::{UNet3d, UNet3dConfig};
+pub use trunk::{Trunk, TrunkConfig};
+pub use unet::{UNetConfig, UNetTrunk};
 pub use weights::{WeightsError, metadata};
 
 /// Something with parameters.
