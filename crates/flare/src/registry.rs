@@ -16,6 +16,8 @@ pub(crate) const STAGES: &[Entry] = &[
     Entry::of::<evaluate::Evaluate>(),
     Entry::of::<export::Export>(),
     Entry::of::<predict::Predict>(),
+    Entry::of::<train_partial::TrainPartial>(),
+    Entry::of::<label_partial::LabelPartial>(),
 ];
 
 #[cfg(test)]

@@ -9,4 +9,4 @@ mod window;
 
 pub use model::{MODEL_FILE, Student, StudentConfig, StudentError};
 pub use slices::{SliceLabels, SliceWindow, segment_slices};
-pub use window::{SlidingWindow, WindowError, segment_windows};
+pub use window::{SlidingWindow, WindowError, segment_heads, segment_windows};

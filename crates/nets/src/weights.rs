@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 
 use crate::params::Params;
 
@@ -47,22 +47,35 @@ impl Params {
     /// # Errors
     /// When the file is missing or damaged, or a parameter is missing, superfluous or of another shape; nothing is changed then.
     pub fn load(&self, path: &Path) -> Result<(), WeightsError> {
-        let tensors = read(path)?;
-        let prefixed = tensors.keys().any(|name| name.starts_with("weights."));
-        let tensors: HashMap<String, Tensor> = if prefixed {
-            tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix("weights.")?.to_owned(), tensor))).collect()
-        } else {
-            tensors
-        };
+        let tensors = named(path)?;
         let found = self.differences(&tensors);
         if !found.is_empty() {
             return Err(WeightsError::Mismatch { path: path.into(), found });
         }
         for (name, var) in self.all() {
-            let copy = || var.set(&tensors[name].to_dtype(DType::F32)?.to_device(var.device())?.contiguous()?);
-            copy().map_err(|reason| WeightsError::Read { path: path.into(), reason })?;
+            copy(&tensors[name], var).map_err(|reason| WeightsError::Read { path: path.into(), reason })?;
         }
         Ok(())
+    }
+
+    /// Loads the parameters that the file has under the same name and in the same shape, and leaves all others as they are: to
+    /// begin a new task with what was learnt in another. Returns the names of the parameters that were not loaded.
+    ///
+    /// # Errors
+    /// When the file is missing or damaged, or none of its parameters fits.
+    pub fn load_matching(&self, path: &Path) -> Result<Vec<String>, WeightsError> {
+        let tensors = named(path)?;
+        let mut left = Vec::new();
+        for (name, var) in self.all() {
+            match tensors.get(name).filter(|tensor| tensor.dims() == var.dims()) {
+                Some(tensor) => copy(tensor, var).map_err(|reason| WeightsError::Read { path: path.into(), reason })?,
+                None => left.push(name.to_owned()),
+            }
+        }
+        if left.len() == self.all().count() {
+            return Err(WeightsError::Mismatch { path: path.into(), found: self.differences(&tensors) });
+        }
+        Ok(left)
     }
 
     /// Saves every parameter with `metadata`, whole or not at all.
@@ -110,6 +123,19 @@ pub fn metadata(path: &Path) -> Result<HashMap<String, String>, WeightsError> {
     let bytes = std::fs::read(path).map_err(|error| failed(error.into()))?;
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| failed(error.into()))?;
     Ok(header.metadata().clone().unwrap_or_default())
+}
+
+fn copy(tensor: &Tensor, var: &Var) -> candle_core::Result<()> {
+    var.set(&tensor.to_dtype(DType::F32)?.to_device(var.device())?.contiguous()?)
+}
+
+/// The tensors of a file, without the prefix `weights.`; where it is in use, those without it are left out.
+fn named(path: &Path) -> Result<HashMap<String, Tensor>, WeightsError> {
+    let tensors = read(path)?;
+    if !tensors.keys().any(|name| name.starts_with("weights.")) {
+        return Ok(tensors);
+    }
+    Ok(tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix("weights.")?.to_owned(), tensor))).collect())
 }
 
 fn must_be_there(path: &Path) -> Result<(), WeightsError> {

@@ -84,7 +84,7 @@ pub struct Task {
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum PartialError {
     /// No class has this key.
-    #[error("there is no class `{0}`; the classes are liver, right_kidney and so on to tumor, as in the tables of scores")]
+    #[error("there is no class `{0}`; the classes are {known}", known = CLASS_KEYS[1..].join(", "))]
     Class(String),
     /// Nothing to train on.
     #[error("{0}: none given, expected at least one")]

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::annotation::{Class, Dataset, Datasets, PartialError, Task, check_names};
+use crate::loss::Loss;
 
 /// A method and the size of its network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -312,6 +313,17 @@ impl Network for Model {
 }
 
 impl MethodConfig {
+    /// How the method learns.
+    #[must_use]
+    pub fn loss(&self) -> Loss {
+        match self {
+            Self::Multitalent { .. } => Loss::Sum,
+            Self::TargetAdaptive { .. } => Loss::Merged,
+            // The comparison of DoDNet's paper trains all methods alike.
+            Self::Dodnet { .. } | Self::MultiHead { .. } | Self::Conditional { .. } | Self::PerDataset { .. } => Loss::Mean,
+        }
+    }
+
     /// Refuses networks that cannot be, or cannot take patches of that shape.
     ///
     /// # Errors

@@ -76,6 +76,14 @@ pub enum SamplerError {
         /// How they would be sampled.
         sampling: Sampling,
     },
+    /// Chances that are not those of the cases.
+    #[error("{found} chances, each 0 or more, for {cases} cases")]
+    Chances {
+        /// How many chances were given.
+        found: usize,
+        /// How many cases there are.
+        cases: usize,
+    },
     /// A batch without samples.
     #[error("batch_size is 0; it must be at least 1")]
     EmptyBatch,
@@ -91,6 +99,8 @@ pub struct Sampler {
     first_group: Vec<usize>,
     batch_size: usize,
     max_steps: Option<u64>,
+    /// For each group its chance and those of all before it, where groups are drawn by chance.
+    chances: Option<Vec<f64>>,
     streams: Streams,
 }
 
@@ -122,7 +132,31 @@ impl Sampler {
         if groups * per_group == 0 || voxels == 0 || max_steps_per_epoch == Some(0) {
             return Err(SamplerError::Nothing { cases: cases.len(), sampling });
         }
-        Ok(Self { sampling, order, cases, first_group, batch_size, max_steps: max_steps_per_epoch, streams })
+        Ok(Self { sampling, order, cases, first_group, batch_size, max_steps: max_steps_per_epoch, chances: None, streams })
+    }
+
+    /// Draws each case anew with a chance in proportion to `of_case`, instead of every case once: an epoch is as long as
+    /// before, and may hold a case often or not at all.
+    ///
+    /// # Errors
+    /// When the chances are not those of the cases, or no case has any.
+    pub fn by_chance(mut self, of_case: &[f64]) -> Result<Self, SamplerError> {
+        if of_case.len() != self.cases.len() || !of_case.iter().all(|chance| chance.is_finite() && *chance >= 0.0) {
+            return Err(SamplerError::Chances { found: of_case.len(), cases: self.cases.len() });
+        }
+        let mut sum = 0.0;
+        let mut chances = Vec::with_capacity(self.groups());
+        for (case, chance) in of_case.iter().enumerate() {
+            for _ in self.first_group[case]..self.first_group[case + 1] {
+                sum += chance;
+                chances.push(sum);
+            }
+        }
+        if sum <= 0.0 {
+            return Err(SamplerError::Nothing { cases: 0, sampling: self.sampling });
+        }
+        self.chances = Some(chances);
+        Ok(self)
     }
 
     /// How the cases are sampled.
@@ -151,7 +185,11 @@ impl Sampler {
             Order::EachEpochAnew => ("training", epoch),
             Order::AlwaysTheSame => ("validation", 0),
         };
-        let order = permutation(&mut self.streams.stream(&format!("{purpose} order"), &[number]), self.groups());
+        let mut stream = self.streams.stream(&format!("{purpose} order"), &[number]);
+        let order = match &self.chances {
+            None => permutation(&mut stream, self.groups()),
+            Some(chances) => (0..self.groups()).map(|_| draw(chances, stream.random::<f64>())).collect(),
+        };
         Epoch { sampler: self, number, crop_purpose: format!("{purpose} crop"), order }
     }
 
@@ -194,6 +232,12 @@ impl Epoch<'_> {
         }
         Sample { case, start, shape, number }
     }
+}
+
+/// The place whose chance `at` of 0..1 falls into; `chances` are sums from the first place on.
+fn draw(chances: &[f64], at: f64) -> usize {
+    let sum = chances.last().copied().unwrap_or(0.0);
+    chances.partition_point(|&until| until <= at * sum).min(chances.len() - 1)
 }
 
 /// Where a box of `length` begins on an axis of `size` voxels: anywhere inside, or around it when it is longer.
@@ -278,6 +322,23 @@ mod tests {
         assert_eq!(samples.iter().map(|s| s.case).collect::<BTreeSet<_>>().len(), 50);
         assert_eq!(samples.iter().map(|s| s.start[0]).collect::<BTreeSet<_>>(), BTreeSet::from([0, 1, 2]));
         assert!(samples.iter().all(|s| s.start[1..] == [0, -1]));
+    }
+
+    #[test]
+    fn cases_come_as_often_as_their_chances_say() {
+        let sampling = Sampling::Patches { per_case: 1, shape: [4; 3] };
+        let new = || Sampler::new(sampling, Order::EachEpochAnew, vec![[8; 3]; 5], 1, None, Streams::new(1)).unwrap();
+        let sampler = new().by_chance(&[1.0, 0.0, 2.0, 0.5, 0.5]).unwrap();
+        let mut seen = [0; 5];
+        for epoch in 0..2000 {
+            all(&sampler.epoch(epoch), 5).iter().for_each(|sample| seen[sample.case] += 1);
+        }
+        for (seen, expected) in seen.into_iter().zip([2500, 0, 5000, 1250, 1250]) {
+            // Four standard deviations of the most frequent.
+            assert!(i32::abs(seen - expected) <= 200, "{seen} instead of {expected}");
+        }
+        assert_eq!(all(&sampler.epoch(7), 5), all(&new().by_chance(&[2.0, 0.0, 4.0, 1.0, 1.0]).unwrap().epoch(7), 5));
+        assert!(new().by_chance(&[1.0]).is_err() && new().by_chance(&[0.0; 5]).is_err());
     }
 
     #[test]
