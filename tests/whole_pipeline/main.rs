@@ -8,6 +8,7 @@
 //! - `bad_places`: missing weights, empty subsets, a full disk, and mistakes in pipeline files
 //! - `editors`, `validator`: what the schema for editors takes and what it refuses
 //! - `page`: what a report holds, and how it looks in a browser
+//! - `partial`: models from datasets that label different things, from training to scores
 //! - `lab`: a folder with a pipeline file, and the program that runs it
 
 mod bad_data;
@@ -18,4 +19,5 @@ mod killed;
 mod lab;
 mod method;
 mod page;
+mod partial;
 mod validator;

@@ -99,8 +99,7 @@ impl CaseStage for LabelPartial {
         let shown = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
         let classes = [ORGAN_CLASSES, CANCER_CLASSES];
         let scores = |patch: &Tensor| labeller.scores(config, patch);
-        let [mut organs, mut cancer] =
-            inference::segment_heads(&shown.of(&image.data), &config.window, classes, &labeller.device, scores)?;
+        let [mut organs, mut cancer] = inference::segment_heads(&shown.of(&image.data), &config.window, classes, &labeller.device, scores)?;
         config.clean.organs(&mut organs);
         config.clean.tumor(&mut cancer);
         let on_image = |data| {
@@ -122,7 +121,8 @@ impl Labeller {
     fn load(config: &Config, io: &StageIo) -> Result<Self> {
         let weights = io.input("model")?.join("weights.safetensors");
         let metadata = nets::metadata(&weights)?;
-        let of_model = metadata.get("model").with_context(|| format!("{} names no model; take weights of `train-partial`", weights.display()))?;
+        let of_model =
+            metadata.get("model").with_context(|| format!("{} names no model; take weights of `train-partial`", weights.display()))?;
         let of_model: ModelConfig = serde_json::from_str(of_model)
             .with_context(|| format!("{}: the model in its metadata cannot be read; train it anew", weights.display()))?;
         of_model.method.check(config.window.patch).context("window")?;

@@ -65,7 +65,8 @@ impl Stage for TrainPartial {
         Role::required("partition", "the output of partition"),
         Role::optional("init", "a folder with weights.safetensors of a model that shares some parameters; what fits is taken, and told"),
     ];
-    const WRITES: &'static str = "weights.safetensors of the best epoch, with the model in its metadata; curve.csv, curves.svg, events.out.tfevents.*";
+    const WRITES: &'static str =
+        "weights.safetensors of the best epoch, with the model in its metadata; curve.csv, curves.svg, events.out.tfevents.*";
     const PAPER: &'static str = "none: DoDNet (CVPR 2021), MultiTalent (MICCAI 2023), and their baselines";
     type Config = Config;
 
@@ -73,7 +74,10 @@ impl Stage for TrainPartial {
         Model::new(&config.model, &Datasets::new(&config.model.datasets)?)?;
         config.model.method.check(config.patch)?;
         anyhow::ensure!(config.patches_per_case > 0, "patches_per_case is 0; it must be at least 1");
-        anyhow::ensure!(!config.fit.batch_dice, "fit.batch_dice has no effect here: the method says how its Dice score is taken; leave it out");
+        anyhow::ensure!(
+            !config.fit.batch_dice,
+            "fit.batch_dice has no effect here: the method says how its Dice score is taken; leave it out"
+        );
         config.augment.check().map_err(anyhow::Error::msg)?;
         config.fit.check()
     }
@@ -88,8 +92,7 @@ impl Stage for TrainPartial {
         }
         config.live.apply(&mut params)?;
         let Cases { training, validation } = Cases::open(config, &datasets, io)?;
-        let trainee =
-            Trainee { model, params, loss: config.model.method.loss(), datasets, cases: training.datasets, validation };
+        let trainee = Trainee { model, params, loss: config.model.method.loss(), datasets, cases: training.datasets, validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &trainee, training.source, &run)?;
         let metadata = BTreeMap::from([
@@ -156,8 +159,7 @@ impl Trainable for Trainee {
             let truth = Truth::of(&batch, &datasets)?;
             let outputs = self.outputs(&batch, &datasets, false)?;
             // No gradient is wanted: without this the graph of the whole forward pass would stay in memory.
-            let outputs: Vec<Output> =
-                outputs.into_iter().map(|output| Output { logits: output.logits.detach(), ..output }).collect();
+            let outputs: Vec<Output> = outputs.into_iter().map(|output| Output { logits: output.logits.detach(), ..output }).collect();
             tally.add(&self.model, &outputs, &truth, &self.datasets, &self.loss.of(&outputs, &truth, &self.datasets)?)?;
         }
         Ok(tally.validation(&self.model))
