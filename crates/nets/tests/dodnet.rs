@@ -70,9 +70,9 @@ fn the_network_agrees_with_the_authors_in_logits_and_gradients() {
     }
 }
 
-fn small(head: DynamicHeadConfig) -> (DoDNet, Params) {
+fn small(head: &DynamicHeadConfig) -> (DoDNet, Params) {
     let trunk = ResidualConfig { features: [4, 4, 8, 8], blocks: [1; 5], groups: 2 };
-    let network = DoDNet::new(&trunk, &head, 3, 2);
+    let network = DoDNet::new(&trunk, head, 3, 2);
     let params = Params::init(&network.parameters(), Streams::new(3), &Device::Cpu).unwrap();
     (network, params)
 }
@@ -87,7 +87,7 @@ fn image(samples: usize) -> Tensor {
 #[test]
 fn all_tasks_from_one_pass_are_the_tasks_one_by_one() {
     for depth in 1..=4 {
-        let (network, params) = small(DynamicHeadConfig { depth, ..head() });
+        let (network, params) = small(&DynamicHeadConfig { depth, ..head() });
         let pairs = [(0, 0), (0, 1), (0, 2), (1, 2), (1, 0)];
         let features = network.features(&params, &image(2)).unwrap();
         let together = network.logits(&params, &features, &pairs).unwrap();
@@ -102,7 +102,7 @@ fn all_tasks_from_one_pass_are_the_tasks_one_by_one() {
 #[test]
 fn without_the_task_encoding_all_tasks_are_one() {
     for (config, same) in [(head(), false), (DynamicHeadConfig { task_encoding: false, ..head() }, true)] {
-        let (network, params) = small(config);
+        let (network, params) = small(&config);
         let features = network.features(&params, &image(1)).unwrap();
         let logits = network.logits(&params, &features, &[(0, 0), (0, 1)]).unwrap();
         let apart = difference(&logits.narrow(0, 0, 1).unwrap(), &logits.narrow(0, 1, 1).unwrap());

@@ -40,7 +40,7 @@ impl OptimizerConfig {
             Self::Sgd { momentum, .. } if !(0.0..1.0).contains(&momentum) => {
                 Err(format!("optimizer.sgd.momentum is {momentum}; it must be at least 0 and below 1"))
             }
-            Self::Sgd { momentum, nesterov: true } if momentum == 0.0 => {
+            Self::Sgd { momentum: 0.0, nesterov: true } => {
                 Err("optimizer.sgd.momentum is 0; Nesterov's gradient takes a momentum above 0".into())
             }
             _ => Ok(()),
