@@ -85,6 +85,49 @@ fn pipeline(methods: &[(&str, &str)], epochs: u64) -> String {
     )
 }
 
+/// Deep mutual learning, whose second stage learns what the first has completed.
+const MUTUAL: &str = "
+  first:
+    stage: train-partial
+    inputs: {prepared: labelled, partition: partition}
+    params:
+      model:
+        datasets: [{name: l1, subset: D_l1}, {name: l2, subset: D_l2}, {name: l3, subset: D_l3}, {name: l4, subset: D_l4}]
+        method: {mutual_partial: {network: {u_net: {features: [4, 6], strides: [[2, 2, 2]]}}, difference: {prediction: 1, features: 0.1}}}
+      patch: [32, 32, 32]
+      patches_per_case: 1
+      augment: {noise: {probability: 0, std: 0}, scale: {probability: 0, range: 0}, shift: {probability: 0, range: 0}}
+      fit: {batch_size: 1, epochs: 1, max_steps_per_epoch: 2, learning_rate: 1.0e-2, schedule: {polynomial: {power: 0.9}},
+        weight_decay: 0, select: lowest_loss}
+      validation_patches: 1
+  completed:
+    stage: label-partial
+    inputs: {dataset: data.dataset, partition: partition, model: first}
+    params: {subsets: [D_l1, D_l2, D_l3, D_l4], grid: {spacing_mm: [8, 8, 8], window_hu: [-200, 300]}, crop_foreground: true,
+      window: {patch: [32, 32, 32], overlap: 0.25}, flips: false, rule: {}}
+  full:
+    stage: preprocess
+    inputs: {dataset: data.dataset, partition: partition, pseudo: completed}
+    params: {subsets: [D_o5, D_c], layout: volume, grid: {spacing_mm: [8, 8, 8], window_hu: [-200, 300]}, crop_foreground: true}
+";
+
+#[test]
+fn mutual_learning_goes_from_partial_networks_to_full_ones() {
+    let second = |prepared: &str| {
+        let first = MUTUAL.split("  completed:").next().unwrap();
+        let full = "mutual_full: {network: {u_net: {features: [4, 6], strides: [[2, 2, 2]]}}, similarity: {prediction: 1, features: 0.1}}";
+        let start = first.find("mutual_partial").unwrap();
+        let end = first.find("}\n      patch").unwrap();
+        let node = format!("{}{full}{}", &first[..start], &first[end..]);
+        node.replace("  first:", "  second:").replace("prepared: labelled", &format!("prepared: {prepared}"))
+    };
+    let lab = Lab::new(&format!("{}{MUTUAL}{}", pipeline(&METHODS[..1], 1), second("full")));
+    lab.run(&["second"]).must_succeed();
+    assert_eq!(parameters(&lab.result("second")).keys().filter(|name| name.ends_with("head.0.bias")).count(), 4, "a network a dataset");
+    lab.write_pipeline("lab.yaml", &format!("{}{MUTUAL}{}", pipeline(&METHODS[..1], 1), second("labelled")));
+    lab.run(&["second"]).must_fail(1, &["needs every class labelled", "prepare the cases with the labels of a first"]);
+}
+
 #[test]
 fn every_method_trains_labels_and_is_scored() {
     let lab = Lab::new(&pipeline(&METHODS, 1));

@@ -8,6 +8,7 @@ mod annotation;
 mod clean;
 mod loss;
 mod model;
+mod mutual;
 mod rule;
 mod tally;
 
@@ -15,5 +16,6 @@ pub use annotation::{Class, Dataset, Datasets, PartialError, Task};
 pub use clean::Clean;
 pub use loss::{Loss, Truth};
 pub use model::{Channel, Head, MethodConfig, Model, ModelConfig, Output, Row};
+pub use mutual::{Difference, Similarity};
 pub use rule::{Combine, Rule};
 pub use tally::PartialTally;

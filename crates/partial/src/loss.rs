@@ -5,7 +5,8 @@ use ops::DiceCe;
 use training::Batch;
 
 use crate::annotation::{Class, Datasets};
-use crate::model::{Output, Row};
+use crate::model::{Model, Output, Row};
+use crate::mutual::{self, Difference, Similarity};
 
 /// What the samples of a batch are labelled with.
 pub struct Truth<'a> {
@@ -24,6 +25,15 @@ impl<'a> Truth<'a> {
     /// When the batch was assembled without one of the maps.
     pub fn of(batch: &'a Batch, datasets: &'a [usize]) -> candle_core::Result<Self> {
         Ok(Self { organs: batch.organs()?, cancer: batch.cancer()?, datasets })
+    }
+
+    /// Where a sample shows each of some classes: `u8 (1, classes, d, h, w)`.
+    pub(crate) fn shows(&self, sample: usize, classes: &[Class]) -> candle_core::Result<Tensor> {
+        let maps = classes.iter().map(|class| match class.is_tumor() {
+            true => self.cancer.narrow(0, sample, 1),
+            false => self.organs.narrow(0, sample, 1)?.eq(class.label()),
+        });
+        Tensor::stack(&maps.collect::<candle_core::Result<Vec<_>>>()?, 1)
     }
 
     /// Where the samples of `rows` show their channel's class: `u8 (rows, channels, size..)`, for a size that may be lower than
@@ -67,7 +77,7 @@ fn at_size(labels: &Tensor, size: &[usize]) -> candle_core::Result<Tensor> {
 }
 
 /// How a method learns from what is annotated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss {
     /// DoDNet's (its Eq. 8): for each class one minus the Dice score of a sample, with 1 added to the denominator, and the mean
     /// binary cross-entropy, both averaged over the samples in which the class is annotated; then averaged over the classes.
@@ -78,6 +88,10 @@ pub enum Loss {
     /// Classes that are not annotated in a sample count as background: their probabilities are added to its. Dice and
     /// cross-entropy of what is left.
     Merged,
+    /// Networks of single datasets that learn from each other's difference.
+    Difference(Difference),
+    /// Full-organ networks that learn from each other's similarity.
+    Similarity(Similarity),
 }
 
 impl Loss {
@@ -85,13 +99,18 @@ impl Loss {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn of(self, outputs: &[Output], truth: &Truth<'_>, datasets: &Datasets) -> candle_core::Result<Tensor> {
+    pub fn of(self, model: &Model, outputs: &[Output], truth: &Truth<'_>, datasets: &Datasets) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Difference(weights) => return mutual::difference(weights, model, outputs, truth, datasets),
+            Self::Similarity(weights) => return mutual::similarity(weights, model, outputs, truth, datasets),
+            Self::Mean | Self::Sum | Self::Merged => {}
+        }
         let device = outputs[0].logits.device();
         let mut sum = Tensor::zeros((), candle_core::DType::F32, device)?;
         for output in outputs {
             let loss = match self {
                 Self::Merged => merged(output, truth, datasets)?,
-                Self::Mean | Self::Sum => {
+                _ => {
                     let mask = truth.mask(output, datasets);
                     let sums = ops::binary_sums(&output.logits, &truth.targets(output)?)?;
                     let voxels: usize = output.logits.dims()[2..].iter().product();
@@ -111,12 +130,12 @@ fn by_channel(mask: &[Vec<bool>], device: &Device, value: impl Fn(usize) -> f32)
     Tensor::from_iter(values.collect::<Vec<_>>(), device)?.reshape((mask.len(), channels))
 }
 
-fn part(sums: &Tensor, which: usize) -> candle_core::Result<Tensor> {
+pub(crate) fn part(sums: &Tensor, which: usize) -> candle_core::Result<Tensor> {
     sums.narrow(2, which, 1)?.squeeze(2)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "voxels of a patch and samples of a batch are far below 2^24")]
-fn mean(sums: &Tensor, mask: &[Vec<bool>], voxels: usize) -> candle_core::Result<Tensor> {
+pub(crate) fn mean(sums: &Tensor, mask: &[Vec<bool>], voxels: usize) -> candle_core::Result<Tensor> {
     let channels = mask.first().map_or(0, Vec::len);
     let samples: Vec<usize> = (0..channels).map(|k| mask.iter().filter(|row| row[k]).count()).collect();
     let classes = samples.iter().filter(|&&n| n > 0).count();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::annotation::{Class, Dataset, Datasets, PartialError, Task, check_names};
 use crate::loss::Loss;
+use crate::mutual::{Difference, Similarity};
 
 /// A method and the size of its network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +47,21 @@ pub enum MethodConfig {
     PerDataset {
         /// The networks.
         network: TrunkConfig,
+    },
+    /// The first stage of deep mutual learning: a network for each dataset's classes, and they learn from their difference.
+    MutualPartial {
+        /// The networks.
+        network: TrunkConfig,
+        /// How much they learn from each other.
+        difference: Difference,
+    },
+    /// Its second stage: a network of all classes for each dataset, trained on labels that a first stage has completed, and they
+    /// learn from their similarity. `classes` of the datasets say what of these labels is true.
+    MutualFull {
+        /// The networks.
+        network: TrunkConfig,
+        /// How much they learn from each other.
+        similarity: Similarity,
     },
 }
 
@@ -99,6 +115,8 @@ pub struct Output {
     pub rows: Vec<Row>,
     /// How much it counts in the loss.
     pub weight: f64,
+    /// The last decoder map behind the logits, where each head has a network of its own.
+    pub features: Option<Tensor>,
 }
 
 /// A method as a network.
@@ -109,11 +127,18 @@ pub struct Model {
 
 enum Kind {
     Dodnet(Box<DoDNet>),
-    Shared { trunk: Trunk, levels: usize },
+    Shared {
+        trunk: Trunk,
+        levels: usize,
+    },
     Exclusive(Trunk),
     Decoders(Trunk),
     Conditional(Trunk),
-    Networks(Trunk),
+    Networks {
+        trunk: Trunk,
+        /// Whether every sample is shown to every network.
+        mutual: bool,
+    },
 }
 
 impl Model {
@@ -135,7 +160,10 @@ impl Model {
             MethodConfig::MultiHead { network } => Kind::Decoders(Trunk::new(network, 1)),
             MethodConfig::Conditional { network } => Kind::Conditional(Trunk::new(network, 1 + heads.len())),
             MethodConfig::TargetAdaptive { network } => Kind::Exclusive(Trunk::new(network, 1)),
-            MethodConfig::PerDataset { network } => Kind::Networks(Trunk::new(network, 1)),
+            MethodConfig::PerDataset { network } => Kind::Networks { trunk: Trunk::new(network, 1), mutual: false },
+            MethodConfig::MutualPartial { network, .. } | MethodConfig::MutualFull { network, .. } => {
+                Kind::Networks { trunk: Trunk::new(network, 1), mutual: true }
+            }
         };
         Ok(Self { heads, kind })
     }
@@ -152,16 +180,24 @@ impl Model {
         matches!(self.kind, Kind::Exclusive(_))
     }
 
+    /// Whether every class must be labelled in every case, truly or by a model.
+    #[must_use]
+    pub fn needs_all_labels(&self) -> bool {
+        matches!(self.kind, Kind::Networks { mutual: true, .. }) && self.heads.iter().all(|head| head.classes == Class::all())
+    }
+
     /// Whether a batch may reach only some of the parameters.
     #[must_use]
     pub fn has_separate_parts(&self) -> bool {
-        matches!(self.kind, Kind::Decoders(_) | Kind::Networks(_))
+        matches!(self.kind, Kind::Decoders(_) | Kind::Networks { .. })
     }
 
     /// The heads that samples of a dataset train.
     #[must_use]
     pub fn trained_by(&self, datasets: &Datasets, dataset: usize) -> Vec<usize> {
+        let mutual = matches!(self.kind, Kind::Networks { mutual: true, .. });
         let trains = |head: &Head| match head.dataset {
+            _ if mutual => true,
             Some(own) => own == dataset,
             None => head.classes.iter().any(|class| datasets.classes(dataset).contains(class)),
         };
@@ -183,17 +219,20 @@ impl Model {
                 self.one_by_one(wanted, |head, samples| {
                     let prefix = self.prefix(head);
                     let encoded = encoded.iter().map(|map| select(map, samples)).collect::<candle_core::Result<Vec<_>>>()?;
-                    trunk.head(params, &prefix, 0, &trunk.decode(params, &prefix, &encoded)?[0])
+                    let decoded = trunk.decode(params, &prefix, &encoded)?;
+                    Ok((trunk.head(params, &prefix, 0, &decoded[0])?, None))
                 })
             }
             Kind::Conditional(trunk) => self.one_by_one(wanted, |head, samples| {
                 let told = self.told(&select(image, samples)?, head)?;
-                trunk.head(params, "", 0, &trunk.decode(params, "", &trunk.encode(params, "", &told)?)?[0])
+                let decoded = trunk.decode(params, "", &trunk.encode(params, "", &told)?)?;
+                Ok((trunk.head(params, "", 0, &decoded[0])?, None))
             }),
-            Kind::Networks(trunk) => self.one_by_one(wanted, |head, samples| {
+            Kind::Networks { trunk, .. } => self.one_by_one(wanted, |head, samples| {
                 let prefix = self.prefix(head);
                 let encoded = trunk.encode(params, &prefix, &select(image, samples)?)?;
-                trunk.head(params, &prefix, 0, &trunk.decode(params, &prefix, &encoded)?[0])
+                let last = trunk.decode(params, &prefix, &encoded)?.swap_remove(0);
+                Ok((trunk.head(params, &prefix, 0, &last)?, Some(last)))
             }),
         }
     }
@@ -204,7 +243,7 @@ impl Model {
         let logits = network.logits(params, &network.features(params, image)?, &pairs)?;
         let channels = logits.dim(1)?;
         let rows = pairs.iter().map(|&(sample, head)| Row { sample, channels: self.channels(head, channels) }).collect();
-        Ok(vec![Output { logits, rows, weight: 1.0 }])
+        Ok(vec![Output { logits, rows, weight: 1.0, features: None }])
     }
 
     fn shared(
@@ -226,7 +265,7 @@ impl Model {
         let rows: Vec<Row> = wanted.iter().enumerate().map(row).collect();
         let output = |level: usize| {
             let logits = trunk.head(params, "", level, &decoded[level])?;
-            Ok(Output { logits, rows: rows.clone(), weight: level_weight(level, levels) })
+            Ok(Output { logits, rows: rows.clone(), weight: level_weight(level, levels), features: None })
         };
         (0..levels).map(output).collect()
     }
@@ -235,14 +274,14 @@ impl Model {
         let logits = trunk.head(params, "", 0, &trunk.decode(params, "", &trunk.encode(params, "", image)?)?[0])?;
         let channels: Vec<_> = std::iter::once(None).chain(self.channels(0, self.heads[0].classes.len())).collect();
         let rows = (0..image.dim(0)?).map(|sample| Row { sample, channels: channels.clone() }).collect();
-        Ok(vec![Output { logits, rows, weight: 1.0 }])
+        Ok(vec![Output { logits, rows, weight: 1.0, features: None }])
     }
 
     /// One output for every head that is wanted of any sample, of the samples of which it is.
     fn one_by_one(
         &self,
         wanted: &[Vec<usize>],
-        logits: impl Fn(usize, &[usize]) -> candle_core::Result<Tensor>,
+        logits: impl Fn(usize, &[usize]) -> candle_core::Result<(Tensor, Option<Tensor>)>,
     ) -> candle_core::Result<Vec<Output>> {
         let n_rows: usize = wanted.iter().map(Vec::len).sum();
         let mut outputs = Vec::new();
@@ -251,12 +290,12 @@ impl Model {
             if samples.is_empty() {
                 continue;
             }
-            let logits = logits(head, &samples)?;
+            let (logits, features) = logits(head, &samples)?;
             let channels = self.channels(head, logits.dim(1)?);
             #[expect(clippy::cast_precision_loss, reason = "batches are small")]
             let weight = samples.len() as f64 / n_rows as f64;
             let rows = samples.into_iter().map(|sample| Row { sample, channels: channels.clone() }).collect();
-            outputs.push(Output { logits, rows, weight });
+            outputs.push(Output { logits, rows, weight, features });
         }
         Ok(outputs)
     }
@@ -300,7 +339,7 @@ impl Network for Model {
             }
             Kind::Exclusive(trunk) => whole(trunk, "", classes(0) + 1),
             Kind::Conditional(trunk) => whole(trunk, "", all.map(classes).max().unwrap_or(0)),
-            Kind::Networks(trunk) => all.flat_map(|head| whole(trunk, &self.prefix(head), classes(head))).collect(),
+            Kind::Networks { trunk, .. } => all.flat_map(|head| whole(trunk, &self.prefix(head), classes(head))).collect(),
             Kind::Decoders(trunk) => {
                 let decoder = |head: usize| {
                     let prefix = self.prefix(head);
@@ -319,6 +358,8 @@ impl MethodConfig {
         match self {
             Self::Multitalent { .. } => Loss::Sum,
             Self::TargetAdaptive { .. } => Loss::Merged,
+            Self::MutualPartial { difference, .. } => Loss::Difference(*difference),
+            Self::MutualFull { similarity, .. } => Loss::Similarity(*similarity),
             // The comparison of DoDNet's paper trains all methods alike.
             Self::Dodnet { .. } | Self::MultiHead { .. } | Self::Conditional { .. } | Self::PerDataset { .. } => Loss::Mean,
         }
@@ -335,7 +376,9 @@ impl MethodConfig {
             | Self::MultiHead { network }
             | Self::Conditional { network }
             | Self::TargetAdaptive { network }
-            | Self::PerDataset { network } => network.check(patch),
+            | Self::PerDataset { network }
+            | Self::MutualPartial { network, .. }
+            | Self::MutualFull { network, .. } => network.check(patch),
         };
         checked.map_err(PartialError::Network)
     }
@@ -348,7 +391,8 @@ fn heads(config: &ModelConfig, datasets: &Datasets) -> Result<Vec<Head>, Partial
     };
     match config.method {
         MethodConfig::TargetAdaptive { .. } => Ok(vec![Head { name: "all".into(), classes: Class::all(), dataset: None }]),
-        MethodConfig::Multitalent { .. } | MethodConfig::PerDataset { .. } => Ok(of_datasets()),
+        MethodConfig::Multitalent { .. } | MethodConfig::PerDataset { .. } | MethodConfig::MutualPartial { .. } => Ok(of_datasets()),
+        MethodConfig::MutualFull { .. } => Ok(of_datasets().into_iter().map(|head| Head { classes: Class::all(), ..head }).collect()),
         _ if config.tasks.is_empty() => Ok(of_datasets()),
         _ => {
             check_names("task", config.tasks.iter().map(|task| task.name.as_str()))?;

@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use labels::SubsetName;
-use partial::{Channel, Class, Dataset, Datasets, Loss, Output, Row, Truth};
+use nets::{TrunkConfig, UNetConfig};
+use partial::{Channel, Class, Dataset, Datasets, Loss, MethodConfig, Model, ModelConfig, Output, Row, Truth};
 
 fn class(key: &str) -> Class {
     Class::try_from(key.to_owned()).unwrap()
@@ -12,6 +13,14 @@ fn class(key: &str) -> Class {
 fn datasets() -> Datasets {
     let dataset = |name: &str, subset| Dataset { name: name.into(), subset, classes: None };
     Datasets::new(&[dataset("both", SubsetName::Dl3), dataset("tumor", SubsetName::Dl4)]).unwrap()
+}
+
+/// Losses of single outputs do not look at it.
+fn model() -> Model {
+    let network = UNetConfig { features: vec![2, 2], strides: vec![[2; 3]], blocks: None, first_kernel: [3; 3] };
+    let method = MethodConfig::PerDataset { network: TrunkConfig::UNet(network) };
+    let declared = datasets().declared().to_vec();
+    Model::new(&ModelConfig { method, datasets: declared, tasks: Vec::new() }, &datasets()).unwrap()
 }
 
 fn maps() -> (Tensor, Tensor) {
@@ -28,9 +37,9 @@ fn waves(channels: usize, height: f64) -> Var {
 fn loss(loss: Loss, logits: &Var, channels: &[Option<Channel>]) -> (f64, Tensor) {
     let (organs, cancer) = maps();
     let rows = (0..2).map(|sample| Row { sample, channels: channels.to_vec() }).collect();
-    let output = Output { logits: logits.as_tensor().clone(), rows, weight: 1.0 };
+    let output = Output { logits: logits.as_tensor().clone(), rows, weight: 1.0, features: None };
     let truth = Truth { organs: &organs, cancer: &cancer, datasets: &[0, 1] };
-    let loss = loss.of(&[output], &truth, &datasets()).unwrap();
+    let loss = loss.of(&model(), &[output], &truth, &datasets()).unwrap();
     let gradient = loss.backward().unwrap().get(logits).unwrap().clone();
     (f64::from(loss.to_scalar::<f32>().unwrap()), gradient)
 }
@@ -81,8 +90,8 @@ fn lower_levels_learn_from_the_nearest_labels() {
     let nearest = organs.index_select(&Tensor::new(&[0u32, 2], &Device::Cpu).unwrap(), 3).unwrap();
     let logits = ((nearest.eq(1u8).unwrap().to_dtype(DType::F32).unwrap() * 80.0).unwrap() - 40.0).unwrap().unsqueeze(1).unwrap();
     let rows = vec![Row { sample: 0, channels: channels.to_vec() }];
-    let output = Output { logits: logits.narrow(0, 0, 1).unwrap(), rows, weight: 1.0 };
+    let output = Output { logits: logits.narrow(0, 0, 1).unwrap(), rows, weight: 1.0, features: None };
     let truth = Truth { organs: &organs, cancer: &cancer, datasets: &[0, 1] };
-    let loss = Loss::Sum.of(&[output], &truth, &datasets()).unwrap().to_scalar::<f32>().unwrap();
+    let loss = Loss::Sum.of(&model(), &[output], &truth, &datasets()).unwrap().to_scalar::<f32>().unwrap();
     assert!((loss + 1.0).abs() < 1e-5, "a Dice score of 1 and no entropy: {loss}");
 }

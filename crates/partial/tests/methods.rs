@@ -74,7 +74,7 @@ impl Lab {
         let outputs = self.model.forward(&self.params, &images(samples.len()), &wanted, true).unwrap();
         let (organs, cancer) = maps(samples.len());
         let truth = Truth { organs: &organs, cancer: &cancer, datasets: samples };
-        let loss = of.of(&outputs, &truth, &self.datasets).unwrap();
+        let loss = of.of(&self.model, &outputs, &truth, &self.datasets).unwrap();
         assert!(loss.to_scalar::<f32>().unwrap().is_finite());
         let gradients = loss.backward().unwrap();
         let moves = |var: &candle_core::Var| {
@@ -118,7 +118,7 @@ fn what_is_not_annotated_leaves_its_output_alone() {
     let outputs = lab.model.forward(&lab.params, &images(1), &wanted, true).unwrap();
     let (organs, cancer) = maps(1);
     let truth = Truth { organs: &organs, cancer: &cancer, datasets: &[1] };
-    let gradients = Loss::Sum.of(&outputs, &truth, &lab.datasets).unwrap().backward().unwrap();
+    let gradients = Loss::Sum.of(&lab.model, &outputs, &truth, &lab.datasets).unwrap().backward().unwrap();
     let (_, head) = lab.params.all().find(|(name, _)| *name == "head.0.weight").unwrap();
     let gradient = gradients.get(head).unwrap().flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
     let touched: Vec<bool> = gradient.iter().map(|row| row.iter().any(|&g| g != 0.0)).collect();

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, bail, ensure};
 use dataset::{Case, Manifest, ManifestError, Split};
-use partial::{Class, Datasets};
+use labels::LabelPattern;
+use partial::{Class, Datasets, Model};
 use prepared::{IndexEntry, PreparedSet};
 use stage_kit::StageIo;
 use streams::Streams;
@@ -23,7 +24,7 @@ pub(crate) struct Cases {
 }
 
 impl Cases {
-    pub(crate) fn open(config: &Config, datasets: &Datasets, io: &StageIo) -> Result<Self> {
+    pub(crate) fn open(config: &Config, model: &Model, datasets: &Datasets, io: &StageIo) -> Result<Self> {
         let manifest = Manifest::load(io.input("partition")?)?;
         let training = select(&manifest, datasets, Split::Training, io)?;
         ensure!(!training.is_empty(), "no dataset has training cases; cases per subset: {}", manifest.counts());
@@ -32,7 +33,10 @@ impl Cases {
             io.report.note(&format!("{}: no dataset has validation cases; the best epoch is told by the training cases", io.node));
             validation.clone_from(&training);
         }
-        Ok(Self { training: open(config, datasets, &training, true, io)?, validation: open(config, datasets, &validation, false, io)? })
+        Ok(Self {
+            training: open(config, model, datasets, &training, true, io)?,
+            validation: open(config, model, datasets, &validation, false, io)?,
+        })
     }
 }
 
@@ -51,10 +55,16 @@ fn select<'a>(manifest: &'a Manifest, datasets: &Datasets, split: Split, io: &St
     Ok(cases)
 }
 
-fn open(config: &Config, datasets: &Datasets, cases: &[&Case], training: bool, io: &StageIo) -> Result<Labelled> {
+fn open(config: &Config, model: &Model, datasets: &Datasets, cases: &[&Case], training: bool, io: &StageIo) -> Result<Labelled> {
     let ids: Vec<&str> = cases.iter().map(|case| case.id.as_str()).collect();
     let set = PreparedSet::open(io.input("prepared")?, &ids)?;
     let of_case: Vec<usize> = set.cases().iter().map(|case| dataset_of(case, datasets)).collect::<Result<_>>()?;
+    if let Some(case) = set.cases().iter().find(|case| model.needs_all_labels() && !has_all(case)) {
+        bail!(
+            "case {}: the second stage of mutual learning needs every class labelled; prepare the cases with the labels of a first",
+            case.id
+        );
+    }
     let shapes = set.cases().iter().map(|case| case.shape).collect();
     let sampling = Sampling::Patches { per_case: config.patches_per_case, shape: config.patch };
     let streams = Streams::new(io.seed);
@@ -92,6 +102,10 @@ fn dataset_of(case: &IndexEntry, datasets: &Datasets) -> Result<usize> {
             case.subset
         ),
     }
+}
+
+fn has_all(case: &IndexEntry) -> bool {
+    case.has_cancer && case.has_organs && case.annotated_organs == LabelPattern::ORGANS
 }
 
 /// For each case one by the root of the number of cases of its dataset.

@@ -91,7 +91,7 @@ impl Stage for TrainPartial {
             io.report.note(&format!("{}: {}", io.node, matched(&params, &left)));
         }
         config.live.apply(&mut params)?;
-        let Cases { training, validation } = Cases::open(config, &datasets, io)?;
+        let Cases { training, validation } = Cases::open(config, &model, &datasets, io)?;
         let trainee = Trainee { model, params, loss: config.model.method.loss(), datasets, cases: training.datasets, validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &trainee, training.source, &run)?;
@@ -146,7 +146,7 @@ impl Trainable for Trainee {
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
         let datasets: Vec<usize> = batch.samples.iter().map(|sample| self.cases[sample.case]).collect();
         let outputs = self.outputs(batch, &datasets, true)?;
-        Ok(self.loss.of(&outputs, &Truth::of(batch, &datasets)?, &self.datasets)?)
+        Ok(self.loss.of(&self.model, &outputs, &Truth::of(batch, &datasets)?, &self.datasets)?)
     }
 
     fn validate(&self) -> Result<Validation> {
@@ -160,7 +160,7 @@ impl Trainable for Trainee {
             let outputs = self.outputs(&batch, &datasets, false)?;
             // No gradient is wanted: without this the graph of the whole forward pass would stay in memory.
             let outputs: Vec<Output> = outputs.into_iter().map(|output| Output { logits: output.logits.detach(), ..output }).collect();
-            tally.add(&self.model, &outputs, &truth, &self.datasets, &self.loss.of(&outputs, &truth, &self.datasets)?)?;
+            tally.add(&self.model, &outputs, &truth, &self.datasets, &self.loss.of(&self.model, &outputs, &truth, &self.datasets)?)?;
         }
         Ok(tally.validation(&self.model))
     }
