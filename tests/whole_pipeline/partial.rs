@@ -82,6 +82,14 @@ fn pipeline(methods: &[(&str, &str)], epochs: u64) -> String {
     inputs: {{truth: data.test_truth, images: data.test_images, predictions: {{{}}}}}
 ",
         predictions.join(", ")
+    ) + &format!(
+        "  table:
+    stage: compare
+    inputs: {{scores: methods, models: {{{}}}}}
+    params: {{protocol: plain, reference: {}, repeats: 1}}
+",
+        methods.iter().map(|(name, _)| format!("{name}: {name}")).collect::<Vec<_>>().join(", "),
+        methods[0].0
     )
 }
 
@@ -131,14 +139,23 @@ fn mutual_learning_goes_from_partial_networks_to_full_ones() {
 #[test]
 fn every_method_trains_labels_and_is_scored() {
     let lab = Lab::new(&pipeline(&METHODS, 1));
-    lab.run(&["methods"]).must_succeed();
+    lab.run(&["table"]).must_succeed();
     let table = fs::read_to_string(lab.result("methods").join("plain.md")).unwrap();
     for (name, _) in METHODS {
         assert!(table.contains(name), "{table}");
         let curve = fs::read_to_string(lab.result(name).join("curve.csv")).unwrap();
         assert!(curve.contains("dice_") && curve.contains("_tumor") && curve.lines().count() == 2, "{curve}");
     }
-    assert_eq!(lab.run(&["methods"]).must_succeed().ran(), [""; 0], "a second run does nothing");
+    let compared = fs::read_to_string(lab.result("table").join("compare.csv")).unwrap();
+    for (name, _) in METHODS {
+        let values: usize = parameters(&lab.result(name)).values().map(|bytes| bytes.len() / 4).sum();
+        let line = compared.lines().find(|line| line.starts_with(&format!("{name},"))).unwrap();
+        let fields: Vec<&str> = line.split(',').collect();
+        assert_eq!(fields[15], values.to_string(), "{line}");
+        assert!(fields[17].parse::<f64>().is_ok_and(|seconds| seconds > 0.0), "{line}");
+        assert_eq!(fields[6], if name == METHODS[0].0 { "" } else { "2" }, "pairs with the reference: {line}");
+    }
+    assert_eq!(lab.run(&["table"]).must_succeed().ran(), [""; 0], "a second run does nothing");
 }
 
 #[test]

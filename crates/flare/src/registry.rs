@@ -18,6 +18,7 @@ pub(crate) const STAGES: &[Entry] = &[
     Entry::of::<predict::Predict>(),
     Entry::of::<train_partial::TrainPartial>(),
     Entry::of::<label_partial::LabelPartial>(),
+    Entry::of::<compare::Compare>(),
 ];
 
 #[cfg(test)]

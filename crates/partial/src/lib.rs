@@ -11,6 +11,7 @@ mod model;
 mod mutual;
 mod rule;
 mod tally;
+mod trained;
 
 pub use annotation::{Class, Dataset, Datasets, PartialError, Task};
 pub use clean::Clean;
@@ -19,3 +20,4 @@ pub use model::{Channel, Head, MethodConfig, Model, ModelConfig, Output, Row};
 pub use mutual::{Difference, Similarity};
 pub use rule::{Combine, Rule};
 pub use tally::PartialTally;
+pub use trained::{TrainedModel, TrainedModelError};

@@ -5,8 +5,7 @@ use candle_core::{Device, Tensor};
 use inference::SlidingWindow;
 use labelling::Scan;
 use labels::{CANCER_CLASSES, ORGAN_CLASSES, SubsetName};
-use nets::{Network as _, Params};
-use partial::{Clean, Datasets, Model, ModelConfig, Rule};
+use partial::{Clean, Rule, TrainedModel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -112,38 +111,29 @@ impl CaseStage for LabelPartial {
 
 /// A trained model.
 pub struct Labeller {
-    model: Model,
-    params: Params,
+    trained: TrainedModel,
     device: Device,
 }
 
 impl Labeller {
     fn load(config: &Config, io: &StageIo) -> Result<Self> {
-        let weights = io.input("model")?.join("weights.safetensors");
-        let metadata = nets::metadata(&weights)?;
-        let of_model =
-            metadata.get("model").with_context(|| format!("{} names no model; take weights of `train-partial`", weights.display()))?;
-        let of_model: ModelConfig = serde_json::from_str(of_model)
-            .with_context(|| format!("{}: the model in its metadata cannot be read; train it anew", weights.display()))?;
-        of_model.method.check(config.window.patch).context("window")?;
-        let model = Model::new(&of_model, &Datasets::new(&of_model.datasets)?)?;
-        config.rule.check(&model)?;
         let device = nets::device(io.device)?;
-        let mut params = Params::init(&model.parameters(), streams::Streams::new(io.seed), &device)?;
-        params.load(&weights)?;
-        params.set_live(|_| false);
-        Ok(Self { model, params, device })
+        let trained = TrainedModel::load(&io.input("model")?.join("weights.safetensors"), &device)?;
+        trained.config.method.check(config.window.patch).context("window")?;
+        config.rule.check(&trained.model)?;
+        Ok(Self { trained, device })
     }
 
     /// The scores of a window, the mean over its mirror images.
     fn scores(&self, config: &Config, patch: &Tensor) -> candle_core::Result<[Tensor; 2]> {
-        let all = [(0..self.model.heads().len()).collect()];
+        let TrainedModel { model, params, .. } = &self.trained;
+        let all = [(0..model.heads().len()).collect()];
         let mut sum: Option<[Tensor; 2]> = None;
         let flips = if config.flips { 8 } else { 1 };
         for flip in 0..flips {
             let axes: Vec<usize> = (0..3).filter(|axis| flip >> axis & 1 == 1).collect();
-            let outputs = self.model.forward(&self.params, &mirrored(patch, &axes, 2)?, &all, false)?;
-            let scores = config.rule.scores(&self.model, &outputs)?;
+            let outputs = model.forward(params, &mirrored(patch, &axes, 2)?, &all, false)?;
+            let scores = config.rule.scores(model, &outputs)?;
             let [organs, tumor] = [mirrored(&scores[0], &axes, 1)?, mirrored(&scores[1], &axes, 1)?];
             sum = Some(match sum {
                 None => [organs, tumor],

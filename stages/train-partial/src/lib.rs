@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use candle_core::Tensor;
 use nets::{Network as _, Params};
-use partial::{Datasets, Loss, Model, ModelConfig, Output, PartialTally, Truth};
+use partial::{Datasets, Loss, Model, ModelConfig, Output, PartialTally, TrainedModel, Truth};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
@@ -96,7 +96,7 @@ impl Stage for TrainPartial {
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &trainee, training.source, &run)?;
         let metadata = BTreeMap::from([
-            ("model".into(), serde_json::to_string(&config.model)?),
+            (TrainedModel::METADATA.into(), serde_json::to_string(&config.model)?),
             ("patch".into(), serde_json::to_string(&config.patch)?),
             ("best_epoch".into(), fitted.best.epoch.to_string()),
             ("validation_score".into(), fitted.best.score.to_string()),
