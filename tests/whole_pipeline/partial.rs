@@ -31,6 +31,7 @@ fn nodes(name: &str, method: &str, epochs: u64) -> String {
         tasks: [{{name: organs, classes: [liver, spleen, aorta]}}, {{name: lesion, classes: [tumor]}}]
         method: {{{method}}}
       sampling: inverse_root
+      foreground: {{probability: 0.8, margin: 4}}
       patch: [32, 32, 32]
       patches_per_case: 1
       augment: {{noise: {{probability: 0.5, std: 0.05}}, scale: {{probability: 0.5, range: 0.1}}, shift: {{probability: 0.5, range: 0.1}}}}

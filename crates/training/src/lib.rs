@@ -30,7 +30,7 @@ pub use fit::{Diverged, EVENT_FILE, FitConfig, Fitted, Interrupted, Run, Select,
 pub use freeze::{FreezeError, FreezePlan};
 pub use loader::{Loader, Position};
 pub use optim::{Accumulator, AdamW, AdamWConfig, Gradients, OptimError};
-pub use sampler::{Epoch, Order, Sample, Sampler, SamplerError, Sampling};
+pub use sampler::{Epoch, Foreground, Order, Sample, Sampler, SamplerError, Sampling};
 pub use schedule::{AfterWarmup, LrSchedule};
 pub use sgd::{OptimizerConfig, Sgd};
 pub use sources::Sources;

@@ -1,5 +1,7 @@
 //! The cases of all datasets, with what is annotated in each.
 
+use std::ops::Range;
+
 use anyhow::{Result, bail, ensure};
 use dataset::{Case, Manifest, ManifestError, Split};
 use labels::LabelPattern;
@@ -7,9 +9,9 @@ use partial::{Class, Datasets, Model};
 use prepared::{IndexEntry, PreparedSet};
 use stage_kit::StageIo;
 use streams::Streams;
-use training::{BatchSource, Order, Sampler, Sampling};
+use training::{BatchSource, Foreground, Order, Sampler, Sampling};
 
-use crate::{CaseSampling, Config};
+use crate::{CaseSampling, Config, ForegroundConfig};
 
 /// Batches, and the dataset of each case that they come from.
 pub(crate) struct Labelled {
@@ -79,7 +81,28 @@ fn open(config: &Config, model: &Model, datasets: &Datasets, cases: &[&Case], tr
     if config.sampling == CaseSampling::InverseRoot {
         sampler = sampler.by_chance(&inverse_roots(&of_case))?;
     }
+    if let Some(ForegroundConfig { probability, margin }) = config.foreground {
+        let boxes = (0..set.len()).map(|case| labels_of(&set, case)).collect::<Result<_>>()?;
+        sampler = sampler.among_labels(Foreground { boxes, probability, margin })?;
+    }
     Ok(Labelled { source: BatchSource::partly_labelled(set, sampler, Some(config.augment), streams)?, datasets: of_case })
+}
+
+/// The box around all labels of a case, if it has any.
+fn labels_of(set: &PreparedSet, case: usize) -> Result<Option<[Range<usize>; 3]>> {
+    let shape = set.cases()[case].shape;
+    let patch = set.read_box(case, [0; 3], shape)?;
+    let mut found: Option<[Range<usize>; 3]> = None;
+    for labels in [patch.organs, patch.cancer].into_iter().flatten() {
+        for (at, _) in labels.iter().enumerate().filter(|(_, label)| **label > 0) {
+            let place = [at / (shape[1] * shape[2]), at / shape[2] % shape[1], at % shape[2]];
+            found = Some(match found {
+                None => place.map(|p| p..p + 1),
+                Some(range) => std::array::from_fn(|axis| range[axis].start.min(place[axis])..range[axis].end.max(place[axis] + 1)),
+            });
+        }
+    }
+    Ok(found)
 }
 
 /// The dataset of a case, which must have everything labelled that the dataset declares.

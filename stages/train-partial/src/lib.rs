@@ -28,6 +28,16 @@ pub enum CaseSampling {
     InverseRoot,
 }
 
+/// How often patches are placed among what is annotated.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForegroundConfig {
+    /// The chance of it; 0.8 in DoDNet.
+    pub probability: f64,
+    /// Voxels around the annotated ones that count as well; 32 in DoDNet.
+    pub margin: usize,
+}
+
 /// The parameters of `train-partial`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +51,10 @@ pub struct Config {
     pub patch: [usize; 3],
     /// Random patches of each case that is drawn.
     pub patches_per_case: usize,
+    /// Places patches among what is annotated more often than elsewhere; off unless given. Every case is read once for it when
+    /// training starts.
+    #[serde(default)]
+    pub foreground: Option<ForegroundConfig>,
     /// Random changes of the intensities.
     pub augment: AugmentConfig,
     /// The training protocol. The loss is the method's, so that `batch_dice` has no place here.
@@ -78,6 +92,8 @@ impl Stage for TrainPartial {
             !config.fit.batch_dice,
             "fit.batch_dice has no effect here: the method says how its Dice score is taken; leave it out"
         );
+        let chance = config.foreground.map_or(0.0, |foreground| foreground.probability);
+        anyhow::ensure!((0.0..=1.0).contains(&chance), "foreground.probability is {chance}; it must be in 0..1");
         config.augment.check().map_err(anyhow::Error::msg)?;
         config.fit.check()
     }
