@@ -105,7 +105,7 @@ fn every_method_learns_what_its_datasets_together_know() {
     for method in methods() {
         let name = format!("{method:?}");
         let scores = learnt(method);
-        println!("{:.3?} {name}", scores);
+        println!("{scores:.3?} {name}");
         assert!(scores.iter().all(|&score| score > 0.8), "{name}: {scores:?}");
     }
 }

@@ -14,7 +14,6 @@ pub(crate) struct Cost {
     pub(crate) training_seconds: Option<f64>,
     /// One pass over a patch of the training's size.
     pub(crate) patch_seconds: Option<f64>,
-    pub(crate) patch_mib: Option<f64>,
 }
 
 /// The cost of the model in a folder. Passes are timed of models for partial labels alone, whose file tells all about them.
@@ -29,8 +28,7 @@ pub(crate) fn of(folder: &Path, repeats: usize, device: &Device) -> Result<Cost>
     drop(tensors);
     let patch: Option<[usize; 3]> = metadata.get("patch").and_then(|patch| serde_json::from_str(patch).ok());
     if let Some(patch) = patch.filter(|_| repeats > 0 && metadata.contains_key(TrainedModel::METADATA)) {
-        let (seconds, mib) = pass(&TrainedModel::load(&weights, device)?, patch, repeats, device)?;
-        (cost.patch_seconds, cost.patch_mib) = (Some(seconds), mib);
+        cost.patch_seconds = Some(pass(&TrainedModel::load(&weights, device)?, patch, repeats, device)?);
     }
     Ok(cost)
 }
@@ -42,15 +40,12 @@ fn seconds(curve: &str) -> Option<f64> {
     lines.map(|line| line.split(',').nth(column)?.parse::<f64>().ok()).sum()
 }
 
-/// The median time of a pass for all heads over a patch, and the memory that it takes at most.
-#[expect(clippy::cast_precision_loss, reason = "bytes of this machine")]
-fn pass(trained: &TrainedModel, patch: [usize; 3], repeats: usize, device: &Device) -> Result<(f64, Option<f64>)> {
+/// The median time of a pass for all heads over a patch.
+fn pass(trained: &TrainedModel, patch: [usize; 3], repeats: usize, device: &Device) -> Result<f64> {
     let [a, b, c] = patch;
     let wave = (0..a * b * c).map(|i| 0.5 + 0.5 * (i as f32 * 0.37).sin());
     let image = Tensor::from_iter(wave, device)?.reshape((1, 1, a, b, c))?;
     let all = [(0..trained.model.heads().len()).collect()];
-    let before = memory("VmRSS:");
-    reset_peak();
     let mut times = Vec::with_capacity(repeats);
     for _ in 0..repeats {
         let begun = Instant::now();
@@ -61,19 +56,7 @@ fn pass(trained: &TrainedModel, patch: [usize; 3], repeats: usize, device: &Devi
         times.push(begun.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
-    let peak = before.zip(memory("VmHWM:")).map(|(before, peak)| peak.saturating_sub(before) as f64 / 1024.0);
-    Ok((times[times.len() / 2], peak))
-}
-
-/// Memory of this process in KiB, as Linux tells it.
-fn memory(field: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    status.lines().find_map(|line| line.strip_prefix(field))?.split_whitespace().next()?.parse().ok()
-}
-
-/// Lets the peak begin anew; where that cannot be done, it is the peak of the process so far.
-fn reset_peak() {
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    Ok(times[times.len() / 2])
 }
 
 #[cfg(test)]

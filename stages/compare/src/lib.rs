@@ -36,7 +36,7 @@ pub struct Compare;
 impl Stage for Compare {
     const NAME: &'static str = "compare";
     const REVISION: u32 = 1;
-    const ABOUT: &'static str = "Lays methods side by side: scores with paired statistics, parameters, times and memory";
+    const ABOUT: &'static str = "Lays methods side by side: scores with paired statistics, parameters and times";
     const READS: &'static [Role] = &[
         Role::required("scores", "the output of evaluate, with the predictions of every method"),
         Role::many("models", "the folder with weights.safetensors and curve.csv of a method, under its name among the predictions"),
@@ -88,8 +88,8 @@ const DASH: &str = "–";
 fn markdown(config: &Config, methods: &[Method], rows: &[Row]) -> String {
     let reference = &config.reference;
     let mut text = format!(
-        "| method | organs DSC (%) | against {reference} | p | tumor DSC (%) | against {reference} | p | parameters | training (s) | a patch (s) | memory (MiB) |\n|---|{}\n",
-        "---:|".repeat(10)
+        "| method | organs DSC (%) | against {reference} | p | tumor DSC (%) | against {reference} | p | parameters | training (s) | a patch (s) |\n|---|{}\n",
+        "---:|".repeat(9)
     );
     for row in rows {
         text += &format!("| {} |", row.name.replace('|', "\\|"));
@@ -98,16 +98,16 @@ fn markdown(config: &Config, methods: &[Method], rows: &[Row]) -> String {
             let difference = paired.map_or(DASH.to_owned(), |paired| paired.difference.percent());
             text += &format!(" {} | {difference} | {p} |", stat.percent());
         }
-        let Cost { parameters, training_seconds, patch_seconds, patch_mib } = &row.cost;
+        let Cost { parameters, training_seconds, patch_seconds } = &row.cost;
         let shown = |value: &Option<f64>, digits: usize| value.map_or(DASH.to_owned(), |value| format!("{value:.digits$}"));
         let parameters = parameters.map_or(DASH.to_owned(), |n| n.to_string());
-        text += &format!(" {parameters} | {} | {} | {} |\n", shown(training_seconds, 0), shown(patch_seconds, 3), shown(patch_mib, 0));
+        text += &format!(" {parameters} | {} | {} |\n", shown(training_seconds, 0), shown(patch_seconds, 3));
     }
     let cases = methods.iter().map(|method| method.cases.len()).max().unwrap_or(0);
     text + &format!(
         "\nMean ± standard deviation over {cases} cases, {} protocol. Differences and Wilcoxon's signed-rank test (two-sided) are over the \
          cases that both methods have a score for. A patch: one pass for all classes over a patch of the training's size, the median of \
-         {} passes, and what the process took beyond what it had.\n",
+         {} passes.\n",
         config.protocol, config.repeats
     )
 }
@@ -119,7 +119,7 @@ fn csv(rows: &[Row]) -> String {
             text += &format!(",{target}_{column}");
         }
     }
-    text += ",parameters,training_seconds,patch_seconds,patch_mib\n";
+    text += ",parameters,training_seconds,patch_seconds\n";
     let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
     for row in rows {
         text += &scores::csv_field(&row.name);
@@ -130,9 +130,9 @@ fn csv(rows: &[Row]) -> String {
             text +=
                 &format!(",{},{}", difference.map_or(String::new(), |stat| stat.n.to_string()), number(paired.and_then(|paired| paired.p)));
         }
-        let Cost { parameters, training_seconds, patch_seconds, patch_mib } = &row.cost;
+        let Cost { parameters, training_seconds, patch_seconds } = &row.cost;
         let parameters = parameters.map_or(String::new(), |n| n.to_string());
-        text += &format!(",{parameters},{},{},{}\n", number(*training_seconds), number(*patch_seconds), number(*patch_mib));
+        text += &format!(",{parameters},{},{}\n", number(*training_seconds), number(*patch_seconds));
     }
     text
 }
