@@ -11,6 +11,7 @@
 //! - `transformers`: encoders learnt from images, teachers on top of them (`tiny-transformers.yaml`), Table 5
 //! - `submission`: the image of the final student, what its cases cost, and how it runs on a real Docker
 //! - `docker`: that Docker, where it is installed
+//! - `partial`: models from datasets that label different things, from training to scores
 //! - `lab`: a folder with a pipeline file, and the program that runs it
 
 mod bad_data;
@@ -22,6 +23,7 @@ mod killed;
 mod lab;
 mod method;
 mod page;
+mod partial;
 mod submission;
 mod transformers;
 mod validator;

@@ -21,6 +21,9 @@ pub(crate) const STAGES: &[Entry] = &[
     Entry::of::<predict::Predict>(),
     Entry::of::<submission::Submission>(),
     Entry::of::<measure::Measure>(),
+    Entry::of::<train_partial::TrainPartial>(),
+    Entry::of::<label_partial::LabelPartial>(),
+    Entry::of::<compare::Compare>(),
 ];
 
 #[cfg(test)]

@@ -92,11 +92,27 @@ pub fn segment_windows(
     device: &Device,
     network: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> candle_core::Result<Array3<u8>> {
+    let [labels] = segment_heads(image, window, [classes], device, |patch| Ok([network(patch)?]))?;
+    Ok(labels)
+}
+
+/// The same by a network with several heads of `classes` each, whose label maps come from one pass.
+///
+/// # Errors
+/// Those of the network.
+pub fn segment_heads<const HEADS: usize>(
+    image: &ArrayView3<'_, f32>,
+    window: &SlidingWindow,
+    classes: [usize; HEADS],
+    device: &Device,
+    network: impl Fn(&Tensor) -> candle_core::Result<[Tensor; HEADS]>,
+) -> candle_core::Result<[Array3<u8>; HEADS]> {
     let [a, b, c] = window.patch;
-    let mut labels = Array3::zeros(image.dim().f());
-    label(image, &window.tiling(image.dim().into()), Order::ClassFirst, &[classes], &mut [labels.view_mut()], |patch| {
-        let logits = network(&Tensor::from_vec(patch, (1, 1, a, b, c), device)?)?;
-        Ok::<_, candle_core::Error>(Some(vec![logits.flatten_all()?.to_vec1::<f32>()?]))
+    let mut labels: [Array3<u8>; HEADS] = std::array::from_fn(|_| Array3::zeros(image.dim().f()));
+    let mut views = labels.each_mut().map(|labels| labels.view_mut());
+    label(image, &window.tiling(image.dim().into()), Order::ClassFirst, &classes, &mut views, |patch| {
+        let heads = network(&Tensor::from_vec(patch, (1, 1, a, b, c), device)?)?;
+        heads.iter().map(|logits| logits.flatten_all()?.to_vec1::<f32>()).collect::<candle_core::Result<Vec<_>>>().map(Some)
     })?;
     Ok(labels)
 }

@@ -7,6 +7,7 @@
 mod case;
 mod edt;
 mod mask;
+mod paired;
 mod protocol;
 mod summary;
 mod surface;
@@ -14,6 +15,7 @@ mod surfel;
 pub mod table;
 
 pub use case::{CaseScores, ClassScore, Note, evaluate_case};
+pub use paired::Paired;
 pub use protocol::{NSD_TOLERANCE_MM, Protocol};
 pub use summary::{ClassSummary, ScoreStats, Stat, Summary};
 pub use surface::{DirectedDistances, SurfaceDistances, surface_distances};

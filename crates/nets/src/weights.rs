@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 
 use crate::params::Params;
 
@@ -49,7 +49,7 @@ impl Params {
     /// # Errors
     /// When the file is missing or damaged, or a parameter is missing, superfluous or of another shape; nothing is changed then.
     pub fn load(&self, path: &Path) -> Result<(), WeightsError> {
-        let tensors = unprefixed(read(path)?);
+        let tensors = named(path)?;
         let mut found = self.differences(&tensors, |_| true);
         let mut superfluous: Vec<&String> = self.unknown(&tensors).collect();
         superfluous.sort();
@@ -63,7 +63,7 @@ impl Params {
     /// # Errors
     /// When the file is missing or damaged, or a wanted parameter is missing or of another shape; nothing is changed then.
     pub fn load_part(&self, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Taken, WeightsError> {
-        let tensors = unprefixed(read(path)?);
+        let tensors = named(path)?;
         self.copy(path, &tensors, &wanted, &self.differences(&tensors, &wanted))?;
         let names = || self.names().filter(|name| wanted(name));
         let taken = names().filter(|name| tensors.contains_key(*name)).count();
@@ -82,10 +82,29 @@ impl Params {
         }
         for (name, var) in self.all().filter(|(name, _)| wanted(name)) {
             let Some(tensor) = tensors.get(name) else { continue };
-            let copy = || var.set(&tensor.to_dtype(DType::F32)?.to_device(var.device())?.contiguous()?);
-            copy().map_err(|reason| WeightsError::Read { path: path.into(), reason })?;
+            copy(tensor, var).map_err(|reason| WeightsError::Read { path: path.into(), reason })?;
         }
         Ok(())
+    }
+
+    /// Loads the parameters that the file has under the same name and in the same shape, and leaves all others as they are: to
+    /// begin a new task with what was learnt in another. Returns the names of the parameters that were not loaded.
+    ///
+    /// # Errors
+    /// When the file is missing or damaged, or none of its parameters fits.
+    pub fn load_matching(&self, path: &Path) -> Result<Vec<String>, WeightsError> {
+        let tensors = named(path)?;
+        let mut left = Vec::new();
+        for (name, var) in self.all() {
+            match tensors.get(name).filter(|tensor| tensor.dims() == var.dims()) {
+                Some(tensor) => copy(tensor, var).map_err(|reason| WeightsError::Read { path: path.into(), reason })?,
+                None => left.push(name.to_owned()),
+            }
+        }
+        if left.len() == self.all().count() {
+            return Err(WeightsError::Mismatch { path: path.into(), found: shortened(&self.differences(&tensors, |_| true)) });
+        }
+        Ok(left)
     }
 
     /// Saves every parameter with `metadata`, whole or not at all.
@@ -147,13 +166,6 @@ fn is_leftover(name: &str) -> bool {
     name.ends_with(".relative_position_index") || name.contains(".cross_attn.")
 }
 
-fn unprefixed(tensors: HashMap<String, Tensor>) -> HashMap<String, Tensor> {
-    if !tensors.keys().any(|name| name.starts_with("weights.")) {
-        return tensors;
-    }
-    tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix("weights.")?.to_owned(), tensor))).collect()
-}
-
 /// The first few of many findings.
 fn shortened(found: &[String]) -> String {
     let mut text = found[..found.len().min(5)].join(", ");
@@ -176,6 +188,19 @@ pub fn metadata(path: &Path) -> Result<HashMap<String, String>, WeightsError> {
     let bytes = std::fs::read(path).map_err(|error| failed(error.into()))?;
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| failed(error.into()))?;
     Ok(header.metadata().clone().unwrap_or_default())
+}
+
+fn copy(tensor: &Tensor, var: &Var) -> candle_core::Result<()> {
+    var.set(&tensor.to_dtype(DType::F32)?.to_device(var.device())?.contiguous()?)
+}
+
+/// The tensors of a file, without the prefix `weights.`; where it is in use, those without it are left out.
+fn named(path: &Path) -> Result<HashMap<String, Tensor>, WeightsError> {
+    let tensors = read(path)?;
+    if !tensors.keys().any(|name| name.starts_with("weights.")) {
+        return Ok(tensors);
+    }
+    Ok(tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix("weights.")?.to_owned(), tensor))).collect())
 }
 
 fn must_be_there(path: &Path) -> Result<(), WeightsError> {

@@ -26,6 +26,7 @@
 
 mod argmax;
 mod attention;
+mod binary;
 mod composed;
 mod conv;
 mod cpu;
@@ -46,6 +47,7 @@ mod upsample;
 
 pub use argmax::{argmax_channels, argmax_overlay};
 pub use attention::attention;
+pub use binary::binary_sums;
 pub use conv::{ConvOptions, conv, conv_transpose, conv_transpose_with, conv_with};
 pub use cpu::isa::{Isa, with_isa};
 pub use device::{Choice, device, tune_process};

@@ -64,6 +64,8 @@ pub struct BatchSource {
     set: PreparedSet,
     sampler: Sampler,
     targets: Targets,
+    /// Whether a map that a case lacks is filled with background; else such a case is refused.
+    blank_where_missing: bool,
     augment: Option<AugmentConfig>,
     streams: Streams,
 }
@@ -95,7 +97,23 @@ impl BatchSource {
                 }
             }
         }
-        Ok(Self { set, sampler, targets, augment, streams })
+        Ok(Self { set, sampler, targets, blank_where_missing: false, augment, streams })
+    }
+
+    /// Batches with both maps from cases of which some lack one, for losses that look at what is annotated alone: a map that is
+    /// not there is all background.
+    ///
+    /// # Errors
+    /// When the layout of the cases does not fit the sampling.
+    pub fn partly_labelled(
+        set: PreparedSet,
+        sampler: Sampler,
+        augment: Option<AugmentConfig>,
+        streams: Streams,
+    ) -> Result<Self, BatchError> {
+        let nothing_needed = Targets { organs: false, cancer: false };
+        let source = Self::new(set, sampler, nothing_needed, augment, streams)?;
+        Ok(Self { targets: Targets { organs: true, cancer: true }, blank_where_missing: true, ..source })
     }
 
     /// How boxes are drawn.
@@ -146,7 +164,11 @@ impl BatchSource {
             if wanted.is_empty() {
                 continue;
             }
-            wanted.copy_from_slice(&found.ok_or_else(|| BatchError::NoTarget { case: case(), map })?);
+            match found {
+                Some(found) => wanted.copy_from_slice(&found),
+                None if self.blank_where_missing => wanted.fill(0),
+                None => return Err(BatchError::NoTarget { case: case(), map }),
+            }
         }
         if let Some(augment) = &self.augment {
             augment.draw(&mut self.streams.stream("augment", &[epoch, sample.number])).apply(image);

@@ -16,8 +16,9 @@ use crate::batch::{Batch, BatchSource};
 use crate::checkpoint::{Best, Checkpoint, CheckpointFolder, Tensors, TrainingState};
 use crate::curves::{CurveRow, Validation, write_curves};
 use crate::loader::{Loader, Position};
-use crate::optim::{Accumulator, AdamW, AdamWConfig};
+use crate::optim::Accumulator;
 use crate::schedule::LrSchedule;
+use crate::sgd::{Optimizer, OptimizerConfig};
 use crate::tensorboard::EventFile;
 
 /// The event file in the output folder.
@@ -33,6 +34,12 @@ pub trait Trainable {
     /// # Errors
     /// Those of the network.
     fn loss(&self, batch: &Batch) -> Result<Tensor>;
+
+    /// Whether a batch may leave live parameters without a gradient, as where each dataset has a head of its own. Their
+    /// gradient then is zero; elsewhere such a parameter is a mistake, and training stops.
+    fn may_leave_parameters_out(&self) -> bool {
+        false
+    }
 
     /// How good the present weights are. Must depend on nothing but the weights.
     ///
@@ -94,7 +101,13 @@ pub struct FitConfig {
     pub learning_rate: f64,
     /// The course of the learning rate.
     pub schedule: LrSchedule,
-    /// AdamW's decoupled weight decay.
+    /// How gradients move parameters; AdamW in the paper.
+    #[serde(default, skip_serializing_if = "OptimizerConfig::is_default")]
+    pub optimizer: OptimizerConfig,
+    /// The greatest length of the gradient of a step, over all parameters; longer ones are shortened. Off in the paper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_gradient: Option<f64>,
+    /// Weight decay: decoupled with AdamW, a part of the gradient with `sgd`.
     pub weight_decay: f64,
     /// By what the best epoch is told.
     pub select: Select,
@@ -125,6 +138,9 @@ impl FitConfig {
         anyhow::ensure!(rate.is_finite() && rate > 0.0, "learning_rate is {rate}; it must be above 0");
         let decay = self.weight_decay;
         anyhow::ensure!(decay.is_finite() && decay >= 0.0, "weight_decay is {decay}; it must be 0 or more");
+        let longest = self.clip_gradient.unwrap_or(1.0);
+        anyhow::ensure!(longest.is_finite() && longest > 0.0, "clip_gradient is {longest}; it must be above 0");
+        self.optimizer.check().map_err(anyhow::Error::msg)?;
         self.schedule.check(self.epochs).map_err(anyhow::Error::msg)
     }
 }
@@ -235,7 +251,7 @@ struct Fitting<'a> {
     run: &'a Run,
     steps_per_epoch: u64,
     loader: Loader,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     checkpoints: CheckpointFolder,
     state: TrainingState,
     events: EventFile,
@@ -247,7 +263,7 @@ impl<'a> Fitting<'a> {
     fn begin(config: &'a FitConfig, model: &'a dyn Trainable, source: BatchSource, run: &'a Run) -> Result<Self> {
         let live: Vec<&str> = model.params().live().map(|(name, _)| name).collect();
         let identity = serde_json::json!({ "fit": config, "live": live, "of": run.identity }).to_string();
-        let mut optimizer = AdamW::new(model.params(), AdamWConfig::with_weight_decay(config.weight_decay))?;
+        let mut optimizer = Optimizer::new(config.optimizer, config.weight_decay, model.params())?;
         let (checkpoints, found) = CheckpointFolder::open(&run.checkpoints, &identity)?;
         let state = match found {
             None => TrainingState::start(),
@@ -296,7 +312,10 @@ impl<'a> Fitting<'a> {
         let batch = self.loader.next_batch()?.context("internal error: the loader ended before the epoch did")?;
         let batch = batch.into_tensors(&params.device())?;
         let lr = self.learning_rate(self.state.position.step);
-        let mut accumulator = Accumulator::default();
+        let mut accumulator = match self.model.may_leave_parameters_out() {
+            true => Accumulator::unreached_are_zero(),
+            false => Accumulator::default(),
+        };
         let mut batch_loss = 0.0;
         for part in batch.micro_batches(self.config.micro_batch.unwrap_or(batch.len()))? {
             let share = part.len() as f64 / batch.len() as f64;
@@ -305,6 +324,9 @@ impl<'a> Fitting<'a> {
             self.ensure_finite(|| "the loss".into(), value, self.state.position.step)?;
             accumulator.add(params, &loss, share)?;
             batch_loss += value * share;
+        }
+        if let Some(longest) = self.config.clip_gradient {
+            accumulator.clip(longest)?;
         }
         self.optimizer.step(params, &accumulator.into_gradients(), lr)?;
         self.events.scalars(self.optimizer.steps(), &[("train/loss", batch_loss), ("train/learning_rate", lr)])?;

@@ -17,6 +17,7 @@ mod loader;
 mod optim;
 mod sampler;
 mod schedule;
+mod sgd;
 mod sources;
 mod tally;
 mod tensorboard;
@@ -29,8 +30,9 @@ pub use fit::{Diverged, EVENT_FILE, FitConfig, Fitted, Interrupted, Run, Select,
 pub use freeze::{FreezeError, FreezePlan};
 pub use loader::{Loader, Position};
 pub use optim::{Accumulator, AdamW, AdamWConfig, Gradients, OptimError};
-pub use sampler::{Epoch, Order, Sample, Sampler, SamplerError, Sampling};
+pub use sampler::{Epoch, Foreground, Order, Sample, Sampler, SamplerError, Sampling};
 pub use schedule::{AfterWarmup, LrSchedule};
+pub use sgd::{OptimizerConfig, Sgd};
 pub use sources::Sources;
 pub use tally::{Tally, validate};
 pub use tensorboard::{EventError, EventFile};

@@ -50,9 +50,17 @@ pub type Gradients = BTreeMap<String, Tensor>;
 #[derive(Default)]
 pub struct Accumulator {
     sum: Gradients,
+    unreached_are_zero: bool,
 }
 
 impl Accumulator {
+    /// For a loss that a batch need not reach in every parameter, such as that of one head for each dataset: what it does
+    /// not reach has the gradient zero.
+    #[must_use]
+    pub fn unreached_are_zero() -> Self {
+        Self { unreached_are_zero: true, ..Self::default() }
+    }
+
     /// Adds the gradients of `share · loss` with respect to all live parameters. `share` is the micro-batch's part of
     /// the batch; all shares of a batch sum to 1.
     ///
@@ -64,7 +72,10 @@ impl Accumulator {
         let mut unreached = Vec::new();
         for (name, var) in params.live() {
             let Some(gradient) = store.get(var.as_tensor()) else {
-                unreached.push(format!("`{name}`"));
+                match self.unreached_are_zero {
+                    true => drop(self.sum.entry(name.to_owned()).or_insert(var.zeros_like()?)),
+                    false => unreached.push(format!("`{name}`")),
+                }
                 continue;
             };
             let sum = match self.sum.get(name) {
@@ -74,6 +85,24 @@ impl Accumulator {
             self.sum.insert(name.to_owned(), sum.detach());
         }
         if unreached.is_empty() { Ok(()) } else { Err(OptimError::NoGradient(unreached.join(", "))) }
+    }
+
+    /// Brings the gradients together to a Euclidean length of at most `longest`, as PyTorch's `clip_grad_norm_` does.
+    ///
+    /// # Errors
+    /// Those of the tensor library.
+    pub fn clip(&mut self, longest: f64) -> Result<(), OptimError> {
+        let mut squares = 0.0;
+        for gradient in self.sum.values() {
+            squares += f64::from(gradient.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?);
+        }
+        let factor = longest / (squares.sqrt() + 1e-6);
+        if factor < 1.0 {
+            for gradient in self.sum.values_mut() {
+                *gradient = (&*gradient * factor)?;
+            }
+        }
+        Ok(())
     }
 
     /// The gradients of the whole batch.

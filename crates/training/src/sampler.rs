@@ -2,6 +2,8 @@
 //!
 //! Everything is a pure function of the seed, the epoch and the step, so a resumed run needs no sampler state.
 
+use std::ops::Range;
+
 use streams::rand::RngExt as _;
 use streams::{Streams, permutation};
 
@@ -76,6 +78,14 @@ pub enum SamplerError {
         /// How they would be sampled.
         sampling: Sampling,
     },
+    /// Chances or places of labels that are not those of the cases.
+    #[error("{found} chances (each 0 or more) or places of labels for {cases} cases")]
+    Chances {
+        /// How many were given.
+        found: usize,
+        /// How many cases there are.
+        cases: usize,
+    },
     /// A batch without samples.
     #[error("batch_size is 0; it must be at least 1")]
     EmptyBatch,
@@ -91,7 +101,33 @@ pub struct Sampler {
     first_group: Vec<usize>,
     batch_size: usize,
     max_steps: Option<u64>,
+    /// For each group its chance and those of all before it, where groups are drawn by chance.
+    chances: Option<Vec<f64>>,
+    foreground: Option<Foreground>,
     streams: Streams,
+}
+
+/// Where the labels of every case lie, and how often boxes are placed there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Foreground {
+    /// For each case the first voxel and the one after the last along the stored axes; nothing for a case without labels.
+    pub boxes: Vec<Option<[Range<usize>; 3]>>,
+    /// The chance that a box of a sample lies among the labels; else it lies anywhere.
+    pub probability: f64,
+    /// Voxels around the labels that belong to them.
+    pub margin: usize,
+}
+
+impl Foreground {
+    /// Where a box of `length` begins along an axis of `size` voxels of a case.
+    fn place(&self, labels: &Range<usize>, size: usize, length: usize, chance: u64) -> isize {
+        if size <= length {
+            return place(size, length, chance);
+        }
+        let first = labels.start.saturating_sub(self.margin).min(size - length);
+        let last = (labels.end + self.margin).min(size).saturating_sub(length).max(first);
+        (first + (chance % (last - first + 1) as u64) as usize) as isize
+    }
 }
 
 impl Sampler {
@@ -122,7 +158,53 @@ impl Sampler {
         if groups * per_group == 0 || voxels == 0 || max_steps_per_epoch == Some(0) {
             return Err(SamplerError::Nothing { cases: cases.len(), sampling });
         }
-        Ok(Self { sampling, order, cases, first_group, batch_size, max_steps: max_steps_per_epoch, streams })
+        Ok(Self {
+            sampling,
+            order,
+            cases,
+            first_group,
+            batch_size,
+            max_steps: max_steps_per_epoch,
+            chances: None,
+            foreground: None,
+            streams,
+        })
+    }
+
+    /// Draws each case anew with a chance in proportion to `of_case`, instead of every case once: an epoch is as long as
+    /// before, and may hold a case often or not at all.
+    ///
+    /// # Errors
+    /// When the chances are not those of the cases, or no case has any.
+    pub fn by_chance(mut self, of_case: &[f64]) -> Result<Self, SamplerError> {
+        if of_case.len() != self.cases.len() || !of_case.iter().all(|chance| chance.is_finite() && *chance >= 0.0) {
+            return Err(SamplerError::Chances { found: of_case.len(), cases: self.cases.len() });
+        }
+        let mut sum = 0.0;
+        let mut chances = Vec::with_capacity(self.groups());
+        for (case, chance) in of_case.iter().enumerate() {
+            for _ in self.first_group[case]..self.first_group[case + 1] {
+                sum += chance;
+                chances.push(sum);
+            }
+        }
+        if sum <= 0.0 {
+            return Err(SamplerError::Nothing { cases: 0, sampling: self.sampling });
+        }
+        self.chances = Some(chances);
+        Ok(self)
+    }
+
+    /// Places boxes among the labels more often than elsewhere.
+    ///
+    /// # Errors
+    /// When there are not as many boxes as cases.
+    pub fn among_labels(mut self, foreground: Foreground) -> Result<Self, SamplerError> {
+        if foreground.boxes.len() != self.cases.len() {
+            return Err(SamplerError::Chances { found: foreground.boxes.len(), cases: self.cases.len() });
+        }
+        self.foreground = Some(foreground);
+        Ok(self)
     }
 
     /// How the cases are sampled.
@@ -151,7 +233,11 @@ impl Sampler {
             Order::EachEpochAnew => ("training", epoch),
             Order::AlwaysTheSame => ("validation", 0),
         };
-        let order = permutation(&mut self.streams.stream(&format!("{purpose} order"), &[number]), self.groups());
+        let mut stream = self.streams.stream(&format!("{purpose} order"), &[number]);
+        let order = match &self.chances {
+            None => permutation(&mut stream, self.groups()),
+            Some(chances) => (0..self.groups()).map(|_| draw(chances, stream.random::<f64>())).collect(),
+        };
         Epoch { sampler: self, number, crop_purpose: format!("{purpose} crop"), order }
     }
 
@@ -181,7 +267,7 @@ impl Epoch<'_> {
     }
 
     fn sample(&self, number: u64) -> Sample {
-        let Sampler { sampling, cases, first_group, streams, .. } = self.sampler;
+        let Sampler { sampling, cases, first_group, streams, foreground, .. } = self.sampler;
         let shape = sampling.box_shape();
         let per_group = sampling.draws([0; 3]).1;
         let group = self.order[number as usize / per_group];
@@ -189,11 +275,23 @@ impl Epoch<'_> {
         let case = first_group.partition_point(|&first| first <= group) - 1;
         let mut stream = streams.stream(&self.crop_purpose, &[self.number, number]);
         let mut start = std::array::from_fn(|axis| place(cases[case][axis], shape[axis], stream.random::<u64>()));
+        if let Some(foreground) = foreground
+            && let Some(labels) = &foreground.boxes[case]
+            && stream.random::<f64>() < foreground.probability
+        {
+            start = std::array::from_fn(|axis| foreground.place(&labels[axis], cases[case][axis], shape[axis], stream.random::<u64>()));
+        }
         if matches!(sampling, Sampling::Slices { .. }) {
             start[0] = (group - first_group[case]) as isize;
         }
         Sample { case, start, shape, number }
     }
+}
+
+/// The place whose chance `at` of 0..1 falls into; `chances` are sums from the first place on.
+fn draw(chances: &[f64], at: f64) -> usize {
+    let sum = chances.last().copied().unwrap_or(0.0);
+    chances.partition_point(|&until| until <= at * sum).min(chances.len() - 1)
 }
 
 /// Where a box of `length` begins on an axis of `size` voxels: anywhere inside, or around it when it is longer.
@@ -278,6 +376,47 @@ mod tests {
         assert_eq!(samples.iter().map(|s| s.case).collect::<BTreeSet<_>>().len(), 50);
         assert_eq!(samples.iter().map(|s| s.start[0]).collect::<BTreeSet<_>>(), BTreeSet::from([0, 1, 2]));
         assert!(samples.iter().all(|s| s.start[1..] == [0, -1]));
+    }
+
+    #[test]
+    fn cases_come_as_often_as_their_chances_say() {
+        let sampling = Sampling::Patches { per_case: 1, shape: [4; 3] };
+        let new = || Sampler::new(sampling, Order::EachEpochAnew, vec![[8; 3]; 5], 1, None, Streams::new(1)).unwrap();
+        let sampler = new().by_chance(&[1.0, 0.0, 2.0, 0.5, 0.5]).unwrap();
+        let mut seen = [0; 5];
+        for epoch in 0..2000 {
+            all(&sampler.epoch(epoch), 5).iter().for_each(|sample| seen[sample.case] += 1);
+        }
+        for (seen, expected) in seen.into_iter().zip([2500, 0, 5000, 1250, 1250]) {
+            // Four standard deviations of the most frequent.
+            assert!(i32::abs(seen - expected) <= 200, "{seen} instead of {expected}");
+        }
+        assert_eq!(all(&sampler.epoch(7), 5), all(&new().by_chance(&[2.0, 0.0, 4.0, 1.0, 1.0]).unwrap().epoch(7), 5));
+        assert!(new().by_chance(&[1.0]).is_err() && new().by_chance(&[0.0; 5]).is_err());
+    }
+
+    #[test]
+    fn boxes_lie_among_the_labels_as_often_as_asked() {
+        let sampling = Sampling::Patches { per_case: 1, shape: [8; 3] };
+        let cases = vec![[100, 100, 6], [100, 100, 100]];
+        let plain = Sampler::new(sampling, Order::EachEpochAnew, cases, 1, None, Streams::new(1)).unwrap();
+        let labels = [40..60, 96..99, 2..4];
+        let foreground = Foreground { boxes: vec![Some(labels), None], probability: 0.75, margin: 3 };
+        let sampler = plain.clone().among_labels(foreground).unwrap();
+        let samples: Vec<Sample> = (0..2000).flat_map(|epoch| all(&sampler.epoch(epoch), 2)).collect();
+        let anywhere: Vec<Sample> = (0..2000).flat_map(|epoch| all(&plain.epoch(epoch), 2)).collect();
+        let (mut near, mut both) = (0, 0);
+        for (sample, plain) in samples.iter().zip(&anywhere) {
+            if sample.case == 1 {
+                assert_eq!(sample, plain, "a case without labels is sampled as before");
+                continue;
+            }
+            both += 1;
+            near += i32::from((37..=55).contains(&sample.start[0]) && sample.start[1] == 92);
+            assert!((0..=92).contains(&sample.start[0]) && sample.start[2] == -1, "{sample:?}");
+        }
+        // Three quarters, and hardly any by chance; four standard deviations.
+        assert!(both == 2000 && (1420..=1590).contains(&near), "{near} of {both}");
     }
 
     #[test]

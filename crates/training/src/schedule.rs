@@ -12,6 +12,11 @@ pub enum LrSchedule {
         /// The exponent.
         power: f64,
     },
+    /// The same, with one rate for all steps of an epoch: `lr · (1 − epoch / epochs)^power` (DoDNet, MultiTalent: power 0.9).
+    PolynomialByEpoch {
+        /// The exponent.
+        power: f64,
+    },
     /// A linear rise over the first epochs (Table 2: 5 epochs for M_c, 10 for M_o2), up to the full rate at the last
     /// iteration of the warm-up.
     Warmup {
@@ -43,6 +48,10 @@ impl LrSchedule {
         let now = iteration as f64;
         match self {
             Self::Polynomial { power } => (1.0 - now / total).max(0.0).powf(power),
+            Self::PolynomialByEpoch { power } => {
+                let epoch = (iteration / iterations_per_epoch.max(1)) as f64;
+                (1.0 - epoch / total_epochs as f64).max(0.0).powf(power)
+            }
             Self::Warmup { epochs, then } => {
                 let rise = (epochs * iterations_per_epoch) as f64;
                 match then {
@@ -63,8 +72,8 @@ impl LrSchedule {
     /// Names the parameter, its value and what it must be.
     pub fn check(self, total_epochs: u64) -> Result<(), String> {
         match self {
-            Self::Polynomial { power } if !(power.is_finite() && power >= 0.0) => {
-                Err(format!("schedule.polynomial.power is {power}; it must be 0 or more"))
+            Self::Polynomial { power } | Self::PolynomialByEpoch { power } if !(power.is_finite() && power >= 0.0) => {
+                Err(format!("schedule: the power of the polynomial is {power}; it must be 0 or more"))
             }
             Self::Warmup { epochs, .. } if epochs > total_epochs => {
                 Err(format!("schedule.warmup.epochs is {epochs}, more than the {total_epochs} epochs of the training"))
@@ -86,6 +95,18 @@ mod tests {
             assert!((5e-4 * poly.factor(step, 10, 3) - rate).abs() < 1e-15, "step {step}: {}", 5e-4 * poly.factor(step, 10, 3));
         }
         assert_eq!(poly.factor(30, 10, 3), 0.0);
+    }
+
+    #[test]
+    fn decay_by_epoch_stays_within_an_epoch() {
+        // DoDNet's lr_poly(0.01, epoch, 1000, 0.9) at epochs 0, 1, 500 and 999.
+        let poly = LrSchedule::PolynomialByEpoch { power: 0.9 };
+        for (epoch, rate) in [(0, 0.01), (1, 0.009_990_999_549_834_914), (500, 0.005_358_867_312_681_466), (999, 1.995_262_314_968_881e-5)]
+        {
+            for step in [0, 249] {
+                assert!((0.01 * poly.factor(epoch * 250 + step, 250, 1000) - rate).abs() < 1e-15, "epoch {epoch}");
+            }
+        }
     }
 
     #[test]

@@ -43,6 +43,6 @@ pub use model_grid::{ModelGrid, ModelGridError};
 pub use orientation::{Orientation, OrientationError};
 pub use reorient::reorient;
 pub use resample::{resample_linear, resample_nearest};
-pub use runs::{Keep, RunMap};
+pub use runs::{Keep, RunMap, keep_parts};
 pub use scan::{LabelsBack, Plane, Planes, Scan, ScanError};
 pub use volume::{LabelVolume, ScalarVolume, Volume};

@@ -1,5 +1,7 @@
 //! Label maps in runs: in the memory of what is labelled, whatever the size of the volume.
 
+use ndarray::{Array3, Axis};
+
 use crate::{Box3, Grid, LabelVolume};
 
 /// Voxels `start..end` of row `y` with the same label.
@@ -153,6 +155,20 @@ impl RunMap {
     }
 }
 
+/// Takes away the connected parts of each label that its rule does not keep.
+pub fn keep_parts(labels: &mut Array3<u8>, rule: impl Fn(u8) -> Keep) {
+    let mut map = RunMap::new(labels.dim().into());
+    for (z, plane) in labels.axis_iter(Axis(2)).enumerate() {
+        map.set_plane(z, &plane.t().iter().copied().collect::<Vec<_>>());
+    }
+    map.keep_parts(rule);
+    let mut kept = vec![0; map.shape[0] * map.shape[1]];
+    for (z, mut plane) in labels.axis_iter_mut(Axis(2)).enumerate() {
+        map.plane(z, &mut kept);
+        plane.view_mut().reversed_axes().iter_mut().zip(&kept).for_each(|(label, &kept)| *label = kept);
+    }
+}
+
 /// The connected parts that runs form, runs being counted through all planes.
 struct Parts {
     /// Of each run another one of its part, nearer to the one that stands for the part.
@@ -207,7 +223,7 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{Array3, ShapeBuilder, s};
+    use ndarray::{ShapeBuilder, s};
 
     fn runs_of(labels: &Array3<u8>) -> RunMap {
         let mut map = RunMap::new(labels.dim().into());
@@ -228,7 +244,10 @@ mod tests {
     fn kept(labels: &Array3<u8>, keep: Keep) -> Array3<u8> {
         let mut map = runs_of(labels);
         map.keep_parts(|_| keep);
-        labels_of(&map)
+        let mut labels = labels.clone();
+        keep_parts(&mut labels, |_| keep);
+        assert_eq!(labels, labels_of(&map));
+        labels
     }
 
     #[test]

@@ -3,13 +3,11 @@
 //! The paper's text names M_c and M_o1 as the teachers and the caption of its Fig. 1 M_c and M_o2; only M_o2 knows the
 //! organs that are asked of it (the 3-D U-Net skips the training of M_o1), so M_o2 it is.
 
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
-use dataset::Manifest;
 use inference::SlidingWindow;
-use labels::{CANCER_CLASSES, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
+use labelling::Scan;
+use labels::{CANCER_CLASSES, ORGAN_CLASSES, SubsetName};
 use nets::{Network, Params, Precision, TeacherConfig, Trained};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,9 +47,9 @@ impl Stage for PseudoLabel {
     const READS: &'static [Role] = &[
         Role::required("organ_teacher", "a folder with weights.safetensors of M_o2"),
         Role::required("cancer_teacher", "a folder with weights.safetensors of M_c"),
-        Role::optional("dataset", "the root of the dataset; with `partition`").by_case(),
-        Role::optional("partition", "the output of partition").by_case(),
-        Role::optional("images", "instead of a dataset: a folder of CT scans, CASE_0000.nii.gz, none of them labelled").by_case(),
+        labelling::ROLES[0],
+        labelling::ROLES[1],
+        labelling::ROLES[2],
     ];
     const WRITES: &'static str = "organs/CASE.nii.gz (0-13) and cancer/CASE.nii.gz (0, 1) on the grid of the image";
     const PAPER: &'static str = "2.3";
@@ -74,19 +72,15 @@ impl Stage for PseudoLabel {
 }
 
 impl CaseStage for PseudoLabel {
-    type Job = Job;
+    type Job = Scan;
     type Tools = Teachers;
 
-    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Job>> {
-        jobs(config, io)
+    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Scan>> {
+        labelling::scans(&config.subsets, io)
     }
 
-    fn case(_: &Config, job: &Job) -> CaseSpec {
-        let spec = CaseSpec::of(&job.id).reads("image", &job.image).writes(job.places());
-        match &job.truth {
-            Some((label, subset)) => spec.reads("label", label).depends_on(json!({"subset": subset})),
-            None => spec,
-        }
+    fn case(_: &Config, scan: &Scan) -> CaseSpec {
+        scan.spec()
     }
 
     /// Which subsets are labelled changes no case.
@@ -111,8 +105,12 @@ impl CaseStage for PseudoLabel {
         })
     }
 
-    fn work(config: &Config, io: &StageIo, teachers: &Teachers, job: &Job) -> Result<()> {
-        job.run(config, io, teachers)
+    fn work(config: &Config, io: &StageIo, teachers: &Teachers, scan: &Scan) -> Result<()> {
+        let (image, header) = nifti::read_scalar(&scan.image)?;
+        let image = config.grid.prepare(image).with_context(|| format!("{}", scan.image.display()))?;
+        let shown = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
+        let label = |teacher: &Teacher| teacher.label(&image, &shown, &config.window, &teachers.device, &header);
+        scan.write(io, &header, label(&teachers.organs)?, || label(&teachers.cancer))
     }
 }
 
@@ -145,74 +143,4 @@ impl Teacher {
         let data = shown.embed(&data, image.grid().shape);
         Ok(volume::resample_nearest(&LabelVolume { data, affine: image.affine }, &header.grid()))
     }
-}
-
-/// One case: what to read.
-pub struct Job {
-    id: String,
-    image: PathBuf,
-    /// The label map and what its annotators looked for.
-    truth: Option<(PathBuf, Subset)>,
-}
-
-fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Job>> {
-    let job = |id: &str, image: PathBuf, truth| Job { id: id.to_owned(), image, truth };
-    match (io.input_opt("images")?, io.input_opt("dataset")?, io.input_opt("partition")?) {
-        (Some(images), None, None) => Ok(dataset::image_files(images)?.into_iter().map(|file| job(&file.id, file.path, None)).collect()),
-        (None, Some(root), Some(partition)) => {
-            let manifest = Manifest::load(partition)?;
-            let mut jobs = Vec::new();
-            for &subset in &config.subsets {
-                for case in manifest.select(subset, None)? {
-                    let truth = case.label.as_ref().filter(|_| case.subset != Subset::Du);
-                    jobs.push(job(&case.id, root.join(&case.image), truth.map(|label| (root.join(label), case.subset))));
-                }
-            }
-            Ok(jobs)
-        }
-        _ => bail!("give either `images`, or `dataset` together with `partition`"),
-    }
-}
-
-impl Job {
-    /// The organ map and the cancer map, in the output folder.
-    fn places(&self) -> [String; 2] {
-        ["organs", "cancer"].map(|folder| format!("{folder}/{}.nii.gz", self.id))
-    }
-
-    fn run(&self, config: &Config, io: &StageIo, teachers: &Teachers) -> Result<()> {
-        let (image, header) = nifti::read_scalar(&self.image)?;
-        let image = config.grid.prepare(image).with_context(|| format!("{}", self.image.display()))?;
-        let shown = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", self.image.display()))?;
-        let mut organs = teachers.organs.label(&image, &shown, &config.window, &teachers.device, &header)?;
-        let truth = self.truth.as_ref().map(|(path, subset)| read_truth(path, &header).map(|truth| (truth, *subset))).transpose()?;
-        let cancer = match &truth {
-            Some((truth, subset)) if SubsetName::Dc.contains(*subset) => {
-                LabelVolume { data: truth.data.mapv(|label| u8::from(label == TUMOR)), affine: truth.affine }
-            }
-            _ => teachers.cancer.label(&image, &shown, &config.window, &teachers.device, &header)?,
-        };
-        if let Some((truth, subset)) = &truth {
-            let mut merged = vec![0; organs.data.len()];
-            labels::merge_annotated_organs(subset.annotated_organs(), &truth.x_fastest(), &organs.x_fastest(), &mut merged)
-                .with_context(|| format!("merging with {:?}", self.truth.as_ref().map(|(path, _)| path)))?;
-            organs = LabelVolume::from_x_fastest(&header.grid(), merged)?;
-        }
-        for (place, labels) in self.places().iter().zip([&organs, &cancer]) {
-            nifti::write_labels(io.output.join(place), labels, &header)?;
-        }
-        Ok(())
-    }
-}
-
-fn read_truth(path: &PathBuf, image: &Header) -> Result<LabelVolume> {
-    let (truth, header) = nifti::read_labels(path)?;
-    ensure!(
-        header.grid().approx_eq(&image.grid()),
-        "{}: the label map has {:?} voxels and the image {:?}, or their affines differ; correct the header of one of them",
-        path.display(),
-        header.grid().shape,
-        image.grid().shape
-    );
-    Ok(truth)
 }

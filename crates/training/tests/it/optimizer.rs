@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 use nets::{Init, ParamSpec, Params};
 use streams::Streams;
-use training::{Accumulator, AdamW, AdamWConfig, FreezePlan, LrSchedule, OptimError, Order, Trainable as _};
+use training::{Accumulator, AdamW, AdamWConfig, FreezePlan, LrSchedule, OptimError, Order, Sgd, Trainable as _};
 
 use crate::toy::{Toy, slices};
 
@@ -130,4 +130,49 @@ fn frozen_parameters_keep_every_bit_and_live_ones_move() {
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(before) == bits(after), !name.starts_with("organ_decoder"), "{name}");
     }
+}
+
+/* The expected values, PyTorch 2.15:
+for nesterov in (True, False):
+    p = torch.nn.Parameter(torch.tensor([0.5, -1.0, 2.0]))
+    o = torch.optim.SGD([p], lr=1e-2, momentum=0.99, nesterov=nesterov, weight_decay=1e-2)
+    for k, g in enumerate([[0.1, -2.0, 0.0], [0.3, 1.0, 1e-4], [-0.2, 0.5, 30.0]]):
+        o.param_groups[0]["lr"] = 1e-2 * (1 - k / 3) ** 0.9
+        p.grad = torch.tensor(g); torch.nn.utils.clip_grad_norm_([p], 12); o.step(); print([f"{v:.9g}" for v in p.tolist()])
+*/
+const SGD_EXPECTED: [[[f64; 3]; 3]; 2] = [
+    [[0.4979105, -0.960000992, 1.99960196], [0.492982566, -0.960007191, 1.99918818], [0.492047161, -0.957772076, 1.91006565]],
+    [[0.498950005, -0.979900002, 1.99979997], [0.496110916, -0.972959578, 1.99952292], [0.494883835, -0.969985247, 1.95466387]],
+];
+
+#[test]
+fn momentum_nesterov_and_clipping_go_where_pytorch_goes() {
+    for (nesterov, expected) in [true, false].into_iter().zip(SGD_EXPECTED) {
+        let params = one_param(&[0.5, -1.0, 2.0]);
+        let mut optimizer = Sgd::new(&params, 0.99, nesterov, 1e-2).unwrap();
+        for (at, expected) in expected.iter().enumerate() {
+            // A loss whose gradient is the given one.
+            let gradient = Tensor::new(&GRADIENTS[at], &Device::Cpu).unwrap();
+            let loss = (params.get("p").unwrap() * gradient).unwrap().sum_all().unwrap();
+            let mut accumulator = Accumulator::default();
+            accumulator.add(&params, &loss, 1.0).unwrap();
+            accumulator.clip(12.0).unwrap();
+            let rate = 1e-2 * LrSchedule::Polynomial { power: 0.9 }.factor(at as u64, 3, 1);
+            optimizer.step(&params, &accumulator.into_gradients(), rate).unwrap();
+            for (value, expected) in values(&params).iter().zip(expected) {
+                // Two units in the last place of 2.0; the steps themselves are 1e-4 and more.
+                assert!((f64::from(*value) - expected).abs() < 2.5e-7, "nesterov {nesterov}, step {at}: {value} instead of {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_loss_may_leave_out_has_the_gradient_zero() {
+    let params = one_param(&[1.0]);
+    let unrelated = candle_core::Var::new(&[1.0_f32], &Device::Cpu).unwrap();
+    let mut accumulator = Accumulator::unreached_are_zero();
+    accumulator.add(&params, &unrelated.sqr().unwrap().sum_all().unwrap(), 0.5).unwrap();
+    accumulator.add(&params, &(params.get("p").unwrap() * 3.0).unwrap().sum_all().unwrap(), 0.5).unwrap();
+    assert_eq!(accumulator.into_gradients()["p"].to_vec1::<f32>().unwrap(), [1.5]);
 }

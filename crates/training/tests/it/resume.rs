@@ -21,6 +21,8 @@ fn config() -> FitConfig {
         max_steps_per_epoch: None,
         learning_rate: 1e-2,
         schedule: LrSchedule::Polynomial { power: 0.9 },
+        optimizer: training::OptimizerConfig::AdamW,
+        clip_gradient: None,
         weight_decay: 1e-5,
         select: Select::LowestLoss,
     }
@@ -83,6 +85,19 @@ fn a_killed_and_resumed_training_ends_with_the_same_bits() {
         let events = |folder: &Path| std::fs::metadata(folder.join("output").join(EVENT_FILE)).unwrap().len();
         assert_eq!(events(folder.path()), events(whole.path()), "no event is lost or written twice");
     }
+}
+
+#[test]
+fn so_does_one_with_momentum_and_clipped_gradients() {
+    let optimizer = training::OptimizerConfig::Sgd { momentum: 0.99, nesterov: true };
+    let schedule = LrSchedule::PolynomialByEpoch { power: 0.9 };
+    let config = FitConfig { optimizer, clip_gradient: Some(0.5), schedule, ..config() };
+    let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let expected = outcome(train(whole.path(), &config, SELDOM, u64::MAX).unwrap());
+    for calls in [3, 4] {
+        assert!(train(folder.path(), &config, Duration::ZERO, calls).is_err());
+    }
+    assert_eq!(outcome(train(folder.path(), &config, Duration::ZERO, u64::MAX).unwrap()), expected);
 }
 
 #[test]

@@ -1,0 +1,192 @@
+//! What losses of independent yes-or-no outputs are made of.
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::tensor::{floats, kernels_serve};
+
+/// Sums over the voxels of every channel, of `logits` `(b, c, spatial..)` with the probabilities `p = 1 / (1 + exp(-x))`
+/// and a `u8` `target` `t` of 0 and 1 of the same shape: `(b, c, 4)` with the sums of `p t`, of `p`, of `t`, and of the
+/// binary cross-entropy. Dice scores, cross-entropies and what is made of them follow from these, with their gradients; a
+/// channel whose sums a loss multiplies by 0 gets a gradient of exactly 0.
+///
+/// Sums are taken in double precision, so that they do not depend on the number of threads.
+///
+/// # Errors
+/// When shapes do not fit, or the target is not `u8`.
+pub fn binary_sums(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
+    if logits.rank() < 3 || logits.dims() != target.dims() || target.dtype() != DType::U8 {
+        bail!(
+            "binary_sums: logits (b, c, spatial..) and a u8 target of the same shape expected, found {:?} and {:?} {:?}",
+            logits.dims(),
+            target.dims(),
+            target.dtype()
+        );
+    }
+    if !kernels_serve(&[logits]) {
+        return composed(logits, target);
+    }
+    logits.contiguous()?.apply_op2(&target.contiguous()?, BinarySums)
+}
+
+fn composed(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
+    let x = logits.flatten_from(2)?;
+    let t = target.flatten_from(2)?.to_dtype(x.dtype())?;
+    // 1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2, whose gradient is never infinity times 0.
+    let p = (((&x * 0.5)?.tanh()? + 1.0)? * 0.5)?;
+    let size = ((x.detach().abs()? * -1.0)?.exp()? + 1.0)?.log()?;
+    // max(x, 0) - x t + ln(1 + exp(-|x|)), whose derivative is p - t: the parts that jump at 0 are left to that formula.
+    let value = ((x.detach().relu()? - (x.detach() * &t)?)? + size)?;
+    let slope = (p.detach() - &t)?;
+    let entropy = (value + (&slope * (&x - x.detach())?)?)?;
+    let sums = [(&p * &t)?, p, t, entropy].map(|map| map.sum(2));
+    Tensor::stack(&sums.into_iter().collect::<Result<Vec<_>>>()?, 2)
+}
+
+/// The probability, and the logarithm of what it is divided by.
+fn sigmoid(x: f32) -> (f32, f32) {
+    let small = (-x.abs()).exp();
+    let p = if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) };
+    (p, small.ln_1p())
+}
+
+fn labels<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [u8]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::U8(values), Some((start, end))) => Ok(&values[start..end]),
+        _ => bail!("a contiguous u8 tensor expected, found {layout:?}"),
+    }
+}
+
+/// Rows and the voxels of each.
+fn rows(layout: &Layout) -> (usize, usize) {
+    let dims = layout.dims();
+    (dims[0] * dims[1], dims[2..].iter().product())
+}
+
+/// `(logits, target)` to the sums.
+struct BinarySums;
+
+impl CustomOp2 for BinarySums {
+    fn name(&self) -> &'static str {
+        "binary-sums"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (x, t) = (floats(s1, l1)?, labels(s2, l2)?);
+        let (rows, voxels) = rows(l1);
+        let mut sums = vec![0.0_f32; rows * 4];
+        sums.par_chunks_mut(4).zip(x.par_chunks(voxels.max(1)).zip(t.par_chunks(voxels.max(1)))).for_each(|(sums, (x, t))| {
+            let mut of_row = [0.0_f64; 4];
+            for (&x, &t) in x.iter().zip(t) {
+                let (p, log) = sigmoid(x);
+                let t = f32::from(t);
+                for (sum, value) in of_row.iter_mut().zip([p * t, p, t, x.max(0.0) - x * t + log]) {
+                    *sum += f64::from(value);
+                }
+            }
+            for (sum, value) in sums.iter_mut().zip(of_row) {
+                *sum = value as f32;
+            }
+        });
+        Ok((CpuStorage::F32(sums), Shape::from((l1.dims()[0], l1.dims()[1], 4))))
+    }
+
+    fn bwd(&self, logits: &Tensor, target: &Tensor, _sums: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(logits.apply_op3_no_bwd(target, &grad.contiguous()?, &BinarySumsGradient)?), None))
+    }
+}
+
+/// `(logits, target, gradient of the sums)` to the gradient of the logits.
+struct BinarySumsGradient;
+
+impl CustomOp3 for BinarySumsGradient {
+    fn name(&self) -> &'static str {
+        "binary-sums-gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, t, grad) = (floats(s1, l1)?, labels(s2, l2)?, floats(s3, l3)?);
+        let (_, voxels) = rows(l1);
+        let mut dx = vec![0.0_f32; x.len()];
+        let inputs = x.par_chunks(voxels.max(1)).zip(t.par_chunks(voxels.max(1)));
+        dx.par_chunks_mut(voxels.max(1)).zip(inputs).zip(grad.par_chunks(4)).for_each(|((dx, (x, t)), grad)| {
+            // A masked channel stays at 0.
+            if grad.iter().all(|&g| g == 0.0) {
+                return;
+            }
+            for ((dx, &x), &t) in dx.iter_mut().zip(x).zip(t) {
+                let (p, _) = sigmoid(x);
+                let t = f32::from(t);
+                *dx = (grad[0] * t + grad[1]) * p * (1.0 - p) + grad[3] * (p - t);
+            }
+        });
+        Ok((CpuStorage::F32(dx), l1.shape().clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    fn case() -> (Var, Tensor, Tensor) {
+        let n = 2 * 3 * 5 * 4;
+        let x = (0..n).map(|i| 40.0 * (i as f32 * 0.7).sin().powi(3));
+        let x = Var::from_tensor(&Tensor::from_iter(x, &Device::Cpu).unwrap().reshape((2, 3, 5, 4)).unwrap()).unwrap();
+        let t = Tensor::from_iter((0..n).map(|i| u8::from(i % 3 == 0)), &Device::Cpu).unwrap().reshape((2, 3, 5, 4)).unwrap();
+        let weights = Tensor::from_iter((0..24).map(|i| (i as f32).cos() * f32::from(u8::from(i / 4 != 2))), &Device::Cpu).unwrap();
+        (x, t, weights.reshape((2, 3, 4)).unwrap())
+    }
+
+    fn apart(a: &Tensor, b: &Tensor) -> f32 {
+        let max = |t: &Tensor| t.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+        max(&(a - b).unwrap()) / max(b)
+    }
+
+    #[test]
+    fn the_kernel_and_the_composition_agree_in_sums_and_gradients() {
+        let (x, t, weights) = case();
+        let results = [binary_sums(&x, &t), composed(&x, &t)].map(|sums| {
+            let sums = sums.unwrap();
+            let gradients = (&sums * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+            (sums, gradients.get(&x).unwrap().clone())
+        });
+        assert!(apart(&results[0].0, &results[1].0) < 1e-5);
+        assert!(apart(&results[0].1, &results[1].1) < 1e-5);
+        let masked = results[0].1.narrow(0, 0, 1).unwrap().narrow(1, 2, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(masked.iter().all(|&v| v == 0.0), "a channel that counts nothing gets exactly nothing");
+    }
+
+    #[test]
+    fn gradients_are_those_of_finite_differences() {
+        let (x, t, weights) = case();
+        // Within the range in which the sums bend.
+        let x = Var::from_tensor(&(x.as_tensor() * 0.05).unwrap()).unwrap();
+        let value = |x: &Tensor| {
+            let sums = binary_sums(x, &t).unwrap().to_dtype(DType::F64).unwrap();
+            (sums * weights.to_dtype(DType::F64).unwrap()).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
+        };
+        let loss = (binary_sums(&x, &t).unwrap() * &weights).unwrap().sum_all().unwrap();
+        let gradient = loss.backward().unwrap().get(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let values = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for at in (0..values.len()).step_by(7) {
+            let moved = |by: f32| {
+                let mut values = values.clone();
+                values[at] += by;
+                value(&Tensor::from_vec(values, x.shape(), &Device::Cpu).unwrap())
+            };
+            let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+            // Sums are rounded to 32 bits: 1e-6 of some tens over a step of 2e-2.
+            assert!((slope - f64::from(gradient[at])).abs() < 1e-3, "{at}: {slope} and {}", gradient[at]);
+        }
+    }
+}

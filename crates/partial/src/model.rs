@@ -1,0 +1,428 @@
+//! The methods: one structure for all of them, heads that say yes or no to classes.
+
+use candle_core::{DType, Tensor};
+use nets::{DoDNet, DynamicHeadConfig, Network, ParamSpec, Params, ResidualConfig, Trunk, TrunkConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::annotation::{Class, Dataset, Datasets, PartialError, Task, check_names};
+use crate::loss::Loss;
+use crate::mutual::{Difference, Similarity};
+
+/// A method and the size of its network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum MethodConfig {
+    /// One encoder-decoder for all tasks, and a head whose filters are made for each image and task (Zhang et al., CVPR 2021).
+    Dodnet {
+        /// The encoder-decoder.
+        network: ResidualConfig,
+        /// The head.
+        head: DynamicHeadConfig,
+    },
+    /// One network with an output for every class of every dataset (Ulrich et al., MICCAI 2023).
+    Multitalent {
+        /// The encoder-decoder.
+        network: TrunkConfig,
+        /// Whether the decoder's lower levels have outputs and losses too.
+        deep_supervision: bool,
+    },
+    /// One encoder, and a decoder for each task (Chen et al., Med3D).
+    MultiHead {
+        /// The encoder and the decoders.
+        network: TrunkConfig,
+    },
+    /// One network that is told the task by further input channels (Dmitriev and Kaufman, CVPR 2019; Chen et al.).
+    Conditional {
+        /// The encoder-decoder.
+        network: TrunkConfig,
+    },
+    /// One network with exclusive classes; where some are not annotated, they count as background in the loss (Fang and Yan,
+    /// 2020).
+    TargetAdaptive {
+        /// The encoder-decoder.
+        network: TrunkConfig,
+    },
+    /// A network of its own for each dataset, trained side by side.
+    PerDataset {
+        /// The networks.
+        network: TrunkConfig,
+    },
+    /// The first stage of deep mutual learning: a network for each dataset's classes, and they learn from their difference.
+    MutualPartial {
+        /// The networks.
+        network: TrunkConfig,
+        /// How much they learn from each other.
+        difference: Difference,
+    },
+    /// Its second stage: a network of all classes for each dataset, trained on labels that a first stage has completed, and they
+    /// learn from their similarity. `classes` of the datasets say what of these labels is true.
+    MutualFull {
+        /// The networks.
+        network: TrunkConfig,
+        /// How much they learn from each other.
+        similarity: Similarity,
+    },
+}
+
+/// Everything that the structure of a model follows from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The method.
+    pub method: MethodConfig,
+    /// What is annotated where.
+    pub datasets: Vec<Dataset>,
+    /// The tasks of `dodnet`, `multi_head` and `conditional`; by default each dataset is a task. Not used by the others.
+    #[serde(default)]
+    pub tasks: Vec<Task>,
+}
+
+/// A group of outputs: those of a task, or those of a dataset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Head {
+    /// The name of the task or dataset.
+    pub name: String,
+    /// The classes, one output each.
+    pub classes: Vec<Class>,
+    /// The only dataset that trains it; any that has a class of it annotated, when there is none.
+    pub dataset: Option<usize>,
+}
+
+/// What a channel of logits is about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Channel {
+    /// The head.
+    pub head: usize,
+    /// The class.
+    pub class: Class,
+}
+
+/// A row of a batch of logits.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The sample of the input.
+    pub sample: usize,
+    /// What each channel is about; nothing where it is not wanted.
+    pub channels: Vec<Option<Channel>>,
+}
+
+/// Logits `(rows, channels, d, h, w)` and what they are about.
+pub struct Output {
+    /// At full resolution, or a part of it with deep supervision.
+    pub logits: Tensor,
+    /// One for each row.
+    pub rows: Vec<Row>,
+    /// How much it counts in the loss.
+    pub weight: f64,
+    /// The last decoder map behind the logits, where each head has a network of its own.
+    pub features: Option<Tensor>,
+}
+
+/// A method as a network.
+pub struct Model {
+    heads: Vec<Head>,
+    kind: Kind,
+}
+
+enum Kind {
+    Dodnet(Box<DoDNet>),
+    Shared {
+        trunk: Trunk,
+        levels: usize,
+    },
+    Exclusive(Trunk),
+    Decoders(Trunk),
+    Conditional(Trunk),
+    Networks {
+        trunk: Trunk,
+        /// Whether every sample is shown to every network.
+        mutual: bool,
+    },
+}
+
+impl Model {
+    /// The network of a declaration.
+    ///
+    /// # Errors
+    /// Says what contradicts itself.
+    pub fn new(config: &ModelConfig, datasets: &Datasets) -> Result<Self, PartialError> {
+        let heads = heads(config, datasets)?;
+        let most = heads.iter().map(|head| head.classes.len()).max().unwrap_or(0);
+        let kind = match &config.method {
+            MethodConfig::Dodnet { network, head } => Kind::Dodnet(Box::new(DoDNet::new(network, head, heads.len(), most))),
+            MethodConfig::Multitalent { network, deep_supervision } => {
+                let trunk = Trunk::new(network, 1);
+                // The lowest level has the weight 0, and so needs no output.
+                let levels = if *deep_supervision { (trunk.decoded_channels().len() - 1).max(1) } else { 1 };
+                Kind::Shared { trunk, levels }
+            }
+            MethodConfig::MultiHead { network } => Kind::Decoders(Trunk::new(network, 1)),
+            MethodConfig::Conditional { network } => Kind::Conditional(Trunk::new(network, 1 + heads.len())),
+            MethodConfig::TargetAdaptive { network } => Kind::Exclusive(Trunk::new(network, 1)),
+            MethodConfig::PerDataset { network } => Kind::Networks { trunk: Trunk::new(network, 1), mutual: false },
+            MethodConfig::MutualPartial { network, .. } | MethodConfig::MutualFull { network, .. } => {
+                Kind::Networks { trunk: Trunk::new(network, 1), mutual: true }
+            }
+        };
+        Ok(Self { heads, kind })
+    }
+
+    /// The heads.
+    #[must_use]
+    pub fn heads(&self) -> &[Head] {
+        &self.heads
+    }
+
+    /// Whether the classes exclude each other: then channel 0 is background and channel `l` the label `l`.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        matches!(self.kind, Kind::Exclusive(_))
+    }
+
+    /// Whether every class must be labelled in every case, truly or by a model.
+    #[must_use]
+    pub fn needs_all_labels(&self) -> bool {
+        matches!(self.kind, Kind::Networks { mutual: true, .. }) && self.heads.iter().all(|head| head.classes == Class::all())
+    }
+
+    /// Whether a batch may reach only some of the parameters.
+    #[must_use]
+    pub fn has_separate_parts(&self) -> bool {
+        matches!(self.kind, Kind::Decoders(_) | Kind::Networks { .. })
+    }
+
+    /// The heads that samples of a dataset train.
+    #[must_use]
+    pub fn trained_by(&self, datasets: &Datasets, dataset: usize) -> Vec<usize> {
+        let mutual = matches!(self.kind, Kind::Networks { mutual: true, .. });
+        let trains = |head: &Head| match head.dataset {
+            _ if mutual => true,
+            Some(own) => own == dataset,
+            None => head.classes.iter().any(|class| datasets.classes(dataset).contains(class)),
+        };
+        (0..self.heads.len()).filter(|&head| trains(&self.heads[head])).collect()
+    }
+
+    /// Logits of images `(b, 1, d, h, w)`, for each sample those of the heads wanted of it, in ascending order; with
+    /// `levels`, of the decoder's lower levels too.
+    ///
+    /// # Errors
+    /// When shapes do not fit or memory runs out.
+    pub fn forward(&self, params: &Params, image: &Tensor, wanted: &[Vec<usize>], levels: bool) -> candle_core::Result<Vec<Output>> {
+        match &self.kind {
+            Kind::Dodnet(network) => self.dodnet(network, params, image, wanted),
+            Kind::Shared { trunk, levels: all } => self.shared(trunk, if levels { *all } else { 1 }, params, image, wanted),
+            Kind::Exclusive(trunk) => self.exclusive(trunk, params, image),
+            Kind::Decoders(trunk) => {
+                let encoded = trunk.encode(params, "", image)?;
+                self.one_by_one(wanted, |head, samples| {
+                    let prefix = self.prefix(head);
+                    let encoded = encoded.iter().map(|map| select(map, samples)).collect::<candle_core::Result<Vec<_>>>()?;
+                    let decoded = trunk.decode(params, &prefix, &encoded)?;
+                    Ok((trunk.head(params, &prefix, 0, &decoded[0])?, None))
+                })
+            }
+            Kind::Conditional(trunk) => self.one_by_one(wanted, |head, samples| {
+                let told = self.told(&select(image, samples)?, head)?;
+                let decoded = trunk.decode(params, "", &trunk.encode(params, "", &told)?)?;
+                Ok((trunk.head(params, "", 0, &decoded[0])?, None))
+            }),
+            Kind::Networks { trunk, .. } => self.one_by_one(wanted, |head, samples| {
+                let prefix = self.prefix(head);
+                let encoded = trunk.encode(params, &prefix, &select(image, samples)?)?;
+                let last = trunk.decode(params, &prefix, &encoded)?.swap_remove(0);
+                Ok((trunk.head(params, &prefix, 0, &last)?, Some(last)))
+            }),
+        }
+    }
+
+    fn dodnet(&self, network: &DoDNet, params: &Params, image: &Tensor, wanted: &[Vec<usize>]) -> candle_core::Result<Vec<Output>> {
+        let pairs: Vec<(usize, usize)> =
+            wanted.iter().enumerate().flat_map(|(sample, heads)| heads.iter().map(move |&head| (sample, head))).collect();
+        let logits = network.logits(params, &network.features(params, image)?, &pairs)?;
+        let channels = logits.dim(1)?;
+        let rows = pairs.iter().map(|&(sample, head)| Row { sample, channels: self.channels(head, channels) }).collect();
+        Ok(vec![Output { logits, rows, weight: 1.0, features: None }])
+    }
+
+    fn shared(
+        &self,
+        trunk: &Trunk,
+        levels: usize,
+        params: &Params,
+        image: &Tensor,
+        wanted: &[Vec<usize>],
+    ) -> candle_core::Result<Vec<Output>> {
+        let decoded = trunk.decode(params, "", &trunk.encode(params, "", image)?)?;
+        let row = |(sample, wanted): (usize, &Vec<usize>)| {
+            let of_head = |head: usize| {
+                let channels = self.channels(head, self.heads[head].classes.len());
+                channels.into_iter().map(move |channel| channel.filter(|_| wanted.contains(&head)))
+            };
+            Row { sample, channels: (0..self.heads.len()).flat_map(of_head).collect() }
+        };
+        let rows: Vec<Row> = wanted.iter().enumerate().map(row).collect();
+        let output = |level: usize| {
+            let logits = trunk.head(params, "", level, &decoded[level])?;
+            Ok(Output { logits, rows: rows.clone(), weight: level_weight(level, levels), features: None })
+        };
+        (0..levels).map(output).collect()
+    }
+
+    fn exclusive(&self, trunk: &Trunk, params: &Params, image: &Tensor) -> candle_core::Result<Vec<Output>> {
+        let logits = trunk.head(params, "", 0, &trunk.decode(params, "", &trunk.encode(params, "", image)?)?[0])?;
+        let channels: Vec<_> = std::iter::once(None).chain(self.channels(0, self.heads[0].classes.len())).collect();
+        let rows = (0..image.dim(0)?).map(|sample| Row { sample, channels: channels.clone() }).collect();
+        Ok(vec![Output { logits, rows, weight: 1.0, features: None }])
+    }
+
+    /// One output for every head that is wanted of any sample, of the samples of which it is.
+    fn one_by_one(
+        &self,
+        wanted: &[Vec<usize>],
+        logits: impl Fn(usize, &[usize]) -> candle_core::Result<(Tensor, Option<Tensor>)>,
+    ) -> candle_core::Result<Vec<Output>> {
+        let n_rows: usize = wanted.iter().map(Vec::len).sum();
+        let mut outputs = Vec::new();
+        for head in 0..self.heads.len() {
+            let samples: Vec<usize> = (0..wanted.len()).filter(|&sample| wanted[sample].contains(&head)).collect();
+            if samples.is_empty() {
+                continue;
+            }
+            let (logits, features) = logits(head, &samples)?;
+            let channels = self.channels(head, logits.dim(1)?);
+            #[expect(clippy::cast_precision_loss, reason = "batches are small")]
+            let weight = samples.len() as f64 / n_rows as f64;
+            let rows = samples.into_iter().map(|sample| Row { sample, channels: channels.clone() }).collect();
+            outputs.push(Output { logits, rows, weight, features });
+        }
+        Ok(outputs)
+    }
+
+    /// The channels of a head, filled up to a number.
+    fn channels(&self, head: usize, number: usize) -> Vec<Option<Channel>> {
+        let class = |k: usize| self.heads[head].classes.get(k).map(|&class| Channel { head, class });
+        (0..number).map(class).collect()
+    }
+
+    fn prefix(&self, head: usize) -> String {
+        format!("{}.", self.heads[head].name)
+    }
+
+    /// The image with a channel for each task, ones for the task that is asked for.
+    fn told(&self, image: &Tensor, head: usize) -> candle_core::Result<Tensor> {
+        let channel = |k: usize| if k == head { image.ones_like() } else { image.zeros_like() };
+        let mut channels = vec![image.clone()];
+        for k in 0..self.heads.len() {
+            channels.push(channel(k)?);
+        }
+        Tensor::cat(&channels, 1)?.to_dtype(DType::F32)
+    }
+}
+
+impl Network for Model {
+    fn parameters(&self) -> Vec<ParamSpec> {
+        let whole = |trunk: &Trunk, prefix: &str, classes: usize| {
+            let parts = [trunk.encoder_parameters(prefix), trunk.decoder_parameters(prefix), trunk.head_parameters(prefix, 0, classes)];
+            parts.concat()
+        };
+        let classes = |head: usize| self.heads[head].classes.len();
+        let all = 0..self.heads.len();
+        match &self.kind {
+            Kind::Dodnet(network) => network.parameters(),
+            Kind::Shared { trunk, levels } => {
+                let total = all.map(classes).sum();
+                let mut specs = [trunk.encoder_parameters(""), trunk.decoder_parameters("")].concat();
+                specs.extend((0..*levels).flat_map(|level| trunk.head_parameters("", level, total)));
+                specs
+            }
+            Kind::Exclusive(trunk) => whole(trunk, "", classes(0) + 1),
+            Kind::Conditional(trunk) => whole(trunk, "", all.map(classes).max().unwrap_or(0)),
+            Kind::Networks { trunk, .. } => all.flat_map(|head| whole(trunk, &self.prefix(head), classes(head))).collect(),
+            Kind::Decoders(trunk) => {
+                let decoder = |head: usize| {
+                    let prefix = self.prefix(head);
+                    [trunk.decoder_parameters(&prefix), trunk.head_parameters(&prefix, 0, classes(head))].concat()
+                };
+                [trunk.encoder_parameters(""), all.flat_map(decoder).collect()].concat()
+            }
+        }
+    }
+}
+
+impl MethodConfig {
+    /// How the method learns.
+    #[must_use]
+    pub fn loss(&self) -> Loss {
+        match self {
+            Self::Multitalent { .. } => Loss::Sum,
+            Self::TargetAdaptive { .. } => Loss::Merged,
+            Self::MutualPartial { difference, .. } => Loss::Difference(*difference),
+            Self::MutualFull { similarity, .. } => Loss::Similarity(*similarity),
+            // The comparison of DoDNet's paper trains all methods alike.
+            Self::Dodnet { .. } | Self::MultiHead { .. } | Self::Conditional { .. } | Self::PerDataset { .. } => Loss::Mean,
+        }
+    }
+
+    /// Refuses networks that cannot be, or cannot take patches of that shape.
+    ///
+    /// # Errors
+    /// Names the parameter, its value and what it must be.
+    pub fn check(&self, patch: [usize; 3]) -> Result<(), PartialError> {
+        let checked = match self {
+            Self::Dodnet { network, head } => TrunkConfig::Residual(network.clone()).check(patch).and_then(|()| head.check()),
+            Self::Multitalent { network, .. }
+            | Self::MultiHead { network }
+            | Self::Conditional { network }
+            | Self::TargetAdaptive { network }
+            | Self::PerDataset { network }
+            | Self::MutualPartial { network, .. }
+            | Self::MutualFull { network, .. } => network.check(patch),
+        };
+        checked.map_err(PartialError::Network)
+    }
+}
+
+fn heads(config: &ModelConfig, datasets: &Datasets) -> Result<Vec<Head>, PartialError> {
+    let of_datasets = || {
+        let head = |d: usize| Head { name: datasets.declared()[d].name.clone(), classes: datasets.classes(d).to_vec(), dataset: Some(d) };
+        (0..datasets.len()).map(head).collect::<Vec<_>>()
+    };
+    match config.method {
+        MethodConfig::TargetAdaptive { .. } => Ok(vec![Head { name: "all".into(), classes: Class::all(), dataset: None }]),
+        MethodConfig::Multitalent { .. } | MethodConfig::PerDataset { .. } | MethodConfig::MutualPartial { .. } => Ok(of_datasets()),
+        MethodConfig::MutualFull { .. } => Ok(of_datasets().into_iter().map(|head| Head { classes: Class::all(), ..head }).collect()),
+        _ if config.tasks.is_empty() => Ok(of_datasets()),
+        _ => {
+            check_names("task", config.tasks.iter().map(|task| task.name.as_str()))?;
+            if let Some(task) = config.tasks.iter().find(|task| task.classes.is_empty()) {
+                return Err(PartialError::Empty { what: "task", name: task.name.clone() });
+            }
+            let about = |d: usize| config.tasks.iter().any(|task| task.classes.iter().any(|class| datasets.classes(d).contains(class)));
+            if let Some(alone) = (0..datasets.len()).find(|&d| !about(d)) {
+                return Err(PartialError::NoTask(datasets.declared()[alone].name.clone()));
+            }
+            Ok(config
+                .tasks
+                .iter()
+                .map(|Task { name, classes }| Head { name: name.clone(), classes: classes.clone(), dataset: None })
+                .collect())
+        }
+    }
+}
+
+/// Half the weight from each level to the next; all together 1.
+fn level_weight(level: usize, levels: usize) -> f64 {
+    let weight = |level: usize| 0.5_f64.powi(level as i32);
+    weight(level) / (0..levels).map(weight).sum::<f64>()
+}
+
+/// Some samples of a batch.
+fn select(x: &Tensor, samples: &[usize]) -> candle_core::Result<Tensor> {
+    if samples.len() == x.dim(0)? {
+        return Ok(x.clone());
+    }
+    let rows = samples.iter().map(|&sample| x.narrow(0, sample, 1)).collect::<candle_core::Result<Vec<_>>>()?;
+    Tensor::cat(&rows, 0)
+}

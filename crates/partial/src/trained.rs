@@ -1,0 +1,63 @@
+//! A trained model from its file.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use nets::{Network as _, Params, ParamsError, WeightsError};
+use streams::Streams;
+
+use crate::annotation::{Datasets, PartialError};
+use crate::model::{Model, ModelConfig};
+
+/// A model with its weights, frozen.
+pub struct TrainedModel {
+    /// What it was declared as.
+    pub config: ModelConfig,
+    /// Its structure.
+    pub model: Model,
+    /// Its weights.
+    pub params: Params,
+}
+
+/// Why a model cannot be had from a file.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainedModelError {
+    /// Weights of another kind.
+    #[error("{path}: its metadata name no model for partial labels{reason}; take weights that `train-partial` has written")]
+    NoModel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with what it names.
+        reason: String,
+    },
+    /// The file.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The model that it names.
+    #[error(transparent)]
+    Model(#[from] PartialError),
+    /// The parameters.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+}
+
+impl TrainedModel {
+    /// The key of a model's declaration in the metadata of its weights.
+    pub const METADATA: &str = "model";
+
+    /// Reads the model and its weights.
+    ///
+    /// # Errors
+    /// When the file is missing or damaged, or is of something else.
+    pub fn load(path: &Path, device: &Device) -> Result<Self, TrainedModelError> {
+        let no_model = |reason: String| TrainedModelError::NoModel { path: path.into(), reason };
+        let metadata = nets::metadata(path)?;
+        let declared = metadata.get(Self::METADATA).ok_or_else(|| no_model(String::new()))?;
+        let config: ModelConfig = serde_json::from_str(declared).map_err(|error| no_model(format!(" that can be read ({error})")))?;
+        let model = Model::new(&config, &Datasets::new(&config.datasets)?)?;
+        let mut params = Params::init(&model.parameters(), Streams::new(0), device)?;
+        params.load(path)?;
+        params.set_live(|_| false);
+        Ok(Self { config, model, params })
+    }
+}

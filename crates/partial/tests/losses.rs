@@ -1,0 +1,97 @@
+//! The losses against PyTorch (`losses.py` made the expected values), and what is masked.
+
+use candle_core::{DType, Device, Tensor, Var};
+use labels::SubsetName;
+use nets::{TrunkConfig, UNetConfig};
+use partial::{Channel, Class, Dataset, Datasets, Loss, MethodConfig, Model, ModelConfig, Output, Row, Truth};
+
+fn class(key: &str) -> Class {
+    Class::try_from(key.to_owned()).unwrap()
+}
+
+/// Five organs and the tumor in the first dataset, the tumor alone in the second.
+fn datasets() -> Datasets {
+    let dataset = |name: &str, subset| Dataset { name: name.into(), subset, classes: None };
+    Datasets::new(&[dataset("both", SubsetName::Dl3), dataset("tumor", SubsetName::Dl4)]).unwrap()
+}
+
+/// Losses of single outputs do not look at it.
+fn model() -> Model {
+    let network = UNetConfig { features: vec![2, 2], strides: vec![[2; 3]], blocks: None, first_kernel: [3; 3] };
+    let method = MethodConfig::PerDataset { network: TrunkConfig::UNet(network) };
+    let declared = datasets().declared().to_vec();
+    Model::new(&ModelConfig { method, datasets: declared, tasks: Vec::new() }, &datasets()).unwrap()
+}
+
+fn maps() -> (Tensor, Tensor) {
+    let map = |value: fn(u32) -> u8| Tensor::from_iter((0..48).map(value), &Device::Cpu).unwrap().reshape((2, 2, 3, 4)).unwrap();
+    (map(|i| [0, 1, 4, 1, 0][i as usize % 5]), map(|i| u8::from(i % 7 == 3)))
+}
+
+fn waves(channels: usize, height: f64) -> Var {
+    let values = (0..2 * channels * 24).map(|i| (height * (0.7 * i as f64).sin()) as f32);
+    Var::from_tensor(&Tensor::from_iter(values, &Device::Cpu).unwrap().reshape((2, channels, 2, 3, 4)).unwrap()).unwrap()
+}
+
+/// The loss, and its gradient.
+fn loss(loss: Loss, logits: &Var, channels: &[Option<Channel>]) -> (f64, Tensor) {
+    let (organs, cancer) = maps();
+    let rows = (0..2).map(|sample| Row { sample, channels: channels.to_vec() }).collect();
+    let output = Output { logits: logits.as_tensor().clone(), rows, weight: 1.0, features: None };
+    let truth = Truth { organs: &organs, cancer: &cancer, datasets: &[0, 1] };
+    let loss = loss.of(&model(), &[output], &truth, &datasets()).unwrap();
+    let gradient = loss.backward().unwrap().get(logits).unwrap().clone();
+    (f64::from(loss.to_scalar::<f32>().unwrap()), gradient)
+}
+
+fn projection(gradient: &Tensor) -> f64 {
+    let values = gradient.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+    values.iter().enumerate().map(|(i, g)| g * (i as f64).cos()).sum()
+}
+
+fn check(of: Loss, logits: &Var, channels: &[Option<Channel>], expected: [f64; 2]) -> Tensor {
+    let (value, gradient) = loss(of, logits, channels);
+    assert!((value / expected[0] - 1.0).abs() < 1e-6, "{of:?}: {value} instead of {}", expected[0]);
+    assert!(
+        (projection(&gradient) / expected[1] - 1.0).abs() < 1e-5,
+        "{of:?}: gradient {} instead of {}",
+        projection(&gradient),
+        expected[1]
+    );
+    gradient
+}
+
+#[test]
+fn losses_and_gradients_are_pytorchs_and_what_is_not_annotated_gets_exactly_none() {
+    let channels = ["liver", "tumor"].map(|key| Some(Channel { head: 0, class: class(key) }));
+    for (of, expected) in [(Loss::Mean, [1.94740967, 0.04114357]), (Loss::Sum, [3.17958156, 0.153942781])] {
+        let gradient = check(of, &waves(2, 3.0), &channels, expected);
+        let of_channel = |sample: usize, channel: usize| {
+            gradient.narrow(0, sample, 1).unwrap().narrow(1, channel, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        assert!(of_channel(1, 0).iter().all(|&g| g == 0.0), "{of:?}: the second sample has no liver annotated");
+        for (sample, channel) in [(0, 0), (0, 1), (1, 1)] {
+            assert!(of_channel(sample, channel).iter().any(|&g| g != 0.0));
+        }
+    }
+}
+
+#[test]
+fn classes_that_are_not_annotated_count_as_background() {
+    let channels: Vec<_> = std::iter::once(None).chain(Class::all().into_iter().map(|class| Some(Channel { head: 0, class }))).collect();
+    check(Loss::Merged, &waves(15, 2.0), &channels, [2.2261484, -0.127957337]);
+}
+
+#[test]
+fn lower_levels_learn_from_the_nearest_labels() {
+    let channels = [Some(Channel { head: 0, class: class("liver") })];
+    // At half the width every other voxel counts; the logits say liver just where there is one.
+    let (organs, cancer) = maps();
+    let nearest = organs.index_select(&Tensor::new(&[0u32, 2], &Device::Cpu).unwrap(), 3).unwrap();
+    let logits = ((nearest.eq(1u8).unwrap().to_dtype(DType::F32).unwrap() * 80.0).unwrap() - 40.0).unwrap().unsqueeze(1).unwrap();
+    let rows = vec![Row { sample: 0, channels: channels.to_vec() }];
+    let output = Output { logits: logits.narrow(0, 0, 1).unwrap(), rows, weight: 1.0, features: None };
+    let truth = Truth { organs: &organs, cancer: &cancer, datasets: &[0, 1] };
+    let loss = Loss::Sum.of(&model(), &[output], &truth, &datasets()).unwrap().to_scalar::<f32>().unwrap();
+    assert!((loss + 1.0).abs() < 1e-5, "a Dice score of 1 and no entropy: {loss}");
+}

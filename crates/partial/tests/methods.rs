@@ -1,0 +1,195 @@
+//! The methods as networks: their outputs, which samples train what, and their rule.
+
+use std::collections::BTreeSet;
+
+use candle_core::{DType, Device, Tensor};
+use labels::SubsetName;
+use nets::{DynamicHeadConfig, Network as _, Params, ResidualConfig, TrunkConfig, UNetConfig};
+use partial::{Class, Combine, Dataset, Datasets, Loss, MethodConfig, Model, ModelConfig, Rule, Task, Truth};
+use streams::Streams;
+
+const PATCH: usize = 16;
+
+fn class(key: &str) -> Class {
+    Class::try_from(key.to_owned()).unwrap()
+}
+
+fn dataset(name: &str, subset: SubsetName) -> Dataset {
+    Dataset { name: name.into(), subset, classes: None }
+}
+
+fn residual() -> ResidualConfig {
+    ResidualConfig { features: [4, 4, 4, 8], blocks: [1; 5], groups: 2 }
+}
+
+fn unet(blocks: Option<Vec<usize>>) -> TrunkConfig {
+    TrunkConfig::UNet(UNetConfig { features: vec![4, 6, 8], strides: vec![[2, 2, 2], [2, 2, 1]], blocks, first_kernel: [3, 3, 1] })
+}
+
+fn methods() -> Vec<(MethodConfig, Loss)> {
+    let head = DynamicHeadConfig { depth: 3, width: 4, image_feature: true, task_encoding: true };
+    vec![
+        (MethodConfig::Dodnet { network: residual(), head }, Loss::Mean),
+        (MethodConfig::Multitalent { network: unet(None), deep_supervision: true }, Loss::Sum),
+        (MethodConfig::Multitalent { network: unet(Some(vec![1, 2, 1])), deep_supervision: false }, Loss::Sum),
+        (MethodConfig::MultiHead { network: TrunkConfig::Residual(residual()) }, Loss::Mean),
+        (MethodConfig::Conditional { network: unet(None) }, Loss::Mean),
+        (MethodConfig::TargetAdaptive { network: TrunkConfig::Residual(residual()) }, Loss::Merged),
+        (MethodConfig::PerDataset { network: unet(None) }, Loss::Mean),
+    ]
+}
+
+struct Lab {
+    datasets: Datasets,
+    model: Model,
+    params: Params,
+}
+
+fn lab(method: MethodConfig) -> Lab {
+    let task = |name: &str, keys: &[&str]| Task { name: name.into(), classes: keys.iter().map(|key| class(key)).collect() };
+    let declared = vec![dataset("both", SubsetName::Dl3), dataset("cancer", SubsetName::Dl4)];
+    let tasks = vec![task("abdomen", &["liver", "spleen"]), task("lesion", &["tumor"])];
+    let datasets = Datasets::new(&declared).unwrap();
+    let model = Model::new(&ModelConfig { method, datasets: declared, tasks }, &datasets).unwrap();
+    let params = Params::init(&model.parameters(), Streams::new(1), &Device::Cpu).unwrap();
+    Lab { datasets, model, params }
+}
+
+fn images(samples: usize) -> Tensor {
+    let values = (0..samples * PATCH.pow(3)).map(|i| (i as f32 * 0.013).sin());
+    Tensor::from_iter(values, &Device::Cpu).unwrap().reshape((samples, 1, PATCH, PATCH, PATCH)).unwrap()
+}
+
+fn maps(samples: usize) -> (Tensor, Tensor) {
+    let map = |value: fn(usize) -> u8| {
+        Tensor::from_iter((0..samples * PATCH.pow(3)).map(value), &Device::Cpu).unwrap().reshape((samples, PATCH, PATCH, PATCH)).unwrap()
+    };
+    (map(|i| [0, 1, 1, 3][i / 40 % 4]), map(|i| u8::from(i % 90 < 9)))
+}
+
+impl Lab {
+    /// The names of the parameters that a batch of samples of these datasets moves.
+    fn moved_by(&self, of: Loss, samples: &[usize]) -> BTreeSet<String> {
+        let wanted: Vec<Vec<usize>> = samples.iter().map(|&d| self.model.trained_by(&self.datasets, d)).collect();
+        let outputs = self.model.forward(&self.params, &images(samples.len()), &wanted, true).unwrap();
+        let (organs, cancer) = maps(samples.len());
+        let truth = Truth { organs: &organs, cancer: &cancer, datasets: samples };
+        let loss = of.of(&self.model, &outputs, &truth, &self.datasets).unwrap();
+        assert!(loss.to_scalar::<f32>().unwrap().is_finite());
+        let gradients = loss.backward().unwrap();
+        let moves = |var: &candle_core::Var| {
+            let gradient = gradients.get(var)?;
+            let largest = gradient.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+            (largest > 0.0).then_some(())
+        };
+        self.params.all().filter(|(_, var)| moves(var).is_some()).map(|(name, _)| name.to_owned()).collect()
+    }
+}
+
+#[test]
+fn both_datasets_together_move_every_parameter() {
+    for (method, loss) in methods() {
+        let lab = lab(method.clone());
+        let moved = lab.moved_by(loss, &[0, 1]);
+        let still: Vec<&str> = lab.params.names().filter(|name| !moved.contains(*name)).collect();
+        // A residual block starts as its skip, so that only the scale of its last norm moves at first.
+        let starts_as_skip = |name: &str| name.starts_with("encoder.") && (name.contains(".conv1.") || name.contains(".conv2."));
+        assert!(still.iter().all(|name| starts_as_skip(name)), "{method:?}: {still:?}");
+    }
+}
+
+#[test]
+fn a_dataset_leaves_the_parts_of_others_alone() {
+    let separate = |method: &MethodConfig| matches!(method, MethodConfig::MultiHead { .. } | MethodConfig::PerDataset { .. });
+    for (method, loss) in methods().into_iter().filter(|(method, _)| separate(method)) {
+        let lab = lab(method.clone());
+        assert!(lab.model.has_separate_parts());
+        let moved = lab.moved_by(loss, &[1]);
+        let other = |name: &&String| name.starts_with("abdomen.") || name.starts_with("both.");
+        assert!(!moved.is_empty() && moved.iter().find(other).is_none(), "{method:?}: {moved:?}");
+    }
+}
+
+#[test]
+fn what_is_not_annotated_leaves_its_output_alone() {
+    // In the shared network the liver of `both` is an output of its own: a batch of `cancer` must not touch it.
+    let lab = lab(MethodConfig::Multitalent { network: unet(None), deep_supervision: false });
+    let wanted = vec![lab.model.trained_by(&lab.datasets, 1)];
+    let outputs = lab.model.forward(&lab.params, &images(1), &wanted, true).unwrap();
+    let (organs, cancer) = maps(1);
+    let truth = Truth { organs: &organs, cancer: &cancer, datasets: &[1] };
+    let gradients = Loss::Sum.of(&lab.model, &outputs, &truth, &lab.datasets).unwrap().backward().unwrap();
+    let (_, head) = lab.params.all().find(|(name, _)| *name == "head.0.weight").unwrap();
+    let gradient = gradients.get(head).unwrap().flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+    let touched: Vec<bool> = gradient.iter().map(|row| row.iter().any(|&g| g != 0.0)).collect();
+    assert_eq!(touched, [false, false, false, false, false, false, true], "five organs and tumor of `both`, tumor of `cancer`");
+}
+
+#[test]
+fn every_method_gives_scores_for_all_labels() {
+    for (method, _) in methods() {
+        let lab = lab(method.clone());
+        let rule = Rule { combine: Combine::Mean, threshold: 0.5 };
+        rule.check(&lab.model).unwrap();
+        let all = vec![(0..lab.model.heads().len()).collect()];
+        let outputs = lab.model.forward(&lab.params, &images(1), &all, false).unwrap();
+        let [organs, tumor] = rule.scores(&lab.model, &outputs).unwrap();
+        assert_eq!((organs.dims(), tumor.dims()), (&[14, PATCH, PATCH, PATCH][..], &[2, PATCH, PATCH, PATCH][..]), "{method:?}");
+        let range = |t: &Tensor| {
+            (
+                t.flatten_all().unwrap().min(0).unwrap().to_scalar::<f32>().unwrap(),
+                t.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap(),
+            )
+        };
+        assert!(range(&organs).0 >= 0.0 && range(&organs).1 <= 1.0);
+    }
+}
+
+#[test]
+fn the_rule_combines_heads_as_it_says() {
+    let lab = lab(MethodConfig::Multitalent { network: unet(None), deep_supervision: false });
+    let outputs = lab.model.forward(&lab.params, &images(1), &[vec![0, 1]], false).unwrap();
+    let at = |map: &Tensor, channel: usize| map.narrow(0, channel, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()[77];
+    let logits = outputs[0].logits.squeeze(0).unwrap();
+    let p = |channel: usize| 1.0 / (1.0 + (-at(&logits, channel)).exp());
+    let score = |combine: Combine| {
+        let [organs, tumor] = Rule { combine, threshold: 0.4 }.scores(&lab.model, &outputs).unwrap();
+        assert_eq!((at(&organs, 0), at(&tumor, 0)), (0.4, 0.4), "the background has the threshold");
+        assert_eq!(at(&organs, 5), 0.0, "nobody has the aorta");
+        assert!((at(&organs, 1) - p(0)).abs() < 1e-6, "one head alone has the liver");
+        at(&tumor, 1)
+    };
+    // Channels 5 and 6 are the tumors of the two datasets.
+    assert!((score(Combine::Mean) - (p(5) + p(6)) / 2.0).abs() < 1e-6);
+    assert!((score(Combine::Maximum) - p(5).max(p(6))).abs() < 1e-6);
+    assert!((score(Combine::Prefer(vec!["cancer".into()])) - p(6)).abs() < 1e-6);
+    let unknown = Rule { combine: Combine::Prefer(vec!["kits".into()]), threshold: 0.5 }.check(&lab.model).unwrap_err();
+    assert!(unknown.to_string().contains("names `kits`; the heads of the model are both, cancer"), "{unknown}");
+}
+
+#[test]
+fn exclusive_classes_become_the_greatest() {
+    let lab = lab(MethodConfig::TargetAdaptive { network: TrunkConfig::Residual(residual()) });
+    let outputs = lab.model.forward(&lab.params, &images(1), &[vec![0]], false).unwrap();
+    let [organs, tumor] = Rule { combine: Combine::Mean, threshold: 0.5 }.scores(&lab.model, &outputs).unwrap();
+    let label = |map: &Tensor| ops::argmax_channels(&map.unsqueeze(0).unwrap()).unwrap();
+    let below = label(&organs).to_dtype(DType::F32).unwrap();
+    let above = label(&tumor).to_dtype(DType::F32).unwrap();
+    let together = ((&above * 14.0).unwrap() + (below * (1.0 - &above).unwrap()).unwrap()).unwrap();
+    let expected = label(&outputs[0].logits.squeeze(0).unwrap()).to_dtype(DType::F32).unwrap();
+    let different = (together - expected).unwrap().abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+    assert_eq!(different, 0.0);
+}
+
+#[test]
+fn declarations_that_lead_nowhere_are_refused() {
+    let declared = vec![dataset("all", SubsetName::Dl1), dataset("cancer", SubsetName::Dl4)];
+    let datasets = Datasets::new(&declared).unwrap();
+    let tasks = vec![Task { name: "liver".into(), classes: vec![class("liver")] }];
+    let config = ModelConfig { method: MethodConfig::MultiHead { network: unet(None) }, datasets: declared, tasks };
+    let error = Model::new(&config, &datasets).err().unwrap().to_string();
+    assert!(error.contains("no task has a class of the dataset `cancer`"), "{error}");
+    assert!(config.method.check([16, 16, 6]).is_ok());
+    let error = config.method.check([16, 18, 16]).unwrap_err().to_string();
+    assert!(error.contains("multiples of [4, 4, 2]"), "{error}");
+}

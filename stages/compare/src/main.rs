@@ -1,0 +1,6 @@
+//! The stage `compare` as an executable of its own.
+
+fn main() -> std::process::ExitCode {
+    ops::tune_process();
+    stage_kit::main::<compare::Compare>()
+}

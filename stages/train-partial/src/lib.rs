@@ -1,0 +1,183 @@
+//! Trains one model on several subsets of which each has other classes annotated: DoDNet, MultiTalent, and the methods that
+//! they are compared with.
+
+mod cases;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use candle_core::Tensor;
+use nets::{Network as _, Params};
+use partial::{Datasets, Loss, Model, ModelConfig, Output, PartialTally, TrainedModel, Truth};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use stage_kit::{Role, Stage, StageIo};
+use streams::Streams;
+use training::{AugmentConfig, Batch, FitConfig, FreezePlan, Run, Trainable, Validation};
+
+use crate::cases::{Cases, Labelled};
+
+/// How often cases are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CaseSampling {
+    /// Every case once in an epoch (DoDNet).
+    #[default]
+    EachOnce,
+    /// With a chance of one by the root of the number of cases of its dataset, as many draws as there are cases (MultiTalent).
+    InverseRoot,
+}
+
+/// How often patches are placed among what is annotated.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForegroundConfig {
+    /// The chance of it; 0.8 in DoDNet.
+    pub probability: f64,
+    /// Voxels around the annotated ones that count as well; 32 in DoDNet.
+    pub margin: usize,
+}
+
+/// The parameters of `train-partial`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The method, the datasets and the tasks.
+    pub model: ModelConfig,
+    /// How often cases are drawn.
+    #[serde(default)]
+    pub sampling: CaseSampling,
+    /// Voxels of a patch along x, y, z; multiples of what the network divides them by.
+    pub patch: [usize; 3],
+    /// Random patches of each case that is drawn.
+    pub patches_per_case: usize,
+    /// Places patches among what is annotated more often than elsewhere; off unless given. Every case is read once for it when
+    /// training starts.
+    #[serde(default)]
+    pub foreground: Option<ForegroundConfig>,
+    /// Random changes of the intensities.
+    pub augment: AugmentConfig,
+    /// The training protocol. The loss is the method's, so that `batch_dice` has no place here.
+    pub fit: FitConfig,
+    /// The parameters that move.
+    #[serde(default = "FreezePlan::all_live")]
+    pub live: FreezePlan,
+    /// At most so many validation patches; `null` for all of each validation case.
+    #[serde(default)]
+    pub validation_patches: Option<u64>,
+}
+
+/// The stage `train-partial`.
+pub struct TrainPartial;
+
+impl Stage for TrainPartial {
+    const NAME: &'static str = "train-partial";
+    const REVISION: u32 = 1;
+    const ABOUT: &'static str = "Trains one model on subsets of which each has other classes annotated (DoDNet, MultiTalent, baselines)";
+    const READS: &'static [Role] = &[
+        Role::required("prepared", "the output of preprocess with `layout: volume`"),
+        Role::required("partition", "the output of partition"),
+        Role::optional("init", "a folder with weights.safetensors of a model that shares some parameters; what fits is taken, and told"),
+    ];
+    const WRITES: &'static str =
+        "weights.safetensors of the best epoch, with the model in its metadata; curve.csv, curves.svg, events.out.tfevents.*";
+    const PAPER: &'static str = "none: DoDNet (CVPR 2021), MultiTalent (MICCAI 2023), and their baselines";
+    type Config = Config;
+
+    fn check(config: &Config) -> Result<()> {
+        Model::new(&config.model, &Datasets::new(&config.model.datasets)?)?;
+        config.model.method.check(config.patch)?;
+        anyhow::ensure!(config.patches_per_case > 0, "patches_per_case is 0; it must be at least 1");
+        anyhow::ensure!(
+            !config.fit.batch_dice,
+            "fit.batch_dice has no effect here: the method says how its Dice score is taken; leave it out"
+        );
+        let chance = config.foreground.map_or(0.0, |foreground| foreground.probability);
+        anyhow::ensure!((0.0..=1.0).contains(&chance), "foreground.probability is {chance}; it must be in 0..1");
+        config.augment.check().map_err(anyhow::Error::msg)?;
+        config.fit.check()
+    }
+
+    fn run(config: &Config, io: &StageIo) -> Result<()> {
+        let datasets = Datasets::new(&config.model.datasets)?;
+        let model = Model::new(&config.model, &datasets)?;
+        let mut params = Params::init(&model.parameters(), Streams::new(io.seed), &nets::device(io.device)?)?;
+        if let Some(init) = io.input_opt("init")? {
+            let left = params.load_matching(&init.join("weights.safetensors"))?;
+            io.report.note(&format!("{}: {}", io.node, matched(&params, &left)));
+        }
+        config.live.apply(&mut params)?;
+        let Cases { training, validation } = Cases::open(config, &model, &datasets, io)?;
+        let trainee = Trainee { model, params, loss: config.model.method.loss(), datasets, cases: training.datasets, validation };
+        let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
+        let fitted = training::fit(&config.fit, &trainee, training.source, &run)?;
+        let metadata = BTreeMap::from([
+            (TrainedModel::METADATA.into(), serde_json::to_string(&config.model)?),
+            ("patch".into(), serde_json::to_string(&config.patch)?),
+            ("best_epoch".into(), fitted.best.epoch.to_string()),
+            ("validation_score".into(), fitted.best.score.to_string()),
+        ]);
+        Ok(trainee.params.save(&io.output.join("weights.safetensors"), &metadata)?)
+    }
+}
+
+/// What of the parameters came from another model.
+fn matched(params: &Params, left: &[String]) -> String {
+    let all = params.names().count();
+    let begun_anew = match left {
+        [] => String::new(),
+        [first, .., last] if left.len() > 4 => format!("; anew: {first} to {last}"),
+        few => format!("; anew: {}", few.join(", ")),
+    };
+    format!("{} of {all} parameters are from `init`{begun_anew}", all - left.len())
+}
+
+/// A model in training.
+struct Trainee {
+    model: Model,
+    params: Params,
+    loss: Loss,
+    datasets: Datasets,
+    /// The dataset of each training case.
+    cases: Vec<usize>,
+    validation: Labelled,
+}
+
+impl Trainee {
+    fn outputs(&self, batch: &Batch, datasets: &[usize], levels: bool) -> Result<Vec<Output>> {
+        let wanted: Vec<Vec<usize>> = datasets.iter().map(|&dataset| self.model.trained_by(&self.datasets, dataset)).collect();
+        Ok(self.model.forward(&self.params, &batch.image, &wanted, levels)?)
+    }
+}
+
+impl Trainable for Trainee {
+    fn params(&self) -> &Params {
+        &self.params
+    }
+
+    fn may_leave_parameters_out(&self) -> bool {
+        self.model.has_separate_parts()
+    }
+
+    fn loss(&self, batch: &Batch) -> Result<Tensor> {
+        let datasets: Vec<usize> = batch.samples.iter().map(|sample| self.cases[sample.case]).collect();
+        let outputs = self.outputs(batch, &datasets, true)?;
+        Ok(self.loss.of(&self.model, &outputs, &Truth::of(batch, &datasets)?, &self.datasets)?)
+    }
+
+    fn validate(&self) -> Result<Validation> {
+        let Labelled { source, datasets: of_case } = &self.validation;
+        let epoch = source.sampler().epoch(0);
+        let mut tally = PartialTally::new(&self.model);
+        for step in 0..source.sampler().steps_per_epoch() {
+            let batch = source.assemble(&epoch, 0, step)?.into_tensors(&self.params.device())?;
+            let datasets: Vec<usize> = batch.samples.iter().map(|sample| of_case[sample.case]).collect();
+            let truth = Truth::of(&batch, &datasets)?;
+            let outputs = self.outputs(&batch, &datasets, false)?;
+            // No gradient is wanted: without this the graph of the whole forward pass would stay in memory.
+            let outputs: Vec<Output> = outputs.into_iter().map(|output| Output { logits: output.logits.detach(), ..output }).collect();
+            tally.add(&self.model, &outputs, &truth, &self.datasets, &self.loss.of(&self.model, &outputs, &truth, &self.datasets)?)?;
+        }
+        Ok(tally.validation(&self.model))
+    }
+}

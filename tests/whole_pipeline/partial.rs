@@ -1,0 +1,217 @@
+//! Models that learn from datasets that label different things: every method from training to scores, and what a kill does.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use volume::nifti;
+
+use crate::lab::{Lab, await_that};
+use crate::method::parameters;
+
+const METHODS: [(&str, &str); 6] = [
+    ("dodnet", "dodnet: {network: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}, head: {depth: 3, width: 4}}"),
+    ("multitalent", "multitalent: {network: {u_net: {features: [4, 6, 8], strides: [[2, 2, 2], [2, 2, 1]]}}, deep_supervision: true}"),
+    ("multi_head", "multi_head: {network: {residual: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}}}"),
+    ("conditional", "conditional: {network: {u_net: {features: [4, 6, 8], strides: [[2, 2, 2], [2, 2, 1]], blocks: [1, 1, 1]}}}"),
+    ("target_adaptive", "target_adaptive: {network: {residual: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}}}"),
+    ("per_dataset", "per_dataset: {network: {residual: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}}}"),
+];
+
+/// A training of `method` for so many epochs of two steps, and the labels of two folders of scans by it.
+fn nodes(name: &str, method: &str, epochs: u64) -> String {
+    format!(
+        "
+  {name}:
+    stage: train-partial
+    inputs: {{prepared: labelled, partition: partition}}
+    params:
+      model:
+        datasets: [{{name: l1, subset: D_l1}}, {{name: l2, subset: D_l2}}, {{name: l3, subset: D_l3}}, {{name: l4, subset: D_l4}}]
+        tasks: [{{name: organs, classes: [liver, spleen, aorta]}}, {{name: lesion, classes: [tumor]}}]
+        method: {{{method}}}
+      sampling: inverse_root
+      foreground: {{probability: 0.8, margin: 4}}
+      patch: [32, 32, 32]
+      patches_per_case: 1
+      augment: {{noise: {{probability: 0.5, std: 0.05}}, scale: {{probability: 0.5, range: 0.1}}, shift: {{probability: 0.5, range: 0.1}}}}
+      fit:
+        batch_size: 2
+        epochs: {epochs}
+        max_steps_per_epoch: 2
+        learning_rate: 1.0e-2
+        optimizer: {{sgd: {{momentum: 0.99, nesterov: true}}}}
+        clip_gradient: 12
+        schedule: {{polynomial_by_epoch: {{power: 0.9}}}}
+        weight_decay: 1.0e-5
+        select: lowest_loss
+      validation_patches: 2
+  {name}_labels:
+    stage: label-partial
+    inputs: {{images: data.test_images, model: {name}}}
+    params:
+      subsets: []
+      grid: {{spacing_mm: [8, 8, 8], window_hu: [-200, 300]}}
+      crop_foreground: true
+      window: {{patch: [32, 32, 32], overlap: 0.5}}
+      flips: {flips}
+      rule: {{combine: maximum, threshold: 0.5}}
+      clean: {{largest_part: [liver], smallest_tumor_voxels: 2}}
+  {name}_overlay:
+    stage: overlay
+    inputs: {{labels: {name}_labels}}
+",
+        flips = name == "dodnet",
+    )
+}
+
+/// The nodes of these methods, on all labelled cases.
+fn pipeline(methods: &[(&str, &str)], epochs: u64) -> String {
+    let mut text = String::from(
+        "nodes:
+  labelled:
+    stage: preprocess
+    inputs: {dataset: data.dataset, partition: partition}
+    params: {subsets: [D_o5, D_c], layout: volume, grid: {spacing_mm: [8, 8, 8], window_hu: [-200, 300]}, crop_foreground: true}
+",
+    );
+    methods.iter().for_each(|(name, method)| text += &nodes(name, method, epochs));
+    let predictions: Vec<String> = methods.iter().map(|(name, _)| format!("{name}: {name}_overlay")).collect();
+    text + &format!(
+        "  methods:
+    stage: evaluate
+    inputs: {{truth: data.test_truth, images: data.test_images, predictions: {{{}}}}}
+",
+        predictions.join(", ")
+    ) + &format!(
+        "  table:
+    stage: compare
+    inputs: {{scores: methods, models: {{{}}}}}
+    params: {{protocol: plain, reference: {}, repeats: 1}}
+",
+        methods.iter().map(|(name, _)| format!("{name}: {name}")).collect::<Vec<_>>().join(", "),
+        methods[0].0
+    )
+}
+
+/// Deep mutual learning, whose second stage learns what the first has completed.
+const MUTUAL: &str = "
+  first:
+    stage: train-partial
+    inputs: {prepared: labelled, partition: partition}
+    params:
+      model:
+        datasets: [{name: l1, subset: D_l1}, {name: l2, subset: D_l2}, {name: l3, subset: D_l3}, {name: l4, subset: D_l4}]
+        method: {mutual_partial: {network: {u_net: {features: [4, 6], strides: [[2, 2, 2]]}}, difference: {prediction: 1, features: 0.1}}}
+      patch: [32, 32, 32]
+      patches_per_case: 1
+      augment: {noise: {probability: 0, std: 0}, scale: {probability: 0, range: 0}, shift: {probability: 0, range: 0}}
+      fit: {batch_size: 1, epochs: 1, max_steps_per_epoch: 2, learning_rate: 1.0e-2, schedule: {polynomial: {power: 0.9}},
+        weight_decay: 0, select: lowest_loss}
+      validation_patches: 1
+  completed:
+    stage: label-partial
+    inputs: {dataset: data.dataset, partition: partition, model: first}
+    params: {subsets: [D_l1, D_l2, D_l3, D_l4], grid: {spacing_mm: [8, 8, 8], window_hu: [-200, 300]}, crop_foreground: true,
+      window: {patch: [32, 32, 32], overlap: 0.25}, flips: false, rule: {}}
+  full:
+    stage: preprocess
+    inputs: {dataset: data.dataset, partition: partition, pseudo: completed}
+    params: {subsets: [D_o5, D_c], layout: volume, grid: {spacing_mm: [8, 8, 8], window_hu: [-200, 300]}, crop_foreground: true}
+";
+
+#[test]
+fn mutual_learning_goes_from_partial_networks_to_full_ones() {
+    let second = |prepared: &str| {
+        let first = MUTUAL.split("  completed:").next().unwrap();
+        let full = "mutual_full: {network: {u_net: {features: [4, 6], strides: [[2, 2, 2]]}}, similarity: {prediction: 1, features: 0.1}}";
+        let start = first.find("mutual_partial").unwrap();
+        let end = first.find("}\n      patch").unwrap();
+        let node = format!("{}{full}{}", &first[..start], &first[end..]);
+        node.replace("  first:", "  second:").replace("prepared: labelled", &format!("prepared: {prepared}"))
+    };
+    let lab = Lab::new(&format!("{}{MUTUAL}{}", pipeline(&METHODS[..1], 1), second("full")));
+    lab.run(&["second"]).must_succeed();
+    assert_eq!(parameters(&lab.result("second")).keys().filter(|name| name.ends_with("head.0.bias")).count(), 4, "a network a dataset");
+    lab.write_pipeline("lab.yaml", &format!("{}{MUTUAL}{}", pipeline(&METHODS[..1], 1), second("labelled")));
+    lab.run(&["second"]).must_fail(1, &["needs every class labelled", "prepare the cases with the labels of a first"]);
+}
+
+#[test]
+fn every_method_trains_labels_and_is_scored() {
+    let lab = Lab::new(&pipeline(&METHODS, 1));
+    lab.run(&["table"]).must_succeed();
+    let table = fs::read_to_string(lab.result("methods").join("plain.md")).unwrap();
+    for (name, _) in METHODS {
+        assert!(table.contains(name), "{table}");
+        let curve = fs::read_to_string(lab.result(name).join("curve.csv")).unwrap();
+        assert!(curve.contains("dice_") && curve.contains("_tumor") && curve.lines().count() == 2, "{curve}");
+    }
+    let compared = fs::read_to_string(lab.result("table").join("compare.csv")).unwrap();
+    for (name, _) in METHODS {
+        let values: usize = parameters(&lab.result(name)).values().map(|bytes| bytes.len() / 4).sum();
+        let line = compared.lines().find(|line| line.starts_with(&format!("{name},"))).unwrap();
+        let fields: Vec<&str> = line.split(',').collect();
+        assert_eq!(fields[15], values.to_string(), "{line}");
+        assert!(fields[17].parse::<f64>().is_ok_and(|seconds| seconds > 0.0), "{line}");
+        assert_eq!(fields[6], if name == METHODS[0].0 { "" } else { "2" }, "pairs with the reference: {line}");
+    }
+    assert_eq!(lab.run(&["table"]).must_succeed().ran(), [""; 0], "a second run does nothing");
+}
+
+#[test]
+fn a_killed_training_on_partial_labels_costs_no_bit_and_begins_others() {
+    let long = pipeline(&METHODS[..1], 40);
+    let quiet = Lab::new(&long);
+    quiet.run(&["dodnet"]).must_succeed();
+
+    let lab = Lab::new(&long);
+    let mut runner = lab.command(&["run", "dodnet"]).stderr(Stdio::null()).spawn().unwrap();
+    let checkpoint = lab.attempt("dodnet").join("work/checkpoint/state.json");
+    await_that("a checkpoint", || checkpoint.is_file().then_some(()));
+    // The process may have ended this moment; whether it was killed shows in what follows.
+    let _ = Command::new("kill").args(["-KILL", &runner.id().to_string()]).stderr(Stdio::null()).status();
+    assert_eq!(runner.wait().unwrap().code(), None, "killed and not finished");
+    let last = lab.run(&["dodnet"]).must_succeed();
+    assert!(last.stderr.contains("dodnet: goes on where it was interrupted"), "{}", last.stderr);
+    assert!(parameters(&quiet.result("dodnet")) == parameters(&lab.result("dodnet")), "the weights differ");
+
+    // A model of other tasks begins with what it shares.
+    let more = "  next:
+    stage: train-partial
+    inputs: {prepared: labelled, partition: partition, init: dodnet}
+    params: {model: {datasets: [{name: l1, subset: D_l1}], method: {dodnet: {network: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}, head: {depth: 3, width: 4}}}},
+      patch: [32, 32, 32], patches_per_case: 1, augment: {noise: {probability: 0, std: 0}, scale: {probability: 0, range: 0}, shift: {probability: 0, range: 0}},
+      fit: {batch_size: 1, epochs: 1, max_steps_per_epoch: 1, learning_rate: 1.0e-2, schedule: {polynomial: {power: 0.9}}, weight_decay: 0, select: lowest_loss}, validation_patches: 1}
+";
+    lab.write_pipeline("lab.yaml", &format!("{long}{more}"));
+    let next = lab.run(&["next"]).must_succeed();
+    let told = next.stderr.lines().find(|line| line.contains("are from `init`")).unwrap_or_else(|| panic!("{}", next.stderr));
+    assert!(told.contains("anew: controller.bias, controller.weight"), "{told}");
+}
+
+#[test]
+fn true_labels_win_over_those_of_the_model() {
+    let of_dataset = "  of_l3:
+    stage: label-partial
+    inputs: {dataset: data.dataset, partition: partition, model: dodnet}
+    params: {subsets: [D_l3], grid: {spacing_mm: [8, 8, 8], window_hu: [-200, 300]}, crop_foreground: true,
+      window: {patch: [32, 32, 32], overlap: 0.25}, flips: false, rule: {}}
+";
+    let lab = Lab::new(&format!("{}{of_dataset}", pipeline(&METHODS[..1], 1)));
+    lab.run(&["of_l3"]).must_succeed();
+    let dataset = lab.result("phantom").join("FLARE");
+    let labelled = fs::read_dir(lab.result("of_l3").join("cancer")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut n_cases = 0;
+    for name in labelled {
+        let read = |folder: &Path| nifti::read_labels(folder.join(&name)).unwrap().0.data;
+        let places = ["labelsTr2200/20230507-fix", "labelsTr2200"].map(|folder| dataset.join(folder));
+        let truth = read(places.iter().find(|folder| folder.join(&name).is_file()).unwrap());
+        assert!(read(&lab.result("of_l3").join("cancer")) == truth.mapv(|label| u8::from(label == labels::TUMOR)));
+        let organs = read(&lab.result("of_l3").join("organs"));
+        let five = |label: &u8| labels::FIVE_ORGANS.contains(label);
+        assert!(truth.iter().zip(&organs).filter(|(label, _)| five(label)).all(|(label, found)| label == found));
+        n_cases += 1;
+    }
+    assert_eq!(n_cases, 2);
+}
