@@ -63,7 +63,8 @@ fn the_submission_is_the_same_bytes_each_time_and_the_report_has_what_it_costs()
     for case in cases {
         let (name, seconds) = (case["case"].as_str().unwrap(), case["seconds"].as_f64().unwrap());
         let (ram, area) = (case["ram"]["max_mb"].as_f64().unwrap(), case["ram"]["area_mb_s"].as_f64().unwrap());
-        assert!(case["ended"] == "labelled" && ram > 1.0 && area <= (ram * (seconds + 0.1)).round(), "{case}");
+        // A tiny patient is labelled before the second sample, so that the first, of a program that starts, may be all.
+        assert!(case["ended"] == "labelled" && ram > 0.0 && area <= (ram * (seconds + 0.1)).round(), "{case}");
         assert!(lab.result("efficiency/curves").join(format!("{name}.svg")).is_file());
         assert!(lab.result("efficiency/labels").join(format!("{name}.nii.gz")).is_file());
     }
