@@ -299,7 +299,8 @@ fn a_model_is_installed_beside_the_program_and_nothing_else_is() {
     bench.scan("a", [40, 36, 7], "LPS");
     std::fs::create_dir(bench.path("bin")).unwrap();
     let program = bench.path("bin/predict");
-    std::fs::copy(env!("CARGO_BIN_EXE_predict"), &program).unwrap();
+    // By a process of its own: children of other tests would inherit a file open for writing, and it could not be run.
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_predict")).arg(&program).status().unwrap().success());
     let run = |args: &[&str]| Command::new(&program).args(args).current_dir(bench.folder.path()).output().unwrap();
     let without = run(&["scans", "out"]);
     assert!(!without.status.success() && String::from_utf8_lossy(&without.stderr).contains("model.safetensors"));
