@@ -162,7 +162,7 @@ impl Output {
         let problem = |error| NiftiError::at(path)(Problem::Io { doing: "make a file in the folder", error });
         let (temporary, file) = Temporary::beside(path).map_err(problem)?;
         let file = BufWriter::new(file);
-        let packer = if gzip { Packer::Gzip(GzEncoder::new(file, Compression::new(level))) } else { Packer::Plain(file) };
+        let packer = if gzip { Packer::Gzip(Box::new(GzEncoder::new(file, Compression::new(level)))) } else { Packer::Plain(file) };
         Ok(Self { path: path.to_owned(), temporary, packer })
     }
 
@@ -185,7 +185,7 @@ impl Output {
 
 /// Compressed or not.
 enum Packer {
-    Gzip(GzEncoder<BufWriter<File>>),
+    Gzip(Box<GzEncoder<BufWriter<File>>>),
     Plain(BufWriter<File>),
 }
 
