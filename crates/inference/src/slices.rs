@@ -186,7 +186,7 @@ mod tests {
     fn a_small_slice_lies_in_the_middle_of_its_window_and_a_whole_one_at_its_beginning() {
         let plane = vec![0.0; 10 * 32];
         let organs = |size, first: usize| {
-            let found = labelled(&[plane.clone()], [10, 32], &SliceWindow { batch: 1, size, overlap: 0.0 }, first_half);
+            let found = labelled(std::slice::from_ref(&plane), [10, 32], &SliceWindow { batch: 1, size, overlap: 0.0 }, first_half);
             let expected: Vec<u8> = (0..10 * 32).map(|at| u8::from(at % 10 < first)).collect();
             assert_eq!(found[0].organs, expected, "{size:?}");
         };
