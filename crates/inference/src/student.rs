@@ -46,11 +46,10 @@ impl Student {
     /// # Errors
     /// When there is none, a file is missing or damaged or holds weights without a config, or they do not go together.
     pub fn open(models: &[PathBuf], manner: Manner, device: &Device) -> std::result::Result<Self, StudentError> {
-        let first = models.first().ok_or(StudentError::NoModel)?;
-        let config = config_of(first, manner)?;
+        let configs = models.iter().map(|model| config_of(model, manner)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let (Some(first), Some(config)) = (models.first(), configs.first().cloned()) else { return Err(StudentError::NoModel) };
         let mut members = Vec::new();
-        for model in models {
-            let own = config_of(model, manner)?;
+        for (model, own) in models.iter().zip(configs) {
             if (StudentConfig { network: config.network.clone(), ..own.clone() }) != config {
                 return Err(StudentError::Ensemble { first: first.clone(), path: model.clone() });
             }
