@@ -1,6 +1,6 @@
 //! Where the patient is, seen at low resolution.
 
-use crate::axial::Axial;
+use crate::placement::Placement;
 use crate::{Box3, Grid, Keep, RunMap, ScalarVolume};
 
 /// The distance of the points that are looked at, in mm. A table's shell and a blanket are thinner than two of them.
@@ -29,15 +29,20 @@ impl Sampled {
         Self { steps, model: grid.shape, points, dense: vec![0; points.iter().product()] }
     }
 
-    /// Looks at slice `k` of a file for points denser than `above`.
-    pub(crate) fn look_at(&mut self, axial: &Axial, k: usize, slice: &[f32], above: f32) {
-        let [step_x, step_y, step_z] = self.steps;
+    /// The levels of a file that have points.
+    pub(crate) fn levels(&self, placement: &Placement) -> impl Iterator<Item = usize> {
+        (0..self.points[2]).map(|z| placement.nearest(2, z * self.steps[2]))
+    }
+
+    /// Looks at a level of a file, in RAS order, for points denser than `above`.
+    pub(crate) fn look_at(&mut self, placement: &Placement, level: usize, values: &[f32], above: f32) {
         let [px, py, pz] = self.points;
-        for z in (0..pz).filter(|z| axial.nearest_slice(z * step_z) == k) {
-            for (y, row) in self.dense[z * px * py..][..px * py].chunks_exact_mut(px).enumerate() {
-                for (x, dense) in row.iter_mut().enumerate() {
-                    *dense = u8::from(axial.sample(slice, x * step_x, y * step_y) > above);
-                }
+        let along = |axis: usize| -> Vec<usize> { (0..self.points[axis]).map(|i| placement.nearest(axis, i * self.steps[axis])).collect() };
+        let (xs, ys) = (along(0), along(1));
+        for z in (0..pz).filter(|z| placement.nearest(2, z * self.steps[2]) == level) {
+            for (row, y) in self.dense[z * px * py..][..px * py].chunks_exact_mut(px).zip(&ys) {
+                let values = &values[y * placement.width()..];
+                row.iter_mut().zip(&xs).for_each(|(dense, &x)| *dense = u8::from(values[x] > above));
             }
         }
     }

@@ -23,13 +23,15 @@
 //! ```
 
 mod affine;
-mod axial;
+mod back;
 mod body;
 mod grid;
 mod intensity;
+mod levels;
 mod model_grid;
 pub mod nifti;
 mod orientation;
+mod placement;
 mod reorient;
 mod resample;
 mod runs;

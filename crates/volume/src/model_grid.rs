@@ -44,7 +44,7 @@ pub enum ModelGridError {
     },
     /// A scan that has to be held whole and is too large for it.
     #[error(
-        "{from:?} voxels that are not stored in axial slices (or are sheared), {shape:?} on the model grid: more than the {most} that are held at a time; store the scan in axial slices (RAS or LPS), or crop it"
+        "{from:?} voxels along sheared axes (a tilted gantry), {shape:?} on the model grid: more than the {most} that are held at a time; resample the scan onto axes at right angles, or crop it"
     )]
     HeldTooLarge {
         /// The shape of the image.

@@ -2,26 +2,28 @@
 //!
 //! CT is stored in axial slices, one after another. Such a file is unpacked slice by slice: two neighbouring slices make
 //! the planes of the model grid that lie between them, and a plane of labels makes the slices that are nearest to it, so
-//! that memory does not depend on how many slices there are. A scan that is stored otherwise, or sheared (a tilted
-//! gantry), is held whole. The values are in any case those of [`ModelGrid::prepare`], and the labels those of
-//! [`resample_nearest`], to the bit.
+//! that memory does not depend on how many slices there are. A file in sagittal or coronal slices is unpacked several
+//! times, as many axial slices as are held being gathered each time. A sheared scan (a tilted gantry) is held whole. The
+//! values are in any case those of [`ModelGrid::prepare`], and the labels those of [`resample_nearest`], to the bit.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ndarray::{Array3, ShapeBuilder};
 
-use crate::axial::Axial;
+use crate::back::Onto;
 use crate::intensity::windowed;
-use crate::nifti::{self, Header, LabelWriter, NiftiError, SliceReader};
+use crate::levels::{self, Levels, in_order};
+use crate::nifti::{self, Header, NiftiError};
+use crate::placement::Placement;
 use crate::resample::{Tap, blend_planes};
-use crate::{Box3, Grid, LabelVolume, ModelGrid, ModelGridError, ScalarVolume, body, foreground_box, resample_nearest};
+use crate::{Box3, Grid, ModelGrid, ModelGridError, ScalarVolume, body, foreground_box};
 
 /// More pixels than this in a plane are none of a patient: 4 m by 4 m at 1 mm.
 const MOST_PIXELS: usize = 1 << 24;
 
-/// More voxels than this are not held at a time, in 4 bytes each.
-const MOST_HELD: usize = 1 << 29;
+/// A sheared scan of more voxels than this is not held, in 4 bytes each.
+const MOST_SHEARED: usize = 1 << 29;
 
 /// A file that cannot be brought onto the model grid.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +53,7 @@ pub struct Scan {
 /// How a scan gets onto the model grid.
 enum Way {
     /// Read again for every pass.
-    Streamed(Arc<Axial>),
+    Streamed(Arc<Placement>),
     /// On the model grid already.
     Held(Arc<ScalarVolume>),
 }
@@ -65,7 +67,7 @@ pub struct Plane {
 }
 
 impl Scan {
-    /// Reads the header of a file, and all of it when it is not stored in axial slices.
+    /// Reads the header of a file, and all of it when its axes are not parallel to those of the model grid.
     ///
     /// # Errors
     /// When it cannot be read, or has no place on the model grid.
@@ -77,10 +79,13 @@ impl Scan {
         if shape[0] * shape[1] > MOST_PIXELS {
             return Err(refused(ModelGridError::TooLarge { from, spacing_mm, shape }));
         }
-        let way = match Axial::between(&header.grid(), &grid) {
-            Some(axial) => Way::Streamed(Arc::new(axial)),
-            None if header.grid().voxels().max(grid.voxels()) > MOST_HELD => {
-                return Err(refused(ModelGridError::HeldTooLarge { from, shape, most: MOST_HELD }));
+        let way = match Placement::between(&header.grid(), &grid) {
+            Some(placement) if 2 * placement.level_voxels() > levels::MOST_HELD => {
+                return Err(refused(ModelGridError::TooLarge { from, spacing_mm, shape }));
+            }
+            Some(placement) => Way::Streamed(Arc::new(placement)),
+            None if header.grid().voxels().max(grid.voxels()) > MOST_SHEARED => {
+                return Err(refused(ModelGridError::HeldTooLarge { from, shape, most: MOST_SHEARED }));
             }
             None => Way::Held(Arc::new(model.prepare(nifti::read_scalar(path)?.0).map_err(refused)?)),
         };
@@ -114,7 +119,7 @@ impl Scan {
     /// Whether the planes come downwards, because the file is stored so.
     #[must_use]
     pub fn runs_down(&self) -> bool {
-        matches!(&self.way, Way::Streamed(axial) if axial.runs_down())
+        matches!(&self.way, Way::Streamed(placement) if placement.runs_down())
     }
 
     /// All of the model grid.
@@ -132,9 +137,9 @@ impl Scan {
         let zs = region.start[2]..region.start[2] + region.shape[2];
         let source = match &self.way {
             Way::Held(volume) => Source::Held(Arc::clone(volume)),
-            Way::Streamed(axial) => Source::Streamed(Box::new(Streamed::open(&self.path, axial, &region, self.model.window_hu)?)),
+            Way::Streamed(placement) => Source::Streamed(Box::new(Streamed::open(&self.path, placement, &region, self.model.window_hu)?)),
         };
-        Ok(Planes { source, region, zs, backwards: self.runs_down() })
+        Ok(Planes { source, region, all: zs.len() == self.grid.shape[2], zs, backwards: self.runs_down() })
     }
 
     /// The foreground: the smallest box around what is above the window's lower end, as [`ModelGrid::shown`] finds it.
@@ -163,12 +168,11 @@ impl Scan {
     pub fn body(&self) -> Result<Box3, ScanError> {
         let mut seen = body::Sampled::new(&self.grid);
         match &self.way {
-            Way::Streamed(axial) => {
-                let (mut reader, mut values) = (SliceReader::open(&self.path)?, Vec::new());
-                let mut k = 0;
-                while reader.next_slice(&mut values)? {
-                    seen.look_at(axial, k, &values, self.model.window_hu[0]);
-                    k += 1;
+            Way::Streamed(placement) => {
+                let mut levels = Levels::open(&self.path, placement, in_order(placement, seen.levels(placement)))?;
+                let mut values = Vec::new();
+                while let Some(level) = levels.next(&mut values)? {
+                    seen.look_at(placement, level, &values, self.model.window_hu[0]);
                 }
             }
             Way::Held(volume) => seen.look_at_volume(volume),
@@ -186,18 +190,10 @@ impl Scan {
     /// When the file cannot be made.
     pub fn labels_to(&self, path: &Path, region: &Box3) -> Result<LabelsBack, ScanError> {
         let region = region.within(self.grid.shape);
-        let onto = match &self.way {
-            Way::Streamed(axial) => {
-                let slice = vec![0; axial.slice_voxels()];
-                let writer = LabelWriter::create(path, &self.header)?;
-                Onto::Slices { axial: Arc::clone(axial), writer, slice, next: 0 }
-            }
-            Way::Held(_) => {
-                let labels = LabelVolume::filled(&self.grid, 0);
-                Onto::Volume { labels, path: path.to_owned(), header: Box::new(self.header.clone()) }
-            }
-        };
-        Ok(LabelsBack { onto, region })
+        Ok(LabelsBack(match &self.way {
+            Way::Streamed(placement) => Onto::placed(path, placement, region, &self.header)?,
+            Way::Held(_) => Onto::volume(path, &self.grid, region, &self.header),
+        }))
     }
 }
 
@@ -206,6 +202,8 @@ pub struct Planes {
     source: Source,
     region: Box3,
     zs: std::ops::Range<usize>,
+    /// Whether these are all planes of the scan.
+    all: bool,
     backwards: bool,
 }
 
@@ -218,9 +216,14 @@ impl Planes {
     /// The next plane, if there is one: upwards, or downwards when the file is stored so.
     ///
     /// # Errors
-    /// When the file is truncated or damaged; before the first plane of a later pass, that has been found out.
+    /// When the file is truncated or damaged, at the end at the latest if all planes of the scan were asked for.
     pub fn next_plane(&mut self) -> Result<Option<Plane>, ScanError> {
-        let Some(z) = (if self.backwards { self.zs.next_back() } else { self.zs.next() }) else { return Ok(None) };
+        let Some(z) = (if self.backwards { self.zs.next_back() } else { self.zs.next() }) else {
+            if let (Source::Streamed(streamed), true) = (&mut self.source, self.all) {
+                streamed.end()?;
+            }
+            return Ok(None);
+        };
         let values = match &mut self.source {
             Source::Streamed(streamed) => streamed.plane(z)?,
             Source::Held(volume) => {
@@ -233,62 +236,51 @@ impl Planes {
     }
 }
 
-/// A file that is read as planes are asked for, and the two slices that were read last, turned to RAS.
+/// A file that is read as planes are asked for, and the two levels of it that were read last.
 struct Streamed {
-    reader: SliceReader,
-    axial: Arc<Axial>,
+    levels: Levels,
+    placement: Arc<Placement>,
     taps: [Vec<Tap>; 2],
     window_hu: [f32; 2],
-    read: usize,
-    values: Vec<f32>,
-    slices: [(usize, Vec<f32>); 2],
+    last: [(usize, Vec<f32>); 2],
 }
 
 impl Streamed {
-    fn open(path: &Path, axial: &Arc<Axial>, region: &Box3, window_hu: [f32; 2]) -> Result<Self, ScanError> {
-        let reader = SliceReader::open(path)?;
-        let taps = axial.taps(region);
+    fn open(path: &Path, placement: &Arc<Placement>, region: &Box3, window_hu: [f32; 2]) -> Result<Self, ScanError> {
+        let zs = region.start[2]..region.start[2] + region.shape[2];
+        let wanted = zs.map(|z| placement.tap(z)).flat_map(|tap| [tap.low, tap.high]);
+        let levels = Levels::open(path, placement, in_order(placement, wanted))?;
         let none = (usize::MAX, Vec::new());
-        Ok(Self { reader, axial: Arc::clone(axial), taps, window_hu, read: 0, values: Vec::new(), slices: [none.clone(), none] })
+        Ok(Self { levels, placement: Arc::clone(placement), taps: placement.taps(region), window_hu, last: [none.clone(), none] })
     }
 
     fn plane(&mut self, z: usize) -> Result<Vec<f32>, ScanError> {
-        let tap = self.axial.tap(z);
-        for level in if self.axial.runs_down() { [tap.high, tap.low] } else { [tap.low, tap.high] } {
-            while !self.slices.iter().any(|(held, _)| *held == level) {
-                self.read_slice()?;
+        let tap = self.placement.tap(z);
+        for level in if self.placement.runs_down() { [tap.high, tap.low] } else { [tap.low, tap.high] } {
+            while !self.last.iter().any(|(held, _)| *held == level) {
+                self.last.swap(0, 1);
+                let (held, values) = &mut self.last[1];
+                let Some(next) = self.levels.next(values)? else { unreachable!("the levels of all planes are wanted") };
+                *held = next;
             }
         }
-        let slice = |level: usize| self.slices.iter().find(|(held, _)| *held == level).map_or(&[][..], |(_, values)| values);
+        let values = |level: usize| self.last.iter().find(|(held, _)| *held == level).map_or(&[][..], |(_, values)| values);
         let mut plane = vec![0.0; self.taps[0].len() * self.taps[1].len()];
-        blend_planes([slice(tap.low), slice(tap.high)], self.axial.width(), &self.taps, tap.weight, &mut plane);
+        blend_planes([values(tap.low), values(tap.high)], self.placement.width(), &self.taps, tap.weight, &mut plane);
         plane.iter_mut().for_each(|value| *value = windowed(*value, self.window_hu));
         Ok(plane)
     }
 
-    /// Reads the next slice in place of the one before last.
-    fn read_slice(&mut self) -> Result<(), ScanError> {
-        self.slices.swap(0, 1);
-        let there = self.reader.next_slice(&mut self.values)?;
-        debug_assert!(there, "the levels of the slices are those of the header");
-        let (level, turned) = &mut self.slices[1];
-        *level = self.axial.level(self.read);
-        self.axial.turn(&self.values, turned);
-        self.read += 1;
+    /// Looks at the rest of the file.
+    fn end(&mut self) -> Result<(), ScanError> {
+        let last = self.levels.next(&mut Vec::new())?;
+        debug_assert!(last.is_none(), "every wanted level belongs to a plane");
         Ok(())
     }
 }
 
 /// Labels on their way from the model grid to a file on the grid of its scan; see [`Scan::labels_to`].
-pub struct LabelsBack {
-    onto: Onto,
-    region: Box3,
-}
-
-enum Onto {
-    Slices { axial: Arc<Axial>, writer: LabelWriter, slice: Vec<u8>, next: usize },
-    Volume { labels: LabelVolume, path: PathBuf, header: Box<Header> },
-}
+pub struct LabelsBack(Onto);
 
 impl LabelsBack {
     /// Adds the labels of a plane inside the region, x fastest. Planes come in the order of [`Planes`]; those that do not
@@ -297,27 +289,7 @@ impl LabelsBack {
     /// # Errors
     /// When the system does not let us write.
     pub fn add(&mut self, z: usize, plane: &[u8]) -> Result<(), ScanError> {
-        match &mut self.onto {
-            Onto::Slices { axial, writer, slice, next } => {
-                while *next < axial.slices() {
-                    let nearest = axial.nearest_plane(*next);
-                    match if axial.runs_down() { z.cmp(&nearest) } else { nearest.cmp(&z) } {
-                        std::cmp::Ordering::Less => slice.fill(0),
-                        std::cmp::Ordering::Equal => axial.slice_of(plane, &self.region, slice),
-                        std::cmp::Ordering::Greater => break,
-                    }
-                    writer.add(slice)?;
-                    *next += 1;
-                }
-            }
-            Onto::Volume { labels, .. } => {
-                let Box3 { start: [x, y, _], shape: [width, height, _] } = self.region;
-                for (j, row) in plane.chunks_exact(width.max(1)).enumerate().take(height) {
-                    row.iter().enumerate().for_each(|(i, &label)| labels.data[[x + i, y + j, z]] = label);
-                }
-            }
-        }
-        Ok(())
+        Ok(self.0.add(z, plane)?)
     }
 
     /// Ends the file and gives it its name.
@@ -325,13 +297,6 @@ impl LabelsBack {
     /// # Errors
     /// When the system does not let us write.
     pub fn finish(self) -> Result<(), ScanError> {
-        match self.onto {
-            Onto::Slices { axial, mut writer, mut slice, next } => {
-                slice.fill(0);
-                (next..axial.slices()).try_for_each(|_| writer.add(&slice))?;
-                Ok(writer.finish()?)
-            }
-            Onto::Volume { labels, path, header } => Ok(nifti::write_labels(path, &resample_nearest(&labels, &header.grid()), &header)?),
-        }
+        Ok(self.0.finish()?)
     }
 }

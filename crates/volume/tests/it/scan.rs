@@ -1,5 +1,7 @@
 //! What is read and written slice by slice is to the bit what whole volumes give.
 
+use std::io::{Read as _, Write as _};
+
 use ndarray::{Array3, ShapeBuilder as _};
 use proptest::prelude::*;
 use volume::{Affine, Box3, Grid, LabelVolume, ModelGrid, Orientation, ScalarVolume, Scan, nifti, resample_nearest};
@@ -54,8 +56,7 @@ proptest! {
         let (image, header) = nifti::read_scalar(&path).unwrap();
         let whole = MODEL.prepare(image).unwrap();
         let scan = Scan::open(&path, &MODEL).unwrap();
-        let axial = orientation.world_axis(2) == 2 && (shear == 0.0);
-        prop_assert!(scan.is_held() != axial || shape.contains(&1), "{orientation} is stored in axial slices, or is held");
+        prop_assert!(scan.is_held() == (shear > 0.0) || shape.contains(&1), "{orientation} is sheared, or is not held");
         prop_assert_eq!(scan.grid(), whole.grid());
 
         let side = |axis: usize| whole.grid().shape[axis];
@@ -154,4 +155,32 @@ fn a_scan_of_air_shows_no_body() {
     let (_folder, path) = file(&image);
     let error = Scan::open(&path, &MODEL).unwrap().body().unwrap_err().to_string();
     assert!(error.contains("a_0000.nii.gz") && error.contains("expected a body"), "{error}");
+}
+
+/// Writes the scan once more, as floats, of which one is not a number.
+fn put_nan(path: &std::path::Path, voxel: usize, scan: &ScalarVolume) {
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+    bytes.truncate(352);
+    bytes[70..74].copy_from_slice(&[16, 0, 32, 0]);
+    bytes.extend(scan.data.t().iter().enumerate().flat_map(|(i, v)| if i == voxel { f32::NAN } else { *v }.to_le_bytes()));
+    let mut packed = flate2::write::GzEncoder::new(std::fs::File::create(path).unwrap(), flate2::Compression::fast());
+    packed.write_all(&bytes).unwrap();
+    packed.finish().unwrap();
+}
+
+#[test]
+fn what_is_wrong_with_a_scan_is_found_by_a_pass_over_all_of_it() {
+    for (orientation, bad) in [("RAS", [0, 0, 19]), ("LPI", [3, 2, 0]), ("ASR", [1, 19, 1])] {
+        let image = scan_in(orientation.parse().unwrap(), [20, 20, 20], [2.0; 3], 0.0);
+        let (_folder, path) = file(&image);
+        put_nan(&path, bad[0] + 20 * (bad[1] + 20 * bad[2]), &image);
+        let scan = Scan::open(&path, &MODEL).unwrap();
+        let mut planes = scan.planes(&scan.whole()).unwrap();
+        let all = (0..=scan.grid().shape[2]).try_for_each(|_| planes.next_plane().map(|_| ()));
+        for error in [all.unwrap_err(), scan.foreground().unwrap_err(), scan.body().unwrap_err()] {
+            let error = error.to_string();
+            assert!(error.contains("a_0000.nii.gz") && error.contains("NaN"), "{orientation}: {error}");
+        }
+    }
 }

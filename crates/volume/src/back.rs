@@ -1,0 +1,175 @@
+//! Labels on their way from the model grid to a file on the grid of its scan.
+
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::nifti::{self, Header, LabelWriter, NiftiError};
+use crate::placement::Placement;
+use crate::{Box3, Grid, LabelVolume, RunMap, resample_nearest};
+
+/// Bytes of slices that are held of a file that is not stored in axial slices.
+const MOST_HELD: usize = 1 << 26;
+
+/// How planes of labels become a file.
+pub(crate) enum Onto {
+    /// A file in axial slices is written as the planes come.
+    Axial(Axial),
+    /// For one in sagittal or coronal slices all planes are kept, in runs.
+    Across(Across),
+    /// For a sheared one all voxels are.
+    Volume(Whole),
+}
+
+impl Onto {
+    pub(crate) fn placed(path: &Path, placement: &Arc<Placement>, region: Box3, like: &Header) -> Result<Self, NiftiError> {
+        let writer = LabelWriter::create(path, like)?;
+        let offsets = [0, 1, 2].map(|axis| placement.offsets(axis, &region));
+        let planes = placement.planes();
+        Ok(if placement.is_axial() {
+            let slice = vec![0; placement.slice_voxels()];
+            Self::Axial(Axial {
+                writer,
+                planes,
+                columns_and_rows: [offsets[0].clone(), offsets[1].clone()],
+                slice,
+                next: 0,
+                down: placement.runs_down(),
+            })
+        } else {
+            let at_a_time = (MOST_HELD / placement.slice_voxels().max(1)).max(1);
+            let map = RunMap::new(region.shape);
+            Self::Across(Across { writer, placement: Arc::clone(placement), map, region, planes, offsets, at_a_time })
+        })
+    }
+
+    pub(crate) fn volume(path: &Path, grid: &Grid, region: Box3, like: &Header) -> Self {
+        let labels = LabelVolume::filled(grid, 0);
+        Self::Volume(Whole { labels, region, path: path.to_owned(), like: Box::new(like.clone()) })
+    }
+
+    pub(crate) fn add(&mut self, z: usize, plane: &[u8]) -> Result<(), NiftiError> {
+        match self {
+            Self::Axial(axial) => return axial.add(z, plane),
+            Self::Across(across) => across.map.set_plane(z - across.region.start[2], plane),
+            Self::Volume(whole) => whole.add(z, plane),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Result<(), NiftiError> {
+        match self {
+            Self::Axial(axial) => axial.finish(),
+            Self::Across(across) => across.finish(),
+            Self::Volume(Whole { labels, path, like, .. }) => nifti::write_labels(path, &resample_nearest(&labels, &like.grid()), &like),
+        }
+    }
+}
+
+pub(crate) struct Axial {
+    writer: LabelWriter,
+    /// Of each slice of the file the plane that is nearest.
+    planes: Vec<usize>,
+    /// Where in a plane the labels of a slice's columns and rows are.
+    columns_and_rows: [Vec<Option<usize>>; 2],
+    slice: Vec<u8>,
+    next: usize,
+    down: bool,
+}
+
+impl Axial {
+    fn add(&mut self, z: usize, plane: &[u8]) -> Result<(), NiftiError> {
+        while let Some(&nearest) = self.planes.get(self.next) {
+            match if self.down { z.cmp(&nearest) } else { nearest.cmp(&z) } {
+                Ordering::Less => self.slice.fill(0),
+                Ordering::Equal => self.fill(plane),
+                Ordering::Greater => break,
+            }
+            self.writer.add(&self.slice)?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self, plane: &[u8]) {
+        let [columns, rows] = &self.columns_and_rows;
+        for (row, y) in self.slice.chunks_exact_mut(columns.len().max(1)).zip(rows) {
+            match y {
+                None => row.fill(0),
+                Some(y) => row.iter_mut().zip(columns).for_each(|(label, x)| *label = x.map_or(0, |x| plane[x + y])),
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<(), NiftiError> {
+        self.slice.fill(0);
+        (self.next..self.planes.len()).try_for_each(|_| self.writer.add(&self.slice))?;
+        self.writer.finish()
+    }
+}
+
+pub(crate) struct Across {
+    writer: LabelWriter,
+    placement: Arc<Placement>,
+    map: RunMap,
+    region: Box3,
+    /// For each index of the file's axis for z the plane that is nearest.
+    planes: Vec<usize>,
+    /// For each index of the file's axes where its label is in a plane; nonsense for the one for z.
+    offsets: [Vec<Option<usize>>; 3],
+    /// How many slices are held at a time.
+    at_a_time: usize,
+}
+
+impl Across {
+    /// Writes the slices of the file, as many at a time as are held, each time from all planes.
+    fn finish(mut self) -> Result<(), NiftiError> {
+        let (voxels, slices) = (self.placement.slice_voxels(), self.placement.file()[2]);
+        let at_a_time = self.at_a_time.min(slices);
+        let mut held = vec![0; at_a_time * voxels];
+        for first in (0..slices).step_by(at_a_time) {
+            let count = at_a_time.min(slices - first);
+            self.fill(first, &mut held[..count * voxels]);
+            held[..count * voxels].chunks_exact(voxels).try_for_each(|slice| self.writer.add(slice))?;
+        }
+        self.writer.finish()
+    }
+
+    fn fill(&self, first: usize, held: &mut [u8]) {
+        held.fill(0);
+        let [nx, ny, _] = self.placement.file();
+        let (step_z, (step, others)) = match self.placement.axis_of_z() {
+            0 => (1, (nx, &self.offsets[1])),
+            _ => (nx, (1, &self.offsets[0])),
+        };
+        let mut plane = vec![0; self.region.shape[0] * self.region.shape[1]];
+        let mut shown = None;
+        for (index, z) in self.planes.iter().enumerate() {
+            let Some(z) = z.checked_sub(self.region.start[2]).filter(|z| *z < self.region.shape[2]) else { continue };
+            if shown.replace(z) != Some(z) {
+                self.map.plane(z, &mut plane);
+            }
+            for (slice, here) in held.chunks_exact_mut(nx * ny).zip(&self.offsets[2][first..]) {
+                let Some(here) = here else { continue };
+                let labels = slice[index * step_z..].iter_mut().step_by(step);
+                labels.zip(others).for_each(|(label, other)| *label = other.map_or(0, |other| plane[here + other]));
+            }
+        }
+    }
+}
+
+pub(crate) struct Whole {
+    labels: LabelVolume,
+    region: Box3,
+    path: PathBuf,
+    like: Box<Header>,
+}
+
+impl Whole {
+    fn add(&mut self, z: usize, plane: &[u8]) {
+        let Box3 { start: [x, y, _], shape: [width, height, _] } = self.region;
+        for (j, row) in plane.chunks_exact(width.max(1)).enumerate().take(height) {
+            row.iter().enumerate().for_each(|(i, &label)| self.labels.data[[x + i, y + j, z]] = label);
+        }
+    }
+}
