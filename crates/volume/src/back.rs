@@ -173,3 +173,45 @@ impl Whole {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Affine, ModelGrid, Orientation};
+
+    #[test]
+    fn a_file_is_the_same_however_many_of_its_slices_are_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = ModelGrid { spacing_mm: [Some(1.0), None, Some(2.5)], window_hu: [-200.0, 300.0] };
+        let columns = [[1.5, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 2.0]];
+        let ras = Grid { shape: [5, 6, 7], affine: Affine::from_columns(columns, [3.0; 3]) };
+        for orientation in Orientation::all() {
+            let like = Header::on(&ras.reoriented(orientation)).unwrap();
+            let grid = model.of(&like.grid()).unwrap();
+            let placement = Arc::new(Placement::between(&like.grid(), &grid).unwrap());
+            let region = Box3 { start: [1, 0, 1], shape: [grid.shape[0] - 2, grid.shape[1], grid.shape[2] - 1] };
+            let written = |at_a_time: usize| {
+                let path = folder.path().join(format!("{at_a_time}.nii"));
+                let mut onto = Onto::placed(&path, &placement, region, &like).unwrap();
+                if let Onto::Across(across) = &mut onto {
+                    across.at_a_time = at_a_time;
+                }
+                let mut zs: Vec<usize> = (region.start[2]..grid.shape[2]).collect();
+                if placement.runs_down() {
+                    zs.reverse();
+                }
+                for z in zs {
+                    let plane: Vec<u8> = (0..region.shape[0] * region.shape[1]).map(|i| (1 + i + 37 * z) as u8).collect();
+                    onto.add(z, &plane).unwrap();
+                }
+                onto.finish().unwrap();
+                nifti::read_labels(&path).unwrap().0
+            };
+            let whole = written(100);
+            assert!(whole.data.iter().any(|&label| label > 0));
+            for at_a_time in [1, 2] {
+                assert_eq!(written(at_a_time), whole, "{orientation}");
+            }
+        }
+    }
+}
