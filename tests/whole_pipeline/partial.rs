@@ -1,5 +1,6 @@
 //! Models that learn from datasets that label different things: every method from training to scores, and what a kill does.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -86,7 +87,7 @@ fn pipeline(methods: &[(&str, &str)], epochs: u64) -> String {
     ) + &format!(
         "  table:
     stage: compare
-    inputs: {{scores: methods, models: {{{}}}}}
+    inputs: {{scores: {{once: methods}}, models: {{{}}}}}
     params: {{protocol: plain, reference: {}, repeats: 1}}
 ",
         methods.iter().map(|(name, _)| format!("{name}: {name}")).collect::<Vec<_>>().join(", "),
@@ -147,16 +148,65 @@ fn every_method_trains_labels_and_is_scored() {
         let curve = fs::read_to_string(lab.result(name).join("curve.csv")).unwrap();
         assert!(curve.contains("dice_") && curve.contains("_tumor") && curve.lines().count() == 2, "{curve}");
     }
-    let compared = fs::read_to_string(lab.result("table").join("compare.csv")).unwrap();
     for (name, _) in METHODS {
+        let found = compared(&lab, name);
         let values: usize = parameters(&lab.result(name)).values().map(|bytes| bytes.len() / 4).sum();
-        let line = compared.lines().find(|line| line.starts_with(&format!("{name},"))).unwrap();
-        let fields: Vec<&str> = line.split(',').collect();
-        assert_eq!(fields[15], values.to_string(), "{line}");
-        assert!(fields[17].parse::<f64>().is_ok_and(|seconds| seconds > 0.0), "{line}");
-        assert_eq!(fields[6], if name == METHODS[0].0 { "" } else { "2" }, "pairs with the reference: {line}");
+        assert_eq!(found["parameters"], values.to_string(), "{found:?}");
+        for cost in ["training_mib", "patch_seconds", "patch_mib"] {
+            assert!(found[cost].parse::<f64>().is_ok_and(|cost| cost > 0.0), "{cost}: {found:?}");
+        }
+        assert_eq!(found["organs_pairs"], if name == METHODS[0].0 { "" } else { "2" }, "pairs with the reference: {found:?}");
     }
     assert_eq!(lab.run(&["table"]).must_succeed().ran(), [""; 0], "a second run does nothing");
+    lab.call(&["report", "-o", "page.html"]).must_succeed();
+    let page = fs::read_to_string(lab.path("page.html")).unwrap();
+    assert!(page.contains("Methods side by side") && page.contains(">a pass over a patch (s)<"));
+}
+
+/// A method's line of the table, by column.
+fn compared(lab: &Lab, method: &str) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(lab.result("table").join("compare.csv")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("{method},"))).unwrap_or_else(|| panic!("{method}: {text}"));
+    text.lines().next().unwrap().split(',').map(str::to_owned).zip(line.split(',').map(str::to_owned)).collect()
+}
+
+#[test]
+fn trainings_with_several_seeds_come_into_one_table() {
+    const EACH: &str = "    foreach: {seed: [1, 2]}\n";
+    let mut text = pipeline(&METHODS[..1], 1).split("  table:").next().unwrap().to_owned();
+    for (node, inputs, of_seed) in [
+        ("  dodnet:\n", "", ""),
+        ("  dodnet_labels:\n", "model: dodnet}", "model: \"dodnet[$seed]\"}"),
+        ("  dodnet_overlay:\n", "labels: dodnet_labels}", "labels: \"dodnet_labels[$seed]\"}"),
+        ("  methods:\n", "{dodnet: dodnet_overlay}", "{dodnet: \"dodnet_overlay[$seed]\"}"),
+    ] {
+        text = text.replace(node, &format!("{node}{EACH}")).replace(inputs, of_seed);
+    }
+    text = text.replace("    stage: train-partial\n", "    stage: train-partial\n    seed: $seed\n");
+    let (once, method) = METHODS[1];
+    text += &nodes(once, method, 1);
+    text += "  rest:
+    stage: evaluate
+    inputs: {truth: data.test_truth, images: data.test_images, predictions: {multitalent: multitalent_overlay}}
+  table:
+    stage: compare
+    inputs:
+      scores: {one: \"methods[1]\", two: \"methods[2]\", rest: rest}
+      models: {dodnet: \"dodnet[1]\", multitalent: multitalent, multitalent.before: \"dodnet[2]\"}
+    params: {protocol: plain, reference: dodnet, repeats: 0}
+";
+    let lab = Lab::new(&text);
+    lab.run(&["table"]).must_succeed();
+    assert!(parameters(&lab.result("dodnet[1]")) != parameters(&lab.result("dodnet[2]")), "another seed, another training");
+    let (dodnet, multitalent) = (compared(&lab, "dodnet"), compared(&lab, "multitalent"));
+    assert_eq!((dodnet["trainings"].as_str(), multitalent["trainings"].as_str()), ("2", "1"));
+    assert!(multitalent["organs_trainings_sd"].is_empty() && multitalent["organs_pairs"] == "2" && dodnet["patch_seconds"].is_empty());
+    let seconds = |node: &str| -> f64 {
+        let curve = fs::read_to_string(lab.result(node).join("curve.csv")).unwrap();
+        curve.lines().nth(1).unwrap().split(',').nth(5).unwrap().parse().unwrap()
+    };
+    let told: f64 = multitalent["training_seconds"].parse().unwrap();
+    assert!((told - seconds("multitalent") - seconds("dodnet[2]")).abs() < 1e-5, "a part's time counts too: {told}");
 }
 
 #[test]

@@ -158,6 +158,7 @@ fn number(value: Option<f64>, digits: usize) -> String {
 }
 
 /// Quotes a field that would otherwise break the line (RFC 4180).
-fn csv_field(text: &str) -> String {
+#[must_use]
+pub fn csv_field(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }

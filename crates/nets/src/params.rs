@@ -157,6 +157,12 @@ impl Params {
         Self { entries, recompute_from: usize::MAX }
     }
 
+    /// The parameters whose names begin with `prefix`, without it, sharing their values.
+    pub(crate) fn under(&self, prefix: &str) -> Self {
+        let below = |(name, param): (&String, &Param)| Some((name.strip_prefix(prefix)?.to_owned(), param.clone()));
+        Self { entries: self.entries.iter().filter_map(below).collect(), recompute_from: self.recompute_from }
+    }
+
     /// The same parameters, sharing their values, all frozen.
     pub(crate) fn frozen(&self) -> Self {
         let frozen = |(name, param): (&String, &Param)| (name.clone(), Param { live: false, ..param.clone() });

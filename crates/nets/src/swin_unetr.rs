@@ -48,12 +48,74 @@ impl SwinUnetrConfig {
     }
 }
 
-/// Swin UNETR from one image channel to the logits of its classes.
-pub struct SwinUnetr {
+/// The transformer, the blocks beside it, and the decoder: Swin UNETR without its logits.
+pub(crate) struct SwinTrunk {
+    width: usize,
     swin: Swin,
     encoders: [ResBlock; 4],
     encoder10: ResBlock,
     decoders: [Up; 5],
+}
+
+impl SwinTrunk {
+    pub(crate) fn new(config: &SwinUnetrConfig) -> Self {
+        let f = config.feature_size;
+        Self {
+            width: f,
+            swin: Swin::new(f, config.depths, config.num_heads, config.window_size),
+            encoders: [(1, 1, f), (2, f, f), (3, 2 * f, 2 * f), (4, 4 * f, 4 * f)]
+                .map(|(level, inputs, outputs)| ResBlock::basic(&format!("encoder{level}"), inputs, outputs)),
+            encoder10: ResBlock::basic("encoder10", 16 * f, 16 * f),
+            decoders: [(5, 16 * f, 8 * f), (4, 8 * f, 4 * f), (3, 4 * f, 2 * f), (2, 2 * f, f), (1, f, f)]
+                .map(|(level, inputs, outputs)| Up::new(&format!("decoder{level}"), inputs, outputs)),
+        }
+    }
+
+    pub(crate) fn encoder_specs(&self, specs: &mut Vec<ParamSpec>) {
+        self.swin.specs(specs);
+        self.encoders.iter().for_each(|encoder| encoder.specs(specs));
+        self.encoder10.specs(specs);
+    }
+
+    pub(crate) fn decoder_specs(&self, specs: &mut Vec<ParamSpec>) {
+        self.decoders.iter().for_each(|decoder| decoder.specs(specs));
+    }
+
+    /// Image `(b, 1, d, h, w)`, sides multiples of 32, to six maps, full resolution first.
+    pub(crate) fn encode(&self, params: &Params, image: &Tensor) -> candle_core::Result<Vec<Tensor>> {
+        if image.dims()[2..].iter().any(|side| side % STRIDE != 0) {
+            bail!("sides that {STRIDE} divides expected, found {:?}", image.dims());
+        }
+        let mut maps = self.swin.encode(params, self.swin.embed(params, image)?)?;
+        maps[4] = self.encoder10.forward(params, &maps[4])?;
+        for (map, encoder) in maps[..3].iter_mut().zip(&self.encoders[1..]) {
+            *map = encoder.forward(params, map)?;
+        }
+        maps.insert(0, self.encoders[0].forward(params, image)?);
+        Ok(maps)
+    }
+
+    /// The maps of the encoder to the five of the decoder, full resolution first.
+    pub(crate) fn decode(&self, params: &Params, encoded: &[Tensor]) -> candle_core::Result<Vec<Tensor>> {
+        let mut decoded = Vec::with_capacity(self.decoders.len());
+        let mut x = encoded[5].clone();
+        for (decoder, skip) in self.decoders.iter().zip(encoded[..5].iter().rev()) {
+            x = decoder.forward(params, &x, skip)?;
+            decoded.push(x.clone());
+        }
+        decoded.reverse();
+        Ok(decoded)
+    }
+
+    /// Channels of the decoder's maps, full resolution first.
+    pub(crate) fn decoded_channels(&self) -> Vec<usize> {
+        [1, 1, 2, 4, 8].map(|factor| factor * self.width).into()
+    }
+}
+
+/// Swin UNETR from one image channel to the logits of its classes.
+pub struct SwinUnetr {
+    trunk: SwinTrunk,
     out: Out,
 }
 
@@ -61,22 +123,13 @@ impl SwinUnetr {
     /// The network of that size, which must be sound.
     #[must_use]
     pub fn new(config: &SwinUnetrConfig, classes: usize) -> Self {
-        let f = config.feature_size;
-        Self {
-            swin: Swin::new(f, config.depths, config.num_heads, config.window_size),
-            encoders: [(1, 1, f), (2, f, f), (3, 2 * f, 2 * f), (4, 4 * f, 4 * f)]
-                .map(|(level, inputs, outputs)| ResBlock::basic(&format!("encoder{level}"), inputs, outputs)),
-            encoder10: ResBlock::basic("encoder10", 16 * f, 16 * f),
-            decoders: [(5, 16 * f, 8 * f), (4, 8 * f, 4 * f), (3, 4 * f, 2 * f), (2, 2 * f, f), (1, f, f)]
-                .map(|(level, inputs, outputs)| Up::new(&format!("decoder{level}"), inputs, outputs)),
-            out: Out::new(f, classes),
-        }
+        Self { trunk: SwinTrunk::new(config), out: Out::new(config.feature_size, classes) }
     }
 
     /// The transformer.
     #[must_use]
     pub fn encoder(&self) -> &Swin {
-        &self.swin
+        &self.trunk.swin
     }
 
     /// Image `(b, 1, d, h, w)`, sides multiples of 32, to logits `(b, classes, d, h, w)`.
@@ -84,27 +137,19 @@ impl SwinUnetr {
     /// # Errors
     /// When a side is no multiple of 32 or memory runs out.
     pub fn forward(&self, params: &Params, image: &Tensor) -> candle_core::Result<Tensor> {
-        if image.dims()[2..].iter().any(|side| side % STRIDE != 0) {
-            bail!("sides that {STRIDE} divides expected, found {:?}", image.dims());
-        }
-        let maps = self.swin.encode(params, self.swin.embed(params, image)?)?;
-        let mut x = self.encoder10.forward(params, &maps[4])?;
-        x = self.decoders[0].forward(params, &x, &maps[3])?;
-        for level in (1..4).rev() {
-            x = self.decoders[4 - level].forward(params, &x, &self.encoders[level].forward(params, &maps[level - 1])?)?;
-        }
-        x = self.decoders[4].forward(params, &x, &self.encoders[0].forward(params, image)?)?;
-        self.out.forward(params, &x)
+        let decoded = self.trunk.decode(params, &self.trunk.encode(params, image)?)?;
+        self.out.forward(params, &decoded[0])
     }
 
     /// Multiplications of a pass over one image, sides multiples of 32.
     #[must_use]
     pub fn macs(&self, size: [usize; 3]) -> u64 {
+        let SwinTrunk { swin, encoders, encoder10, decoders, .. } = &self.trunk;
         let at = |factor: usize| size.map(|side| side / factor);
-        let mut macs = self.swin.macs(size) + self.encoder10.macs(at(STRIDE)) + self.out.macs(size);
-        macs += self.encoders.iter().zip([1, 2, 4, 8]).map(|(encoder, factor)| encoder.macs(at(factor))).sum::<u64>();
+        let mut macs = swin.macs(size) + encoder10.macs(at(STRIDE)) + self.out.macs(size);
+        macs += encoders.iter().zip([1, 2, 4, 8]).map(|(encoder, factor)| encoder.macs(at(factor))).sum::<u64>();
         let mut below = at(STRIDE);
-        for decoder in &self.decoders {
+        for decoder in decoders {
             macs += decoder.macs(below);
             below = doubled(below);
         }
@@ -115,10 +160,8 @@ impl SwinUnetr {
 impl Network for SwinUnetr {
     fn parameters(&self) -> Vec<ParamSpec> {
         let mut specs = Vec::new();
-        self.swin.specs(&mut specs);
-        self.encoders.iter().for_each(|encoder| encoder.specs(&mut specs));
-        self.encoder10.specs(&mut specs);
-        self.decoders.iter().for_each(|decoder| decoder.specs(&mut specs));
+        self.trunk.encoder_specs(&mut specs);
+        self.trunk.decoder_specs(&mut specs);
         self.out.specs(&mut specs);
         specs
     }

@@ -82,6 +82,17 @@ pub fn tune_process() {
 /// How often candle's workers look for work before they sleep.
 const SPIN_LIMIT: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
 
+/// Gives the memory back to the system that the C allocator has kept, for measurements of what comes next. Does nothing where
+/// the C library is not glibc.
+pub fn release_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code)]
+    // SAFETY: malloc_trim takes free memory alone.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Makes the C allocator keep freed memory instead of giving it back to the system after every operation.
 ///
 /// Tensors of some megabytes otherwise live in mappings of their own, whose pages are zeroed by the system at first

@@ -370,6 +370,11 @@ impl MethodConfig {
     /// # Errors
     /// Names the parameter, its value and what it must be.
     pub fn check(&self, patch: [usize; 3]) -> Result<(), PartialError> {
+        if let Self::Conditional { network } = self
+            && !network.takes_channels()
+        {
+            return Err(PartialError::Network("conditional: this network takes no channels that tell the task; take another".into()));
+        }
         let checked = match self {
             Self::Dodnet { network, head } => TrunkConfig::Residual(network.clone()).check(patch).and_then(|()| head.check()),
             Self::Multitalent { network, .. }

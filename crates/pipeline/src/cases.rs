@@ -66,14 +66,14 @@ impl Cases {
     /// tells what is wrong.
     pub(crate) fn of(pipeline: &Pipeline, node: &Node, inputs: &BTreeMap<String, Opened<'_>>) -> Result<Option<Self>> {
         let paths = inputs.iter().map(|(role, opened)| (role.clone(), opened.input.path.clone())).collect();
-        let io = surroundings(node, paths, pipeline.seed, pipeline.device);
+        let io = surroundings(node, paths, pipeline.device);
         let Ok(Some(CasePlan { params, rest, cases })) = node.stage.cases(node.params.clone(), &io) else { return Ok(None) };
         let shared = inputs.iter().filter(|(role, _)| !by_case(node, role));
         let common = Common {
             stage: node.stage.name.to_owned(),
             revision: node.stage.revision,
             params,
-            seed: pipeline.seed,
+            seed: node.seed,
             shared: shared.map(|(role, opened)| (role.clone(), opened.input.digest.clone())).collect(),
         };
         let digest = common.digest();
@@ -167,7 +167,8 @@ fn find<'a, 'b>(own: &[&'a Opened<'b>], path: &Path) -> Option<(&'a Opened<'b>, 
     found
 }
 
-fn surroundings(node: &Node, inputs: BTreeMap<String, PathBuf>, seed: u64, device: DeviceChoice) -> StageIo {
+fn surroundings(node: &Node, inputs: BTreeMap<String, PathBuf>, device: DeviceChoice) -> StageIo {
     let nowhere = PathBuf::new();
+    let seed = node.seed;
     StageIo { node: node.name.clone(), inputs, output: nowhere.clone(), work: nowhere, seed, device, report: Report::default(), sink: None }
 }

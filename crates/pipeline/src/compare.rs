@@ -149,7 +149,7 @@ fn recipes(pipeline: &Pipeline) -> Vec<String> {
             Source::Node { index, sub } => format!("{}/{sub}", recipes[*index]),
         };
         let inputs = node.inputs.iter().map(|(role, source)| (role.clone(), input(source))).collect();
-        recipes.push(key(node, pipeline.seed, &inputs));
+        recipes.push(key(node, &inputs));
     }
     recipes
 }
@@ -157,7 +157,7 @@ fn recipes(pipeline: &Pipeline) -> Vec<String> {
 fn settings(a: &Pipeline, b: &Pipeline) -> Vec<String> {
     let mut lines = Vec::new();
     if a.seed != b.seed {
-        lines.push(format!("seed {} → {}, of which every key is made", a.seed, b.seed));
+        lines.push(format!("seed {} → {}, of which the keys are made", a.seed, b.seed));
     }
     if a.device != b.device {
         lines.push(format!("device {:?} → {:?}, which is no part of keys", a.device, b.device).to_lowercase());
@@ -173,6 +173,10 @@ fn differences(in_a: &Pipeline, a: &Node, in_b: &Pipeline, b: &Node) -> Vec<Stri
     let mut lines = Vec::new();
     if a.stage.name != b.stage.name {
         lines.push(format!("stage {} → {}", a.stage.name, b.stage.name));
+    }
+    // Between two nodes without seeds of their own the settings tell the difference.
+    if a.seed != b.seed && (a.seed, b.seed) != (in_a.seed, in_b.seed) {
+        lines.push(format!("seed {} → {}", a.seed, b.seed));
     }
     compare_params("", &a.params, &b.params, &mut lines);
     for role in a.inputs.keys().chain(b.inputs.keys()).collect::<BTreeSet<_>>() {

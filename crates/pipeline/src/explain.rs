@@ -16,14 +16,7 @@ use crate::store::Store;
 /// are not known yet (`None`) are left out, and so are inputs that cases read by themselves, when the cases are known:
 /// [`case_lines`] tells of these.
 #[must_use]
-pub fn differences(
-    store: &Store,
-    node: &Node,
-    seed: u64,
-    inputs: &BTreeMap<String, Option<Input>>,
-    old: &Record,
-    cases_known: bool,
-) -> Vec<String> {
+pub fn differences(store: &Store, node: &Node, inputs: &BTreeMap<String, Option<Input>>, old: &Record, cases_known: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if old.stage != node.stage.name {
         lines.push(format!("stage {} → {}", old.stage, node.stage.name));
@@ -31,8 +24,8 @@ pub fn differences(
     if old.revision != node.stage.revision {
         lines.push(format!("revision of the stage {} → {}", old.revision, node.stage.revision));
     }
-    if old.seed != seed {
-        lines.push(format!("seed {} → {seed}", old.seed));
+    if old.seed != node.seed {
+        lines.push(format!("seed {} → {}", old.seed, node.seed));
     }
     compare_params("", &old.params, &node.params, &mut lines);
     for role in old.inputs.keys().chain(inputs.keys()).collect::<BTreeSet<_>>() {

@@ -17,7 +17,7 @@ use crate::slurm::SlurmOptions;
 /// A pipeline in which everything is known: stages exist, parameters are complete, references lead somewhere, and
 /// there is no cycle.
 pub struct Pipeline {
-    /// The root of all random streams.
+    /// The root of the random streams of all nodes that have no seed of their own.
     pub seed: u64,
     /// Where networks run.
     pub device: DeviceChoice,
@@ -41,6 +41,8 @@ pub struct Node {
     pub stage: Entry,
     /// Its parameters, complete.
     pub params: Value,
+    /// The root of its random streams: its own, or else the pipeline's.
+    pub seed: u64,
     /// Full role (`predictions.M_1`) → where it comes from.
     pub inputs: BTreeMap<String, Source>,
     /// What it asks for.
@@ -98,7 +100,7 @@ impl Pipeline {
         if !overrides.params.is_empty() {
             check_set(overrides, &raw, &mut problems);
         }
-        let mut nodes = Builder { document: &document, stages, data: &data, problems: &mut problems }.build(&raw);
+        let mut nodes = Builder { document: &document, stages, data: &data, seed, problems: &mut problems }.build(&raw);
         if problems.is_empty() {
             let order = order(&nodes).map_err(|cycle| cycle_problem(&document, &nodes, &raw, &cycle))?;
             nodes = reordered(&nodes, &order);

@@ -88,7 +88,7 @@ impl Job {
             stage: node.stage.name.to_owned(),
             revision: node.stage.revision,
             params: node.params.clone(),
-            seed: pipeline.seed,
+            seed: node.seed,
             device: pipeline.device,
             inputs: work.inputs.clone(),
             resources: node.resources,

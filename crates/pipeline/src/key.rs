@@ -15,13 +15,13 @@ const SCHEMA: u32 = 1;
 /// The key of a node: BLAKE3 over the schema, the stage and its revision, all parameters, the seed, and the digests of
 /// the inputs by role. Neither paths nor times nor the node's name, device or machine are part of it.
 #[must_use]
-pub fn key(node: &Node, seed: u64, inputs: &BTreeMap<String, Digest>) -> String {
+pub fn key(node: &Node, inputs: &BTreeMap<String, Digest>) -> String {
     let content = json!({
         "schema": SCHEMA,
         "stage": node.stage.name,
         "revision": node.stage.revision,
         "params": node.params,
-        "seed": seed,
+        "seed": node.seed,
         "inputs": inputs,
     });
     blake3::hash(sorted(&content).to_string().as_bytes()).to_string()
@@ -78,8 +78,8 @@ mod tests {
     stage!(First, "first", 1);
     stage!(Second, "first", 2);
 
-    fn node(name: &str, params: Value) -> Node {
-        Node { name: name.into(), stage: Entry::of::<First>(), params, inputs: BTreeMap::new(), resources: Default::default() }
+    fn node(name: &str, params: Value, seed: u64) -> Node {
+        Node { name: name.into(), stage: Entry::of::<First>(), params, seed, inputs: BTreeMap::new(), resources: Default::default() }
     }
 
     fn digests(inputs: &[(String, String)]) -> BTreeMap<String, Digest> {
@@ -88,9 +88,9 @@ mod tests {
 
     #[test]
     fn a_raised_revision_changes_the_key() {
-        let first = node("a", json!({}));
+        let first = node("a", json!({}), 1);
         let second = Node { stage: Entry::of::<Second>(), ..first.clone() };
-        assert_ne!(key(&first, 1, &BTreeMap::new()), key(&second, 1, &BTreeMap::new()));
+        assert_ne!(key(&first, &BTreeMap::new()), key(&second, &BTreeMap::new()));
     }
 
     type Inputs = Vec<(String, String)>;
@@ -104,7 +104,7 @@ mod tests {
         #[test]
         fn keys_are_equal_exactly_when_the_work_is(one in work(), two in work()) {
             let key_of = |(params, seed, inputs): &(BTreeMap<String, i32>, u64, Inputs)| {
-                key(&node("n", json!(params)), *seed, &digests(inputs))
+                key(&node("n", json!(params), *seed), &digests(inputs))
             };
             let same = (&one.0, one.1, digests(&one.2)) == (&two.0, two.1, digests(&two.2));
             prop_assert_eq!(key_of(&one) == key_of(&two), same);
@@ -115,7 +115,7 @@ mod tests {
             let forward: Map<String, Value> = work.0.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
             let backward: Map<String, Value> = work.0.iter().rev().map(|(k, v)| (k.clone(), json!(v))).collect();
             let inputs = digests(&work.2);
-            prop_assert_eq!(key(&node("n", forward.into()), work.1, &inputs), key(&node(&name, backward.into()), work.1, &inputs));
+            prop_assert_eq!(key(&node("n", forward.into(), work.1), &inputs), key(&node(&name, backward.into(), work.1), &inputs));
         }
     }
 }

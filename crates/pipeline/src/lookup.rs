@@ -54,6 +54,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) document: &'a Document,
     pub(crate) stages: &'a [Entry],
     pub(crate) data: &'a BTreeMap<String, Data>,
+    /// That of the nodes without one of their own.
+    pub(crate) seed: u64,
     pub(crate) problems: &'a mut Vec<Problem>,
 }
 
@@ -94,7 +96,8 @@ impl Builder<'_> {
             let path: Vec<&str> = ["nodes", &raw.written, "params"].into_iter().chain(field.iter().map(String::as_str)).collect();
             self.problem(&path, message);
         });
-        Some(Node { name: raw.name.clone(), stage: *stage, params: params.ok()?, inputs, resources: raw.resources })
+        let seed = raw.seed.unwrap_or(self.seed);
+        Some(Node { name: raw.name.clone(), stage: *stage, params: params.ok()?, seed, inputs, resources: raw.resources })
     }
 
     fn check_roles(&mut self, raw: &RawNode, stage: &Entry) {

@@ -16,6 +16,8 @@ pub(crate) struct RawNode {
     pub(crate) stage: String,
     pub(crate) inputs: Vec<RawInput>,
     pub(crate) params: Value,
+    /// Where it has one of its own.
+    pub(crate) seed: Option<u64>,
     pub(crate) resources: Resources,
 }
 
@@ -40,7 +42,7 @@ impl RawInput {
     }
 }
 
-pub(crate) const NODE_KEYS: [&str; 5] = ["stage", "foreach", "inputs", "params", "resources"];
+pub(crate) const NODE_KEYS: [&str; 6] = ["stage", "foreach", "inputs", "params", "seed", "resources"];
 
 /// Reads all nodes; what is wrong goes to `problems`, and the node at fault is left out.
 pub(crate) fn read_nodes(document: &Document, problems: &mut Vec<Problem>) -> Vec<RawNode> {
@@ -98,6 +100,11 @@ impl Reader<'_> {
                 self.problem(&["params"], "must be a map");
                 return Vec::new();
             }
+            let seed = variables.fill(node.get("seed").unwrap_or(&Value::Null));
+            if !seed.is_null() && !seed.is_u64() {
+                self.problem(&["seed"], format!("must be a whole number, but is {seed}"));
+                return Vec::new();
+            }
             let resources = Resources::parse(&variables.fill(node.get("resources").unwrap_or(&Value::Null)));
             let resources = match resources {
                 Ok(resources) => resources,
@@ -108,7 +115,15 @@ impl Reader<'_> {
                 }
             };
             let Some(inputs) = self.inputs(&variables.fill(node.get("inputs").unwrap_or(&Value::Null))) else { return Vec::new() };
-            expanded.push(RawNode { name, written: self.name.to_owned(), stage: stage.clone(), inputs, params, resources });
+            expanded.push(RawNode {
+                name,
+                written: self.name.to_owned(),
+                stage: stage.clone(),
+                inputs,
+                params,
+                seed: seed.as_u64(),
+                resources,
+            });
         }
         if sound { expanded } else { Vec::new() }
     }

@@ -163,7 +163,7 @@ impl<'a> Planner<'a> {
         let cases = self.cases(index, &inputs).with_context(|| format!("node {}", node.name))?;
         let key = match &cases {
             Some(cases) => key_of_cases(node, cases),
-            None => key(node, self.pipeline.seed, &inputs.iter().map(|(role, input)| (role.clone(), input.digest.clone())).collect()),
+            None => key(node, &inputs.iter().map(|(role, input)| (role.clone(), input.digest.clone())).collect()),
         };
         Ok(Some(Work { key, inputs, cases: cases.map(Arc::new) }))
     }

@@ -236,6 +236,10 @@ fn node_of(stages: &[Entry], kind: &Value) -> Value {
             },
             "inputs": {"description": "What it reads: for each input of the stage a reference.", "type": ["object", "null"]},
             "params": {"description": "The stage's parameters.", "type": ["object", "null"]},
+            "seed": {
+                "description": "The root of its randomness, where it is not the file's.",
+                "anyOf": [{"type": ["integer", "null"], "minimum": 0}, {"type": "string", "pattern": VARIABLE}],
+            },
             "resources": {
                 "description": "What it may take of a machine.",
                 "type": ["object", "null"],

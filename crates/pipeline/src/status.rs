@@ -226,7 +226,7 @@ pub fn reasons(planner: &Planner<'_>, index: usize, states: &BTreeMap<usize, Sta
         return Ok(lines);
     };
     let inputs = planner.inputs(index, &records(states, pipeline.nodes.len()))?;
-    let mut lines = differences(store, node, pipeline.seed, &inputs, &old, cases.is_some());
+    let mut lines = differences(store, node, &inputs, &old, cases.is_some());
     if let Some(cases) = cases {
         lines.extend(case_lines(store, cases, &store.cases_of(&old.key)));
     }

@@ -1,6 +1,11 @@
-//! Line plots as SVG: panels side by side over a common horizontal axis, as files of their own or parts of a page.
+//! Plots as SVG, panels side by side: lines over a common horizontal axis, and named points ([`Scatter`]). As files of their
+//! own or parts of a page.
+
+mod scatter;
 
 use std::fmt::Write as _;
+
+pub use scatter::{Mark, Scatter, scatter, scatter_for_page};
 
 /// One line of a panel.
 pub struct Series {
@@ -54,6 +59,7 @@ pub const STYLE: &str = ".plot{--p-ink:#333;--p-grid:#e4e4e4;--p-first:#1f77b4;-
 .plot .thin{stroke:var(--p-thin);stroke-width:1}
 .plot circle.first{fill:var(--p-first);stroke:none}
 .plot circle.second{fill:var(--p-second);stroke:none}
+.plot text.mark{font-size:11px;fill:var(--p-paper)}
 ";
 
 // All lengths are in SVG user units, which show as pixels.
@@ -67,8 +73,7 @@ const RIGHT: f64 = 20.0;
 /// The panels as a document of its own.
 #[must_use]
 pub fn svg(title: &str, x_label: &str, panels: &[Panel]) -> String {
-    let style = format!("<style>{STYLE}</style>\n<rect width=\"100%\" height=\"100%\" style=\"fill:var(--p-paper)\"/>\n");
-    draw(title, x_label, panels, &style)
+    alone(|style| draw(title, x_label, panels, style))
 }
 
 /// The panels for a page that holds [`STYLE`].
@@ -77,17 +82,15 @@ pub fn svg_for_page(title: &str, x_label: &str, panels: &[Panel]) -> String {
     draw(title, x_label, panels, "")
 }
 
+/// A plot for a page, as one of its own.
+fn alone(drawn: impl Fn(&str) -> String) -> String {
+    drawn(&format!("<style>{STYLE}</style>\n<rect width=\"100%\" height=\"100%\" style=\"fill:var(--p-paper)\"/>\n"))
+}
+
 fn draw(title: &str, x_label: &str, panels: &[Panel], style: &str) -> String {
-    let width = (LEFT + WIDTH + RIGHT) * panels.len() as f64;
-    let height = TOP + HEIGHT + BOTTOM;
-    let title = escaped(title);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"plot\" role=\"img\" aria-label=\"{title}\" viewBox=\"0 0 {width} {height}\" \
-         width=\"{width}\" height=\"{height}\">\n{style}"
-    );
-    let _ = writeln!(out, "<text class=\"title\" x=\"{}\" y=\"22\" text-anchor=\"middle\">{title}</text>", width / 2.0);
+    let mut out = begun(title, panels.len(), 0.0, style);
     for (at, panel) in panels.iter().enumerate() {
-        let _ = writeln!(out, "<g transform=\"translate({} {TOP})\">", at as f64 * (LEFT + WIDTH + RIGHT) + LEFT);
+        let _ = writeln!(out, "{}", group(at));
         draw_panel(&mut out, x_label, panel);
         out.push_str("</g>\n");
     }
@@ -95,41 +98,65 @@ fn draw(title: &str, x_label: &str, panels: &[Panel], style: &str) -> String {
     out
 }
 
+/// The beginning of a document of so many panels, with its title and `more` room below.
+fn begun(title: &str, panels: usize, more: f64, style: &str) -> String {
+    let width = (LEFT + WIDTH + RIGHT) * panels as f64;
+    let height = TOP + HEIGHT + BOTTOM + more;
+    let title = escaped(title);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"plot\" role=\"img\" aria-label=\"{title}\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\">\n{style}<text class=\"title\" x=\"{}\" y=\"22\" text-anchor=\"middle\">{title}</text>\n",
+        width / 2.0
+    )
+}
+
+/// The beginning of the panel at that place.
+fn group(at: usize) -> String {
+    format!("<g transform=\"translate({} {TOP})\">", at as f64 * (LEFT + WIDTH + RIGHT) + LEFT)
+}
+
 fn draw_panel(out: &mut String, x_label: &str, panel: &Panel) {
     let points = || panel.series.iter().flat_map(|series| finite(&series.points));
     let x = Axis::over(points().map(|p| p.0), true);
     let y = Axis::over(points().map(|p| p.1), false);
+    draw_axes(out, [&x, &y], [x_label, &panel.y_label]);
     let place = |(px, py): (f64, f64)| (x.share(px) * WIDTH, HEIGHT - y.share(py) * HEIGHT);
-    for tick in y.ticks() {
-        let at = place((x.low, tick)).1;
-        let _ = writeln!(out, "<line x1=\"0\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\" class=\"grid\"/>");
-        let _ = writeln!(out, "<text x=\"-8\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", at + 4.0, y.label(tick));
-    }
-    for tick in x.ticks() {
-        let at = place((tick, y.low)).0;
-        let _ = writeln!(out, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", HEIGHT + 18.0, x.label(tick));
-    }
-    let _ = writeln!(out, "<path d=\"M0 0V{HEIGHT}H{WIDTH}\" class=\"axis\"/>");
-    let _ = writeln!(out, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>", WIDTH / 2.0, HEIGHT + 38.0, escaped(x_label));
-    let _ = writeln!(
-        out,
-        "<text transform=\"translate(-52 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
-        HEIGHT / 2.0,
-        escaped(&panel.y_label)
-    );
     for series in &panel.series {
         draw_series(out, series, &place);
     }
-    for (at, series) in panel.series.iter().filter(|series| series.look != Look::Thin).enumerate() {
+    let named = panel.series.iter().filter(|series| series.look != Look::Thin);
+    draw_legend(out, named.map(|series| (series.look, series.name.as_str())));
+}
+
+/// Names of looks above a panel.
+fn draw_legend<'a>(out: &mut String, names: impl Iterator<Item = (Look, &'a str)>) {
+    for (at, (look, name)) in names.enumerate() {
         let (row, column) = (-12.0, 10.0 + 110.0 * at as f64);
-        let class = series.look.class();
+        let class = look.class();
         let _ = writeln!(
             out,
             "<line class=\"{class}\" x1=\"{column}\" x2=\"{}\" y1=\"{row}\" y2=\"{row}\" stroke-width=\"2\"/>",
             column + 20.0
         );
-        let _ = writeln!(out, "<text x=\"{}\" y=\"{}\">{}</text>", column + 26.0, row + 4.0, escaped(&series.name));
+        let _ = writeln!(out, "<text x=\"{}\" y=\"{}\">{}</text>", column + 26.0, row + 4.0, escaped(name));
     }
+}
+
+/// The axes of a panel with their ticks and labels.
+fn draw_axes(out: &mut String, [x, y]: [&Axis; 2], [x_label, y_label]: [&str; 2]) {
+    for tick in y.ticks() {
+        let at = HEIGHT - y.share(tick) * HEIGHT;
+        let _ = writeln!(out, "<line x1=\"0\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\" class=\"grid\"/>");
+        let _ = writeln!(out, "<text x=\"-8\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", at + 4.0, y.label(tick));
+    }
+    for tick in x.ticks() {
+        let at = x.share(tick) * WIDTH;
+        let _ = writeln!(out, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", HEIGHT + 18.0, x.label(tick));
+    }
+    let _ = writeln!(out, "<path d=\"M0 0V{HEIGHT}H{WIDTH}\" class=\"axis\"/>");
+    let _ = writeln!(out, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>", WIDTH / 2.0, HEIGHT + 38.0, escaped(x_label));
+    let _ =
+        writeln!(out, "<text transform=\"translate(-52 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>", HEIGHT / 2.0, escaped(y_label));
 }
 
 fn draw_series(out: &mut String, series: &Series, place: &impl Fn((f64, f64)) -> (f64, f64)) {

@@ -9,6 +9,7 @@ mod efficiency;
 mod failures;
 mod graph;
 mod html;
+mod methods;
 mod models;
 mod pictures;
 mod provenance;
@@ -31,6 +32,7 @@ pub fn page(seen: &Snapshot<'_>) -> Result<String> {
         Some(summary::section(seen, &models)),
         failures::section(seen),
         Some(scores::section(seen, &models)?),
+        methods::section(seen)?,
         pictures::section(seen, &models)?,
         curves::section(seen)?,
         Some(graph::section(seen)),

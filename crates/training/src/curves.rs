@@ -53,19 +53,26 @@ pub struct CurveRow {
     /// Wall time of the epoch with its validation.
     #[serde(with = "exact")]
     pub seconds: f64,
+    /// The most memory that the process has held until then, without that of graphics cards; nothing where the system does not
+    /// tell. A resumed training's rows tell of the process that made them.
+    #[serde(default)]
+    pub peak_mib: Option<u64>,
 }
 
 /// The rows as CSV.
 #[must_use]
 pub fn csv(rows: &[CurveRow]) -> String {
-    let mut text = String::from("epoch,learning_rate,training_loss,validation_loss,validation_dice,seconds");
+    let mut text = String::from("epoch,learning_rate,training_loss,validation_loss,validation_dice,seconds,peak_mib");
     for detail in rows.first().map_or(&[][..], |row| &row.validation.details) {
         let _ = write!(text, ",{}", detail.name);
     }
     text.push('\n');
-    for CurveRow { epoch, learning_rate, training_loss, validation, seconds } in rows {
+    for CurveRow { epoch, learning_rate, training_loss, validation, seconds, peak_mib } in rows {
         let Validation { loss, dice, details } = validation;
-        let _ = write!(text, "{epoch},{learning_rate:e},{training_loss:.6},{loss:.6},{dice:.6},{seconds:.1}");
+        let _ = write!(text, "{epoch},{learning_rate:e},{training_loss:.6},{loss:.6},{dice:.6},{seconds:.1},");
+        if let Some(mib) = peak_mib {
+            let _ = write!(text, "{mib}");
+        }
         for detail in details {
             let _ = write!(text, ",{:.6}", detail.value);
         }
@@ -110,16 +117,23 @@ pub(crate) mod tests {
     pub(crate) fn row(epoch: u64) -> CurveRow {
         let details = vec![Detail { name: "dice_liver".into(), value: 0.9 }];
         let validation = Validation { loss: 1.0 / epoch as f64, dice: 1.0 - 0.5 / epoch as f64, details };
-        CurveRow { epoch, learning_rate: 5e-4, training_loss: 0.8 / epoch as f64, validation, seconds: 12.34 }
+        CurveRow {
+            epoch,
+            learning_rate: 5e-4,
+            training_loss: 0.8 / epoch as f64,
+            validation,
+            seconds: 12.34,
+            peak_mib: (epoch > 1).then_some(300),
+        }
     }
 
     #[test]
     fn the_table_has_one_line_an_epoch_and_a_column_for_each_detail() {
         assert_eq!(
             csv(&[row(1), row(2)]),
-            "epoch,learning_rate,training_loss,validation_loss,validation_dice,seconds,dice_liver\n\
-             1,5e-4,0.800000,1.000000,0.500000,12.3,0.900000\n\
-             2,5e-4,0.400000,0.500000,0.750000,12.3,0.900000\n"
+            "epoch,learning_rate,training_loss,validation_loss,validation_dice,seconds,peak_mib,dice_liver\n\
+             1,5e-4,0.800000,1.000000,0.500000,12.3,,0.900000\n\
+             2,5e-4,0.400000,0.500000,0.750000,12.3,300,0.900000\n"
         );
     }
 

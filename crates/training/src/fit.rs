@@ -360,6 +360,7 @@ impl<'a> Fitting<'a> {
             training_loss: self.state.loss_sum / self.state.samples as f64,
             validation,
             seconds: self.state.seconds,
+            peak_mib: stage_kit::peak_memory().map(|bytes| bytes >> 20),
         };
         self.progress.note(&self.summary(&row));
         self.state.curve.push(row);

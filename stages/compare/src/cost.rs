@@ -1,43 +1,55 @@
-//! What a trained model costs.
+//! What trained models cost.
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
+use comparison::Cost;
 use partial::TrainedModel;
 
-/// What is known; nothing of a method that is not one model.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Cost {
-    pub(crate) parameters: Option<usize>,
-    pub(crate) training_seconds: Option<f64>,
-    /// One pass over a patch of the training's size.
-    pub(crate) patch_seconds: Option<f64>,
-}
+use crate::Model;
 
-/// The cost of the model in a folder. Passes are timed of models for partial labels alone, whose file tells all about them.
-pub(crate) fn of(folder: &Path, repeats: usize, device: &Device) -> Result<Cost> {
-    let weights = folder.join("weights.safetensors");
-    let metadata = nets::metadata(&weights)?;
-    let tensors = candle_core::safetensors::load(&weights, &Device::Cpu).with_context(|| format!("cannot read {}", weights.display()))?;
-    let curve = folder.join("curve.csv");
-    let curve = std::fs::read_to_string(&curve).with_context(|| format!("cannot read {}", curve.display()))?;
-    let mut cost =
-        Cost { parameters: Some(tensors.values().map(Tensor::elem_count).sum()), training_seconds: seconds(&curve), ..Cost::default() };
-    drop(tensors);
-    let patch: Option<[usize; 3]> = metadata.get("patch").and_then(|patch| serde_json::from_str(patch).ok());
-    if let Some(patch) = patch.filter(|_| repeats > 0 && metadata.contains_key(TrainedModel::METADATA)) {
-        cost.patch_seconds = Some(pass(&TrainedModel::load(&weights, device)?, patch, repeats, device)?);
+/// The cost of a method by its models. Passes are timed of models for partial labels alone, whose file tells all about them.
+pub(crate) fn of(models: &[Model<'_>], repeats: usize, device: &Device) -> Result<Cost> {
+    let mut cost = Cost::default();
+    for model in models {
+        let path = model.folder.join("curve.csv");
+        let curve = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        if let Some(seconds) = column(&curve, "seconds") {
+            cost.training_seconds = Some(cost.training_seconds.unwrap_or(0.0) + seconds.iter().sum::<f64>());
+        }
+        let most = column(&curve, "peak_mib").and_then(|peaks| peaks.into_iter().reduce(f64::max));
+        cost.training_mib = most.into_iter().chain(cost.training_mib).reduce(f64::max);
+        if model.labels {
+            labelling(&mut cost, &model.folder.join("weights.safetensors"), repeats, device)?;
+        }
     }
     Ok(cost)
 }
 
-/// The sum of the column `seconds` of a curve.
-fn seconds(curve: &str) -> Option<f64> {
+/// What the model costs that labels.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
+fn labelling(cost: &mut Cost, weights: &Path, repeats: usize, device: &Device) -> Result<()> {
+    let metadata = nets::metadata(weights)?;
+    let tensors = candle_core::safetensors::load(weights, &Device::Cpu).with_context(|| format!("cannot read {}", weights.display()))?;
+    cost.parameters = Some(tensors.values().map(Tensor::elem_count).sum());
+    drop(tensors);
+    let patch: Option<[usize; 3]> = metadata.get("patch").and_then(|patch| serde_json::from_str(patch).ok());
+    let Some(patch) = patch.filter(|_| repeats > 0 && metadata.contains_key(TrainedModel::METADATA)) else { return Ok(()) };
+    // The models before have left memory behind, which would count as this one's.
+    ops::release_memory();
+    let begun_anew = stage_kit::forget_peak_memory();
+    cost.patch_seconds = Some(pass(&TrainedModel::load(weights, device)?, patch, repeats, device)?);
+    cost.patch_mib = stage_kit::peak_memory().filter(|_| begun_anew).map(|bytes| (bytes >> 20) as f64);
+    Ok(())
+}
+
+/// The numbers of a column of a curve; nothing if there is no such column, or a number is not known.
+fn column(curve: &str, name: &str) -> Option<Vec<f64>> {
     let mut lines = curve.lines();
-    let column = lines.next()?.split(',').position(|name| name == "seconds")?;
-    lines.map(|line| line.split(',').nth(column)?.parse::<f64>().ok()).sum()
+    let column = lines.next()?.split(',').position(|other| other == name)?;
+    lines.map(|line| line.split(',').nth(column)?.parse().ok()).collect()
 }
 
 /// The median time of a pass for all heads over a patch.
@@ -62,8 +74,10 @@ fn pass(trained: &TrainedModel, patch: [usize; 3], repeats: usize, device: &Devi
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_time_of_training_is_that_of_all_epochs() {
-        assert_eq!(super::seconds("epoch,seconds,dice_liver\n1,2.5,0.1\n2,3.0,0.2\n"), Some(5.5));
-        assert_eq!(super::seconds("epoch,loss\n1,2\n"), None);
+    fn a_column_is_found_by_its_name_and_must_be_whole() {
+        let curve = "epoch,seconds,peak_mib\n1,2.5,\n2,3.0,7\n";
+        assert_eq!(super::column(curve, "seconds"), Some(vec![2.5, 3.0]));
+        assert_eq!(super::column(curve, "peak_mib"), None);
+        assert_eq!(super::column("epoch,loss\n1,2\n", "seconds"), None);
     }
 }

@@ -3,14 +3,16 @@
 mod cost;
 mod scores;
 
-use anyhow::{Context, Result, ensure};
-use metrics::{Paired, Protocol, Stat};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use comparison::{Compared, Comparison, Reached};
+use metrics::Protocol;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo, write_atomic_text};
 
-use crate::cost::Cost;
-use crate::scores::{Method, Target};
+use crate::scores::Method;
 
 /// The parameters of `compare`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -35,104 +37,92 @@ pub struct Compare;
 
 impl Stage for Compare {
     const NAME: &'static str = "compare";
-    const REVISION: u32 = 1;
-    const ABOUT: &'static str = "Lays methods side by side: scores with paired statistics, parameters and times";
+    const REVISION: u32 = 2;
+    const ABOUT: &'static str =
+        "Lays methods side by side: scores over several trainings with paired statistics, parameters, times and memory";
     const READS: &'static [Role] = &[
-        Role::required("scores", "the output of evaluate, with the predictions of every method"),
-        Role::many("models", "the folder with weights.safetensors and curve.csv of a method, under its name among the predictions"),
+        Role::many("scores", "the output of evaluate, one for each training of the methods, with the predictions under the same names"),
+        Role::many(
+            "models",
+            "the folder with weights.safetensors and curve.csv of a method's model, under the method's name; under METHOD.PART a model \
+             that is trained on the way to it",
+        ),
     ];
-    const WRITES: &'static str = "compare.md: the table; compare.csv: the same; classes.csv: DSC, NSD and HD95 of every class";
+    const WRITES: &'static str = "compare.md: the table; compare.csv, compare.json: the same; compare.svg: scores against costs; classes.csv: DSC, NSD and HD95 of every class";
     const PAPER: &'static str = "none";
     type Config = Config;
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
-        let methods = scores::load(io.input("scores")?, config.protocol)?;
-        let reference = methods.iter().find(|method| method.name == config.reference).with_context(|| {
-            let names: Vec<&str> = methods.iter().map(|method| method.name.as_str()).collect();
-            format!("reference: the scores have no method `{}`; they have {}", config.reference, names.join(", "))
-        })?;
-        let models = io.inputs_under("models");
-        for (name, _) in &models {
-            ensure!(methods.iter().any(|method| method.name == *name), "models.{name}: the scores have no method of that name");
+        let methods = scores::load(&io.inputs_under("scores"), config.protocol)?;
+        let comparison = compare(config, &methods, io)?;
+        let json = serde_json::to_string_pretty(&comparison)? + "\n";
+        let (markdown, csv, svg) = (comparison.markdown(), comparison.csv(), comparison.svg());
+        let files = [("compare.md", &markdown), ("compare.csv", &csv), ("compare.svg", &svg), (comparison::FILE, &json)];
+        for (name, text) in files {
+            write_atomic_text(&io.output.join(name), text)?;
         }
-        let cost = |method: &Method| match models.iter().find(|(name, _)| *name == method.name) {
-            None => Ok(Cost::default()),
-            Some((_, folder)) => cost::of(folder, config.repeats, &nets::device(io.device)?),
-        };
-        let rows = methods.iter().map(|method| Ok(Row::of(method, reference, cost(method)?))).collect::<Result<Vec<_>>>()?;
-        write_atomic_text(&io.output.join("compare.md"), &markdown(config, &methods, &rows))?;
-        write_atomic_text(&io.output.join("compare.csv"), &csv(&rows))?;
         write_atomic_text(&io.output.join("classes.csv"), &scores::classes_csv(&methods))
     }
 }
 
-/// One method.
-struct Row {
-    name: String,
-    targets: [(Stat, Option<Paired>); 2],
-    cost: Cost,
+fn compare(config: &Config, methods: &[Method], io: &StageIo) -> Result<Comparison> {
+    let reference = methods.iter().find(|method| method.name == config.reference).with_context(|| {
+        let names: Vec<&str> = methods.iter().map(|method| method.name.as_str()).collect();
+        format!("reference: the scores have no method `{}`; they have {}", config.reference, names.join(", "))
+    })?;
+    let models = models(methods, &io.inputs_under("models"))?;
+    let device = nets::device(io.device)?;
+    let (organs, tumor) = (reference.organs(), reference.tumor());
+    let compared = |(method, parts): (&Method, &Vec<Model<'_>>)| {
+        let is_reference = method.name == reference.name;
+        Ok(Compared {
+            name: method.name.clone(),
+            trainings: method.trainings.len(),
+            organs: Reached::of(&method.organs(), (!is_reference).then_some(organs.as_slice())),
+            tumor: Reached::of(&method.tumor(), (!is_reference).then_some(tumor.as_slice())),
+            cost: cost::of(parts, config.repeats, &device)?,
+        })
+    };
+    Ok(Comparison {
+        protocol: config.protocol,
+        reference: config.reference.clone(),
+        patients: methods.iter().map(Method::cases).max().unwrap_or(0),
+        repeats: config.repeats,
+        methods: methods.iter().zip(&models).map(compared).collect::<Result<_>>()?,
+    })
 }
 
-impl Row {
-    fn of(method: &Method, reference: &Method, cost: Cost) -> Self {
-        let of = |target: Target| {
-            let paired = (method.name != reference.name).then(|| Paired::of(&method.paired_with(reference, target)));
-            (method.stat(target), paired)
-        };
-        Self { name: method.name.clone(), targets: [of(Target::Organs), of(Target::Tumor)], cost }
-    }
+/// A trained model.
+struct Model<'a> {
+    folder: &'a Path,
+    /// Whether it is what labels; else it is a part on the way.
+    labels: bool,
 }
 
-const DASH: &str = "–";
-
-fn markdown(config: &Config, methods: &[Method], rows: &[Row]) -> String {
-    let reference = &config.reference;
-    let mut text = format!(
-        "| method | organs DSC (%) | against {reference} | p | tumor DSC (%) | against {reference} | p | parameters | training (s) | a patch (s) |\n|---|{}\n",
-        "---:|".repeat(9)
-    );
-    for row in rows {
-        text += &format!("| {} |", row.name.replace('|', "\\|"));
-        for (stat, paired) in &row.targets {
-            let p = paired.and_then(|paired| paired.p).map_or(DASH.to_owned(), |p| format!("{p:.3}"));
-            let difference = paired.map_or(DASH.to_owned(), |paired| paired.difference.percent());
-            text += &format!(" {} | {difference} | {p} |", stat.percent());
-        }
-        let Cost { parameters, training_seconds, patch_seconds } = &row.cost;
-        let shown = |value: &Option<f64>, digits: usize| value.map_or(DASH.to_owned(), |value| format!("{value:.digits$}"));
-        let parameters = parameters.map_or(DASH.to_owned(), |n| n.to_string());
-        text += &format!(" {parameters} | {} | {} |\n", shown(training_seconds, 0), shown(patch_seconds, 3));
+/// The models of each method. A part's method is the one whose name, of all that fit, is the longest.
+fn models<'a>(methods: &[Method], given: &[(&str, &'a Path)]) -> Result<Vec<Vec<Model<'a>>>> {
+    let mut models: Vec<Vec<Model<'a>>> = methods.iter().map(|_| Vec::new()).collect();
+    for &(name, folder) in given {
+        let fits = |method: &Method| name.strip_prefix(&method.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let method = (0..methods.len()).filter(|&at| fits(&methods[at])).max_by_key(|&at| methods[at].name.len());
+        let method =
+            method.with_context(|| format!("models.{name}: the scores have no method of that name, nor of what stands before a `.`"))?;
+        models[method].push(Model { folder, labels: name == methods[method].name });
     }
-    let cases = methods.iter().map(|method| method.cases.len()).max().unwrap_or(0);
-    text + &format!(
-        "\nMean ± standard deviation over {cases} cases, {} protocol. Differences and Wilcoxon's signed-rank test (two-sided) are over the \
-         cases that both methods have a score for. A patch: one pass for all classes over a patch of the training's size, the median of \
-         {} passes.\n",
-        config.protocol, config.repeats
-    )
+    Ok(models)
 }
 
-fn csv(rows: &[Row]) -> String {
-    let mut text = String::from("method");
-    for target in ["organs", "tumor"] {
-        for column in ["dsc", "dsc_sd", "n", "difference", "difference_sd", "pairs", "p"] {
-            text += &format!(",{target}_{column}");
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_belongs_to_the_longest_name_that_it_begins_with() {
+        let methods: Vec<Method> = ["a", "a.b", "c"].map(|name| Method { name: name.into(), trainings: Vec::new() }).into();
+        let path = Path::new("x");
+        let found = models(&methods, &[("a", path), ("a.b", path), ("a.b.first", path), ("a.x", path)]).unwrap();
+        let labels: Vec<Vec<bool>> = found.iter().map(|models| models.iter().map(|model| model.labels).collect()).collect();
+        assert_eq!(labels, [vec![true, false], vec![true, false], vec![]]);
+        assert!(models(&methods, &[("ab", path)]).is_err_and(|error| error.to_string().contains("models.ab: the scores have no method")));
     }
-    text += ",parameters,training_seconds,patch_seconds\n";
-    let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
-    for row in rows {
-        text += &scores::csv_field(&row.name);
-        for (stat, paired) in &row.targets {
-            let difference = paired.map(|paired| paired.difference);
-            text += &format!(",{},{},{}", number(stat.mean), number(stat.sd), stat.n);
-            text += &format!(",{},{}", number(difference.and_then(|stat| stat.mean)), number(difference.and_then(|stat| stat.sd)));
-            text +=
-                &format!(",{},{}", difference.map_or(String::new(), |stat| stat.n.to_string()), number(paired.and_then(|paired| paired.p)));
-        }
-        let Cost { parameters, training_seconds, patch_seconds } = &row.cost;
-        let parameters = parameters.map_or(String::new(), |n| n.to_string());
-        text += &format!(",{parameters},{},{}\n", number(*training_seconds), number(*patch_seconds));
-    }
-    text
 }

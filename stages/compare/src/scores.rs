@@ -1,19 +1,12 @@
 //! What `evaluate` found, read back case by case.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use labels::{CLASS_KEYS, TUMOR};
+use metrics::table::csv_field;
 use metrics::{Protocol, Stat};
-
-/// What is compared.
-#[derive(Clone, Copy)]
-pub(crate) enum Target {
-    /// The mean over the organs that are defined in a case.
-    Organs,
-    Tumor,
-}
 
 /// DSC, NSD and HD95 of the classes of a case.
 type Scores = BTreeMap<String, [Option<f64>; 3]>;
@@ -21,47 +14,58 @@ type Scores = BTreeMap<String, [Option<f64>; 3]>;
 /// The scores of one method.
 pub(crate) struct Method {
     pub(crate) name: String,
-    pub(crate) cases: BTreeMap<String, Scores>,
+    /// Of each of its trainings, by case.
+    pub(crate) trainings: Vec<BTreeMap<String, Scores>>,
 }
 
 impl Method {
-    fn score(&self, case: &str, target: Target) -> Option<f64> {
-        let scores = self.cases.get(case)?;
-        let tumor = CLASS_KEYS[usize::from(TUMOR)];
-        match target {
-            Target::Tumor => scores.get(tumor)?[0],
-            Target::Organs => {
-                let organs: Vec<f64> = scores.iter().filter(|(class, _)| *class != tumor).filter_map(|(_, score)| score[0]).collect();
-                Stat::of(&organs).mean
-            }
-        }
+    /// For each training the mean DSC of the organs that are defined in a case.
+    pub(crate) fn organs(&self) -> Vec<comparison::Scores> {
+        self.of_each(|scores| {
+            let organs: Vec<f64> = scores.iter().filter(|(class, _)| *class != tumor()).filter_map(|(_, score)| score[0]).collect();
+            Stat::of(&organs).mean
+        })
     }
 
-    /// Over the cases that have a score.
-    pub(crate) fn stat(&self, target: Target) -> Stat {
-        Stat::of(&self.cases.keys().filter_map(|case| self.score(case, target)).collect::<Vec<_>>())
+    /// For each training the DSC of the tumor.
+    pub(crate) fn tumor(&self) -> Vec<comparison::Scores> {
+        self.of_each(|scores| scores.get(tumor())?[0])
     }
 
-    /// The scores of the cases for which both methods have one.
-    pub(crate) fn paired_with(&self, other: &Self, target: Target) -> Vec<(f64, f64)> {
-        self.cases.keys().filter_map(|case| Some((self.score(case, target)?, other.score(case, target)?))).collect()
+    fn of_each(&self, score: impl Fn(&Scores) -> Option<f64>) -> Vec<comparison::Scores> {
+        let of_training =
+            |cases: &BTreeMap<String, Scores>| cases.iter().filter_map(|(case, scores)| Some((case.clone(), score(scores)?))).collect();
+        self.trainings.iter().map(of_training).collect()
+    }
+
+    /// How many cases were scored.
+    pub(crate) fn cases(&self) -> usize {
+        self.trainings.iter().flat_map(BTreeMap::keys).collect::<BTreeSet<_>>().len()
     }
 }
 
-/// Every method in the output of `evaluate`, by name.
-pub(crate) fn load(folder: &Path, protocol: Protocol) -> Result<Vec<Method>> {
-    let cases = folder.join("cases");
+fn tumor() -> &'static str {
+    CLASS_KEYS[usize::from(TUMOR)]
+}
+
+/// Every method in some outputs of `evaluate`, by name. A method that several of them have was trained as often.
+pub(crate) fn load(folders: &[(&str, &Path)], protocol: Protocol) -> Result<Vec<Method>> {
+    let mut methods: BTreeMap<String, Vec<BTreeMap<String, Scores>>> = BTreeMap::new();
     let suffix = format!(".{protocol}.csv");
-    let mut methods = Vec::new();
-    for entry in std::fs::read_dir(&cases).with_context(|| format!("cannot list {}; give the output of `evaluate`", cases.display()))? {
-        let path = entry?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(&suffix)) else { continue };
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        methods.push(Method { name: name.to_owned(), cases: parse(&text).with_context(|| format!("{}", path.display()))? });
+    for (_, folder) in folders {
+        let cases = folder.join("cases");
+        let list = std::fs::read_dir(&cases).with_context(|| format!("cannot list {}; give the output of `evaluate`", cases.display()))?;
+        let mut paths = list.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        paths.retain(|path| path.to_str().is_some_and(|path| path.ends_with(&suffix)));
+        ensure!(!paths.is_empty(), "{} has no scores by the protocol `{protocol}`; give the output of `evaluate`", cases.display());
+        for path in paths {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(&suffix)) else { continue };
+            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let scores = parse(&text).with_context(|| format!("{}", path.display()))?;
+            methods.entry(name.to_owned()).or_default().push(scores);
+        }
     }
-    ensure!(!methods.is_empty(), "{} has no scores by the protocol `{protocol}`; give the output of `evaluate`", cases.display());
-    methods.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(methods)
+    Ok(methods.into_iter().map(|(name, trainings)| Method { name, trainings }).collect())
 }
 
 /// Lines `case,class,dsc,nsd,hd_mm,hd95_mm,note`; an undefined score is empty.
@@ -82,13 +86,14 @@ fn parse(text: &str) -> Result<BTreeMap<String, Scores>> {
     Ok(cases)
 }
 
-/// Every method's mean scores of every class.
+/// Every method's mean scores of every class, over the cases and trainings that have them.
 pub(crate) fn classes_csv(methods: &[Method]) -> String {
     let mut text = String::from("method,class,dsc,dsc_sd,nsd,nsd_sd,hd95_mm,hd95_mm_sd,n\n");
     let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
     for method in methods {
         for class in &CLASS_KEYS[1..] {
-            let of = |score: usize| Stat::of(&method.cases.values().filter_map(|case| case.get(*class)?[score]).collect::<Vec<_>>());
+            let cases = || method.trainings.iter().flat_map(BTreeMap::values);
+            let of = |score: usize| Stat::of(&cases().filter_map(|case| case.get(*class)?[score]).collect::<Vec<_>>());
             let stats = [of(0), of(1), of(2)];
             text += &format!("{},{class}", csv_field(&method.name));
             stats.iter().for_each(|stat| text += &format!(",{},{}", number(stat.mean), number(stat.sd)));
@@ -98,11 +103,6 @@ pub(crate) fn classes_csv(methods: &[Method]) -> String {
     text
 }
 
-/// Quotes a field that would otherwise break the line (RFC 4180).
-pub(crate) fn csv_field(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,17 +110,14 @@ mod tests {
     const A: &str = "case,class,dsc,nsd,hd_mm,hd95_mm,note\nx,liver,0.9,0.8,5,3,\nx,spleen,0.7,0.6,5,3,\nx,tumor,,,,,absent_from_both\n\"y,1\",liver,0.5,0.4,5,7,\n\"y,1\",tumor,0.2,0.1,5,3,\n";
 
     #[test]
-    fn organs_are_averaged_within_a_case_and_pairs_need_both_scores() {
-        let method = |text: &str| Method { name: "m".into(), cases: parse(text).unwrap() };
-        let a = method(A);
-        let near = |a: Option<f64>, b: f64| assert!((a.unwrap() - b).abs() < 1e-12);
-        near(a.stat(Target::Organs).mean, (0.8 + 0.5) / 2.0);
-        assert_eq!(a.stat(Target::Tumor).n, 1);
-        let b = method(&A.replace("x,liver,0.9", "x,liver,0.7").replace("y,1\",tumor,0.2", "y,1\",tumor,"));
-        let pairs = b.paired_with(&a, Target::Organs);
-        near(Some(pairs[1].0 - pairs[1].1), -0.1);
-        assert!(b.paired_with(&a, Target::Tumor).is_empty());
-        assert!(classes_csv(&[a]).contains("m,liver,0.700000,0.282843,0.600000,0.282843,5.000000,2.828427,2\n"));
+    fn organs_are_averaged_within_a_case_and_undefined_scores_are_left_out() {
+        let method = Method { name: "m".into(), trainings: vec![parse(A).unwrap(), parse(&A.replace("0.9", "0.7")).unwrap()] };
+        let organs = method.organs();
+        assert_eq!((organs[0].len(), organs[1].len(), method.cases()), (2, 2, 2));
+        assert!((organs[0]["x"] - 0.8).abs() < 1e-12 && (organs[1]["x"] - 0.7).abs() < 1e-12);
+        assert_eq!(method.tumor()[0].iter().collect::<Vec<_>>(), [(&"y,1".to_owned(), &0.2)]);
+        let once = Method { trainings: vec![parse(A).unwrap()], ..method };
+        assert!(classes_csv(&[once]).contains("m,liver,0.700000,0.282843,0.600000,0.282843,5.000000,2.828427,2\n"));
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Stage for ProfileTeacher {
             live_parameters: params.live().map(|(_, var)| var.elem_count()).sum(),
             macs: network.macs(config.patch),
             seconds_per_step,
-            peak_memory_bytes: peak_memory_bytes(),
+            peak_memory_bytes: stage_kit::peak_memory(),
             patch: config.patch,
             threads: rayon::current_num_threads(),
         };
@@ -107,11 +107,4 @@ fn seconds_per_step(config: &Config, network: &Teacher, params: &Params, io: &St
     let mut timed = seconds.split_off(1);
     timed.sort_by(f64::total_cmp);
     timed.get(timed.len() / 2).copied().context("no steps were timed")
-}
-
-/// The most memory that the process has had at once, where Linux tells.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }

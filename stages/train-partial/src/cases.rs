@@ -78,8 +78,13 @@ fn open(config: &Config, model: &Model, datasets: &Datasets, cases: &[&Case], tr
     }
     let fit = &config.fit;
     let mut sampler = Sampler::new(sampling, Order::EachEpochAnew, shapes, fit.batch_size, fit.max_steps_per_epoch, streams)?;
-    if config.sampling == CaseSampling::InverseRoot {
-        sampler = sampler.by_chance(&inverse_roots(&of_case))?;
+    match &config.sampling {
+        CaseSampling::EachOnce => {}
+        CaseSampling::InverseRoot => sampler = sampler.by_chance(&chances(&of_case, &|_, cases| cases.sqrt()))?,
+        CaseSampling::Shares(shares) => {
+            let share = |dataset: usize, _| shares[&datasets.declared()[dataset].name];
+            sampler = sampler.by_chance(&chances(&of_case, &share))?;
+        }
     }
     if let Some(ForegroundConfig { probability, margin }) = config.foreground {
         let boxes = (0..set.len()).map(|case| labels_of(&set, case)).collect::<Result<_>>()?;
@@ -131,20 +136,24 @@ fn has_all(case: &IndexEntry) -> bool {
     case.has_cancer && case.has_organs && case.annotated_organs == LabelPattern::ORGANS
 }
 
-/// For each case one by the root of the number of cases of its dataset.
+/// The chance of each case, of those of a dataset together the dataset's `share`, which may depend on its number of cases.
 #[expect(clippy::cast_precision_loss, reason = "cases are few")]
-fn inverse_roots(of_case: &[usize]) -> Vec<f64> {
-    let cases = |dataset: usize| of_case.iter().filter(|&&other| other == dataset).count();
-    of_case.iter().map(|&dataset| 1.0 / (cases(dataset) as f64).sqrt()).collect()
+fn chances(of_case: &[usize], share: &dyn Fn(usize, f64) -> f64) -> Vec<f64> {
+    let cases = |dataset: usize| of_case.iter().filter(|&&other| other == dataset).count() as f64;
+    of_case.iter().map(|&dataset| share(dataset, cases(dataset)) / cases(dataset)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn datasets_get_shares_in_proportion_to_the_roots_of_their_sizes() {
+    fn the_cases_of_a_dataset_have_its_share_together() {
         let of_case = [vec![0; 16], vec![1; 4], vec![2; 1]].concat();
-        let chances = super::inverse_roots(&of_case);
-        let share = |dataset| chances.iter().zip(&of_case).filter(|(_, d)| **d == dataset).map(|(chance, _)| chance).sum::<f64>();
-        assert_eq!([share(0), share(1), share(2)], [4.0, 2.0, 1.0]);
+        let shares = |share: &dyn Fn(usize, f64) -> f64| {
+            let chances = super::chances(&of_case, share);
+            let of = |dataset| chances.iter().zip(&of_case).filter(|(_, d)| **d == dataset).map(|(chance, _)| chance).sum::<f64>();
+            [of(0), of(1), of(2)]
+        };
+        assert_eq!(shares(&|_, cases| cases.sqrt()), [4.0, 2.0, 1.0]);
+        assert_eq!(shares(&|dataset, _| [0.25, 0.5, 4.0][dataset]), [0.25, 0.5, 4.0]);
     }
 }

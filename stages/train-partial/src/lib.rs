@@ -3,9 +3,9 @@
 
 mod cases;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::Tensor;
 use nets::{Network as _, Params};
 use partial::{Datasets, Loss, Model, ModelConfig, Output, PartialTally, TrainedModel, Truth};
@@ -18,7 +18,7 @@ use training::{AugmentConfig, Batch, FitConfig, FreezePlan, Run, Trainable, Vali
 use crate::cases::{Cases, Labelled};
 
 /// How often cases are drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CaseSampling {
     /// Every case once in an epoch (DoDNet).
@@ -26,6 +26,23 @@ pub enum CaseSampling {
     EachOnce,
     /// With a chance of one by the root of the number of cases of its dataset, as many draws as there are cases (MultiTalent).
     InverseRoot,
+    /// With such a chance that this share of the draws falls to each dataset, by name; the shares are taken in proportion to
+    /// their sum. What few cases have annotated comes up sooner if these come more often.
+    Shares(BTreeMap<String, f64>),
+}
+
+impl CaseSampling {
+    fn check(&self, model: &ModelConfig) -> Result<()> {
+        let Self::Shares(shares) = self else { return Ok(()) };
+        let given: BTreeSet<&str> = shares.keys().map(String::as_str).collect();
+        let names: BTreeSet<&str> = model.datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+        let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
+        ensure!(given == names, "sampling.shares has shares of {}; the datasets are {}", list(&given), list(&names));
+        for (name, share) in shares {
+            ensure!(share.is_finite() && *share > 0.0, "sampling.shares.{name} is {share}; it must be above 0");
+        }
+        Ok(())
+    }
 }
 
 /// How often patches are placed among what is annotated.
@@ -87,13 +104,11 @@ impl Stage for TrainPartial {
     fn check(config: &Config) -> Result<()> {
         Model::new(&config.model, &Datasets::new(&config.model.datasets)?)?;
         config.model.method.check(config.patch)?;
-        anyhow::ensure!(config.patches_per_case > 0, "patches_per_case is 0; it must be at least 1");
-        anyhow::ensure!(
-            !config.fit.batch_dice,
-            "fit.batch_dice has no effect here: the method says how its Dice score is taken; leave it out"
-        );
+        config.sampling.check(&config.model)?;
+        ensure!(config.patches_per_case > 0, "patches_per_case is 0; it must be at least 1");
+        ensure!(!config.fit.batch_dice, "fit.batch_dice has no effect here: the method says how its Dice score is taken; leave it out");
         let chance = config.foreground.map_or(0.0, |foreground| foreground.probability);
-        anyhow::ensure!((0.0..=1.0).contains(&chance), "foreground.probability is {chance}; it must be in 0..1");
+        ensure!((0.0..=1.0).contains(&chance), "foreground.probability is {chance}; it must be in 0..1");
         config.augment.check().map_err(anyhow::Error::msg)?;
         config.fit.check()
     }

@@ -122,6 +122,29 @@ fn damage_in_the_store_is_found_by_verify_and_repaired() {
 }
 
 #[test]
+fn a_node_may_have_a_seed_of_its_own() {
+    let nodes = "nodes:
+  a: {foreach: {s: [2, 1]}, stage: words, seed: $s, params: {text: x}}
+  b: {stage: words, params: {text: x}}
+  j: {stage: join, params: {glue: '+'}, inputs: {parts: {one: 'a[2]/words', two: b/words}}}
+";
+    let lab = Lab::new(&format!("seed: 1\nstore: work\n{nodes}"));
+    assert_eq!(lab.run(&[]).must_succeed().ran(), ["a[1]", "a[2]", "j"], "b is the same work as a[1]");
+    assert_eq!(lab.read("work/results/pipeline/j/joined.txt"), "x+x");
+    // The file's seed is that of the nodes without one.
+    lab.write("pipeline.yaml", &format!("seed: 3\nstore: work\n{nodes}"));
+    assert_eq!(lab.run(&[]).must_succeed().ran(), ["b", "j"]);
+    lab.write("own.yaml", "extends: pipeline.yaml\nstore: work\nnodes: {b: {seed: 2}}\n");
+    let text = lab.call(&["diff", "own.yaml"]).must_succeed().stdout;
+    assert!(text.contains("b (there a[2])"), "{text}");
+    lab.write("own.yaml", "extends: pipeline.yaml\nstore: work\nnodes: {b: {seed: 4}}\n");
+    let text = lab.call(&["diff", "own.yaml"]).must_succeed().stdout;
+    assert!(text.contains("\n  b\n    seed 3 → 4\n"), "{text}");
+    lab.write("own.yaml", "extends: pipeline.yaml\nstore: work\nnodes: {b: {seed: two}}\n");
+    assert!(lab.call(&["diff", "own.yaml"]).stderr.contains("nodes.b.seed: must be a whole number, but is \"two\""));
+}
+
+#[test]
 fn nodes_that_do_the_same_work_share_it() {
     let pipeline = "seed: 1\nstore: work\nnodes:
   a: {stage: words, params: {text: x}}

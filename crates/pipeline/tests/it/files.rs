@@ -17,7 +17,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown key of a node",
         "seed: 1\nstore: w\nnodes:\n  a:\n    stage: words\n    parms: {text: x}\n    params: {text: x}\n",
-        "pipeline.yaml:6: nodes.a.parms: a node has no `parms`; it has stage, foreach, inputs, params, resources",
+        "pipeline.yaml:6: nodes.a.parms: a node has no `parms`; it has stage, foreach, inputs, params, seed, resources",
     ),
     ("no nodes", "seed: 1\nstore: w\nnodes: {}\n", "pipeline.yaml:3: nodes: must be a map of at least one node"),
     (

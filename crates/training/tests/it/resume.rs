@@ -65,7 +65,7 @@ struct Outcome {
 }
 
 fn outcome((fitted, toy): (Fitted, Toy)) -> Outcome {
-    let curve = fitted.curve.into_iter().map(|row| CurveRow { seconds: 0.0, ..row }).collect();
+    let curve = fitted.curve.into_iter().map(|row| CurveRow { seconds: 0.0, peak_mib: None, ..row }).collect();
     Outcome { weights: toy.values(), best: fitted.best, curve }
 }
 
