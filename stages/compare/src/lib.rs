@@ -39,7 +39,10 @@ impl Stage for Compare {
     const ABOUT: &'static str = "Lays methods side by side: scores with paired statistics, parameters and times";
     const READS: &'static [Role] = &[
         Role::required("scores", "the output of evaluate, with the predictions of every method"),
-        Role::many("models", "the folder with weights.safetensors and curve.csv of a method, under its name among the predictions"),
+        Role::many(
+            "models",
+            "the folder with weights.safetensors of a method and the times of its training, under its name among the predictions",
+        ),
     ];
     const WRITES: &'static str = "compare.md: the table; compare.csv: the same; classes.csv: DSC, NSD and HD95 of every class";
     const PAPER: &'static str = "none";
