@@ -81,6 +81,20 @@ fn touching_and_copying_files_runs_nothing() {
 }
 
 #[test]
+fn a_training_that_is_done_once_more_comes_to_the_same_and_nothing_after_it_runs() {
+    let lab = Lab::new("");
+    lab.run(&[]).must_succeed();
+    let times = || fs::metadata(lab.result("M_1").join("about/times.csv")).unwrap().modified().unwrap();
+    let before = times();
+    let trainings = ["M_1", "M_2", "M_c"];
+    let forced = lab.run(&[&trainings[..], &["--force"]].concat()).must_succeed();
+    assert_eq!(forced.ran(), trainings);
+    assert!(!forced.stderr.contains("differs from the earlier one"), "{}", forced.stderr);
+    assert!(times() > before, "it was done indeed");
+    assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0]);
+}
+
+#[test]
 fn a_changed_parameter_runs_its_node_and_what_follows() {
     let lab = Lab::with_own_data("");
     lab.run(&[]).must_succeed();

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::lab::{Lab, await_that};
-use crate::method::parameters;
 use crate::transformers;
 
 /// M_1 takes long enough to be met at work.
 const LONG_FIRST_STEP: &str = "nodes: {M_1: {params: {fit: {epochs: 60}}}}\n";
 
 fn kill(pid: u32) {
+    send("-KILL", pid);
+}
+
+fn send(signal: &str, pid: u32) {
     // The process may have ended this moment; whether it was killed shows in what follows.
-    let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+    let _ = Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
 /// The processes with `needle` in their command line.
@@ -40,16 +43,33 @@ fn find_epoch(value: &serde_json::Value) -> Option<u64> {
     }
 }
 
-/// All that must not depend on how often the work was interrupted: every weight, and every voxel of every label map.
-fn results(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
-    let mut results = BTreeMap::new();
-    for model in ["M_1", "M_2", "M_3", "M_4"] {
-        results.extend(parameters(&lab.result(model)).into_iter().map(|(name, bytes)| (format!("{model} {name}"), bytes)));
-        for (path, bytes) in lab.files(&format!("store/results/lab/resample_back[{model}]")) {
-            results.insert(format!("{model} {}", path.file_name().unwrap().display()), bytes);
-        }
+/// Every file of every result, but for those about the work (`about/`: times).
+fn results(lab: &Lab) -> BTreeMap<PathBuf, Vec<u8>> {
+    let view = lab.path("store/results/lab");
+    let files = lab.files("store/results/lab").into_iter();
+    let inside = files.map(|(path, bytes)| (path.strip_prefix(&view).unwrap().to_owned(), bytes));
+    inside.filter(|(path, _)| !path.iter().any(|part| part == "about")).collect()
+}
+
+/// Of every node that has a result, the digest in its record.
+fn outputs(lab: &Lab) -> BTreeMap<String, String> {
+    let links = fs::read_dir(lab.path("store/results/lab")).into_iter().flatten().map(|link| link.unwrap().path());
+    let output = |link: PathBuf| {
+        let key = link.read_link().unwrap().file_name().unwrap().display().to_string();
+        let record = fs::read_to_string(lab.path(&format!("store/records/{key}.json"))).ok()?;
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        Some((link.file_name().unwrap().display().to_string(), record["output"].as_str().unwrap().to_owned()))
+    };
+    // What a kill has left in place of a link is none.
+    links.filter(|link| !link.file_name().unwrap().display().to_string().starts_with('.')).filter_map(output).collect()
+}
+
+#[track_caller]
+fn assert_same(expected: &BTreeMap<PathBuf, Vec<u8>>, found: &BTreeMap<PathBuf, Vec<u8>>) {
+    assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
+    for (path, bytes) in expected {
+        assert!(found[path] == *bytes, "{} differs", path.display());
     }
-    results
 }
 
 #[test]
@@ -77,11 +97,7 @@ fn a_killed_runner_and_a_killed_stage_cost_no_bit() {
     let last = lab.run(&["scores", "steps"]).must_succeed();
     assert!(last.stderr.contains("M_1: goes on where it was interrupted"), "{}", last.stderr);
     assert!(!last.stderr.contains("M_1: epoch 1/60"), "epochs that were finished are not done again");
-    let (expected, found) = (results(&quiet), results(&lab));
-    assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
-    for (name, bytes) in expected {
-        assert!(found[&name] == bytes, "{name} differs");
-    }
+    assert_same(&results(&quiet), &results(&lab));
 }
 
 #[test]
@@ -97,52 +113,56 @@ fn a_killed_pre_training_costs_no_bit() {
     await_that("the end of the orphan", || processes(&attempt).is_empty().then_some(()));
     let last = lab.run(&["encoder_unetr"]).must_succeed();
     assert!(last.stderr.contains("encoder_unetr: goes on where it was interrupted"), "{}", last.stderr);
-    let [expected, found] = [&quiet, &lab].map(|lab| parameters(&lab.result("encoder_unetr")));
-    assert!(expected == found, "weights differ");
-    let [expected, found] = [&quiet, &lab].map(|lab| fs::read(lab.result("encoder_unetr").join("reconstructions.png")).unwrap());
-    assert!(expected == found, "reconstructions differ");
+    assert_same(&results(&quiet), &results(&lab));
 }
 
 /// How many kills over the whole method, unless the environment says `FLARE_CRASH_KILLS`.
-const KILLS: u64 = 8;
+const KILLS: u64 = 50;
 
-/// Kills at moments that look random and are the same in every test run: the runner, its stage, or both.
+/// Kills at moments that look random and are the same in every test run: the runner, its stage, both, or in good order.
+/// After each of them all that has a result has the one that it must have; a run that comes to its end has all of it.
 #[test]
 fn kills_anywhere_in_the_method_cost_no_bit() {
     let quiet = Lab::new("");
     let begun = Instant::now();
-    quiet.run(&[]).must_succeed();
+    quiet.run(&["-j", "2"]).must_succeed();
     let whole = begun.elapsed();
+    let (expected, expected_outputs) = (results(&quiet), outputs(&quiet));
 
-    let lab = Lab::new("");
     let kills = std::env::var("FLARE_CRASH_KILLS").map_or(KILLS, |text| text.parse().unwrap());
     let mut random = 0x2545_F491_4F6C_DD1D_u64;
+    let mut lab = Lab::new("");
+    let (mut met, mut finished) = (0, 0);
     for kill_number in 0..kills {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
         let mut runner = lab.command(&["run", "-j", "2"]).stderr(Stdio::null()).spawn().unwrap();
-        // Spread over the run, whose beginning is done sooner each time.
-        std::thread::sleep(whole.mul_f64((random % 1000) as f64 / 1000.0 / kills as f64 * 2.0));
+        // A third of a run at most, so that the whole is gone through a few times.
+        std::thread::sleep(whole.mul_f64((random % 1000) as f64 / 3000.0));
         let stages = processes(&lab.path("store/attempts"));
-        if kill_number % 3 != 1 {
-            kill(runner.id());
+        met += u64::from(!stages.is_empty());
+        let (the_runner, its_stages) = [("-KILL", ""), ("", "-KILL"), ("-KILL", "-KILL"), ("-TERM", "")][(random >> 32) as usize % 4];
+        if !the_runner.is_empty() {
+            send(the_runner, runner.id());
         }
-        if kill_number % 3 != 0 {
-            stages.into_iter().for_each(kill);
+        if !its_stages.is_empty() {
+            stages.into_iter().for_each(|stage| send(its_stages, stage));
         }
-        runner.wait().unwrap();
+        let code = runner.wait().unwrap().code();
         let sound = lab.call(&["verify"]);
         assert_eq!(sound.code, Some(0), "after kill {kill_number}: {}", sound.stdout);
+        for (node, output) in outputs(&lab) {
+            assert_eq!(output, expected_outputs[&node], "{node} after kill {kill_number}");
+        }
+        if code == Some(0) || kill_number + 1 == kills {
+            lab.run(&[]).must_succeed();
+            assert_same(&expected, &results(&lab));
+            assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0]);
+            finished += 1;
+            lab = Lab::new("");
+        }
     }
-    lab.run(&[]).must_succeed();
-    let (expected, found) = (results(&quiet), results(&lab));
-    assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
-    for (name, bytes) in expected {
-        assert!(found[&name] == bytes, "{name} differs");
-    }
-    for node in ["phantom", "partition", "volumes", "pseudo_labels[D_u]", "true_slices[D_l4]", "segment[M_4]", "scores", "steps"] {
-        let [expected, found] = [&quiet, &lab].map(|lab| lab.files(&format!("store/results/lab/{node}")).into_values().collect::<Vec<_>>());
-        assert!(expected == found, "{node} differs");
-    }
+    // Some of the time goes to starting processes, and more on a machine with other work.
+    assert!(met * 5 > kills && finished > 1, "of {kills} kills {met} met a stage at work, and {finished} runs came to an end");
 }

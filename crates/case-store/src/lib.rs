@@ -2,8 +2,9 @@
 //!
 //! A stage that works case by case publishes each case as soon as it is finished: its files become *blobs*, named by their
 //! content, and a small sealed record tells which blobs belong to the case. The next run that needs the same case, for
-//! whatever node of whatever pipeline, links them into place. A record is written after its blobs, so that what is
-//! recorded is there; [`seal()`] tells a whole record from a torn or altered one.
+//! whatever node of whatever pipeline, links them into place. A record is written after its blobs are on the disk for good,
+//! so that what is recorded is there; [`seal()`] tells a whole record from a torn or altered one. Cases that end at the same
+//! time wait for the disk together ([`Publisher`]).
 //!
 //! ```text
 //! blobs/ab/HASH        the content of a file, read-only; results link to it
@@ -14,6 +15,7 @@
 mod claim;
 mod key;
 mod list;
+mod publish;
 mod record;
 mod seal;
 mod store;
@@ -21,6 +23,7 @@ mod store;
 pub use claim::{Claim, Claimed};
 pub use key::{Common, sorted};
 pub use list::{CaseEntry, CaseList, Seen};
+pub use publish::{Finished, Publisher};
 pub use record::{CaseRecord, FileRecord};
 pub use seal::{open, seal};
 pub use store::CaseStore;

@@ -1,9 +1,7 @@
 //! Blobs and records on the disk.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -87,39 +85,17 @@ impl CaseStore {
         remove_if_there(&self.blob(hash))
     }
 
-    /// Publishes a case: the files at `writes` (place in the attempt → path) become blobs, and `fill` makes the record
-    /// that is written after them.
-    ///
-    /// # Errors
-    /// When a file is missing, or the store cannot be written.
-    pub fn publish(
-        &self,
-        writes: &BTreeMap<String, PathBuf>,
-        fill: impl FnOnce(BTreeMap<String, FileRecord>) -> CaseRecord,
-    ) -> Result<CaseRecord> {
-        let mut files = BTreeMap::new();
-        for (place, path) in writes {
-            files.insert(place.clone(), self.keep(path).with_context(|| format!("cannot keep {}", path.display()))?);
-        }
-        let record = fill(files);
-        let path = self.record_path(&record.key);
-        self.write_record(&path, &record).with_context(|| format!("cannot write {}; check that the disk has room", path.display()))?;
-        Ok(record)
+    /// The folder of the whole store.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
-    /// Makes a finished file a blob, and the file a link to it.
-    fn keep(&self, path: &Path) -> Result<FileRecord> {
-        let file = File::open(path).context("the stage has not written it")?;
-        let meta = file.metadata()?;
-        // An edit through a result would make the store lie.
-        fs::set_permissions(path, fs::Permissions::from_mode(meta.mode() & !0o222))?;
-        let hash = blake3::Hasher::new().update_reader(&file)?.finalize().to_hex().to_string();
-        file.sync_data()?;
-        let blob = self.blob(&hash);
+    /// Makes a file, which is on the disk for good, the blob of that hash.
+    pub(crate) fn keep(&self, path: &Path, hash: &str) -> Result<()> {
+        let blob = self.blob(hash);
         make_parent(&blob)?;
         // A blob of that name that is there already may have been damaged since; what was hashed just now has not.
-        place(path, &blob)?;
-        Ok(FileRecord { hash, bytes: meta.len() })
+        place(path, &blob)
     }
 
     /// Puts a blob where a result wants it, in place of what is there.
@@ -131,7 +107,12 @@ impl CaseStore {
         place(&self.blob(hash), to)
     }
 
-    fn write_record(&self, path: &Path, record: &CaseRecord) -> Result<()> {
+    pub(crate) fn write_record(&self, record: &CaseRecord) -> Result<()> {
+        let path = self.record_path(&record.key);
+        self.write_to(&path, record).with_context(|| format!("cannot write {}; check that the disk has room", path.display()))
+    }
+
+    fn write_to(&self, path: &Path, record: &CaseRecord) -> Result<()> {
         make_parent(path)?;
         let temporary = beside(path);
         // Not synced: a record that a power failure tears is no record, by its seal, and costs the work of one case.
@@ -195,8 +176,11 @@ fn remove_if_there(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::key::Common;
+    use crate::publish::{Finished, Publisher};
     use serde_json::Value;
 
     fn record(key: &str, files: BTreeMap<String, FileRecord>) -> CaseRecord {
@@ -208,13 +192,16 @@ mod tests {
     fn publish(store: &CaseStore, key: &str, path: &Path, text: &str) -> CaseRecord {
         fs::write(path, text).unwrap();
         let writes = BTreeMap::from([("output/a.txt".to_owned(), path.to_owned())]);
-        store.publish(&writes, |files| record(key, files)).unwrap()
+        let case = Finished::new(writes, |files| record(key, files)).unwrap();
+        Publisher::open(store).unwrap().publish(&[&case]).pop().unwrap().unwrap();
+        case.record
     }
 
     #[test]
     fn a_published_case_can_be_put_into_place_again_and_takes_room_once() {
         let folder = tempfile::tempdir().unwrap();
         let store = CaseStore::at(&folder.path().join("store"));
+        fs::create_dir(folder.path().join("store")).unwrap();
         let [one, two, three] = ["1", "2", "3"].map(|name| folder.path().join(name));
         let kept = publish(&store, "key1", &one, "text");
         assert_eq!(store.record("key1"), Some(kept.clone()));
@@ -232,6 +219,7 @@ mod tests {
     fn a_torn_record_a_missing_blob_and_a_short_blob_are_no_result() {
         let folder = tempfile::tempdir().unwrap();
         let store = CaseStore::at(&folder.path().join("store"));
+        fs::create_dir(folder.path().join("store")).unwrap();
         let path = folder.path().join("a");
         let blob = store.blob(&publish(&store, "key", &path, "text").files["output/a.txt"].hash);
         fs::remove_file(&blob).unwrap();

@@ -123,9 +123,13 @@ impl Params {
         let failed = |reason: String| WeightsError::Write { path: path.into(), reason };
         let tensors: Vec<(&str, Tensor)> =
             self.all().filter(|(name, _)| wanted(name)).map(|(name, var)| (name, var.as_tensor().clone())).collect();
-        let metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
-        let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|error| failed(error.to_string()))?;
-        stage_kit::write_atomic(path, |file| Ok(file.write_all(&bytes)?)).map_err(|error| failed(format!("{error:#}")))
+        let bytes = safetensors::serialize(tensors, None).map_err(|error| failed(error.to_string()))?;
+        let (header, data) = with_metadata(&bytes, metadata).ok_or_else(|| failed("its header cannot be written".into()))?;
+        stage_kit::write_atomic(path, |file| {
+            file.write_all(&header)?;
+            Ok(file.write_all(data)?)
+        })
+        .map_err(|error| failed(format!("{error:#}")))
     }
 
     /// What a file lacks of the parameters that are wanted. Those that nothing is computed with may be missing.
@@ -173,6 +177,19 @@ fn shortened(found: &[String]) -> String {
         text += &format!(", and {} more", found.len() - 5);
     }
     text
+}
+
+/// The header of a `.safetensors` file that has none, with `metadata` in it, and the data that follow. The crate takes
+/// metadata as a hash map and writes them in an order that is another each time; here equal weights make equal files.
+fn with_metadata<'b>(bytes: &'b [u8], metadata: &BTreeMap<String, String>) -> Option<(Vec<u8>, &'b [u8])> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let (plain, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let tensors = plain.trim_ascii_end().strip_prefix(b"{")?;
+    let comma: &[u8] = if tensors == b"}" { b"" } else { b"," };
+    let mut header = [&b"{\"__metadata__\":"[..], serde_json::to_string(metadata).ok()?.as_bytes(), comma, tensors].concat();
+    // As the format recommends: the data begin at a multiple of 8 bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Some(([&(header.len() as u64).to_le_bytes()[..], &header].concat(), data))
 }
 
 /// The metadata of a `.safetensors` file; a PyTorch state dict has none.

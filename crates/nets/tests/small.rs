@@ -1,7 +1,7 @@
 //! Small networks against PyTorch and MONAI, to the last digits: `fixtures/make_networks.py` has made them so that no
 //! activation lies where a derivative jumps. The networks of full size are in `golden`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -133,6 +133,25 @@ fn what_is_saved_is_loaded_bit_for_bit() {
     again.load(&path).unwrap();
     for ((name, before), (_, after)) in params.all().zip(again.all()) {
         assert_eq!(values(before), values(after), "{name}");
+    }
+}
+
+#[test]
+fn equal_weights_make_equal_files_whatever_is_told_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let params = fresh(&student());
+    for n in 0..8 {
+        let metadata = ('a'..'i').take(n).map(|letter| (letter.to_string(), format!("\"{letter}\"\n"))).collect();
+        let files = ["one", "two"].map(|name| {
+            let path = folder.path().join(name);
+            params.save(&path, &metadata).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            assert_eq!(nets::metadata(&path).unwrap().into_iter().collect::<BTreeMap<_, _>>(), metadata);
+            assert_eq!(usize::from_le_bytes(bytes[..8].try_into().unwrap()) % 8, 0, "the data stand where they can be mapped");
+            fresh(&student()).load(&path).unwrap();
+            bytes
+        });
+        assert!(files[0] == files[1], "{n} entries");
     }
 }
 

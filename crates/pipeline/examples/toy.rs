@@ -4,13 +4,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use pipeline::cli::{Program, main as program_main};
 use pipeline::{Node, NodeView, Snapshot};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{ByCase, CaseSpec, CaseStage, Entry, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{ABOUT, ByCase, CaseSpec, CaseStage, Entry, Role, Stage, StageIo, write_atomic_text};
 
 /// Writes each word of a text into a file of its own.
 struct Words;
@@ -23,6 +24,9 @@ struct WordsConfig {
     /// Letters that do not count.
     #[serde(default)]
     without: String,
+    /// Whether to note when the words were written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    dated: bool,
 }
 
 impl Stage for Words {
@@ -49,6 +53,9 @@ impl Stage for Words {
         for (index, word) in words.iter().enumerate() {
             write_atomic_text(&io.output.join(format!("words/{index}.txt")), word)?;
             progress.step(word);
+        }
+        if config.dated {
+            write_atomic_text(&io.output.join(ABOUT).join("when.txt"), &format!("{:?}\n", SystemTime::now()))?;
         }
         write_atomic_text(&io.output.join("count.txt"), &words.len().to_string())
     }

@@ -19,6 +19,7 @@ use crate::job::{Job, Part};
 use crate::layout::lay_out;
 use crate::lock::{Lease, host};
 use crate::progress::ProgressFile;
+use crate::publish::Written;
 use crate::record::{InputRecord, MadeBy, Record};
 use crate::store::{Store, remove_if_there};
 use crate::text::utc;
@@ -191,7 +192,7 @@ impl Attempt<'_> {
             .iter()
             .map(|(role, input)| (role.clone(), InputRecord { from: input.from.clone(), digest: input.digest.clone() }))
             .collect();
-        let fill = |output, files, bytes| Record {
+        let fill = |Written { output, about, files, bytes }| Record {
             key: job.key.clone(),
             node: job.node.clone(),
             stage: job.stage.clone(),
@@ -201,6 +202,7 @@ impl Attempt<'_> {
             inputs,
             cases: cases.map_or(0, |list| list.cases.len()),
             output,
+            about,
             files,
             bytes,
             started: utc(started),

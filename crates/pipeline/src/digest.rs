@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -37,6 +36,13 @@ impl Tree {
     #[must_use]
     pub fn digest(&self) -> Digest {
         format!("tree:{}", blake3::hash(self.text().as_bytes()))
+    }
+
+    /// What stands in an object, taken apart: the result, by which others go, and what only tells about the work.
+    #[must_use]
+    pub fn split(self) -> (Self, Self) {
+        let (about, result) = self.0.into_iter().partition(|(path, _)| Path::new(path).starts_with(stage_kit::ABOUT));
+        (Self(result), Self(about))
     }
 
     /// The digest of the file or folder at `sub`, and its tree if it is a folder; `None` when nothing is there.
@@ -124,7 +130,7 @@ impl Hasher {
     pub fn open(index: &Path, trust_index: bool) -> Self {
         // A missing or damaged index only costs time.
         let text = if trust_index { std::fs::read_to_string(index).unwrap_or_default() } else { String::new() };
-        let known = text.lines().filter_map(Stat::parse).map(|(stat, hash)| ((stat.device, stat.inode), (stat, hash))).collect();
+        let known = unsealed(&text).lines().filter_map(Stat::parse).map(|(stat, hash)| ((stat.device, stat.inode), (stat, hash))).collect();
         Self { index: index.to_owned(), trust_index, state: Mutex::new(State { known, grown: false }) }
     }
 
@@ -201,16 +207,25 @@ impl Hasher {
         if !std::mem::take(&mut state.grown) {
             return Ok(());
         }
-        stage_kit::write_atomic(&self.index, |file| {
-            state.known.values().try_for_each(|(stat, hash)| file.write_all(stat.line(hash).as_bytes()))?;
-            Ok(())
-        })
+        let lines: String = state.known.values().map(|(stat, hash)| stat.line(hash)).collect();
+        stage_kit::write_atomic_text(&self.index, &sealed(&lines))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // Entries are inserted whole, so that a panic elsewhere leaves nothing half done.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Lines with a last one that tells whether they are whole: a flipped bit in a hash would pass for another content.
+fn sealed(lines: &str) -> String {
+    format!("{lines}{}\n", blake3::hash(lines.as_bytes()))
+}
+
+/// The lines that [`sealed`] was given; none if any bit of them has changed.
+fn unsealed(text: &str) -> &str {
+    let Some((lines, seal)) = text.len().checked_sub(2 * blake3::OUT_LEN + 1).and_then(|at| text.split_at_checked(at)) else { return "" };
+    if blake3::hash(lines.as_bytes()).to_hex().as_str() == seal.trim_end() { lines } else { "" }
 }
 
 /// All files below `folder`: relative name, path and stat.
@@ -284,7 +299,10 @@ mod tests {
         settled.save().unwrap();
         // A lie in the index shows when the index is used.
         let text = std::fs::read_to_string(store.path().join("index")).unwrap();
+        let lie = unsealed(&text).replace(&hash, &"0".repeat(64));
         std::fs::write(store.path().join("index"), text.replace(&hash, &"0".repeat(64))).unwrap();
+        assert_eq!(hasher(store.path()).file(&path).unwrap(), hash, "a damaged index is not believed");
+        std::fs::write(store.path().join("index"), sealed(&lie)).unwrap();
         assert_eq!(hasher(store.path()).file(&path).unwrap(), "0".repeat(64));
         assert_eq!(Hasher::open(&store.path().join("index"), false).file(&path).unwrap(), hash, "--verify reads the file");
         std::fs::write(&path, "eno").unwrap();

@@ -38,7 +38,7 @@ pub enum Failure {
         /// All that it said.
         log: PathBuf,
     },
-    /// Another runner does this work: its holder, in words.
+    /// Another runner does this work: who, in a sentence.
     Locked(String),
     /// It was asked to stop.
     Stopped,
@@ -56,7 +56,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stage { how, log } => write!(f, "FAILED: the stage {how}; all that it said: {}", log.display()),
-            Self::Locked(holder) => write!(f, "locked: {holder} is working on it in the same store"),
+            Self::Locked(holder) => write!(f, "locked: {holder}"),
             Self::Stopped => f.write_str("stopped; the next run goes on from its last checkpoint"),
             Self::Runner(error) => write!(f, "FAILED: {error:#}"),
         }

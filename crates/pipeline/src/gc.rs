@@ -11,6 +11,7 @@ use walkdir::WalkDir;
 use crate::graph::Pipeline;
 use crate::job::Job;
 use crate::plan::State;
+use crate::slurm;
 use crate::store::Store;
 
 /// What was swept out, or would be.
@@ -24,6 +25,8 @@ pub struct Swept {
     pub attempts: usize,
     /// Readable links of nodes that the pipeline file has no more.
     pub links: Vec<String>,
+    /// Slurm's numbers of arrays for the attempts that are gone, which may be in the queue still.
+    pub jobs: Vec<String>,
     /// The room on the disk.
     pub bytes: u64,
 }
@@ -49,7 +52,9 @@ pub fn collect(pipeline: &Pipeline, store: &Store, states: &BTreeMap<usize, Stat
     let kept = reached(store, states, &gone)?;
     for link in &gone {
         sweep.remove(link)?;
-        sweep.swept.links.push(link.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        let name = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // What begins with a dot was about to become a link when its runner was killed.
+        sweep.swept.links.extend(Some(name).filter(|name| !name.starts_with('.')));
     }
     for path in entries(&store.root().join("objects"))? {
         if !kept.keys.contains(&stem(&path)) {
@@ -67,11 +72,16 @@ pub fn collect(pipeline: &Pipeline, store: &Store, states: &BTreeMap<usize, Stat
             sweep.remove(&path)?;
         }
     }
-    for path in attempts(pipeline, store, &kept)? {
+    let over = attempts(pipeline, store, &kept)?;
+    sweep.submissions(&over)?;
+    for path in over {
         sweep.remove(&path)?;
         sweep.swept.attempts += 1;
     }
     sweep.cases(&kept)?;
+    for path in entries(store.root())?.iter().filter(|path| is_temporary(path)) {
+        sweep.remove(path)?;
+    }
     let locks = store.locks();
     for path in entries(&store.root().join("locks"))? {
         if !locks.contains_key(&*path.file_name().unwrap_or_default().to_string_lossy()) {
@@ -108,7 +118,7 @@ fn reached(store: &Store, states: &BTreeMap<usize, State>, gone: &[PathBuf]) -> 
         }
     }
     for record in kept.keys.iter().filter_map(|key| store.record(key)) {
-        let digests = record.inputs.values().map(|input| &input.digest).chain([&record.output]);
+        let digests = record.inputs.values().map(|input| &input.digest).chain([&record.output]).chain(&record.about);
         kept.trees.extend(digests.filter_map(|digest| Some(digest.strip_prefix("tree:")?.to_owned())));
         kept.cases.extend(store.cases_of(&record.key).into_values());
     }
@@ -136,6 +146,21 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
+    /// What is kept of jobs on a cluster goes with the attempt that they are for, be it `over` or long published.
+    fn submissions(&mut self, over: &[PathBuf]) -> Result<()> {
+        for path in entries(&slurm::submissions(self.store))? {
+            let attempt = self.store.attempt(&stem(&path));
+            let is_over = over.contains(&attempt);
+            if is_over {
+                self.swept.jobs.extend(slurm::submitted(self.store, &stem(&path)));
+            }
+            if is_over || !attempt.exists() {
+                self.remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     fn cases(&mut self, kept: &Kept) -> Result<()> {
         let cases = self.store.cases();
         for (root, keep) in [(cases.records(), &kept.cases), (cases.blobs(), &kept.blobs)] {
@@ -178,6 +203,11 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     let list = || -> std::io::Result<Vec<PathBuf>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
     list().with_context(|| format!("cannot list {}", folder.display()))
+}
+
+/// Whether it is a file that somebody began to write and was killed.
+fn is_temporary(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".writing-"))
 }
 
 /// The name without what follows a dot: the key of a record, of a case, or of a folder.

@@ -66,6 +66,7 @@ pub use journal::RunNote;
 pub use lock::{Found, Holder, Life};
 pub use plan::{Input, Planner, State, Work, records};
 pub use progress::Progress;
+pub use publish::Written;
 pub use record::{InputRecord, MadeBy, Record};
 pub use resources::Resources;
 pub use run::{Options, Summary, run};

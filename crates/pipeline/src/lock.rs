@@ -102,7 +102,7 @@ pub(crate) struct Lease(File);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Lease {
-    /// Takes the lock at `path` for work on `node`, or tells who holds it.
+    /// Takes the lock at `path` for work on `node`, or tells in a sentence who holds it.
     pub(crate) fn take(path: &Path, node: &str) -> Result<Result<Self, String>> {
         let begun = Instant::now();
         loop {
@@ -130,11 +130,15 @@ impl Lease {
         let _ = file.read_to_string(&mut text);
         let holder: Option<Holder> = serde_json::from_str(&text).ok();
         match holder {
-            _ if locked => return Ok(Err(holder.map_or_else(|| "another process".into(), |holder| holder.to_string()))),
+            _ if locked => {
+                let who = holder.map_or_else(|| "another process".into(), |holder| holder.to_string());
+                return Ok(Err(format!("{who} is working on it in the same store")));
+            }
             // The kernel gave the lock, which proves that no process of this machine holds it. Of another machine that did
             // not let it go in good order nothing is known: not every network's file system hands locks around.
             Some(holder) if holder.life() == Life::Elsewhere => {
-                return Ok(Err(format!("{holder}, which this machine cannot ask; if it is gone, `unlock --force`")));
+                let how = "is working on it, or ended without a word; this machine cannot ask. If it is gone, call `unlock --force`";
+                return Ok(Err(format!("{holder} {how}")));
             }
             _ => {}
         }

@@ -15,19 +15,34 @@ use crate::layout::gather;
 use crate::record::Record;
 use crate::store::{Store, remove_if_there};
 
+/// What an attempt has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The digest of the result.
+    pub output: Digest,
+    /// The digest of what is about the work, if there is any.
+    pub about: Option<Digest>,
+    /// How many files there are, of both.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 impl Store {
     /// Takes the finished output of an attempt into the store, for good: first the object, then its record.
     ///
     /// # Errors
     /// When the output is empty, or the store cannot be written.
-    pub fn publish(&self, fill: impl FnOnce(Digest, usize, u64) -> Record, key: &str, cases: Option<&CaseList>) -> Result<Record> {
+    pub fn publish(&self, fill: impl FnOnce(Written) -> Record, key: &str, cases: Option<&CaseList>) -> Result<Record> {
         let attempt = self.attempt(key);
         let output = attempt.join("output");
         let known = cases.map(|list| gather(&self.cases(), list)).transpose()?.unwrap_or_default();
         let (tree, bytes) = settle(&output, &self.cases(), &known).with_context(|| format!("cannot finish {}", output.display()))?;
+        let files = tree.0.len();
+        let (tree, about) = tree.split();
         anyhow::ensure!(!tree.0.is_empty(), "the stage ended well but wrote nothing into {}", output.display());
-        let digest = self.keep_tree(&tree)?;
-        let record = fill(digest, tree.0.len(), bytes);
+        let about = if about.0.is_empty() { None } else { Some(self.keep_tree(&about)?) };
+        let record = fill(Written { output: self.keep_tree(&tree)?, about, files, bytes });
         if let Some(list) = cases {
             let lines: String = list.cases.iter().map(|case| format!("{}  {}\n", case.key, case.id)).collect();
             stage_kit::write_atomic_text(&self.cases_path(key), &lines)?;
@@ -105,7 +120,8 @@ mod tests {
     use crate::record::MadeBy;
     use serde_json::json;
 
-    fn record(key: &str, output: Digest, files: usize, bytes: u64) -> Record {
+    fn record(key: &str, written: Written) -> Record {
+        let Written { output, about, files, bytes } = written;
         let made_by = MadeBy { version: "1".into(), executable: String::new(), host: String::new(), device: "cpu".into() };
         Record {
             key: key.into(),
@@ -117,6 +133,7 @@ mod tests {
             inputs: BTreeMap::new(),
             cases: 0,
             output,
+            about,
             files,
             bytes,
             started: String::new(),
@@ -143,7 +160,7 @@ mod tests {
         let (_folder, store) = store();
         attempt(&store, "k", "one");
         assert_eq!(store.record("k"), None);
-        let published = store.publish(|output, files, bytes| record("k", output, files, bytes), "k", None).unwrap();
+        let published = store.publish(|written| record("k", written), "k", None).unwrap();
         assert_eq!((published.files, published.bytes), (1, 3), "temporary files are no results");
         assert_eq!(store.record("k"), Some(published.clone()));
         assert!(!store.attempt("k").exists());
@@ -158,7 +175,7 @@ mod tests {
         fs::write(store.object("k").join("half.txt"), "half").unwrap();
         assert_eq!(store.record("k"), None);
         attempt(&store, "k", "whole");
-        store.publish(|output, files, bytes| record("k", output, files, bytes), "k", None).unwrap();
+        store.publish(|written| record("k", written), "k", None).unwrap();
         assert!(!store.object("k").join("half.txt").exists(), "what a crash left is replaced, not mixed in");
         fs::remove_dir_all(store.object("k")).unwrap();
         assert_eq!(store.record("k"), None);
@@ -168,7 +185,7 @@ mod tests {
     fn an_empty_output_is_not_published() {
         let (_folder, store) = store();
         fs::create_dir_all(store.attempt("k").join("output")).unwrap();
-        let error = store.publish(|output, files, bytes| record("k", output, files, bytes), "k", None).unwrap_err();
+        let error = store.publish(|written| record("k", written), "k", None).unwrap_err();
         assert!(error.to_string().contains("wrote nothing"), "{error}");
         assert_eq!(store.record("k"), None);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Tree};
 
 /// One finished piece of work. Never changed once written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,8 +27,11 @@ pub struct Record {
     /// How many cases it was put together from; 0 if the stage does not work case by case.
     #[serde(default)]
     pub cases: usize,
-    /// The digest of the output.
+    /// The digest of the output, but for what is about the work.
     pub output: Digest,
+    /// The digest of that part, if there is one (see [`stage_kit::ABOUT`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<Digest>,
     /// How many files it has.
     pub files: usize,
     /// How many bytes they have.
@@ -39,6 +42,15 @@ pub struct Record {
     pub seconds: f64,
     /// Who did it; no part of the key.
     pub made_by: MadeBy,
+}
+
+impl Record {
+    /// Whether the files of the object are those that were published.
+    #[must_use]
+    pub fn is_of(&self, files: Tree) -> bool {
+        let (result, about) = files.split();
+        result.digest() == self.output && (!about.0.is_empty()).then(|| about.digest()) == self.about
+    }
 }
 
 /// One input of a record.

@@ -1,7 +1,7 @@
 //! The state of every node, for people and for programs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,9 +10,13 @@ use serde::Serialize;
 use crate::attempt::FAILED;
 use crate::explain::{case_lines, differences};
 use crate::graph::Pipeline;
+use crate::lock::{Found, Life};
 use crate::plan::{Planner, State, Work, records};
 use crate::progress::Progress;
-use crate::text::{duration, size};
+use crate::slurm;
+use crate::snapshot::log_end;
+use crate::store::Store;
+use crate::text::{counted, duration, size};
 
 /// In a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -26,6 +30,8 @@ pub enum NodeState {
     Missing,
     /// A process works on it.
     Running,
+    /// Its jobs wait in the queue of a cluster, and none of them runs yet.
+    Queued,
     /// Its latest attempt failed.
     Failed,
     /// Its latest attempt was interrupted, and the next goes on from there.
@@ -43,6 +49,7 @@ impl NodeState {
             Self::Stale => "stale",
             Self::Missing => "missing",
             Self::Running => "running",
+            Self::Queued => "queued",
             Self::Failed => "failed",
             Self::Begun => "begun",
             Self::Waits => "waits",
@@ -89,6 +96,7 @@ pub struct Counts {
     pub stale: usize,
     pub missing: usize,
     pub running: usize,
+    pub queued: usize,
     pub failed: usize,
     pub begun: usize,
     pub waits: usize,
@@ -104,6 +112,7 @@ impl Counts {
             stale: count(NodeState::Stale),
             missing: count(NodeState::Missing),
             running: count(NodeState::Running),
+            queued: count(NodeState::Queued),
             failed: count(NodeState::Failed),
             begun: count(NodeState::Begun),
             waits: count(NodeState::Waits),
@@ -117,17 +126,13 @@ impl Counts {
 /// As [`reasons`].
 pub fn statuses(planner: &Planner<'_>, states: &BTreeMap<usize, State>) -> Result<Vec<NodeStatus>> {
     let locks = planner.store.locks();
-    let held = |key: &str| locks.range(key.to_owned()..).take_while(|(name, _)| name.starts_with(key)).any(|(_, found)| found.held);
-    states.iter().map(|(&index, state)| status(planner, index, state, states, &held)).collect()
+    states.iter().map(|(&index, state)| status(planner, index, state, states, &locks)).collect()
 }
 
-fn status(
-    planner: &Planner<'_>,
-    index: usize,
-    state: &State,
-    states: &BTreeMap<usize, State>,
-    held: &dyn Fn(&str) -> bool,
-) -> Result<NodeStatus> {
+/// By lock, who holds it.
+type Locks = BTreeMap<String, Found>;
+
+fn status(planner: &Planner<'_>, index: usize, state: &State, states: &BTreeMap<usize, State>, locks: &Locks) -> Result<NodeStatus> {
     let node = &planner.pipeline.nodes[index];
     let mut status = NodeStatus {
         node: node.name.clone(),
@@ -149,14 +154,14 @@ fn status(
             let took = duration(Duration::from_secs_f64(record.seconds));
             let by = format!("by {} on {}", record.made_by.version, record.made_by.host);
             status.state = NodeState::Fresh;
-            status.about = vec![format!("{}, {took}, {} files, {}, {by}", record.started, record.files, size(record.bytes))];
+            status.about = vec![format!("{}, {took}, {}, {}, {by}", record.started, counted(record.files, "file"), size(record.bytes))];
             status.key = Some(record.key.clone());
             (status.started, status.seconds) = (Some(record.started.clone()), Some(record.seconds));
             (status.files, status.bytes) = (Some(record.files), Some(record.bytes));
             status.cases = (record.cases > 0).then_some(record.cases);
             status.cases_done = status.cases;
         }
-        State::Stale(work) => unfinished(planner, index, work, states, held, &mut status)?,
+        State::Stale(work) => unfinished(planner, index, work, states, locks, &mut status)?,
         State::Waits(parents) => status.about = vec![format!("for {}", names(planner.pipeline, parents))],
     }
     status.log = status.key.as_ref().and_then(|key| planner.store.log(key));
@@ -169,7 +174,7 @@ fn unfinished(
     index: usize,
     work: &Work,
     states: &BTreeMap<usize, State>,
-    held: &dyn Fn(&str) -> bool,
+    locks: &Locks,
     status: &mut NodeStatus,
 ) -> Result<()> {
     status.key = Some(work.key.clone());
@@ -179,18 +184,23 @@ fn unfinished(
     }
     let of_cases = status.cases.zip(status.cases_done).map(|(all, done)| format!("{done} of {all} cases are done"));
     let folder = planner.store.attempt(&work.key);
-    let failed = std::fs::read_to_string(folder.join(FAILED)).ok();
-    if held(&work.key) {
-        status.state = NodeState::Running;
-        if let Some(progress) = Progress::of(&folder) {
-            let (update, left) = (&progress.update, progress.left());
-            (status.seconds, status.seconds_left) = (Some(progress.elapsed), Some(left.as_secs_f64()));
-            let message = if update.message.is_empty() { String::new() } else { format!(", {}", update.message) };
-            status.about = vec![format!("{}/{} {}, {} left{message}", update.done, update.total, update.what, duration(left))];
+    let failed = failure(planner.store, &work.key);
+    if let Some(state) = at_work(planner.store, &work.key, locks, &mut status.about) {
+        status.state = state;
+        match Progress::of(&folder).filter(|_| state == NodeState::Running) {
+            Some(progress) => {
+                let (update, left) = (&progress.update, progress.left());
+                (status.seconds, status.seconds_left) = (Some(progress.elapsed), Some(left.as_secs_f64()));
+                let message = if update.message.is_empty() { String::new() } else { format!(", {}", update.message) };
+                status.about.insert(0, format!("{}/{} {}, {} left{message}", update.done, update.total, update.what, duration(left)));
+            }
+            None => status.about.extend(of_cases),
         }
-    } else if let Some(failed) = failed {
+        return Ok(());
+    }
+    if let Some(failed) = failed {
         status.state = NodeState::Failed;
-        status.about = vec![failed.trim_end().to_owned()];
+        status.about = vec![failed];
         status.about.extend(of_cases);
     } else if folder.join("output").exists() {
         status.state = NodeState::Begun;
@@ -201,7 +211,52 @@ fn unfinished(
         status.state = if known { NodeState::Stale } else { NodeState::Missing };
         status.about = reasons(planner, index, states)?;
     }
+    status.about.extend(left_behind(planner.store, &work.key, locks));
     Ok(())
+}
+
+/// How the latest attempt at a key failed, if it did.
+pub(crate) fn failure(store: &Store, key: &str) -> Option<String> {
+    let folder = store.attempt(key);
+    let failed = std::fs::read_to_string(folder.join(FAILED)).ok()?;
+    Some(std::iter::once(failed.trim_end().to_owned()).chain(last_words(&folder)).collect::<Vec<_>>().join("; "))
+}
+
+/// The last line of an attempt's log, which tells of a failure what the stage itself has to say.
+fn last_words(attempt: &Path) -> Option<String> {
+    let lines = log_end(&attempt.join("log.txt")).ok()?;
+    let last = lines.iter().rfind(|line| !line.trim().is_empty())?.trim();
+    (!last.starts_with("---")).then(|| last.to_owned())
+}
+
+/// Whether somebody works on a key, or has jobs for it in a queue; what there is to say of these goes to `about`.
+fn at_work(store: &Store, key: &str, locks: &Locks, about: &mut Vec<String>) -> Option<NodeState> {
+    let submits = slurm::lock_name(key);
+    let held = |name: &str| locks.get(name).is_some_and(|found| found.held);
+    let queue = slurm::in_queue(store, key).filter(|_| held(&submits));
+    about.extend(queue.as_ref().map(slurm::InQueue::words));
+    let runs = of_key(locks, key).any(|(name, found)| found.held && *name != submits) || queue.is_some_and(|queue| queue.running > 0);
+    match runs {
+        true => Some(NodeState::Running),
+        false => held(&submits).then_some(NodeState::Queued),
+    }
+}
+
+/// What somebody who is gone, or who cannot be asked, has left.
+fn left_behind(store: &Store, key: &str, locks: &Locks) -> Vec<String> {
+    let elsewhere = of_key(locks, key).filter_map(|(_, found)| found.holder.as_ref().filter(|holder| holder.life() == Life::Elsewhere));
+    let mut lines: Vec<String> = elsewhere.map(|holder| format!("{holder} has it locked and cannot be asked from here")).collect();
+    let jobs = slurm::submitted(store, key);
+    if !jobs.is_empty() {
+        lines.push(format!("its jobs ({}) may be in the queue still; the next run on the cluster takes them up", jobs.join(", ")));
+    }
+    lines
+}
+
+/// The locks of a key and of its parts.
+fn of_key<'l>(locks: &'l Locks, key: &str) -> impl Iterator<Item = (&'l String, &'l Found)> {
+    let key = key.to_owned();
+    locks.range(key.clone()..).take_while(move |(name, _)| name.starts_with(&key))
 }
 
 fn names(pipeline: &Pipeline, indices: &[usize]) -> String {

@@ -11,7 +11,7 @@ use case_store::CaseRecord;
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
-use crate::digest::Tree;
+use crate::digest::{Digest, Tree};
 use crate::record::Record;
 use crate::store::{Store, remove_if_there};
 
@@ -129,11 +129,17 @@ impl Check<'_> {
             Ok((inside, self.hash(&path)?))
         };
         let tree = Tree(files(object)?.into_par_iter().map(hashed).collect::<Result<_>>()?);
-        if tree.digest() == record.output {
-            self.store.keep_tree(&tree)?;
+        let (result, about) = tree.clone().split();
+        if record.is_of(tree) {
+            for tree in [result, about].iter().filter(|tree| !tree.0.is_empty()) {
+                self.store.keep_tree(tree)?;
+            }
             return Ok(None);
         }
-        let files = self.store.tree(&record.output).map(|expected| crate::explain::tree_change(&expected, &tree)).unwrap_or_default();
+        let expected = |digest: Option<&Digest>| digest.map_or_else(|| Some(Tree::default()), |digest| self.store.tree(digest));
+        let parts = [(expected(Some(&record.output)), result), (expected(record.about.as_ref()), about)];
+        let changes = parts.into_iter().filter_map(|(expected, found)| Some(crate::explain::tree_change(&expected?, &found)));
+        let files = changes.filter(|change| !change.is_empty()).collect::<Vec<_>>().join("; ");
         Ok(Some(format!("the result of {} is not what was published ({files}); its record was taken back", record.node)))
     }
 }

@@ -12,6 +12,8 @@ use crate::seconds;
 
 /// The file that a training writes after each epoch.
 const CURVE_FILE: &str = "curve.csv";
+/// The times of its epochs, in the folder [`stage_kit::ABOUT`] beside it.
+const TIMES_FILE: &str = "times.csv";
 /// More points than this cannot be told apart in a plot.
 const MOST_POINTS: usize = 400;
 
@@ -20,6 +22,8 @@ pub(crate) fn section(seen: &Snapshot<'_>) -> Result<Option<Section>> {
     for (index, (node, view)) in seen.pipeline.nodes.iter().zip(&seen.nodes).enumerate() {
         let Some(path) = curve_file(seen, view) else { continue };
         let curve = Curve::read(&path)?;
+        let times = path.with_file_name(stage_kit::ABOUT).join(TIMES_FILE);
+        let took = if times.is_file() { Curve::read(&times)?.column("seconds").map(|column| column.iter().sum()) } else { None };
         if curve.epochs() == 0 {
             continue;
         }
@@ -34,7 +38,7 @@ pub(crate) fn section(seen: &Snapshot<'_>) -> Result<Option<Section>> {
             curve.epochs().to_string(),
             shown(best, 100.0, 1),
             shown(lowest, 1.0, 4),
-            seconds(curve.column("seconds").map_or(0.0, |column| column.iter().sum())),
+            took.map_or_else(|| "–".to_owned(), seconds),
         ]);
         let _ = writeln!(plots, "<div class=\"wide drawing\">{}</div>", svg_for_page(&node.name, "epoch", &curve.panels()));
     }
@@ -113,9 +117,9 @@ mod tests {
     fn curve(n_epochs: usize) -> Curve {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(CURVE_FILE);
-        let mut text = "epoch,training_loss,validation_loss,validation_dice,seconds,dice_liver\n".to_owned();
+        let mut text = "epoch,training_loss,validation_loss,validation_dice,dice_liver\n".to_owned();
         for epoch in 1..=n_epochs {
-            text += &format!("{epoch},1,{},{},1.5,NaN\n", 2.0 - 0.1 * (epoch % 7) as f64, 0.1 * (epoch % 5) as f64);
+            text += &format!("{epoch},1,{},{},NaN\n", 2.0 - 0.1 * (epoch % 7) as f64, 0.1 * (epoch % 5) as f64);
         }
         std::fs::write(&path, text).unwrap();
         Curve::read(&path).unwrap()

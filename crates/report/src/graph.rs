@@ -16,10 +16,11 @@ pub(crate) fn class(seen: &Snapshot<'_>, index: usize) -> &'static str {
 }
 
 /// What the classes mean, in the order of the legend.
-const LEGEND: [(&str, &str); 8] = [
+const LEGEND: [(&str, &str); 9] = [
     ("fresh", "its result was there"),
     ("ran", "done by the latest run"),
     ("running", "is being worked on"),
+    ("queued", "its jobs wait on a cluster"),
     ("begun", "goes on with the next run"),
     ("failed", "its log tells why"),
     ("stale", "parameters or inputs have changed"),

@@ -92,7 +92,7 @@ fn listed(seen: &Snapshot<'_>) -> String {
     let link = |index: usize| format!("<a href=\"#node-{index}\">{}</a>", escaped(&seen.pipeline.nodes[index].name));
     let of = |state: NodeState| (0..seen.nodes.len()).filter(move |&index| seen.nodes[index].state == state);
     let mut out = String::new();
-    for state in [NodeState::Failed, NodeState::Running, NodeState::Begun, NodeState::Stale] {
+    for state in [NodeState::Failed, NodeState::Running, NodeState::Queued, NodeState::Begun, NodeState::Stale] {
         for index in of(state) {
             let reasons = match state {
                 NodeState::Failed | NodeState::Begun => "the end of its log stands below".to_owned(),

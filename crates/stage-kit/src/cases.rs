@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::Result;
+use case_store::{Claim, Finished, Publisher};
 
+use crate::files::durable_later;
 use crate::io::StageIo;
-use crate::sink::{BUSY, Turn};
+use crate::sink::{BUSY, Sink, Turn};
 
 /// Every case that failed, with its reason.
 #[derive(Debug)]
@@ -47,8 +50,8 @@ pub struct Case<'a, C> {
 ///
 /// The workers are threads of their own and not tasks of the thread pool: a pool thread that waits for the parallel
 /// part of one case would steal a second case meanwhile, and memory would no longer be bounded by one case per worker.
-/// A panic inside a case counts as that case's failure. Under a runner every case is published as it is finished; a case
-/// that another process is doing is waited for at the end.
+/// A panic inside a case counts as that case's failure. Under a runner every case is published as it is finished, by a thread
+/// of its own, so that no worker waits for the disk; a case that another process is doing is waited for at the end.
 ///
 /// # Errors
 /// [`CaseFailures`] with every failed case, after all others have ended.
@@ -56,33 +59,73 @@ pub fn over_cases<C: Sync>(io: &StageIo, cases: &[Case<'_, C>], work: impl Fn(&C
     let progress = io.report.start(&io.node, "cases", cases.len() as u64);
     let waiting: VecDeque<usize> = (0..cases.len()).filter(|&index| !cases[index].done).collect();
     progress.resume_from((cases.len() - waiting.len()) as u64);
+    let publisher = io.sink.as_ref().map(Sink::publisher).transpose()?;
     let workers = rayon::current_num_threads().min(waiting.len());
     let queue = Mutex::new(waiting);
     let failures = Mutex::new(BTreeMap::new());
-    let worker = || {
+    let ended = |index: usize, result: Result<()>| {
+        let id: &str = cases[index].id;
+        if let Err(error) = result {
+            let reason = format!("{error:#}");
+            progress.note(&format!("{}: case {id} failed: {reason}", io.node));
+            lock(&failures).insert(index, (id.to_owned(), reason));
+        }
+        progress.step(id);
+    };
+    let worker = |published: SyncSender<ToPublish>| {
         loop {
             // Not in the head of a `while let`, which would hold the lock during the work.
             let next = lock(&queue).pop_front();
             let Some(index) = next else { break };
-            let Case { id, what, .. } = cases[index];
-            match attempt(io, id, what, &work) {
-                Outcome::Busy => {
+            match attempt(io, cases[index].id, cases[index].what, &work) {
+                Ok(Done::Busy) => {
                     std::thread::sleep(BUSY);
                     lock(&queue).push_back(index);
-                    continue;
                 }
-                Outcome::Done => {}
-                Outcome::Failed(reason) => {
-                    progress.note(&format!("{}: case {id} failed: {reason}", io.node));
-                    lock(&failures).insert(index, (id.to_owned(), reason));
-                }
+                Ok(Done::Whole) => ended(index, Ok(())),
+                // The thread that publishes ends after the last worker.
+                Ok(Done::Publish(case, claim)) => drop(published.send(ToPublish { index, case, _claim: claim })),
+                Err(error) => ended(index, Err(error)),
             }
-            progress.step(id);
         }
     };
-    std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(worker))));
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(MOST_UNPUBLISHED);
+        for _ in 0..workers {
+            let sender = sender.clone();
+            let worker = &worker;
+            scope.spawn(move || worker(sender));
+        }
+        drop(sender);
+        if let Some(publisher) = &publisher {
+            publish(publisher, &receiver, &ended);
+        }
+    });
     let failures: Vec<_> = failures.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect();
     if failures.is_empty() { Ok(()) } else { Err(CaseFailures { failures, total: cases.len() }.into()) }
+}
+
+/// A case on its way into the store.
+struct ToPublish {
+    index: usize,
+    case: Finished,
+    /// Nobody else does the case before it is published.
+    _claim: Claim,
+}
+
+/// So many finished cases wait for the disk at most; then the workers wait too.
+const MOST_UNPUBLISHED: usize = 128;
+
+/// Publishes what comes: all that has come while the group before was on its way goes together, so that short cases share
+/// the time that a disk takes to write for good, and a long one is published at once.
+fn publish(publisher: &Publisher, finished: &Receiver<ToPublish>, ended: impl Fn(usize, Result<()>)) {
+    while let Ok(first) = finished.recv() {
+        let group: Vec<ToPublish> = std::iter::once(first).chain(finished.try_iter().take(MOST_UNPUBLISHED)).collect();
+        let results = publisher.publish(&group.iter().map(|one| &one.case).collect::<Vec<_>>());
+        for (one, result) in group.iter().zip(results) {
+            ended(one.index, result);
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -90,36 +133,35 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-enum Outcome {
-    Done,
-    Failed(String),
-    /// Another process is doing it.
+enum Done {
+    /// With nothing left to do.
+    Whole,
+    /// And is to be published under this claim.
+    Publish(Finished, Claim),
+    /// Not at all: another process is doing it.
     Busy,
 }
 
-fn attempt<C>(io: &StageIo, id: &str, what: &C, work: &impl Fn(&C) -> Result<()>) -> Outcome {
-    let claimed = match &io.sink {
-        Some(sink) => sink.turn(id),
-        None => Ok(None),
+fn attempt<C>(io: &StageIo, id: &str, what: &C, work: &impl Fn(&C) -> Result<()>) -> Result<Done> {
+    let turn = match &io.sink {
+        Some(sink) => sink.turn(id)?.map(|turn| (sink, turn)),
+        None => None,
     };
-    let claim = match claimed {
-        Err(error) => return Outcome::Failed(format!("{error:#}")),
-        Ok(Some(Turn::Busy)) => return Outcome::Busy,
-        Ok(Some(Turn::Done)) => return Outcome::Done,
-        Ok(Some(Turn::Ours(claim))) => Some(claim),
-        // A case that nobody has asked for on its own, such as a picture.
-        Ok(None) => None,
+    let (sink, claim) = match turn {
+        Some((_, Turn::Busy)) => return Ok(Done::Busy),
+        Some((_, Turn::Done)) => return Ok(Done::Whole),
+        Some((sink, Turn::Ours(claim))) => (sink, claim),
+        // No runner, or a case that nobody has asked for on its own, such as a picture.
+        None => return whole(|| work(what)).map(|()| Done::Whole),
     };
     let begun = Instant::now();
-    let worked = match catch_unwind(AssertUnwindSafe(|| work(what))) {
-        Ok(result) => result,
-        Err(panic) => Err(anyhow::anyhow!("internal error: {}", panic_text(&*panic))),
-    };
-    let published = worked.and_then(|()| match (&io.sink, &claim) {
-        (Some(sink), Some(_)) => sink.publish(id, begun.elapsed()),
-        _ => Ok(()),
-    });
-    published.map_or_else(|error| Outcome::Failed(format!("{error:#}")), |()| Outcome::Done)
+    whole(|| durable_later(|| work(what)))?;
+    Ok(Done::Publish(sink.finish(id, begun.elapsed())?, claim))
+}
+
+/// A panic as an error.
+fn whole(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(anyhow::anyhow!("internal error: {}", panic_text(&*panic))))
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -1,10 +1,28 @@
 //! Files that appear whole or not at all.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+
+thread_local! {
+    static DURABLE_LATER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, whose files need not be on the disk for good when they are renamed: whoever calls this sees to it for all of
+/// them at once, before anybody is told of them. Files that `work` writes on other threads are not spared.
+pub(crate) fn durable_later<T>(work: impl FnOnce() -> T) -> T {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            DURABLE_LATER.set(self.0);
+        }
+    }
+    let _before = Before(DURABLE_LATER.replace(true));
+    work()
+}
 
 /// Writes `path` through a temporary file in the same folder, which is synced and renamed at the end.
 ///
@@ -24,7 +42,9 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> Res
         // Temporary files are private; results are for everyone whom the umask allows to read.
         let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
         temporary.as_file().set_permissions(mode)?;
-        temporary.as_file().sync_all()?;
+        if !DURABLE_LATER.get() {
+            temporary.as_file().sync_all()?;
+        }
         temporary.persist(path)?;
         Ok(())
     };

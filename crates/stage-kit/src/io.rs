@@ -25,6 +25,11 @@ pub enum DeviceChoice {
     CudaTf32,
 }
 
+/// The folder within the output folder for what tells of the work and not of its result, such as how long it took. It is
+/// kept and checked with the result and is no part of the result's digest: work that is done once more takes another time,
+/// and whoever reads the result reads the same.
+pub const ABOUT: &str = "about";
+
 /// The inputs, the output folder and the surroundings of one run of a stage.
 #[derive(Clone, Debug)]
 pub struct StageIo {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use case_store::{CaseEntry, CaseList, CaseRecord, CaseStore, Claim, Claimed};
+use case_store::{CaseEntry, CaseList, CaseRecord, CaseStore, Claim, Claimed, Finished, Publisher};
 
 /// The cases that a runner wants, and the store that takes them.
 #[derive(Clone, Debug)]
@@ -93,14 +93,14 @@ impl Sink {
         Ok(Some(Turn::Done))
     }
 
-    /// Publishes a case that was done.
-    pub(crate) fn publish(&self, id: &str, took: Duration) -> Result<()> {
+    /// Takes a case that was done; it counts once its publisher has published it.
+    pub(crate) fn finish(&self, id: &str, took: Duration) -> Result<Finished> {
         let entry = self.entry(id).context("the case is not on the list")?;
         for seen in &entry.seen {
             seen.check()?;
         }
         let writes: BTreeMap<String, PathBuf> = entry.writes.iter().map(|place| (place.clone(), self.path(place))).collect();
-        self.store.publish(&writes, |files| CaseRecord {
+        Finished::new(writes, |files| CaseRecord {
             key: entry.key.clone(),
             id: entry.id.clone(),
             node: self.node.clone(),
@@ -110,7 +110,11 @@ impl Sink {
             files,
             seconds: took.as_secs_f64(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        })?;
-        Ok(())
+        })
+    }
+
+    /// Who publishes the cases that are done from now on.
+    pub(crate) fn publisher(&self) -> Result<Publisher> {
+        Publisher::open(&self.store)
     }
 }

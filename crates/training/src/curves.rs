@@ -1,4 +1,5 @@
-//! The course of training: one row an epoch, as CSV and as a plot.
+//! The course of training: one row an epoch, as CSV and as a plot. How long each epoch took and how much memory stand by
+//! themselves: they are others whenever the training is done again, and the rest is not.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,6 +14,9 @@ pub const CURVE_FILE: &str = "curve.csv";
 
 /// The file of the plot in the output folder.
 pub const PLOT_FILE: &str = "curves.svg";
+
+/// The file of the epochs' times and memory, in the folder [`stage_kit::ABOUT`] of the output folder.
+pub const TIMES_FILE: &str = "times.csv";
 
 /// How good a model is on the validation cases.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,17 +66,14 @@ pub struct CurveRow {
 /// The rows as CSV.
 #[must_use]
 pub fn csv(rows: &[CurveRow]) -> String {
-    let mut text = String::from("epoch,learning_rate,training_loss,validation_loss,validation_dice,seconds,peak_mib");
+    let mut text = String::from("epoch,learning_rate,training_loss,validation_loss,validation_dice");
     for detail in rows.first().map_or(&[][..], |row| &row.validation.details) {
         let _ = write!(text, ",{}", detail.name);
     }
     text.push('\n');
-    for CurveRow { epoch, learning_rate, training_loss, validation, seconds, peak_mib } in rows {
+    for CurveRow { epoch, learning_rate, training_loss, validation, .. } in rows {
         let Validation { loss, dice, details } = validation;
-        let _ = write!(text, "{epoch},{learning_rate:e},{training_loss:.6},{loss:.6},{dice:.6},{seconds:.1},");
-        if let Some(mib) = peak_mib {
-            let _ = write!(text, "{mib}");
-        }
+        let _ = write!(text, "{epoch},{learning_rate:e},{training_loss:.6},{loss:.6},{dice:.6}");
         for detail in details {
             let _ = write!(text, ",{:.6}", detail.value);
         }
@@ -81,16 +82,28 @@ pub fn csv(rows: &[CurveRow]) -> String {
     text
 }
 
-/// Writes [`CURVE_FILE`] and [`PLOT_FILE`] into `folder`.
+/// The seconds of each epoch and the memory until its end as CSV.
+fn times(rows: &[CurveRow]) -> String {
+    let mut text = "epoch,seconds,peak_mib\n".to_owned();
+    for CurveRow { epoch, seconds, peak_mib, .. } in rows {
+        let mib = peak_mib.map(|mib| mib.to_string()).unwrap_or_default();
+        let _ = writeln!(text, "{epoch},{seconds:.1},{mib}");
+    }
+    text
+}
+
+/// Writes [`CURVE_FILE`], [`PLOT_FILE`] and [`TIMES_FILE`] into the output folder `folder`.
 ///
 /// # Errors
 /// When they cannot be written.
-pub fn write_curves(folder: &Path, title: &str, rows: &[CurveRow]) -> anyhow::Result<()> {
+pub fn write_curves(folder: &Path, rows: &[CurveRow]) -> anyhow::Result<()> {
     stage_kit::write_atomic_text(&folder.join(CURVE_FILE), &csv(rows))?;
-    stage_kit::write_atomic_text(&folder.join(PLOT_FILE), &plot(title, rows))
+    stage_kit::write_atomic_text(&folder.join(stage_kit::ABOUT).join(TIMES_FILE), &times(rows))?;
+    stage_kit::write_atomic_text(&folder.join(PLOT_FILE), &plot(rows))
 }
 
-fn plot(title: &str, rows: &[CurveRow]) -> String {
+/// Without the node's name: the same training under another name writes the same.
+fn plot(rows: &[CurveRow]) -> String {
     #[expect(clippy::cast_precision_loss, reason = "epochs are few")]
     let series = |name: &str, look: Look, value: &dyn Fn(&CurveRow) -> f64| Series {
         name: name.into(),
@@ -107,7 +120,7 @@ fn plot(title: &str, rows: &[CurveRow]) -> String {
     let dice = Panel { y_label: "Dice".into(), series: vec![series("validation", Look::Second, &|row| row.validation.dice)] };
     let has_dice = rows.iter().any(|row| row.validation.dice.is_finite());
     let panels = if has_dice || rows.is_empty() { vec![loss, dice] } else { vec![loss] };
-    svg(title, "epoch", &panels)
+    svg("Training", "epoch", &panels)
 }
 
 #[cfg(test)]
@@ -131,21 +144,22 @@ pub(crate) mod tests {
     fn the_table_has_one_line_an_epoch_and_a_column_for_each_detail() {
         assert_eq!(
             csv(&[row(1), row(2)]),
-            "epoch,learning_rate,training_loss,validation_loss,validation_dice,seconds,peak_mib,dice_liver\n\
-             1,5e-4,0.800000,1.000000,0.500000,12.3,,0.900000\n\
-             2,5e-4,0.400000,0.500000,0.750000,12.3,300,0.900000\n"
+            "epoch,learning_rate,training_loss,validation_loss,validation_dice,dice_liver\n\
+             1,5e-4,0.800000,1.000000,0.500000,0.900000\n\
+             2,5e-4,0.400000,0.500000,0.750000,0.900000\n"
         );
+        assert_eq!(times(&[row(1), row(2)]), "epoch,seconds,peak_mib\n1,12.3,\n2,12.3,300\n");
     }
 
     #[test]
     fn the_plot_holds_every_finite_point_of_every_curve() {
         let mut rows: Vec<_> = (1..=7).map(row).collect();
         rows[3].validation.loss = f64::NAN;
-        let plot = plot("M_1", &rows);
+        let plot = plot(&rows);
         assert_eq!(plot.matches("<circle").count(), 7 + 6 + 7);
         assert_eq!(plot.matches("<svg").count(), 1);
         rows.iter_mut().for_each(|row| row.validation.dice = f64::NAN);
-        assert!(!super::plot("M_1", &rows).contains(">Dice<"), "no classes, no Dice");
-        assert!(!plot.contains("NaN") && plot.contains(">M_1<") && plot.contains(">Dice<") && plot.contains(">epoch<"));
+        assert!(!super::plot(&rows).contains(">Dice<"), "no classes, no Dice");
+        assert!(!plot.contains("NaN") && plot.contains(">Training<") && plot.contains(">Dice<") && plot.contains(">epoch<"));
     }
 }

@@ -10,7 +10,7 @@ use candle_core::{DType, Tensor};
 use nets::Params;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Progress, Report, StageIo};
+use stage_kit::{ABOUT, Progress, Report, StageIo};
 
 use crate::batch::{Batch, BatchSource};
 use crate::checkpoint::{Best, Checkpoint, CheckpointFolder, Tensors, TrainingState};
@@ -21,7 +21,7 @@ use crate::schedule::LrSchedule;
 use crate::sgd::{Optimizer, OptimizerConfig};
 use crate::tensorboard::EventFile;
 
-/// The event file in the output folder.
+/// The event file, in the folder [`stage_kit::ABOUT`] of the output folder: TensorBoard lays values over the time of day too.
 pub const EVENT_FILE: &str = "events.out.tfevents.training";
 
 /// A model in training. Freeze its parameters ([`crate::FreezePlan::apply`]) before it is handed to [`fit`].
@@ -148,9 +148,9 @@ impl FitConfig {
 /// Where a training reads and writes.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// Name for messages and plots.
+    /// Name for messages.
     pub node: String,
-    /// Folder of the curve, the plot and the event file.
+    /// Folder of the curve and the plot, and in [`ABOUT`] of the times and the event file.
     pub output: PathBuf,
     /// Folder of the checkpoint.
     pub checkpoints: PathBuf,
@@ -234,7 +234,7 @@ pub struct Diverged {
 /// when it is asked to end.
 pub fn fit(config: &FitConfig, model: &dyn Trainable, source: BatchSource, run: &Run) -> Result<Fitted> {
     config.check()?;
-    for folder in [&run.output, &run.checkpoints] {
+    for folder in [&run.output.join(ABOUT), &run.checkpoints] {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     let mut fitting = Fitting::begin(config, model, source, run)?;
@@ -277,7 +277,7 @@ impl<'a> Fitting<'a> {
         let steps_per_epoch = source.sampler().steps_per_epoch();
         let progress = run.report.start(&run.node, "steps", config.epochs * steps_per_epoch);
         progress.resume_from(state.position.epoch * steps_per_epoch + state.position.step);
-        let events = EventFile::resume(&run.output.join(EVENT_FILE), state.event_bytes)?;
+        let events = EventFile::resume(&run.output.join(ABOUT).join(EVENT_FILE), state.event_bytes)?;
         let loader = Loader::start(Arc::new(source), state.position, config.epochs)?;
         let last_save = Instant::now();
         Ok(Self { config, model, run, steps_per_epoch, loader, optimizer, checkpoints, state, events, progress, last_save })
@@ -367,7 +367,7 @@ impl<'a> Fitting<'a> {
         self.state.position = Position { epoch, step: 0 };
         (self.state.loss_sum, self.state.samples, self.state.seconds) = (0.0, 0, 0.0);
         self.save(is_best)?;
-        write_curves(&self.run.output, &self.run.node, &self.state.curve)
+        write_curves(&self.run.output, &self.state.curve)
     }
 
     fn summary(&self, row: &CurveRow) -> String {
@@ -414,7 +414,7 @@ impl<'a> Fitting<'a> {
         })?;
         set_all(self.model.params(), &weights)?;
         // An attempt that ended right after the last checkpoint may not have come to write these.
-        write_curves(&self.run.output, &self.run.node, &self.state.curve)?;
+        write_curves(&self.run.output, &self.state.curve)?;
         Ok(Fitted { weights, best, curve: self.state.curve })
     }
 }

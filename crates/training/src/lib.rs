@@ -25,7 +25,7 @@ mod tensorboard;
 pub use augment::{AugmentConfig, Augmentation, Noise, NoiseConfig, RangeConfig};
 pub use batch::{Batch, BatchError, BatchSource, HostBatch, Targets};
 pub use checkpoint::{Best, Checkpoint, CheckpointError, CheckpointFolder, STATE_FILE, Tensors, TrainingState};
-pub use curves::{CURVE_FILE, CurveRow, Detail, PLOT_FILE, Validation, csv, write_curves};
+pub use curves::{CURVE_FILE, CurveRow, Detail, PLOT_FILE, TIMES_FILE, Validation, csv, write_curves};
 pub use fit::{Diverged, EVENT_FILE, FitConfig, Fitted, Interrupted, Run, Select, Trainable, fit};
 pub use freeze::{FreezeError, FreezePlan};
 pub use loader::{Loader, Position};

@@ -14,12 +14,12 @@ use crate::Model;
 pub(crate) fn of(models: &[Model<'_>], repeats: usize, device: &Device) -> Result<Cost> {
     let mut cost = Cost::default();
     for model in models {
-        let path = model.folder.join("curve.csv");
-        let curve = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        if let Some(seconds) = column(&curve, "seconds") {
+        // Weights from elsewhere come without.
+        let times = std::fs::read_to_string(model.folder.join(stage_kit::ABOUT).join(training::TIMES_FILE)).unwrap_or_default();
+        if let Some(seconds) = column(&times, "seconds") {
             cost.training_seconds = Some(cost.training_seconds.unwrap_or(0.0) + seconds.iter().sum::<f64>());
         }
-        let most = column(&curve, "peak_mib").and_then(|peaks| peaks.into_iter().reduce(f64::max));
+        let most = column(&times, "peak_mib").and_then(|peaks| peaks.into_iter().reduce(f64::max));
         cost.training_mib = most.into_iter().chain(cost.training_mib).reduce(f64::max);
         if model.labels {
             labelling(&mut cost, &model.folder.join("weights.safetensors"), repeats, device)?;
@@ -45,9 +45,9 @@ fn labelling(cost: &mut Cost, weights: &Path, repeats: usize, device: &Device) -
     Ok(())
 }
 
-/// The numbers of a column of a curve; nothing if there is no such column, or a number is not known.
-fn column(curve: &str, name: &str) -> Option<Vec<f64>> {
-    let mut lines = curve.lines();
+/// The numbers of a column of a table; nothing if there is no such column, or a number is not known.
+fn column(table: &str, name: &str) -> Option<Vec<f64>> {
+    let mut lines = table.lines();
     let column = lines.next()?.split(',').position(|other| other == name)?;
     lines.map(|line| line.split(',').nth(column)?.parse().ok()).collect()
 }

@@ -44,8 +44,8 @@ impl Stage for Compare {
         Role::many("scores", "the output of evaluate, one for each training of the methods, with the predictions under the same names"),
         Role::many(
             "models",
-            "the folder with weights.safetensors and curve.csv of a method's model, under the method's name; under METHOD.PART a model \
-             that is trained on the way to it",
+            "the folder with weights.safetensors and the times of training of a method's model, under the method's name; under METHOD.PART a \
+             model that is trained on the way to it",
         ),
     ];
     const WRITES: &'static str = "compare.md: the table; compare.csv, compare.json: the same; compare.svg: scores against costs; classes.csv: DSC, NSD and HD95 of every class";

@@ -63,7 +63,7 @@ impl Stage for PretrainEncoder {
         Role::optional("init", "the output of an earlier pre-training, whose encoder to start from instead of random weights"),
     ];
     const WRITES: &'static str = "weights.safetensors: the encoder alone, of the epoch with the lowest validation loss; reconstructions.png; \
-         curve.csv, curves.svg, events.out.tfevents.*";
+         curve.csv, curves.svg; about/: times.csv, events.out.tfevents.*";
     const PAPER: &'static str = "2.3, Fig. 1b";
     type Config = Config;
 

@@ -96,8 +96,7 @@ impl Stage for TrainPartial {
         Role::required("partition", "the output of partition"),
         Role::optional("init", "a folder with weights.safetensors of a model that shares some parameters; what fits is taken, and told"),
     ];
-    const WRITES: &'static str =
-        "weights.safetensors of the best epoch, with the model in its metadata; curve.csv, curves.svg, events.out.tfevents.*";
+    const WRITES: &'static str = "weights.safetensors of the best epoch, with the model in its metadata; curve.csv, curves.svg; about/: times.csv, events.out.tfevents.*";
     const PAPER: &'static str = "none: DoDNet (CVPR 2021), MultiTalent (MICCAI 2023), and their baselines";
     type Config = Config;
 

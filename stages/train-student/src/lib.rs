@@ -59,7 +59,7 @@ impl Stage for TrainStudent {
         Role::optional("init", "the output of the step before; random weights without it"),
     ];
     const WRITES: &'static str =
-        "weights.safetensors of the epoch with the best validation Dice; curve.csv, curves.svg, events.out.tfevents.*";
+        "weights.safetensors of the epoch with the best validation Dice; curve.csv, curves.svg; about/: times.csv, events.out.tfevents.*";
     const PAPER: &'static str = "2.3, 3.2, Table 3";
     type Config = Config;
 

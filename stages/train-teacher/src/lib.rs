@@ -107,7 +107,7 @@ impl Stage for TrainTeacher {
         Role::optional("init", "a folder with weights.safetensors to start from instead of random weights: of a teacher or of an encoder"),
     ];
     const WRITES: &'static str =
-        "weights.safetensors of the epoch with the lowest validation loss; curve.csv, curves.svg, events.out.tfevents.*";
+        "weights.safetensors of the epoch with the lowest validation loss; curve.csv, curves.svg; about/: times.csv, events.out.tfevents.*";
     const PAPER: &'static str = "2.3, 3.2, Fig. 1b, Table 2";
     type Config = Config;
 

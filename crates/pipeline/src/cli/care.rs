@@ -11,7 +11,7 @@ use super::{DONE, FAILED, LOCKED, Program};
 use crate::gc::{Swept, collect};
 use crate::lock::Life;
 use crate::plan::Planner;
-use crate::text::size;
+use crate::text::{counted, size};
 
 /// `gc`.
 pub(super) fn gc(program: &Program, choice: &Choice, args: &GcArgs) -> Result<u8> {
@@ -29,13 +29,22 @@ pub(super) fn gc(program: &Program, choice: &Choice, args: &GcArgs) -> Result<u8
     let there = opened.pipeline.check_data(&all).is_ok();
     let states =
         if there { Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &NOTE).survey(&all)? } else { Default::default() };
-    let Swept { results, cases, attempts, links, bytes } = collect(&opened.pipeline, &opened.store, &states, args.dry_run)?;
+    let Swept { results, cases, attempts, links, jobs, bytes } = collect(&opened.pipeline, &opened.store, &states, args.dry_run)?;
     opened.hasher.save()?;
     for link in links {
         say(&format!("{link} is no node of {} any more\n", opened.pipeline.name));
     }
+    if !jobs.is_empty() {
+        say(&format!("jobs for attempts that go may be in the queue still: scancel {}\n", jobs.join(" ")));
+    }
     let would = if args.dry_run { "would be removed" } else { "removed" };
-    say(&format!("{would}: {results} results, {cases} cases, {attempts} attempts; {}\n", size(bytes)));
+    say(&format!(
+        "{would}: {}, {}, {}; {}\n",
+        counted(results, "result"),
+        counted(cases, "case"),
+        counted(attempts, "attempt"),
+        size(bytes)
+    ));
     Ok(DONE)
 }
 

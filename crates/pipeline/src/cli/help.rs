@@ -15,8 +15,22 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("run --dry-run", "only tell; the exit code is 3 when there is work"),
         ],
     ),
-    ("status", &[("status", "every node"), ("status scores", "this node and what it reads")]),
-    ("explain", &[("explain M_c", "which parameter, input or file has changed since the result was made")]),
+    (
+        "status",
+        &[
+            ("status", "every node: fresh, stale, missing, running, queued, failed, begun or waiting"),
+            ("status scores", "this node and what it reads"),
+            ("status --json", "for programs: counts, sizes, times, and the time left"),
+        ],
+    ),
+    (
+        "explain",
+        &[
+            ("explain M_c", "which parameter, input or file has changed since the result was made"),
+            ("explain segment[M_4]:FLARE23Ts_0001", "the same of one case"),
+            ("explain M_c --set M_c.fit.epochs=3", "what another parameter would come to"),
+        ],
+    ),
     (
         "graph",
         &[
@@ -25,7 +39,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("graph --format dot | dot -Tpdf -o graph.pdf", "with Graphviz"),
         ],
     ),
-    ("log", &[("log M_c", "what the stage said, of a failed attempt too"), ("log M_c | tail", "the end of it")]),
+    (
+        "log",
+        &[
+            ("log M_c", "what the stage said, of a failed attempt too"),
+            ("log M_c | tail", "the end of it"),
+            ("log segment[M_4]:FLARE23Ts_0001", "what was said of one case"),
+        ],
+    ),
     (
         "report",
         &[("report", "everything on one page, report.html"), ("report -p pipelines/demo.yaml -o demo.html", "of the demonstration")],

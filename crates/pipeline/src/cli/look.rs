@@ -10,7 +10,7 @@ use super::verbs::{DEFAULT_PIPELINE, Opened, say};
 use super::{DONE, Program};
 use crate::explain::case_reasons;
 use crate::plan::{Planner, State};
-use crate::status::{Counts, NodeState, reasons, statuses};
+use crate::status::{Counts, NodeState, failure, reasons, statuses};
 use crate::text::{columns, size};
 
 pub(super) const NOTE: fn(String) = |text| eprintln!("{text}");
@@ -36,12 +36,13 @@ pub(super) fn status(program: &Program, choice: &Choice, args: &StatusArgs) -> R
         }
         rows.push([node.node.clone(), node.stage.to_owned(), node.state.word().to_owned(), about]);
     }
-    let Counts { fresh, stale, missing, running, failed, begun, waits } = counts;
+    let Counts { fresh, stale, missing, running, queued, failed, begun, waits } = counts;
     let counted = [
         (fresh, "fresh"),
         (stale, "stale"),
         (missing, "missing"),
         (running, "running"),
+        (queued, "queued"),
         (failed, "failed"),
         (begun, "begun"),
         (waits, "waiting"),
@@ -68,8 +69,10 @@ pub(super) fn explain(program: &Program, choice: &Choice, args: &ExplainArgs) ->
     let planner = Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &NOTE);
     let states = planner.survey(&wanted)?;
     opened.keep_digests();
-    if let (Some(case), Some(State::Fresh(_) | State::Stale(_))) = (case, states.get(&index)) {
-        return explain_case(&planner, index, case, &states);
+    match (case, states.get(&index)) {
+        (Some(case), Some(State::Fresh(_) | State::Stale(_))) => return explain_case(&planner, index, case, &states),
+        (Some(case), Some(State::Waits(_))) => return explain_waiting_case(&planner, index, case, &states),
+        _ => {}
     }
     let name = &opened.pipeline.nodes[index].name;
     if let Some(State::Fresh(record)) = states.get(&index) {
@@ -81,11 +84,35 @@ pub(super) fn explain(program: &Program, choice: &Choice, args: &ExplainArgs) ->
     for line in reasons(&planner, index, &states)? {
         say(&format!("  {line}\n"));
     }
+    if let Some(State::Stale(work)) = states.get(&index)
+        && let Some(failure) = failure(planner.store, &work.key)
+    {
+        say(&format!("  its latest attempt failed: {failure}; see `{} log {name}`\n", program.name));
+    }
     // What a waiting node waits for is, in the end, one or more nodes that are known to be stale.
     for (&ancestor, _) in states.iter().filter(|(other, state)| waits && **other != index && matches!(state, State::Stale(_))) {
         say(&format!("because {} must be run:\n", opened.pipeline.nodes[ancestor].name));
         for line in reasons(&planner, ancestor, &states)? {
             say(&format!("  {line}\n"));
+        }
+    }
+    Ok(DONE)
+}
+
+/// `explain NODE:CASE`, for a node whose inputs are not there yet: what of the same case is to be done before.
+fn explain_waiting_case(planner: &Planner<'_>, index: usize, case: &str, states: &BTreeMap<usize, State>) -> Result<u8> {
+    let nodes = &planner.pipeline.nodes;
+    say(&format!("{}:{case} may have to be run:\n", nodes[index].name));
+    for (&ancestor, state) in states.iter().filter(|(ancestor, _)| **ancestor != index) {
+        let State::Stale(work) = state else { continue };
+        match work.cases.as_ref().filter(|cases| cases.list.iter().any(|found| found.id == case || found.case == case)) {
+            Some(_) => drop(explain_case(planner, ancestor, case, states)?),
+            None => {
+                say(&format!("{} must be run:\n", nodes[ancestor].name));
+                for line in reasons(planner, ancestor, states)? {
+                    say(&format!("  {line}\n"));
+                }
+            }
         }
     }
     Ok(DONE)
@@ -137,7 +164,11 @@ pub(super) fn log(program: &Program, choice: &Choice, args: &LogArgs) -> Result<
         None => say(&text),
         Some(case) => {
             let about: String = text.lines().filter(|line| line.contains(case)).map(|line| format!("{line}\n")).collect();
-            say(&if about.is_empty() { format!("the log of {name} says nothing of case {case}\n") } else { about });
+            say(&if about.is_empty() {
+                format!("the log of {name} says nothing of case {case}; `{} log {name}` prints all of it\n", program.name)
+            } else {
+                about
+            });
         }
     }
     Ok(DONE)

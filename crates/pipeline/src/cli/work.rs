@@ -46,7 +46,7 @@ fn attempt(program: &Program, args: &WorkArgs) -> Result<(), Failure> {
         return Err(anyhow::Error::msg(what).into());
     }
     let Some(_in_use) = store.enter()? else {
-        return Err(Failure::Locked(format!("`gc`, which cleans up {},", store.root().display())));
+        return Err(Failure::Locked(format!("{} is being cleaned up by `gc`", store.root().display())));
     };
     // That a scheduler has started it does not prove that what it reads is there.
     let inputs = || job.missing_input(&store).map_or(Ok(()), |missing| Err(anyhow::Error::msg(missing)));

@@ -15,7 +15,7 @@ use anyhow::Result;
 use stage_kit::Update;
 
 use super::Slurm;
-use super::submission::Submission;
+use super::submission::{InQueue, Submission};
 use crate::attempt::FAILED;
 use crate::child::Word;
 use crate::executor::Failure;
@@ -78,6 +78,8 @@ pub(super) struct Course<'a> {
     cases: (usize, usize),
     /// The progress that was told last.
     shown: Option<Update>,
+    /// How the jobs stood when that was written down last.
+    noted: Option<InQueue>,
 }
 
 /// How often a flag or a file is looked at.
@@ -101,6 +103,7 @@ impl<'a> Course<'a> {
             is_done: false,
             cases: (0, 0),
             shown: None,
+            noted: None,
         }
     }
 
@@ -212,6 +215,9 @@ impl<'a> Course<'a> {
             } else {
                 self.tasks.push(task);
             }
+        }
+        if let Some(listing) = &listing {
+            self.note_queue(listing);
         }
         self.show_progress();
         Ok(())

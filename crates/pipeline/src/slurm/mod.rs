@@ -31,7 +31,8 @@ use anyhow::Result;
 use self::commands::Queue;
 use self::course::Course;
 pub use self::options::SlurmOptions;
-pub(crate) use self::submission::Outcome;
+use self::submission::Submission;
+pub(crate) use self::submission::{InQueue, Outcome};
 use crate::child::Word;
 use crate::executor::{Executor, Failure};
 use crate::job::Job;
@@ -92,14 +93,29 @@ fn sweep(store: &Store) {
 }
 
 /// The folder of submissions, with a folder for each key.
-fn submissions(store: &Store) -> PathBuf {
+pub(crate) fn submissions(store: &Store) -> PathBuf {
     store.root().join("slurm")
+}
+
+/// How the jobs for a key stand, by the runner that waits for them.
+pub(crate) fn in_queue(store: &Store, key: &str) -> Option<InQueue> {
+    InQueue::read(&submissions(store).join(key))
+}
+
+/// Slurm's numbers of the arrays that were submitted for a key and that no runner has seen to the end.
+pub(crate) fn submitted(store: &Store, key: &str) -> Vec<String> {
+    Submission::all(&submissions(store).join(key)).into_iter().filter(|submission| !submission.cancelled).filter_map(|s| s.job).collect()
+}
+
+/// The lock of the runner that submits the jobs of a key and waits for them; the jobs take the key's own.
+pub(crate) fn lock_name(key: &str) -> String {
+    format!("{key}.slurm")
 }
 
 impl Executor for Slurm {
     fn execute(&self, store: &Store, job: &Job, tell: &(dyn Fn(Word) + Sync), stop: &AtomicBool) -> Result<(), Failure> {
         // Jobs take the lock of the key where they run; this one is for the submitting.
-        let lock = store.lock(&format!("{}.slurm", job.key));
+        let lock = store.lock(&lock_name(&job.key));
         let _lease = match Lease::take(&lock, &job.node)? {
             Ok(lease) => lease,
             Err(holder) => return Err(Failure::Locked(holder)),

@@ -56,6 +56,40 @@ impl Submission {
     }
 }
 
+/// How the jobs of a key stood when the runner that waits for them looked at the queue last: `status` asks no scheduler.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InQueue {
+    /// Jobs that wait.
+    pub(crate) pending: usize,
+    /// Jobs that run.
+    pub(crate) running: usize,
+    /// Why the first of those that wait does so, in Slurm's words.
+    pub(crate) reason: String,
+}
+
+const QUEUE_FILE: &str = "queue.json";
+
+impl InQueue {
+    pub(super) fn save(&self, of_key: &Path) -> Result<()> {
+        stage_kit::write_atomic_text(&of_key.join(QUEUE_FILE), &serde_json::to_string(self)?)
+    }
+
+    pub(super) fn read(of_key: &Path) -> Option<Self> {
+        serde_json::from_str(&fs::read_to_string(of_key.join(QUEUE_FILE)).ok()?).ok()
+    }
+
+    /// In words.
+    pub(crate) fn words(&self) -> String {
+        let jobs = |n: usize| if n == 1 { "1 job".to_owned() } else { format!("{n} jobs") };
+        let because = if self.reason.is_empty() || self.reason == "None" { String::new() } else { format!(" ({})", self.reason) };
+        match (self.running, self.pending) {
+            (0, pending) => format!("{} in the queue{because}", jobs(pending)),
+            (running, 0) => format!("{} at work", jobs(running)),
+            (running, pending) => format!("{} at work, {pending} in the queue{because}", jobs(running)),
+        }
+    }
+}
+
 /// What a job tells of its own end. Unlike a scheduler's word this is certain, and it comes with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -114,6 +148,14 @@ mod tests {
         assert_eq!(Submission::all(folder.path()), [submission(9), submission(10)]);
         submission(9).remove(folder.path()).unwrap();
         assert_eq!(Submission::all(folder.path()), [submission(10)]);
+    }
+
+    #[test]
+    fn the_queue_is_told_in_words() {
+        let told = |running, pending, reason: &str| InQueue { pending, running, reason: reason.into() }.words();
+        assert_eq!(told(0, 1, "Resources"), "1 job in the queue (Resources)");
+        assert_eq!(told(2, 3, "Priority"), "2 jobs at work, 3 in the queue (Priority)");
+        assert_eq!(told(1, 0, ""), "1 job at work");
     }
 
     #[test]

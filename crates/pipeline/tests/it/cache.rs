@@ -145,6 +145,29 @@ fn a_node_may_have_a_seed_of_its_own() {
 }
 
 #[test]
+fn what_tells_of_the_work_is_kept_and_checked_and_makes_no_other_result() {
+    let lab = Lab::new(&PIPELINE.replace("{text: one two}", "{text: one two, dated: true}"));
+    lab.run(&[]).must_succeed();
+    let about = "work/results/pipeline/a/about/when.txt";
+    let first = lab.read(about);
+    let forced = lab.run(&["a", "--force"]).must_succeed();
+    assert_eq!(forced.ran(), ["a"]);
+    assert!(!forced.stderr.contains("differs"), "{}", forced.stderr);
+    assert_ne!(lab.read(about), first);
+    assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0], "nobody reads the date");
+    assert_eq!(lab.run(&["--verify"]).must_succeed().ran(), [""; 0]);
+    // Lists of files that are lost are made anew from the files.
+    fs::remove_dir_all(lab.path("work/trees")).unwrap();
+    assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0]);
+
+    fs::remove_file(lab.path(about)).unwrap();
+    fs::write(lab.path(about), "long ago").unwrap();
+    let damaged = lab.call(&["verify"]);
+    assert!(damaged.code == Some(1) && damaged.stdout.contains("the result of a is not what was published"), "{damaged:?}");
+    assert_eq!(lab.run(&[]).must_succeed().ran(), ["a"]);
+}
+
+#[test]
 fn nodes_that_do_the_same_work_share_it() {
     let pipeline = "seed: 1\nstore: work\nnodes:
   a: {stage: words, params: {text: x}}

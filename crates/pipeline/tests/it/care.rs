@@ -1,5 +1,6 @@
 //! Damage in the store, cleaning it up, locks of the dead.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -98,7 +99,7 @@ fn what_no_pipeline_file_reaches_is_removed_and_all_else_stays() {
     lab.run(&[]).must_succeed();
     let before = files(&lab.path("work/results"));
     let told = lab.call(&["gc", "--dry-run"]).must_succeed().stdout;
-    assert!(told.starts_with("would be removed: 3 results, 0 cases, 1 attempts; "), "{told}");
+    assert!(told.starts_with("would be removed: 3 results, 0 cases, 1 attempt; "), "{told}");
     assert_eq!(fs::read_dir(lab.path("work/objects")).unwrap().count(), 10, "a dry run removes nothing");
     let done = lab.call(&["gc"]).must_succeed().stdout;
     assert_eq!(done, told.replace("would be removed", "removed"));
@@ -133,6 +134,36 @@ fn old_cases_are_removed_and_those_that_wait_to_be_finished_are_kept() {
 }
 
 #[test]
+fn what_is_left_of_jobs_on_a_cluster_goes_with_the_work_that_they_were_for() {
+    let failing = PIPELINE.replace("glue: \"+\"", "glue: \"+\", fails_at: two");
+    let lab = Lab::new(&failing);
+    let attempts = || -> BTreeSet<String> {
+        fs::read_dir(lab.path("work/attempts")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!(lab.run(&[]).code, Some(1));
+    let stays = attempts().pop_first().unwrap();
+    assert_eq!(lab.run(&["--set", "j.glue=_"]).code, Some(1));
+    let goes = attempts().into_iter().find(|key| *key != stays).unwrap();
+    let submission = |key: &str, job: u32| {
+        let text = format!(r#"{{"number":1,"name":"n","parts":["Whole"],"job":"{job}","cancelled":false}}"#);
+        lab.write(&format!("work/slurm/{key}/1/submission.json"), &text);
+    };
+    submission(&stays, 11);
+    submission(&goes, 12);
+    submission("published", 13);
+    lab.write("work/.writing-index", "half");
+    let told = lab.call(&["gc", "--dry-run"]).must_succeed().stdout;
+    assert!(told.contains("may be in the queue still: scancel 12\n"), "{told}");
+    assert_eq!(fs::read_dir(lab.path("work/slurm")).unwrap().count(), 3, "a dry run removes nothing");
+    lab.call(&["gc"]).must_succeed();
+    let left: Vec<_> = fs::read_dir(lab.path("work/slurm")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [stays.as_str()]);
+    assert!(!lab.path("work/.writing-index").exists());
+    let status = lab.call(&["status"]).must_succeed().stdout;
+    assert!(status.contains("its jobs (11) may be in the queue still"), "{status}");
+}
+
+#[test]
 fn a_store_at_work_is_not_cleaned_up() {
     let lab = Lab::new(&SHOUTS.replacen("data.texts}}", "data.texts}, params: {delay_ms: 500}}", 1));
     lab.write("texts/a.txt", "a");
@@ -145,6 +176,24 @@ fn a_store_at_work_is_not_cleaned_up() {
     assert!(locks.stdout.contains(&format!("loud: process {} on ", runner.id())) && locks.stdout.contains(", alive"), "{}", locks.stdout);
     assert_eq!(runner.wait().unwrap().code(), Some(0));
     assert_eq!(lab.call(&["unlock"]).must_succeed().stdout, "", "nothing is locked after the work");
+}
+
+#[test]
+fn work_that_another_machine_has_locked_is_left_alone_until_somebody_says_that_it_is_gone() {
+    let lab = Lab::new(&PIPELINE.replace("glue: \"+\"", "glue: \"+\", fails_at: two"));
+    assert_eq!(lab.run(&[]).code, Some(1));
+    let key = fs::read_dir(lab.path("work/attempts")).unwrap().next().unwrap().unwrap().file_name().into_string().unwrap();
+    let lock = r#"{"host":"elsewhere","boot":"its boot","process":1,"begun":1,"job":null,"node":"j","since":"2026-01-01T00:00:00Z"}"#;
+    lab.write(&format!("work/locks/{key}"), lock);
+    let refused = lab.run(&["j"]);
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    let told = "j: locked: process 1 on elsewhere since 2026-01-01T00:00:00Z is working on it, or ended without a word";
+    assert!(refused.stderr.contains(told) && refused.stderr.contains("call `unlock --force`"), "{}", refused.stderr);
+    let status = lab.call(&["status"]).must_succeed().stdout;
+    assert!(status.contains("process 1 on elsewhere since 2026-01-01T00:00:00Z has it locked and cannot be asked from here"), "{status}");
+    assert_eq!(lab.call(&["unlock"]).code, Some(4));
+    assert_eq!(lab.call(&["unlock", "--force"]).code, Some(0));
+    assert!(lab.run(&["j"]).stderr.contains("the word two cannot be joined"), "it goes on");
 }
 
 #[test]

@@ -134,6 +134,8 @@ fn explain_and_status_go_down_to_the_case() {
     assert_eq!((found["counts"]["stale"].clone(), found["nodes"][0]["cases_done"].clone()), (1.into(), 2.into()));
     lab.write("ending.txt", "!");
     assert!(explain(&["loud:a"]).ends_with("  input ending changed\n"));
+    let waits = "louder:b may have to be run:\nloud:b must be run:\n  input ending changed\n  text changed\n";
+    assert_eq!(explain(&["louder:b"]), waits, "a case that waits tells of itself alone");
     assert_eq!(lab.call(&["explain", "loud:nobody"]).code, Some(1));
 }
 
@@ -169,9 +171,11 @@ fn a_running_node_is_seen_at_work_from_outside() {
     let about = await_that("the node at work", || {
         let status: serde_json::Value = serde_json::from_str(&lab.call(&["status", "--json", "--set", "loud.delay_ms=300"]).stdout).ok()?;
         let node = status["nodes"].get(0)?;
-        (node["state"] == "running").then(|| node["about"][0].as_str().map(str::to_owned)).flatten()
+        let about = (node["state"] == "running").then(|| node["about"][0].as_str().map(str::to_owned)).flatten()?;
+        assert!(about.contains("/4 cases, ") || about == "0 of 4 cases are done", "{about}");
+        about.contains("/4 cases, ").then_some(about)
     });
-    assert!(about.contains("/4 cases"), "{about}");
+    assert!(about.contains(" left"), "{about}");
     assert_eq!(runner.wait().unwrap().code(), Some(0));
 }
 

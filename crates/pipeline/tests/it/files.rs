@@ -78,7 +78,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown parameter",
         "seed: 1\nstore: w\nnodes:\n  a:\n    stage: words\n    params:\n      text: x\n      colour: red\n",
-        "pipeline.yaml:8: nodes.a.params.colour: parameters of stage words: unknown field `colour`, expected `text` or `without`",
+        "pipeline.yaml:8: nodes.a.params.colour: parameters of stage words: unknown field `colour`, expected one of `text`, `without`, `dated`",
     ),
     (
         "a parameter of the wrong type",

@@ -1,5 +1,8 @@
 //! The verbs for those who look and compare.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
 use crate::lab::{Lab, PIPELINE, await_that};
 
 /// The names of a section of `diff`.
@@ -84,6 +87,44 @@ fn a_report_tells_how_every_node_stands() {
     run.kill().unwrap();
     run.wait().unwrap();
     await_that("the stage to end with its runner", || states().contains("j: begun").then_some(()));
+}
+
+/// util-linux's `script` runs a command on a terminal of its own.
+fn on_a_terminal(lab: &Lab, arguments: &[&str]) -> Option<String> {
+    let program = lab.command(arguments);
+    let words = std::iter::once(program.get_program()).chain(program.get_args());
+    let line: String = words.map(|word| format!(" '{}'", word.display())).collect();
+    let mut terminal = Command::new("script");
+    terminal.args(["-qfec", &format!("stty cols 120 rows 30; exec{line}"), "/dev/null"]).current_dir(lab.path("")).stdin(Stdio::null());
+    match terminal.output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{output:?}");
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Err(error) => {
+            // Not by `eprintln!`, of which nobody hears when a test passes.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: nobody has looked at a terminal, there is no `script`: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn a_terminal_shows_a_line_for_each_running_node_and_elsewhere_lines_are_plain() {
+    let pipeline = "seed: 1
+store: work
+nodes:
+  a: {stage: words, params: {text: w0 w1 w2 w3 w4}}
+  j: {foreach: {n: [x, y]}, stage: join, params: {glue: $n, delay_ms: 300}, inputs: {parts: {a: a/words}}}
+";
+    let plain = Lab::new(pipeline).run(&["-j", "2"]).must_succeed().stderr;
+    assert!(!plain.contains(['\u{1b}', '\r']) && plain.contains("j[x]: done in "), "{plain}");
+    let Some(shown) = on_a_terminal(&Lab::new(pipeline), &["run", "-j", "2"]) else { return };
+    for node in ["x", "y"] {
+        let line = shown.split(['\r', '\n', '\u{1b}']).find(|line| line.contains(&format!("j[{node}]: words")) && line.contains("4/5"));
+        assert!(line.is_some_and(|line| line.contains(" elapsed, ") && line.contains(" left]")), "{shown:?}");
+    }
+    assert!(shown.contains("3 done in "), "{shown:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Runs on a real Slurm of one host. Without Slurm's packages, or without root, these tests say so and are skipped.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -27,7 +27,8 @@ impl Cluster {
         match line.trim_end().split_once(' ') {
             Some(("ready", conf)) => Some(Self { conf: conf.into(), script, stdin }),
             Some(("skip:", reason)) => {
-                eprintln!("skipped: {reason}");
+                // Not by `eprintln!`, of which nobody hears when a test passes.
+                let _ = writeln!(std::io::stderr(), "SKIPPED, the tests on Slurm: {reason}");
                 None
             }
             _ => panic!("the Slurm for tests has not come up: {line}"),
@@ -249,11 +250,14 @@ fn a_job_that_was_submitted_in_the_moment_of_the_kill_is_found_by_its_name() {
     let mut runner = cluster.start_run(&lab, &["--slurm", "args=[--hold]"]);
     let job = await_that("the job in the queue", || cluster.jobs(&lab).pop());
     let key = fs::read_dir(lab.path("work/slurm")).unwrap().next().unwrap().unwrap().path();
-    let path = fs::read_dir(key).unwrap().next().unwrap().unwrap().path().join("submission.json");
+    let entries = fs::read_dir(key).unwrap().map(|entry| entry.unwrap().path().join("submission.json"));
+    let path = entries.into_iter().find(|path| path.is_file()).unwrap();
     let known = format!("\"job\":\"{}\"", job.trim_end_matches("_0"));
     await_that("the number on disk", || fs::read_to_string(&path).is_ok_and(|text| text.contains(&known)).then_some(()));
     runner.0.kill().unwrap();
     runner.0.wait().unwrap();
+    let status = lab.call(&["status"]).must_succeed().stdout;
+    assert!(status.contains(&format!("its jobs ({}) may be in the queue still", job.trim_end_matches("_0"))), "{status}");
     // As if the kill had come before the number was written down.
     fs::write(&path, fs::read_to_string(&path).unwrap().replace(&known, "\"job\":null")).unwrap();
     let second = cluster.start_run(&lab, &[]);
@@ -274,6 +278,12 @@ fn two_runners_do_not_submit_the_same_work() {
     let second = cluster.run(&lab, &[]);
     assert_eq!(second.code, Some(4), "{second:?}");
     assert!(second.stderr.contains(&format!("a: locked: process {} on ", first.0.id())), "{}", second.stderr);
+    await_that("the queue in the status", || {
+        let status: serde_json::Value = serde_json::from_str(&lab.call(&["status", "--json"]).stdout).unwrap();
+        let node = &status["nodes"][0];
+        assert_eq!(node["state"], "queued", "it does not run: {status}");
+        node["about"][0].as_str().is_some_and(|about| about.starts_with("1 job in the queue (JobHeldUser")).then_some(())
+    });
     cluster.slurm("scontrol", &["release", &job]);
     assert_eq!(first.ended().0, Some(0));
 }

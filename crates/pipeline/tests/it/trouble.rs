@@ -25,7 +25,13 @@ fn a_failure_names_the_reason_keeps_what_is_finished_and_leaves_what_depends_on_
     let told: Vec<&str> = failed.stderr.lines().rev().skip(1).take_while(|line| line.contains("FAILED")).collect();
     assert!(told.len() == 1 && told[0].starts_with("j: FAILED") && told[0].contains("/log.txt"), "it ends with what failed: {told:?}");
     let status = lab.call(&["status", "--set", "j.fails_at=two"]).stdout;
-    assert!(status.contains("failed  ") && status.contains("the stage ended with code 1; see `toy log j`"), "{status}");
+    assert!(
+        status.contains("failed  ") && status.contains("the stage ended with code 1; ") && status.contains("; see `toy log j`"),
+        "{status}"
+    );
+    assert!(status.contains("error: j: the word two cannot be joined"), "{status}");
+    let explained = lab.call(&["explain", "j", "--set", "j.fails_at=two"]).stdout;
+    assert!(explained.contains("its latest attempt failed: ") && explained.contains("cannot be joined; see `toy log j`"), "{explained}");
     assert!(lab.call(&["log", "j", "--set", "j.fails_at=two"]).stdout.contains("cannot be joined"));
     assert_eq!(lab.run(&[]).must_succeed().ran(), ["j", "m"], "the others were finished");
 }

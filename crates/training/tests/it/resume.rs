@@ -69,6 +69,14 @@ fn outcome((fitted, toy): (Fitted, Toy)) -> Outcome {
     Outcome { weights: toy.values(), best: fitted.best, curve }
 }
 
+/// The files that make the result: all but those about the work.
+fn result_files(folder: &Path) -> Vec<Vec<u8>> {
+    let names: std::collections::BTreeSet<_> =
+        std::fs::read_dir(folder.join("output")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["about", CURVE_FILE, PLOT_FILE]);
+    [CURVE_FILE, PLOT_FILE].map(|name| std::fs::read(folder.join("output").join(name)).unwrap()).into()
+}
+
 #[test]
 fn a_killed_and_resumed_training_ends_with_the_same_bits() {
     let whole = tempfile::tempdir().unwrap();
@@ -82,8 +90,9 @@ fn a_killed_and_resumed_training_ends_with_the_same_bits() {
         }
         let resumed = outcome(train(folder.path(), &config(), interval, u64::MAX).unwrap());
         assert_eq!(resumed, expected, "kills after {kills:?} losses, checkpoints every {interval:?}");
-        let events = |folder: &Path| std::fs::metadata(folder.join("output").join(EVENT_FILE)).unwrap().len();
+        let events = |folder: &Path| std::fs::metadata(folder.join("output/about").join(EVENT_FILE)).unwrap().len();
         assert_eq!(events(folder.path()), events(whole.path()), "no event is lost or written twice");
+        assert!(result_files(folder.path()) == result_files(whole.path()), "the files are the same to the byte");
     }
 }
 

@@ -13,6 +13,8 @@ use crate::child::Word;
 use crate::executor::Failure;
 use crate::job::Part;
 use crate::progress::Progress;
+use crate::slurm::commands::Listing;
+use crate::slurm::submission::InQueue;
 use crate::text::utc;
 
 /// How many of the last lines of a job for a part are told when it has failed.
@@ -108,6 +110,27 @@ impl Course<'_> {
         if let Failure::Stage { how, .. } = failure {
             let path = self.store.attempt(&self.job.key).join(FAILED);
             let _ = stage_kit::write_atomic_text(&path, &format!("{} the stage {how}\n", utc(SystemTime::now())));
+        }
+    }
+
+    /// Lets `status` know how many jobs wait, if that has changed. A job that the queue does not show yet waits too.
+    pub(super) fn note_queue(&mut self, listing: &Listing) {
+        let mut now = InQueue { pending: self.waiting.len(), ..InQueue::default() };
+        for task in &self.tasks {
+            match listing.jobs.get(&task.id) {
+                Some(listed) if !listed.is_pending => now.running += 1,
+                listed => {
+                    now.pending += 1;
+                    if let Some(listed) = listed.filter(|_| now.reason.is_empty()) {
+                        now.reason.clone_from(&listed.reason);
+                    }
+                }
+            }
+        }
+        if self.noted.as_ref() != Some(&now) {
+            // That it cannot be written is no reason to stop.
+            let _ = now.save(&self.folder);
+            self.noted = Some(now);
         }
     }
 
