@@ -202,8 +202,8 @@ fn trainings_with_several_seeds_come_into_one_table() {
     assert_eq!((dodnet["trainings"].as_str(), multitalent["trainings"].as_str()), ("2", "1"));
     assert!(multitalent["organs_trainings_sd"].is_empty() && multitalent["organs_pairs"] == "2" && dodnet["patch_seconds"].is_empty());
     let seconds = |node: &str| -> f64 {
-        let curve = fs::read_to_string(lab.result(node).join("curve.csv")).unwrap();
-        curve.lines().nth(1).unwrap().split(',').nth(5).unwrap().parse().unwrap()
+        let times = fs::read_to_string(lab.result(node).join("about/times.csv")).unwrap();
+        times.lines().nth(1).unwrap().split(',').nth(1).unwrap().parse().unwrap()
     };
     let told: f64 = multitalent["training_seconds"].parse().unwrap();
     assert!((told - seconds("multitalent") - seconds("dodnet[2]")).abs() < 1e-5, "a part's time counts too: {told}");
