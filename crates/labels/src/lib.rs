@@ -18,7 +18,7 @@ mod error;
 mod pattern;
 mod subset;
 
-pub use combine::{merge_annotated_organs, merge_pseudo_organs, organ_target, overlay, overlay_in_place};
+pub use combine::{merge_annotated_organs, merge_pseudo_organs, organ_target, overlay, overlay_in_place, truth_decides};
 pub use error::LabelError;
 pub use pattern::{LabelPattern, histogram};
 pub use subset::{Subset, SubsetName};
