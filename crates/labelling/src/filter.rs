@@ -3,12 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use labels::CLASS_KEYS;
+use labels::{CLASS_KEYS, FULL_TRUST};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-/// Full trust in a label, as in one that is true.
-pub const FULL_TRUST: u8 = u8::MAX;
 
 /// What trust a label needs to count. What falls below is ignored; as it stands, nothing does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

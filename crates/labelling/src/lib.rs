@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use dataset::Manifest;
-use labels::{CLASS_KEYS, LabelPattern, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
+use labels::{CLASS_KEYS, FULL_TRUST, LabelPattern, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
 use serde_json::json;
 use stage_kit::{CaseSpec, Role, StageIo, write_atomic_text};
 use volume::nifti::Header;
 use volume::{LabelVolume, nifti};
 
-pub use filter::{Bounds, FULL_TRUST, Filter, FilterError, Verdict, table};
+pub use filter::{Bounds, Filter, FilterError, Verdict, table};
 
 /// The roles behind [`scans`].
 pub const ROLES: [Role; 3] = [

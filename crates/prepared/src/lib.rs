@@ -37,8 +37,5 @@ pub use read::{Patch, PreparedCase};
 pub use set::{CASES_FOLDER, INDEX_FILE, Index, IndexEntry, PreparedSet, case_path};
 pub use write::{CaseArrays, write_case};
 
-/// Full trust in a label, as in one that is true.
-pub const FULL_TRUST: u8 = u8::MAX;
-
 /// The stored value of the upper end of the window.
 const FULL_SCALE: f32 = u16::MAX as f32;

@@ -6,10 +6,11 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use labels::FULL_TRUST;
 use safetensors::tensor::{Dtype, Metadata};
 
 use crate::info::{CaseInfo, Layout};
-use crate::{FULL_SCALE, FULL_TRUST, PreparedError};
+use crate::{FULL_SCALE, PreparedError};
 
 /// A box of voxels in C order; its axes are those of the file (see [`Layout`]).
 #[derive(Clone, Debug, PartialEq)]

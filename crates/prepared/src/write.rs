@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use labels::NUM_ORGANS;
+use labels::{FULL_TRUST, NUM_ORGANS};
 use ndarray::{ArrayView3, s};
 use serde_json::{Map, Value, json};
 
 use crate::info::{CaseInfo, Layout};
-use crate::{FULL_SCALE, FULL_TRUST, PreparedError};
+use crate::{FULL_SCALE, PreparedError};
 
 /// The voxels of a case, indexed `[x, y, z]` whatever the layout of the file; any strides will do.
 #[derive(Clone, Debug)]

@@ -117,7 +117,7 @@ fn trust_goes_with_the_labels_and_air_around_a_case_is_trusted() {
 
     let patch = case.read_box([-1, 0, 0], [2, 5, 4]).unwrap();
     let (organs, cancer) = (patch.organs_trust.unwrap(), patch.cancer_trust.unwrap());
-    assert!(organs[..20].iter().chain(&cancer[..20]).all(|&trust| trust == prepared::FULL_TRUST), "the plane before the first");
+    assert!(organs[..20].iter().chain(&cancer[..20]).all(|&trust| trust == labels::FULL_TRUST), "the plane before the first");
     assert_eq!(organs[20..], expected(&trust, Layout::Slices, [0; 3], [1, 5, 4]));
     assert_eq!(cancer[20..], expected(&example.cancer, Layout::Slices, [0; 3], [1, 5, 4]));
     assert_eq!(patch.organs.unwrap()[..20], [0; 20]);

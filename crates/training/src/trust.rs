@@ -1,7 +1,8 @@
 //! What trust in labels comes to in training.
 
 use candle_core::Tensor;
-use prepared::{FULL_TRUST, IndexEntry};
+use labels::FULL_TRUST;
+use prepared::IndexEntry;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

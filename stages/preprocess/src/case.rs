@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use dataset::Case;
-use labels::{BACKGROUND, LabelPattern, NUM_ORGANS, TUMOR};
+use labels::{BACKGROUND, FULL_TRUST, LabelPattern, NUM_ORGANS, TUMOR};
 use ndarray::ArrayView3;
-use prepared::{CaseArrays, CaseInfo, CropBox, FULL_TRUST, GridRecord, LabelSource, MeanTrust, case_path, write_case};
+use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, LabelSource, MeanTrust, case_path, write_case};
 use serde_json::{Value, json};
 use stage_kit::write_atomic;
 use volume::{Grid, LabelVolume, Orientation, nifti, reorient, resample_nearest};

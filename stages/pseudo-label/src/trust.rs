@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use inference::SlidingWindow;
-use labelling::{FULL_TRUST, Filter, Weighed};
+use labelling::{Filter, Weighed};
+use labels::FULL_TRUST;
 
 use ndarray::{Array3, Zip};
 use schemars::JsonSchema;
