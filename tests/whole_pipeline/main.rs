@@ -12,6 +12,7 @@
 //! - `submission`: the image of the final student, what its cases cost, and how it runs on a real Docker
 //! - `docker`: that Docker, where it is installed
 //! - `partial`: models from datasets that label different things, from training to scores
+//! - `filtering`: pseudo-labels with trust in them, learned from in two rounds
 //! - `lab`: a folder with a pipeline file, and the program that runs it
 
 mod bad_data;
@@ -19,6 +20,7 @@ mod bad_places;
 mod changed;
 mod docker;
 mod editors;
+mod filtering;
 mod killed;
 mod lab;
 mod method;

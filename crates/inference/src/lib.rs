@@ -13,4 +13,4 @@ pub use model::{MODEL_FILE, StudentConfig, StudentError};
 pub use scan::{LabelMaps, LabelledPlane};
 pub use slices::{PlaneLabels, SliceWindow};
 pub use student::{Manner, Student};
-pub use window::{SlidingWindow, WindowError, segment_heads, segment_windows};
+pub use window::{SlidingWindow, WindowError, belief_in, segment_heads, segment_windows, segment_with_confidence};

@@ -3,11 +3,11 @@
 //! Windows are visited in order of their start along one axis, the rolling one. Only the slab that the current windows
 //! cover is held: `classes × patch × the two other sides`. When the windows move on, the voxels that no later window
 //! reaches are decided and forgotten. The weights are the same for every class, so that the largest weighted sum is the
-//! largest weighted mean, and no map of weights is needed.
+//! largest weighted mean, and no map of weights is needed unless one asks how likely a class is.
 
 use std::ops::Range;
 
-use ndarray::{Array3, Array4, ArrayView3, ArrayViewMut3, Axis, Slice, Zip, s};
+use ndarray::{Array3, Array4, ArrayView3, ArrayView4, ArrayViewMut3, Axis, Slice, Zip, s};
 
 /// Where the windows lie on a volume.
 pub(crate) struct Tiling {
@@ -30,7 +30,26 @@ pub(crate) enum Order {
     PlaneFirst,
 }
 
-/// Lays windows over `image` and writes the most likely class of every voxel into one label map per head.
+/// What is written of a head as its voxels are decided.
+pub(crate) enum Wanted<'a> {
+    /// The most likely class.
+    Labels(ArrayViewMut3<'a, u8>),
+    /// The most likely class, and its probability in 255ths.
+    Confidence { labels: ArrayViewMut3<'a, u8>, confidence: ArrayViewMut3<'a, u8> },
+    /// The probability of given classes in 255ths.
+    Belief { labels: ArrayView3<'a, u8>, belief: ArrayViewMut3<'a, u8> },
+}
+
+impl Wanted<'_> {
+    fn shape(&self) -> [usize; 3] {
+        match self {
+            Self::Labels(labels) | Self::Confidence { labels, .. } => labels.dim().into(),
+            Self::Belief { labels, .. } => labels.dim().into(),
+        }
+    }
+}
+
+/// Lays windows over `image` and writes the most likely class of every voxel, or what else is wanted of each head.
 ///
 /// `network` takes the voxels of a window, row by row, and gives logits of each head, or nothing for a window that has
 /// no say; `heads` counts their classes. What no window has a say in is of the first class.
@@ -40,13 +59,14 @@ pub(crate) fn label<E>(
     tiling: &Tiling,
     order: Order,
     heads: &[usize],
-    labels: &mut [ArrayViewMut3<'_, u8>],
+    wanted: &mut [Wanted<'_>],
     network: impl Fn(Vec<f32>) -> Result<Option<Vec<Vec<f32>>>, E>,
 ) -> Result<(), E> {
     let shape: [usize; 3] = image.dim().into();
     let before: [usize; 3] = std::array::from_fn(|axis| tiling.patch[axis].saturating_sub(shape[axis]) / 2);
     let padded: [usize; 3] = std::array::from_fn(|axis| shape[axis].max(tiling.patch[axis]));
-    let mut slabs: Vec<Slab> = heads.iter().map(|&classes| Slab::new(tiling, classes, padded)).collect();
+    let slab = |(&classes, wanted): (&usize, &Wanted<'_>)| Slab::new(tiling, classes, padded, !matches!(wanted, Wanted::Labels(_)));
+    let mut slabs: Vec<Slab> = heads.iter().zip(wanted.iter()).map(slab).collect();
     let rolls = &tiling.starts[tiling.roll];
     for (k, &front) in rolls.iter().enumerate() {
         slabs.iter_mut().for_each(|slab| slab.advance_to(front));
@@ -55,7 +75,7 @@ pub(crate) fn label<E>(
             slabs.iter_mut().zip(&logits).for_each(|(slab, logits)| slab.add(tiling, order, place, logits));
         }
         let decided = rolls.get(k + 1).copied().unwrap_or(padded[tiling.roll]);
-        slabs.iter().zip(labels.iter_mut()).for_each(|(slab, labels)| slab.decide(front..decided, before, labels));
+        slabs.iter().zip(wanted.iter_mut()).for_each(|(slab, wanted)| slab.decide(front..decided, before, wanted));
     }
     Ok(())
 }
@@ -84,35 +104,44 @@ fn extract(image: &ArrayView3<'_, f32>, place: [usize; 3], before: [usize; 3], p
 /// The summed logits of one head over the part of the volume that windows are being laid over.
 struct Slab {
     sums: Array4<f32>,
+    /// The summed weights, `[1, x, y, z]`, where means are asked for.
+    weights: Option<Array4<f32>>,
     roll: usize,
     front: usize,
 }
 
 impl Slab {
-    fn new(tiling: &Tiling, classes: usize, mut shape: [usize; 3]) -> Self {
+    fn new(tiling: &Tiling, classes: usize, mut shape: [usize; 3], with_means: bool) -> Self {
         shape[tiling.roll] = tiling.patch[tiling.roll];
-        Self { sums: Array4::zeros((classes, shape[0], shape[1], shape[2])), roll: tiling.roll, front: 0 }
+        let zeros = |classes| Array4::zeros((classes, shape[0], shape[1], shape[2]));
+        Self { sums: zeros(classes), weights: with_means.then(|| zeros(1)), roll: tiling.roll, front: 0 }
     }
 
     /// Moves the slab along, forgetting what lies before `front`.
     fn advance_to(&mut self, front: usize) {
-        let (axis, depth) = (Axis(self.roll + 1), self.sums.len_of(Axis(self.roll + 1)));
         let shift = front - self.front;
         self.front = front;
         if shift == 0 {
             return;
         }
-        for k in 0..depth.saturating_sub(shift) {
-            let (mut before, after) = self.sums.view_mut().split_at(axis, k + 1);
-            before.index_axis_mut(axis, k).assign(&after.index_axis(axis, shift - 1));
+        for sums in std::iter::once(&mut self.sums).chain(&mut self.weights) {
+            let (axis, depth) = (Axis(self.roll + 1), sums.len_of(Axis(self.roll + 1)));
+            for k in 0..depth.saturating_sub(shift) {
+                let (mut before, after) = sums.view_mut().split_at(axis, k + 1);
+                before.index_axis_mut(axis, k).assign(&after.index_axis(axis, shift - 1));
+            }
+            sums.slice_axis_mut(axis, Slice::from(depth.saturating_sub(shift)..)).fill(0.0);
         }
-        self.sums.slice_axis_mut(axis, Slice::from(depth.saturating_sub(shift)..)).fill(0.0);
     }
 
     fn add(&mut self, tiling: &Tiling, order: Order, mut place: [usize; 3], logits: &[f32]) {
         place[self.roll] -= self.front;
         let ([a, b, c], [i, j, k]) = (tiling.patch, place);
         let classes = self.sums.len_of(Axis(0));
+        if let Some(weights) = &mut self.weights {
+            let mut sums = weights.slice_mut(s![0, i..i + a, j..j + b, k..k + c]);
+            sums += &tiling.weights;
+        }
         for (class, mut sums) in self.sums.outer_iter_mut().enumerate() {
             for x in 0..a {
                 let plane = match order {
@@ -131,31 +160,68 @@ impl Slab {
         }
     }
 
-    /// Writes the label of every voxel of `range` along the rolling axis of the padded volume; `before` voxels of
+    /// Writes what is wanted of every voxel of `range` along the rolling axis of the padded volume; `before` voxels of
     /// padding precede the image.
-    fn decide(&self, range: Range<usize>, before: [usize; 3], labels: &mut ArrayViewMut3<'_, u8>) {
-        let shape: [usize; 3] = labels.dim().into();
+    fn decide(&self, range: Range<usize>, before: [usize; 3], wanted: &mut Wanted<'_>) {
+        let shape = wanted.shape();
         let first = before[self.roll];
         let image = range.start.max(first)..range.end.min(first + shape[self.roll]);
         if image.is_empty() {
             return;
         }
-        let mut out = labels.slice_axis_mut(Axis(self.roll), Slice::from(image.start - first..image.end - first));
-        let inside = |axis: usize| match axis == self.roll {
-            true => Slice::from(image.start - self.front..image.end - self.front),
-            false => Slice::from(before[axis]..before[axis] + shape[axis]),
+        let inside = |axis: usize| match axis.checked_sub(1) {
+            None => Slice::from(..),
+            Some(axis) if axis == self.roll => Slice::from(image.start - self.front..image.end - self.front),
+            Some(axis) => Slice::from(before[axis]..before[axis] + shape[axis]),
         };
-        let mut best: Option<Array3<f32>> = None;
-        for (class, sums) in (0u8..).zip(self.sums.outer_iter()) {
-            let sums = sums.slice_each_axis(|axis| inside(axis.axis.index()));
-            match &mut best {
-                None => best = Some(sums.to_owned()),
-                Some(best) => Zip::from(&mut out).and(best).and(&sums).for_each(|label, best, &sum| {
-                    if sum > *best {
-                        (*label, *best) = (class, sum);
-                    }
-                }),
-            }
+        let sums = self.sums.slice_each_axis(|axis| inside(axis.axis.index()));
+        let weights = self.weights.as_ref().map(|weights| weights.slice_each_axis(|axis| inside(axis.axis.index())));
+        let (axis, place) = (Axis(self.roll), Slice::from(image.start - first..image.end - first));
+        let (chosen, out) = match wanted {
+            Wanted::Labels(labels) => (most_likely(&sums, labels.slice_axis_mut(axis, place)), None),
+            Wanted::Confidence { labels, confidence } => (most_likely(&sums, labels.slice_axis_mut(axis, place)), Some(confidence)),
+            Wanted::Belief { labels, belief } => (of_labels(&sums, &labels.slice_axis(axis, place)), Some(belief)),
+        };
+        if let (Some(out), Some(weights)) = (out, weights) {
+            write_probabilities(&sums, &weights, &chosen, out.slice_axis_mut(axis, place));
         }
     }
+}
+
+/// The class with the greatest sum into `labels`; gives that sum.
+fn most_likely(sums: &ArrayView4<'_, f32>, mut labels: ArrayViewMut3<'_, u8>) -> Array3<f32> {
+    let mut best = sums.index_axis(Axis(0), 0).to_owned();
+    for (class, sums) in (0u8..).zip(sums.outer_iter()).skip(1) {
+        Zip::from(&mut labels).and(&mut best).and(&sums).for_each(|label, best, &sum| {
+            if sum > *best {
+                (*label, *best) = (class, sum);
+            }
+        });
+    }
+    best
+}
+
+/// The sums of the classes that `labels` names; no number where there is no such class.
+fn of_labels(sums: &ArrayView4<'_, f32>, labels: &ArrayView3<'_, u8>) -> Array3<f32> {
+    let mut chosen = Array3::from_elem(labels.dim(), f32::NAN);
+    for (class, sums) in (0u8..).zip(sums.outer_iter()) {
+        Zip::from(&mut chosen).and(labels).and(&sums).for_each(|chosen, &label, &sum| {
+            if label == class {
+                *chosen = sum;
+            }
+        });
+    }
+    chosen
+}
+
+/// How likely the class is whose sum is `chosen`, by the softmax of the mean logits, in 255ths; 0 where nothing is known.
+fn write_probabilities(sums: &ArrayView4<'_, f32>, weights: &ArrayView4<'_, f32>, chosen: &Array3<f32>, mut out: ArrayViewMut3<'_, u8>) {
+    let mut totals = Array3::<f32>::zeros(chosen.dim());
+    let weights = weights.index_axis(Axis(0), 0);
+    for sums in sums.outer_iter() {
+        let add = |total: &mut f32, sum: &f32, chosen: &f32, weight: &f32| *total += ((sum - chosen) / weight).exp();
+        Zip::from(&mut totals).and(&sums).and(chosen).and(weights).for_each(add);
+    }
+    // The cast takes what is no number to 0.
+    Zip::from(&mut out).and(&totals).for_each(|out, total| *out = (255.0 / total + 0.5) as u8);
 }

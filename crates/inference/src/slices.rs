@@ -6,7 +6,7 @@ use ndarray::{Array3, Axis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::slab::{Order, Tiling, label};
+use crate::slab::{Order, Tiling, Wanted, label};
 use crate::window::{WindowError, bell, check_overlap, starts};
 
 /// How the student is laid over a volume.
@@ -115,8 +115,8 @@ impl Slices<'_> {
         let ([x, y], [n, h, w]) = (self.shape, tiling.patch);
         let image = Array3::from_shape_fn((n, x, y), |(k, i, j)| self.planes[k][i + x * j]);
         let mut maps = [(); 2].map(|()| Array3::<u8>::zeros((n, x, y)));
-        let mut views = maps.each_mut().map(|map| map.view_mut());
-        label(&image.view(), tiling, Order::PlaneFirst, &[ORGAN_CLASSES, CANCER_CLASSES], &mut views, |patch| -> Result<_> {
+        let mut wanted = maps.each_mut().map(|map| Wanted::Labels(map.view_mut()));
+        label(&image.view(), tiling, Order::PlaneFirst, &[ORGAN_CLASSES, CANCER_CLASSES], &mut wanted, |patch| -> Result<_> {
             if self.is_skipped(&patch) {
                 return Ok(None);
             }

@@ -5,7 +5,7 @@ use ndarray::{Array3, ArrayView3, ShapeBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::slab::{Order, Tiling, label};
+use crate::slab::{Order, Tiling, Wanted, label};
 
 /// How windows are laid over a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -92,11 +92,47 @@ pub fn segment_windows(
     device: &Device,
     network: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> candle_core::Result<Array3<u8>> {
-    let [labels] = segment_heads(image, window, [classes], device, |patch| Ok([network(patch)?]))?;
+    let mut labels = Array3::zeros(image.dim().f());
+    segment(image, window, [classes], [Wanted::Labels(labels.view_mut())], device, |patch| Ok([network(patch)?]))?;
     Ok(labels)
 }
 
-/// The same by a network with several heads of `classes` each, whose label maps come from one pass.
+/// The same labels, and beside them the probability of each in 255ths: by the softmax of the weighted mean of the logits.
+///
+/// # Errors
+/// Those of the network.
+pub fn segment_with_confidence(
+    image: &ArrayView3<'_, f32>,
+    window: &SlidingWindow,
+    classes: usize,
+    device: &Device,
+    network: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+) -> candle_core::Result<[Array3<u8>; 2]> {
+    let [mut labels, mut confidence] = [(); 2].map(|()| Array3::zeros(image.dim().f()));
+    let wanted = Wanted::Confidence { labels: labels.view_mut(), confidence: confidence.view_mut() };
+    segment(image, window, [classes], [wanted], device, |patch| Ok([network(patch)?]))?;
+    Ok([labels, confidence])
+}
+
+/// How likely the network finds given `labels`, in 255ths; 0 for those that are not among its classes.
+///
+/// # Errors
+/// Those of the network.
+pub fn belief_in(
+    labels: &ArrayView3<'_, u8>,
+    image: &ArrayView3<'_, f32>,
+    window: &SlidingWindow,
+    classes: usize,
+    device: &Device,
+    network: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+) -> candle_core::Result<Array3<u8>> {
+    let mut belief = Array3::zeros(image.dim().f());
+    let wanted = Wanted::Belief { labels: labels.view(), belief: belief.view_mut() };
+    segment(image, window, [classes], [wanted], device, |patch| Ok([network(patch)?]))?;
+    Ok(belief)
+}
+
+/// Labels by a network with several heads of `classes` each, whose label maps come from one pass.
 ///
 /// # Errors
 /// Those of the network.
@@ -107,14 +143,25 @@ pub fn segment_heads<const HEADS: usize>(
     device: &Device,
     network: impl Fn(&Tensor) -> candle_core::Result<[Tensor; HEADS]>,
 ) -> candle_core::Result<[Array3<u8>; HEADS]> {
-    let [a, b, c] = window.patch;
     let mut labels: [Array3<u8>; HEADS] = std::array::from_fn(|_| Array3::zeros(image.dim().f()));
-    let mut views = labels.each_mut().map(|labels| labels.view_mut());
-    label(image, &window.tiling(image.dim().into()), Order::ClassFirst, &classes, &mut views, |patch| {
+    let wanted = labels.each_mut().map(|labels| Wanted::Labels(labels.view_mut()));
+    segment(image, window, classes, wanted, device, network)?;
+    Ok(labels)
+}
+
+fn segment<const HEADS: usize>(
+    image: &ArrayView3<'_, f32>,
+    window: &SlidingWindow,
+    classes: [usize; HEADS],
+    mut wanted: [Wanted<'_>; HEADS],
+    device: &Device,
+    network: impl Fn(&Tensor) -> candle_core::Result<[Tensor; HEADS]>,
+) -> candle_core::Result<()> {
+    let [a, b, c] = window.patch;
+    label(image, &window.tiling(image.dim().into()), Order::ClassFirst, &classes, &mut wanted, |patch| {
         let heads = network(&Tensor::from_vec(patch, (1, 1, a, b, c), device)?)?;
         heads.iter().map(|logits| logits.flatten_all()?.to_vec1::<f32>()).collect::<candle_core::Result<Vec<_>>>().map(Some)
-    })?;
-    Ok(labels)
+    })
 }
 
 #[cfg(test)]
@@ -165,6 +212,28 @@ mod tests {
                     reached = start + window.patch[axis];
                 }
                 assert!(reached >= length && (length < window.patch[axis] || reached == length));
+            }
+        }
+    }
+
+    #[test]
+    fn confidence_is_the_probability_of_the_label_whatever_the_windows() {
+        for shape in [[20, 33, 41], [10, 12, 9], [16, 48, 30]] {
+            for overlap in [0.0, 0.5] {
+                let (image, window) = (random(shape), SlidingWindow { patch: [16, 16, 16], overlap });
+                let [labels, confidence] = segment_with_confidence(&image.view(), &window, 3, &Device::Cpu, voxelwise).unwrap();
+                assert_eq!(labels, segment_windows(&image.view(), &window, 3, &Device::Cpu, voxelwise).unwrap());
+                let others = labels.mapv(|label| (label + 1) % 4);
+                let belief = |labels: &Array3<u8>| belief_in(&labels.view(), &image.view(), &window, 3, &Device::Cpu, voxelwise).unwrap();
+                let of_others = belief(&others);
+                assert_eq!(belief(&labels), confidence, "what is most likely is believed as far as it is likely");
+                for (at, &value) in image.indexed_iter() {
+                    let powers = [0.0, value - 0.5, 2.0 * value - 2.0].map(f32::exp);
+                    let share = |label: u8| powers.get(usize::from(label)).map_or(0.0, |power| 255.0 * power / powers.iter().sum::<f32>());
+                    // Means of equal logits over windows round in another place.
+                    assert!((share(labels[at]) - f32::from(confidence[at])).abs() < 0.51, "{shape:?} {at:?}: {value}");
+                    assert!((share(others[at]) - f32::from(of_others[at])).abs() < 0.51, "{shape:?} {at:?}: {value}");
+                }
             }
         }
     }

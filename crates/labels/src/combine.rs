@@ -86,6 +86,17 @@ pub const fn organ_target(annotated: LabelPattern, true_label: u8, pseudo_organ:
     }
 }
 
+/// Whether the truth alone decides the organ target of a voxel (see [`organ_target`]): a true organ, or true background
+/// where all organs were annotated or the teacher says one that was.
+#[must_use]
+pub const fn truth_decides(annotated: LabelPattern, true_label: u8, pseudo_organ: u8) -> bool {
+    match true_label {
+        BACKGROUND => annotated.contains(pseudo_organ) || LabelPattern::ORGANS.minus(annotated).is_empty(),
+        TUMOR => false,
+        _ => true,
+    }
+}
+
 fn check_length(what: &'static str, map: &[u8], expected: usize) -> Result<(), LabelError> {
     if map.len() == expected {
         return Ok(());

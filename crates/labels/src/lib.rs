@@ -18,7 +18,7 @@ mod error;
 mod pattern;
 mod subset;
 
-pub use combine::{merge_annotated_organs, merge_pseudo_organs, organ_target, overlay, overlay_in_place};
+pub use combine::{merge_annotated_organs, merge_pseudo_organs, organ_target, overlay, overlay_in_place, truth_decides};
 pub use error::LabelError;
 pub use pattern::{LabelPattern, histogram};
 pub use subset::{Subset, SubsetName};
@@ -40,6 +40,9 @@ pub const BACKGROUND: u8 = 0;
 
 /// The label of tumors of every kind.
 pub const TUMOR: u8 = 14;
+
+/// Full trust in a label, as in one that is true; 0 is none.
+pub const FULL_TRUST: u8 = u8::MAX;
 
 /// The organs annotated in `D_l2` and `D_l3`: liver, right kidney, spleen, pancreas, left kidney.
 pub const FIVE_ORGANS: [u8; 5] = [1, 2, 3, 4, 13];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use labels::{
     CLASS_COLORS, CLASS_KEYS, CLASS_NAMES, FIVE_ORGANS, LabelError, LabelPattern, NUM_CLASSES, Subset, SubsetName, TUMOR, histogram,
-    merge_annotated_organs, merge_pseudo_organs, overlay, overlay_in_place,
+    merge_annotated_organs, merge_pseudo_organs, organ_target, overlay, overlay_in_place, truth_decides,
 };
 use proptest::prelude::*;
 
@@ -239,4 +239,21 @@ proptest! {
         prop_assert_eq!(a.intersection(b).contains(label), a.contains(label) && b.contains(label));
         prop_assert_eq!(a.minus(b).contains(label), a.contains(label) && !b.contains(label));
     }
+}
+
+#[test]
+fn where_the_truth_decides_the_teacher_s_organ_never_shows() {
+    for annotated in [LabelPattern::EMPTY, LabelPattern::FIVE_ORGANS, LabelPattern::ORGANS] {
+        for true_label in 0..=TUMOR {
+            for teacher in 0..=13 {
+                let target = organ_target(annotated, true_label, teacher);
+                match truth_decides(annotated, true_label, teacher) {
+                    true => assert_eq!(target, true_label),
+                    false => assert_eq!(target, teacher, "{annotated} {true_label}"),
+                }
+            }
+        }
+    }
+    assert!(!truth_decides(LabelPattern::FIVE_ORGANS, 0, 0), "nobody looked for the other eight");
+    assert!(truth_decides(LabelPattern::ORGANS, 0, 0));
 }

@@ -8,7 +8,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use crate::loss::{SMOOTH, Terms};
+use crate::loss::{SMOOTH, Target, Terms};
 
 mod conv;
 mod maps;
@@ -69,11 +69,15 @@ pub(crate) fn pad_replicate_end(x: &Tensor, axes: &[bool]) -> Result<Tensor> {
 }
 
 /// See [`crate::DiceCe`]. The sum of the terms asked for.
-pub(crate) fn segmentation_loss(logits: &Tensor, target: &Tensor, terms: Terms) -> Result<Tensor> {
+pub(crate) fn segmentation_loss(logits: &Tensor, target: Target<'_>, terms: Terms) -> Result<Tensor> {
     let classes = logits.dim(1)?;
     let logits = logits.flatten_from(2)?; // (b, c, n)
+    let of_voxels = |values: &Tensor| values.flatten_from(1)?.unsqueeze(1)?.to_dtype(logits.dtype()); // (b, 1, n)
+    let weights = target.weights.map(of_voxels).transpose()?;
+    let weighted = |values: Tensor| weights.as_ref().map_or(Ok(values.clone()), |weights| values.broadcast_mul(weights));
     let labels = Tensor::arange(0u32, classes as u32, logits.device())?.reshape((1, classes, 1))?;
-    let one_hot = target.flatten_from(1)?.to_dtype(DType::U32)?.unsqueeze(1)?.broadcast_eq(&labels)?.to_dtype(logits.dtype())?;
+    let one_hot = target.labels.flatten_from(1)?.to_dtype(DType::U32)?.unsqueeze(1)?.broadcast_eq(&labels)?.to_dtype(logits.dtype())?;
+    let one_hot = weighted(one_hot)?;
     // The maximum only keeps the exponentials in range; it does not change the value, so it takes no gradient.
     let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(1)?)?;
     let log_sum = shifted.exp()?.sum_keepdim(1)?.log()?;
@@ -88,7 +92,7 @@ pub(crate) fn segmentation_loss(logits: &Tensor, target: &Tensor, terms: Terms) 
         let p = log_probability.exp()?;
         let sum = |values: Tensor| if dice.batch { values.sum((0, 2)) } else { values.sum(D::Minus1) };
         let overlap = sum((&p * &one_hot)?)?;
-        let mass = sum(if dice.squared { p.sqr()? } else { p })?;
+        let mass = sum(weighted(if dice.squared { p.sqr()? } else { p })?)?;
         let denominator = ((mass + sum(one_hot)?)? + SMOOTH)?;
         let score = ((overlap * 2.0)? + SMOOTH)?.div(&denominator)?;
         loss = (loss + score.affine(-1.0, 1.0)?.mean_all()?)?;

@@ -51,7 +51,7 @@ pub use binary::binary_sums;
 pub use conv::{ConvOptions, conv, conv_transpose, conv_transpose_with, conv_with};
 pub use cpu::isa::{Isa, with_isa};
 pub use device::{Choice, device, release_memory, tune_process};
-pub use loss::{DiceCe, cross_entropy, dice_ce};
+pub use loss::{DiceCe, Target, cross_entropy, dice_ce};
 pub use max_pool::{PoolOptions, max_pool};
 pub use norm::{group_norm_leaky_relu, instance_norm_leaky_relu};
 pub use optim::{AdamW, Parameter, adamw, adamw_step};

@@ -1,6 +1,6 @@
 //! The segmentation losses: mean Dice over softmax probabilities, cross-entropy, and their sum.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
@@ -12,7 +12,7 @@ use crate::cpu::loss::{self as kernel, Batch, ClassSlope, ClassSums};
 use crate::cpu::unwritten;
 #[cfg(feature = "cuda")]
 use crate::cuda;
-use crate::tensor::{all_kernels_serve, floats};
+use crate::tensor::{all_kernels_serve, floats, kernels_serve};
 
 /// Added to numerator and denominator of every Dice score, so that a class absent from both counts as perfect.
 pub(crate) const SMOOTH: f64 = 1e-5;
@@ -33,21 +33,40 @@ pub struct DiceCe {
     pub batch: bool,
 }
 
+/// What a loss is taken against: labels, and how much each of them counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// `u8 (b, spatial..)`, each below the number of channels.
+    pub labels: &'a Tensor,
+    /// `f32 (b, spatial..)`, each 0 or more; without them every voxel counts 1. A weight multiplies its voxel's part in each
+    /// sum of the Dice scores and its cross-entropy, whose mean stays that over all voxels: samples are independent of each
+    /// other, and one that is little trusted has little say. A voxel of weight 0 has a gradient of exactly zero, and its
+    /// label does not matter.
+    pub weights: Option<&'a Tensor>,
+}
+
+impl<'a> From<&'a Tensor> for Target<'a> {
+    fn from(labels: &'a Tensor) -> Self {
+        Self { labels, weights: None }
+    }
+}
+
 impl DiceCe {
-    /// The loss of `logits` `(b, c, spatial..)` against the labels `target` `(b, spatial..)` of type `u8`: a scalar.
+    /// The loss of `logits` `(b, c, spatial..)` against labels `(b, spatial..)` of type `u8`, or a [`Target`] with weights: a
+    /// scalar.
     ///
     /// # Errors
     /// When the shapes do not fit, or a label is not below the number of channels.
-    pub fn loss(self, logits: &Tensor, target: &Tensor) -> Result<Tensor> {
-        segmentation_loss(logits, target, Terms { dice: Some(self), cross_entropy: true })
+    pub fn loss<'a>(self, logits: &Tensor, target: impl Into<Target<'a>>) -> Result<Tensor> {
+        segmentation_loss(logits, target.into(), Terms { dice: Some(self), cross_entropy: true })
     }
 
     /// The Dice part of [`DiceCe::loss`] alone.
     ///
     /// # Errors
     /// As [`DiceCe::loss`].
-    pub fn dice_alone(self, logits: &Tensor, target: &Tensor) -> Result<Tensor> {
-        segmentation_loss(logits, target, Terms { dice: Some(self), cross_entropy: false })
+    pub fn dice_alone<'a>(self, logits: &Tensor, target: impl Into<Target<'a>>) -> Result<Tensor> {
+        segmentation_loss(logits, target.into(), Terms { dice: Some(self), cross_entropy: false })
     }
 }
 
@@ -55,7 +74,7 @@ impl DiceCe {
 ///
 /// # Errors
 /// As [`DiceCe::loss`].
-pub fn dice_ce(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
+pub fn dice_ce<'a>(logits: &Tensor, target: impl Into<Target<'a>>) -> Result<Tensor> {
     DiceCe { squared: true, batch: false }.loss(logits, target)
 }
 
@@ -63,8 +82,8 @@ pub fn dice_ce(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// As [`DiceCe::loss`].
-pub fn cross_entropy(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
-    segmentation_loss(logits, target, Terms { dice: None, cross_entropy: true })
+pub fn cross_entropy<'a>(logits: &Tensor, target: impl Into<Target<'a>>) -> Result<Tensor> {
+    segmentation_loss(logits, target.into(), Terms { dice: None, cross_entropy: true })
 }
 
 /// Which losses are added.
@@ -92,20 +111,26 @@ impl Terms {
     }
 }
 
-fn segmentation_loss(logits: &Tensor, target: &Tensor, terms: Terms) -> Result<Tensor> {
-    let dims = logits.dims();
+fn segmentation_loss(logits: &Tensor, target: Target<'_>, terms: Terms) -> Result<Tensor> {
+    let (dims, labels) = (logits.dims(), target.labels);
     let voxels = dims.iter().skip(2).product::<usize>();
     if dims.len() < 3 || logits.elem_count() == 0 || dims[1] > 256 {
         bail!("segmentation loss: logits (b, c, spatial..) with at most 256 channels expected, found {dims:?}");
     }
-    if target.dtype() != DType::U8 || target.dim(0)? != dims[0] || target.elem_count() != dims[0] * voxels {
-        bail!("segmentation loss: logits {dims:?} need u8 labels (b, spatial..), found {:?} of {:?}", target.dims(), target.dtype());
+    if labels.dtype() != DType::U8 || labels.dim(0)? != dims[0] || labels.elem_count() != dims[0] * voxels {
+        bail!("segmentation loss: logits {dims:?} need u8 labels (b, spatial..), found {:?} of {:?}", labels.dims(), labels.dtype());
     }
-    if all_kernels_serve(&[logits]) {
-        let op = SegmentationLoss { terms, sums: OnceLock::new() };
-        return logits.contiguous()?.apply_op2(&target.contiguous()?, op);
+    if let Some(weights) = target.weights.filter(|weights| weights.dtype() != DType::F32 || weights.dims() != labels.dims()) {
+        let (found, of) = (weights.dims(), weights.dtype());
+        bail!("segmentation loss: labels {:?} need f32 weights of their shape, found {found:?} of {of:?}", labels.dims());
     }
-    let highest = target.flatten_all()?.max(0)?.to_scalar::<u8>()?;
+    // Weights have a kernel on the CPU alone.
+    if kernels_serve(&[logits]) || (target.weights.is_none() && all_kernels_serve(&[logits])) {
+        let weights = target.weights.map(|weights| weights.flatten_all()?.to_vec1().map(Arc::new)).transpose()?;
+        let op = SegmentationLoss { terms, weights, sums: OnceLock::new() };
+        return logits.contiguous()?.apply_op2(&labels.contiguous()?, op);
+    }
+    let highest = labels.flatten_all()?.max(0)?.to_scalar::<u8>()?;
     check_label(highest, dims[1])?;
     composed::segmentation_loss(logits, target, terms)
 }
@@ -124,9 +149,14 @@ fn labels<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [u8]> {
     }
 }
 
-fn batch<'a>((s1, l1): (&'a CpuStorage, &Layout), (s2, l2): (&'a CpuStorage, &Layout)) -> Result<Batch<'a>> {
+fn batch<'a>(
+    (s1, l1): (&'a CpuStorage, &Layout),
+    (s2, l2): (&'a CpuStorage, &Layout),
+    weights: &'a Option<Arc<Vec<f32>>>,
+) -> Result<Batch<'a>> {
     let dims = l1.dims();
-    let batch = Batch { logits: floats(s1, l1)?, labels: labels(s2, l2)?, classes: dims[1], voxels: dims[2..].iter().product() };
+    let weights = weights.as_ref().map(|weights| weights.as_slice());
+    let batch = Batch { logits: floats(s1, l1)?, labels: labels(s2, l2)?, weights, classes: dims[1], voxels: dims[2..].iter().product() };
     check_label(batch.labels.iter().copied().max().unwrap_or(0), batch.classes)?;
     Ok(batch)
 }
@@ -140,6 +170,8 @@ fn batch_on_gpu<'a>(logits: cuda::Operand<'a>, labels: cuda::Operand<'a>) -> cud
 /// `(logits, target)` to the loss, keeping the sums of every score for the gradient.
 struct SegmentationLoss {
     terms: Terms,
+    /// One for each label; on the CPU alone.
+    weights: Option<Arc<Vec<f32>>>,
     sums: OnceLock<Vec<ClassSums>>,
 }
 
@@ -149,7 +181,7 @@ impl CustomOp2 for SegmentationLoss {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let batch = batch((s1, l1), (s2, l2))?;
+        let batch = batch((s1, l1), (s2, l2), &self.weights)?;
         let sums = kernel::sums(Isa::current(), batch, self.terms.squared());
         let loss = self.finish(sums, batch.classes, batch.labels.len());
         Ok((CpuStorage::F32(vec![loss]), ().into()))
@@ -168,7 +200,7 @@ impl CustomOp2 for SegmentationLoss {
         let Some(sums) = self.sums.get() else {
             bail!("segmentation-loss: gradient asked for before the forward pass");
         };
-        let op = SegmentationLossGradient { terms: self.terms, sums: sums.clone() };
+        let op = SegmentationLossGradient { terms: self.terms, weights: self.weights.clone(), sums: sums.clone() };
         let gradient = logits.apply_op3_no_bwd(target, &d_loss.contiguous()?, &op)?;
         Ok((Some(gradient), None))
     }
@@ -200,6 +232,7 @@ fn score(class: &ClassSums) -> (f64, f64) {
 /// `(logits, target, d_loss)` to the gradient by the logits.
 struct SegmentationLossGradient {
     terms: Terms,
+    weights: Option<Arc<Vec<f32>>>,
     sums: Vec<ClassSums>,
 }
 
@@ -217,7 +250,7 @@ impl CustomOp3 for SegmentationLossGradient {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let batch = batch((s1, l1), (s2, l2))?;
+        let batch = batch((s1, l1), (s2, l2), &self.weights)?;
         let (slopes, cross_entropy) = self.slopes(f64::from(floats(s3, l3)?[0]), l1.dims()[0], batch.classes, batch.labels.len());
         let mut gradient = unwritten(batch.logits.len());
         kernel::backward(Isa::current(), batch, self.terms.squared(), &slopes, cross_entropy, &mut gradient);

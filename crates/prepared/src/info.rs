@@ -51,6 +51,16 @@ pub enum LabelSource {
     Pseudo,
 }
 
+/// The mean trust in the labels of a case, from 0 to 1; 0 when no label of the map counts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeanTrust {
+    /// In its organs.
+    pub organs: f64,
+    /// In its cancer.
+    pub cancer: f64,
+}
+
 /// A voxel grid in numbers: sizes along x, y, z and the map from voxel index to RAS+ mm.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,6 +106,9 @@ pub struct CaseInfo {
     pub organs_source: Option<LabelSource>,
     /// Where `cancer` comes from; absent when the tensor is.
     pub cancer_source: Option<LabelSource>,
+    /// How far the labels can be trusted; absent when nobody has weighed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<MeanTrust>,
 }
 
 impl CaseInfo {

@@ -5,11 +5,13 @@
 //!
 //! The tensors of a file, all of one shape and in C order:
 //!
-//! | name     | type | values                                                      | there when                     |
-//! |----------|------|-------------------------------------------------------------|--------------------------------|
-//! | `image`  | U16  | `round(65535 v)` of the windowed image `v` in `[0, 1]`      | always                         |
-//! | `organs` | U8   | 0 background, 1 to 13 organs                                | organs are annotated or pseudo |
-//! | `cancer` | U8   | 0 background, 1 tumor                                       | tumors are annotated or pseudo |
+//! | name           | type | values                                                 | there when                     |
+//! |----------------|------|--------------------------------------------------------|--------------------------------|
+//! | `image`        | U16  | `round(65535 v)` of the windowed image `v` in `[0, 1]` | always                         |
+//! | `organs`       | U8   | 0 background, 1 to 13 organs                           | organs are annotated or pseudo |
+//! | `cancer`       | U8   | 0 background, 1 tumor                                  | tumors are annotated or pseudo |
+//! | `organs_trust` | U8   | trust in the label of a voxel, 0 to 255                | pseudo labels were weighed     |
+//! | `cancer_trust` | U8   | the same of `cancer`                                   | pseudo labels were weighed     |
 //!
 //! Fixed point halves the bytes of `f32` at an error of at most 0.5/65535 of the window: 0.004 HU of the paper's
 //! 500 HU, where CT itself is stored in steps of 1 HU.
@@ -30,7 +32,7 @@ mod set;
 mod write;
 
 pub use error::PreparedError;
-pub use info::{CaseInfo, CropBox, GridRecord, LabelSource, Layout};
+pub use info::{CaseInfo, CropBox, GridRecord, LabelSource, Layout, MeanTrust};
 pub use read::{Patch, PreparedCase};
 pub use set::{CASES_FOLDER, INDEX_FILE, Index, IndexEntry, PreparedSet, case_path};
 pub use write::{CaseArrays, write_case};

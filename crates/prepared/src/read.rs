@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use labels::FULL_TRUST;
 use safetensors::tensor::{Dtype, Metadata};
 
 use crate::info::{CaseInfo, Layout};
@@ -22,6 +23,10 @@ pub struct Patch {
     pub organs: Option<Vec<u8>>,
     /// 0 background, 1 tumor; 0 outside of the case.
     pub cancer: Option<Vec<u8>>,
+    /// Trust in `organs`; full outside of the case, where there is nothing but air.
+    pub organs_trust: Option<Vec<u8>>,
+    /// Trust in `cancer`, in the same way.
+    pub cancer_trust: Option<Vec<u8>>,
 }
 
 /// One prepared case, open for reading. It holds its file and its header, and no voxels.
@@ -34,6 +39,8 @@ pub struct PreparedCase {
     image: u64,
     organs: Option<u64>,
     cancer: Option<u64>,
+    organs_trust: Option<u64>,
+    cancer_trust: Option<u64>,
 }
 
 /// Far above any header that [`crate::write_case`] writes; a larger one is damage.
@@ -59,9 +66,9 @@ impl PreparedCase {
         let shape = info.stored_shape();
         let tensor = |name: &str, dtype| tensor_begin(&metadata, name, dtype, shape, begin).map_err(not_prepared);
         let image = tensor("image", Dtype::U16)?.ok_or_else(|| not_prepared("it has no tensor `image`".into()))?;
-        let organs = tensor("organs", Dtype::U8)?;
-        let cancer = tensor("cancer", Dtype::U8)?;
-        Ok(Self { path: path.to_owned(), file, info, shape, image, organs, cancer })
+        let [organs, cancer] = [tensor("organs", Dtype::U8)?, tensor("cancer", Dtype::U8)?];
+        let [organs_trust, cancer_trust] = [tensor("organs_trust", Dtype::U8)?, tensor("cancer_trust", Dtype::U8)?];
+        Ok(Self { path: path.to_owned(), file, info, shape, image, organs, cancer, organs_trust, cancer_trust })
     }
 
     /// Voxels along the stored axes.
@@ -101,7 +108,7 @@ impl PreparedCase {
     }
 
     /// The box of `shape` voxels that begins at `start`, both along the stored axes. It may reach beyond the case on
-    /// any side, or lie outside altogether; what is outside is 0.
+    /// any side, or lie outside altogether; what is outside is 0, and trusted.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -113,12 +120,19 @@ impl PreparedCase {
                 *value = f32::from(u16::from_le_bytes(*bytes)) / FULL_SCALE;
             }
         })?;
-        let map = |begin: Option<u64>| begin.map(|begin| self.read_labels(begin, start, shape)).transpose();
-        Ok(Patch { shape, image, organs: map(self.organs)?, cancer: map(self.cancer)? })
+        let map = |begin: Option<u64>, outside| begin.map(|begin| self.read_map(begin, outside, start, shape)).transpose();
+        Ok(Patch {
+            shape,
+            image,
+            organs: map(self.organs, 0)?,
+            cancer: map(self.cancer, 0)?,
+            organs_trust: map(self.organs_trust, FULL_TRUST)?,
+            cancer_trust: map(self.cancer_trust, FULL_TRUST)?,
+        })
     }
 
-    fn read_labels(&self, begin: u64, start: [isize; 3], shape: [usize; 3]) -> Result<Vec<u8>, PreparedError> {
-        let mut labels = vec![0; shape.iter().product()];
+    fn read_map(&self, begin: u64, outside: u8, start: [isize; 3], shape: [usize; 3]) -> Result<Vec<u8>, PreparedError> {
+        let mut labels = vec![outside; shape.iter().product()];
         self.read_rows(begin, 1, start, shape, |at, row| labels[at..at + row.len()].copy_from_slice(row))?;
         Ok(labels)
     }

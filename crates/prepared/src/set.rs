@@ -7,7 +7,7 @@ use labels::{LabelPattern, Subset};
 use serde::{Deserialize, Serialize};
 
 use crate::PreparedError;
-use crate::info::Layout;
+use crate::info::{Layout, MeanTrust};
 use crate::read::{Patch, PreparedCase};
 
 /// The index inside the output folder of `preprocess`.
@@ -42,6 +42,9 @@ pub struct IndexEntry {
     pub subset: Subset,
     /// Training or validation.
     pub split: Split,
+    /// How far the labels can be trusted, where they have been weighed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<MeanTrust>,
 }
 
 impl IndexEntry {
@@ -58,6 +61,7 @@ impl IndexEntry {
             has_cancer: case.has_cancer(),
             subset: info.subset,
             split,
+            trust: info.trust,
         }
     }
 }
@@ -115,6 +119,13 @@ impl PreparedSet {
         }
         index.cases = cases;
         Ok(Self { folder: folder.to_owned(), index })
+    }
+
+    /// The same without the cases that `keep` refuses.
+    #[must_use]
+    pub fn retain(mut self, keep: impl Fn(&IndexEntry) -> bool) -> Self {
+        self.index.cases.retain(keep);
+        self
     }
 
     /// How many cases there are.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use labels::NUM_ORGANS;
+use labels::{FULL_TRUST, NUM_ORGANS};
 use ndarray::{ArrayView3, s};
 use serde_json::{Map, Value, json};
 
@@ -18,6 +18,31 @@ pub struct CaseArrays<'a> {
     pub organs: Option<ArrayView3<'a, u8>>,
     /// 0 background, 1 tumor.
     pub cancer: Option<ArrayView3<'a, u8>>,
+    /// Trust in `organs`, from 0 (does not count) to 255.
+    pub organs_trust: Option<ArrayView3<'a, u8>>,
+    /// Trust in `cancer`.
+    pub cancer_trust: Option<ArrayView3<'a, u8>>,
+}
+
+impl CaseArrays<'_> {
+    /// The maps of one byte a voxel that are there, in the order of the file.
+    fn maps(&self) -> impl Iterator<Item = ByteMap<'_>> {
+        let maps = [
+            ("organs", "the organ map", NUM_ORGANS as u8, &self.organs),
+            ("cancer", "the cancer map", 1, &self.cancer),
+            ("organs_trust", "the map of trust in organs", FULL_TRUST, &self.organs_trust),
+            ("cancer_trust", "the map of trust in cancer", FULL_TRUST, &self.cancer_trust),
+        ];
+        maps.into_iter().filter_map(|(name, what, highest, map)| map.as_ref().map(|voxels| ByteMap { name, what, highest, voxels }))
+    }
+}
+
+/// A map of one byte a voxel: its name in the file and in messages, and its highest value.
+struct ByteMap<'a> {
+    name: &'static str,
+    what: &'static str,
+    highest: u8,
+    voxels: &'a ArrayView3<'a, u8>,
 }
 
 /// Writes one case as safetensors. The same case always gives the same bytes.
@@ -33,8 +58,8 @@ pub fn write_case(out: &mut impl Write, arrays: &CaseArrays<'_>, info: &CaseInfo
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
     write_voxels(out, &arrays.image, info.layout, |v| quantised(v).to_le_bytes())?;
-    for map in [&arrays.organs, &arrays.cancer].into_iter().flatten() {
-        write_voxels(out, map, info.layout, |v| [v])?;
+    for ByteMap { voxels, .. } in arrays.maps() {
+        write_voxels(out, voxels, info.layout, |v| [v])?;
     }
     Ok(())
 }
@@ -55,12 +80,11 @@ fn check(arrays: &CaseArrays<'_>, info: &CaseInfo) -> Result<(), PreparedError> 
     if info.grid.shape != expected {
         return Err(PreparedError::Shape { what: "the grid", found: info.grid.shape, expected });
     }
-    for (what, array, highest) in [("the organ map", &arrays.organs, NUM_ORGANS as u8), ("the cancer map", &arrays.cancer, 1)] {
-        let Some(array) = array else { continue };
-        if shape_of(array) != expected {
-            return Err(PreparedError::Shape { what, found: shape_of(array), expected });
+    for ByteMap { what, highest, voxels, .. } in arrays.maps() {
+        if shape_of(voxels) != expected {
+            return Err(PreparedError::Shape { what, found: shape_of(voxels), expected });
         }
-        let found = array.fold(0, |highest, &label| label.max(highest));
+        let found = voxels.fold(0, |highest, &label| label.max(highest));
         if found > highest {
             return Err(PreparedError::Value { what, found, highest });
         }
@@ -74,8 +98,8 @@ fn header(arrays: &CaseArrays<'_>, info: &CaseInfo) -> Result<Vec<u8>, serde_jso
     let voxels = arrays.image.len();
     let mut entries = Map::from_iter([("__metadata__".to_owned(), Value::Object(info.to_metadata()?))]);
     let mut begin = 0;
-    let tensors = [("image", "U16", 2, true), ("organs", "U8", 1, arrays.organs.is_some()), ("cancer", "U8", 1, arrays.cancer.is_some())];
-    for (name, dtype, bytes, _) in tensors.into_iter().filter(|(.., there)| *there) {
+    let maps = arrays.maps().map(|map| (map.name, "U8", 1));
+    for (name, dtype, bytes) in std::iter::once(("image", "U16", 2)).chain(maps) {
         let end = begin + voxels * bytes;
         entries.insert(name.to_owned(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [begin, end] }));
         begin = end;

@@ -1,10 +1,14 @@
 //! What is written is what is read, box by box.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use labels::{LabelPattern, Subset};
 use ndarray::{Array3, ShapeBuilder as _};
-use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, LabelSource, Layout, PreparedCase, PreparedError, PreparedSet, write_case};
+use prepared::{
+    CaseArrays, CaseInfo, CropBox, GridRecord, IndexEntry, LabelSource, Layout, MeanTrust, PreparedCase, PreparedError, PreparedSet,
+    write_case,
+};
 use proptest::prelude::*;
 
 struct Example {
@@ -37,20 +41,30 @@ fn info(layout: Layout, shape: [usize; 3]) -> CaseInfo {
         annotated_organs: LabelPattern::ORGANS,
         organs_source: Some(LabelSource::Pseudo),
         cancer_source: Some(LabelSource::True),
+        trust: None,
     }
 }
 
+/// The image with organs alone.
+fn with_organs(example: &Example) -> CaseArrays<'_> {
+    CaseArrays { image: example.image.view(), organs: Some(example.organs.view()), cancer: None, organs_trust: None, cancer_trust: None }
+}
+
 fn bytes(example: &Example, info: &CaseInfo) -> Vec<u8> {
-    let arrays = CaseArrays { image: example.image.view(), organs: Some(example.organs.view()), cancer: Some(example.cancer.view()) };
+    let arrays = CaseArrays { cancer: Some(example.cancer.view()), ..with_organs(example) };
     let mut bytes = Vec::new();
     write_case(&mut bytes, &arrays, info).unwrap();
     bytes
 }
 
+fn make_file(path: &Path, fill: impl FnOnce(&mut std::fs::File)) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fill(&mut std::fs::File::create(path).unwrap());
+}
+
 fn written(folder: &Path, example: &Example, info: &CaseInfo) -> PathBuf {
     let path = prepared::case_path(folder, &info.id);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, bytes(example, info)).unwrap();
+    make_file(&path, |file| file.write_all(&bytes(example, info)).unwrap());
     path
 }
 
@@ -87,6 +101,36 @@ fn a_case_comes_back_with_its_voxels_and_all_that_is_known_of_it() {
 }
 
 #[test]
+fn trust_goes_with_the_labels_and_air_around_a_case_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (example, mut info) = (example([5, 4, 3]), info(Layout::Slices, [5, 4, 3]));
+    info.trust = Some(MeanTrust { organs: 0.25, cancer: 0.0 });
+    let trust = example.organs.mapv(|label| label * 19);
+    let arrays = CaseArrays { organs_trust: Some(trust.view()), cancer_trust: Some(example.cancer.view()), ..with_organs(&example) };
+    let path = prepared::case_path(folder.path(), &info.id);
+    make_file(&path, |file| write_case(file, &arrays, &info).unwrap());
+    let case = PreparedCase::open(&path).unwrap();
+    let entry = IndexEntry::of(&case, dataset::Split::Training);
+    assert_eq!((case.info().trust, entry.trust), (info.trust, info.trust));
+    let text = serde_json::to_string(&entry).unwrap();
+    assert_eq!(serde_json::from_str::<IndexEntry>(&text).unwrap(), entry);
+
+    let patch = case.read_box([-1, 0, 0], [2, 5, 4]).unwrap();
+    let (organs, cancer) = (patch.organs_trust.unwrap(), patch.cancer_trust.unwrap());
+    assert!(organs[..20].iter().chain(&cancer[..20]).all(|&trust| trust == labels::FULL_TRUST), "the plane before the first");
+    assert_eq!(organs[20..], expected(&trust, Layout::Slices, [0; 3], [1, 5, 4]));
+    assert_eq!(cancer[20..], expected(&example.cancer, Layout::Slices, [0; 3], [1, 5, 4]));
+    assert_eq!(patch.organs.unwrap()[..20], [0; 20]);
+}
+
+#[test]
+fn a_case_that_nobody_has_weighed_says_nothing_of_trust() {
+    let info = info(Layout::Volume, [4, 3, 2]);
+    let bytes = bytes(&example([4, 3, 2]), &info);
+    assert!(!String::from_utf8_lossy(&bytes).contains("trust"), "files are those of before there was trust");
+}
+
+#[test]
 fn safetensors_itself_reads_the_file() {
     let (example, info) = (example([4, 3, 2]), info(Layout::Slices, [4, 3, 2]));
     let bytes = bytes(&example, &info);
@@ -106,7 +150,7 @@ fn quantisation_errs_by_at_most_half_a_step_and_clamps() {
     image[[0, 0, 2]] = f32::NAN;
     let info = CaseInfo { organs_source: None, cancer_source: None, ..info(Layout::Volume, [11, 13, 17]) };
     let path = folder.path().join("case.safetensors");
-    let arrays = CaseArrays { image: image.view(), organs: None, cancer: None };
+    let arrays = CaseArrays { image: image.view(), organs: None, cancer: None, organs_trust: None, cancer_trust: None };
     write_case(&mut std::fs::File::create(&path).unwrap(), &arrays, &info).unwrap();
     let case = PreparedCase::open(&path).unwrap();
     assert!(!case.has_organs() && !case.has_cancer());
@@ -193,7 +237,7 @@ fn a_tensor_of_another_shape_than_the_grid_is_refused() {
 fn maps_that_do_not_fit_the_image_are_not_written() {
     let (case, info) = (example([4, 3, 2]), info(Layout::Volume, [4, 3, 2]));
     let write = |organs: &Array3<u8>, info: &CaseInfo| {
-        let arrays = CaseArrays { image: case.image.view(), organs: Some(organs.view()), cancer: None };
+        let arrays = CaseArrays { organs: Some(organs.view()), ..with_organs(&case) };
         write_case(&mut Vec::new(), &arrays, info).unwrap_err().to_string()
     };
     assert_eq!(write(&Array3::zeros((4, 3, 3)), &info), "the organ map has the shape [4, 3, 3], expected the image's [4, 3, 2]");

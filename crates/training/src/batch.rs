@@ -1,5 +1,7 @@
 //! Batches: boxes of prepared cases, augmented, as tensors.
 
+use std::slice::ChunksMut;
+
 use candle_core::{Device, Tensor};
 use prepared::{PreparedError, PreparedSet};
 use rayon::prelude::*;
@@ -7,14 +9,17 @@ use streams::Streams;
 
 use crate::augment::AugmentConfig;
 use crate::sampler::{Epoch, Sample, Sampler, Sampling};
+use crate::trust::{Trust, Truth};
 
-/// Which label maps a training needs.
+/// Which label maps a training needs, and what it makes of the trust in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Targets {
     /// Organs, 0..=13.
     pub organs: bool,
     /// Tumor, 0 or 1.
     pub cancer: bool,
+    /// How much each label counts.
+    pub trust: Trust,
 }
 
 /// Why a batch cannot be had.
@@ -111,9 +116,9 @@ impl BatchSource {
         augment: Option<AugmentConfig>,
         streams: Streams,
     ) -> Result<Self, BatchError> {
-        let nothing_needed = Targets { organs: false, cancer: false };
+        let nothing_needed = Targets { organs: false, cancer: false, trust: Trust::Unused };
         let source = Self::new(set, sampler, nothing_needed, augment, streams)?;
-        Ok(Self { targets: Targets { organs: true, cancer: true }, blank_where_missing: true, ..source })
+        Ok(Self { targets: Targets { organs: true, cancer: true, trust: Trust::Unused }, blank_where_missing: true, ..source })
     }
 
     /// How boxes are drawn.
@@ -134,55 +139,60 @@ impl BatchSource {
     /// Names the case that cannot be read, and its file.
     pub fn assemble(&self, epoch: &Epoch<'_>, number: u64, step: u64) -> Result<HostBatch, BatchError> {
         let samples = epoch.batch(step);
-        let box_shape = self.sampler.sampling().box_shape();
-        let voxels: usize = box_shape.iter().product();
-        let labels = |wanted: bool| vec![0_u8; if wanted { samples.len() * voxels } else { 0 }];
-        let mut image = vec![0.0_f32; samples.len() * voxels];
-        let (mut organs, mut cancer) = (labels(self.targets.organs), labels(self.targets.cancer));
-        let (organ_parts, cancer_parts) = (parts(&mut organs, samples.len()), parts(&mut cancer, samples.len()));
-        samples
-            .par_iter()
-            .zip(image.par_chunks_mut(voxels))
-            .zip(organ_parts)
-            .zip(cancer_parts)
-            .try_for_each(|(((sample, image), organs), cancer)| self.fill(number, sample, image, organs, cancer))?;
+        let voxels = samples.len() * self.sampler.sampling().box_shape().iter().product::<usize>();
+        let labels = |wanted: bool| wanted.then(|| vec![0_u8; voxels]);
+        let weights = |wanted: bool| (wanted && !self.targets.trust.is_unused()).then(|| vec![1.0_f32; voxels]);
         let spatial = match self.sampler.sampling() {
             Sampling::Patches { shape, .. } => shape.to_vec(),
             Sampling::Slices { shape } => shape.to_vec(),
         };
-        let organs = self.targets.organs.then_some(organs);
-        let cancer = self.targets.cancer.then_some(cancer);
-        Ok(HostBatch { samples, spatial, image, organs, cancer })
+        let Targets { organs, cancer, .. } = self.targets;
+        let mut batch = HostBatch {
+            samples,
+            spatial,
+            image: vec![0.0; voxels],
+            organs: labels(organs),
+            cancer: labels(cancer),
+            organ_weights: weights(organs),
+            cancer_weights: weights(cancer),
+        };
+        batch.parts().into_par_iter().try_for_each(|(sample, part)| self.fill(number, &sample, part))?;
+        Ok(batch)
     }
 
-    fn fill(&self, epoch: u64, sample: &Sample, image: &mut [f32], organs: &mut [u8], cancer: &mut [u8]) -> Result<(), BatchError> {
+    fn fill(&self, epoch: u64, sample: &Sample, part: Part<'_>) -> Result<(), BatchError> {
         let case = || self.set.cases()[sample.case].id.clone();
         let patch =
             self.set.read_box(sample.case, sample.start, sample.shape).map_err(|reason| BatchError::Case { case: case(), reason })?;
-        image.copy_from_slice(&patch.image);
-        for (map, wanted, found) in [("organ", organs, patch.organs), ("cancer", cancer, patch.cancer)] {
-            if wanted.is_empty() {
-                continue;
-            }
+        part.image.copy_from_slice(&patch.image);
+        for (map, wanted, found) in [("organ", part.organs, patch.organs), ("cancer", part.cancer, patch.cancer)] {
+            let Some(wanted) = wanted else { continue };
             match found {
                 Some(found) => wanted.copy_from_slice(&found),
                 None if self.blank_where_missing => wanted.fill(0),
                 None => return Err(BatchError::NoTarget { case: case(), map }),
             }
         }
+        for (weights, trust) in [(part.organ_weights, patch.organs_trust), (part.cancer_weights, patch.cancer_trust)] {
+            // What nobody has weighed, such as true labels, counts fully.
+            if let (Some(weights), Some(trust)) = (weights, trust) {
+                weights.iter_mut().zip(trust).for_each(|(weight, trust)| *weight = self.targets.trust.weight(trust));
+            }
+        }
         if let Some(augment) = &self.augment {
-            augment.draw(&mut self.streams.stream("augment", &[epoch, sample.number])).apply(image);
+            augment.draw(&mut self.streams.stream("augment", &[epoch, sample.number])).apply(part.image);
         }
         Ok(())
     }
 }
 
-/// The labels of each sample. A map that is not wanted is empty, and so is every sample's part of it.
-fn parts(labels: &mut [u8], samples: usize) -> Vec<&mut [u8]> {
-    match labels.len() / samples.max(1) {
-        0 => (0..samples).map(|_| <&mut [u8]>::default()).collect(),
-        voxels => labels.chunks_mut(voxels).collect(),
-    }
+/// What belongs to one sample of a batch.
+struct Part<'a> {
+    image: &'a mut [f32],
+    organs: Option<&'a mut [u8]>,
+    cancer: Option<&'a mut [u8]>,
+    organ_weights: Option<&'a mut [f32]>,
+    cancer_weights: Option<&'a mut [f32]>,
 }
 
 /// A batch in main memory.
@@ -198,9 +208,32 @@ pub struct HostBatch {
     pub organs: Option<Vec<u8>>,
     /// Tumor labels, if wanted.
     pub cancer: Option<Vec<u8>>,
+    /// How much each organ label counts, if trust is used.
+    pub organ_weights: Option<Vec<f32>>,
+    /// How much each tumor label counts, if trust is used.
+    pub cancer_weights: Option<Vec<f32>>,
 }
 
 impl HostBatch {
+    /// The samples, and the part of each.
+    fn parts(&mut self) -> Vec<(Sample, Part<'_>)> {
+        let voxels = self.spatial.iter().product();
+        let mut images = self.image.chunks_mut(voxels);
+        let [mut organs, mut cancer] = [&mut self.organs, &mut self.cancer].map(|map| chunks(map, voxels));
+        let [mut organ_weights, mut cancer_weights] = [&mut self.organ_weights, &mut self.cancer_weights].map(|map| chunks(map, voxels));
+        let part = |sample: &Sample| {
+            let part = Part {
+                image: images.next().unwrap_or_default(),
+                organs: organs.next(),
+                cancer: cancer.next(),
+                organ_weights: organ_weights.next(),
+                cancer_weights: cancer_weights.next(),
+            };
+            (*sample, part)
+        };
+        self.samples.iter().map(part).collect()
+    }
+
     /// Moves the batch to a device.
     ///
     /// # Errors
@@ -208,10 +241,17 @@ impl HostBatch {
     pub fn into_tensors(self, device: &Device) -> Result<Batch, BatchError> {
         let shape = |channels: &[usize]| [&[self.samples.len()], channels, &self.spatial].concat();
         let labels = |values: Option<Vec<u8>>| values.map(|values| Tensor::from_vec(values, shape(&[]), device)).transpose();
+        let weights = |values: Option<Vec<f32>>| values.map(|values| Tensor::from_vec(values, shape(&[]), device)).transpose();
         let image = Tensor::from_vec(self.image, shape(&[1]), device)?;
         let (organs, cancer) = (labels(self.organs)?, labels(self.cancer)?);
-        Ok(Batch { samples: self.samples, image, organs, cancer })
+        let (organ_weights, cancer_weights) = (weights(self.organ_weights)?, weights(self.cancer_weights)?);
+        Ok(Batch { samples: self.samples, image, organs, cancer, organ_weights, cancer_weights })
     }
+}
+
+/// The parts of a map, none if there is no map.
+fn chunks<T>(map: &mut Option<Vec<T>>, voxels: usize) -> ChunksMut<'_, T> {
+    map.as_deref_mut().unwrap_or_default().chunks_mut(voxels)
 }
 
 /// A batch on its device.
@@ -225,6 +265,10 @@ pub struct Batch {
     pub organs: Option<Tensor>,
     /// `u8`, shaped as `organs`, 0 or 1, if wanted.
     pub cancer: Option<Tensor>,
+    /// `f32`, shaped as `organs`: how much each label counts, if trust is used.
+    pub organ_weights: Option<Tensor>,
+    /// The same of `cancer`.
+    pub cancer_weights: Option<Tensor>,
 }
 
 impl Batch {
@@ -256,6 +300,22 @@ impl Batch {
         self.cancer.as_ref().ok_or_else(|| candle_core::Error::Msg("the batch was assembled without tumor labels".into()))
     }
 
+    /// The organ labels and their weights.
+    ///
+    /// # Errors
+    /// When the batch was assembled without them.
+    pub fn organ_truth(&self) -> candle_core::Result<Truth> {
+        Ok(Truth { labels: self.organs()?.clone(), weights: self.organ_weights.clone() })
+    }
+
+    /// The tumor labels and their weights.
+    ///
+    /// # Errors
+    /// When the batch was assembled without them.
+    pub fn cancer_truth(&self) -> candle_core::Result<Truth> {
+        Ok(Truth { labels: self.cancer()?.clone(), weights: self.cancer_weights.clone() })
+    }
+
     /// The batch in parts of at most `size` samples.
     ///
     /// # Errors
@@ -263,12 +323,14 @@ impl Batch {
     pub fn micro_batches(&self, size: usize) -> candle_core::Result<Vec<Batch>> {
         let part = |begin: usize| {
             let length = size.min(self.len() - begin);
-            let labels = |map: &Option<Tensor>| map.as_ref().map(|map| map.narrow(0, begin, length)).transpose();
+            let narrowed = |map: &Option<Tensor>| map.as_ref().map(|map| map.narrow(0, begin, length)).transpose();
             Ok(Batch {
                 samples: self.samples[begin..begin + length].to_vec(),
                 image: self.image.narrow(0, begin, length)?,
-                organs: labels(&self.organs)?,
-                cancer: labels(&self.cancer)?,
+                organs: narrowed(&self.organs)?,
+                cancer: narrowed(&self.cancer)?,
+                organ_weights: narrowed(&self.organ_weights)?,
+                cancer_weights: narrowed(&self.cancer_weights)?,
             })
         };
         (0..self.len()).step_by(size.max(1)).map(part).collect()

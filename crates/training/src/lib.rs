@@ -21,6 +21,7 @@ mod sgd;
 mod sources;
 mod tally;
 mod tensorboard;
+mod trust;
 
 pub use augment::{AugmentConfig, Augmentation, Noise, NoiseConfig, RangeConfig};
 pub use batch::{Batch, BatchError, BatchSource, HostBatch, Targets};
@@ -36,3 +37,4 @@ pub use sgd::{OptimizerConfig, Sgd};
 pub use sources::Sources;
 pub use tally::{Tally, validate};
 pub use tensorboard::{EventError, EventFile};
+pub use trust::{Trust, Truth};

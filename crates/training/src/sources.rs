@@ -1,7 +1,7 @@
 //! The training and validation cases of a subset, ready to be sampled.
 
-use anyhow::Result;
-use dataset::{Case, Manifest, ManifestError, Split};
+use anyhow::{Result, ensure};
+use dataset::{Manifest, ManifestError, Split};
 use labels::SubsetName;
 use prepared::PreparedSet;
 use stage_kit::StageIo;
@@ -23,10 +23,11 @@ pub struct Sources {
 impl Sources {
     /// The cases of `subset` behind the roles `partition` and `prepared`. At most `validation_samples` are validated on.
     ///
-    /// A subset too small for validation cases is validated on its training cases, which is said aloud.
+    /// A subset too small for validation cases is validated on its training cases, which is said aloud. Where trust in labels
+    /// is used, cases of which no label counts are left out.
     ///
     /// # Errors
-    /// When the subset is empty, or its cases are not prepared, or lack a target.
+    /// When the subset is empty, or its cases are not prepared, or lack a target; when trust is used and there is none.
     pub fn open(
         io: &StageIo,
         subset: SubsetName,
@@ -37,28 +38,53 @@ impl Sources {
         validation_samples: Option<u64>,
     ) -> Result<Self> {
         let manifest = Manifest::load(io.input("partition")?)?;
-        let training_cases = manifest.select(subset, Some(Split::Training))?;
-        let validation_cases = match manifest.select(subset, Some(Split::Validation)) {
-            Ok(cases) => cases,
-            Err(ManifestError::EmptySubset { .. }) => {
-                io.report.note(&format!("{}: {subset} has no validation cases; the best epoch is told by the training cases", io.node));
-                training_cases.clone()
-            }
-            Err(error) => return Err(error.into()),
-        };
         let streams = Streams::new(io.seed);
-        let open = |cases: &[&Case]| -> Result<PreparedSet> {
+        let open = |split: Split| -> Result<PreparedSet> {
+            let cases = manifest.select(subset, Some(split))?;
             let ids: Vec<&str> = cases.iter().map(|case| case.id.as_str()).collect();
             Ok(PreparedSet::open(io.input("prepared")?, &ids)?)
         };
+        let training_cases = open(Split::Training)?;
+        let validation_cases = match open(Split::Validation) {
+            Err(error) if matches!(error.downcast_ref::<ManifestError>(), Some(ManifestError::EmptySubset { .. })) => None,
+            cases => Some(cases?),
+        };
+        let weighed = |set: &PreparedSet| set.cases().iter().any(|case| case.trust.is_some());
+        ensure!(
+            targets.trust.is_unused() || weighed(&training_cases) || validation_cases.as_ref().is_some_and(weighed),
+            "trust: nobody has weighed the labels of {subset}; give `trust` to the `pseudo-label` that they come from, or leave it out here"
+        );
+        let training_cases = trusted(training_cases, targets, subset, io);
+        ensure!(
+            !training_cases.is_empty(),
+            "no training case of {subset} has a label that is trusted; lower the bounds of `trust` in the `pseudo-label` that they come from"
+        );
+        let validation_cases = validation_cases.map(|set| trusted(set, targets, subset, io)).filter(|set| !set.is_empty());
+        let validation_cases = validation_cases.unwrap_or_else(|| {
+            io.report.note(&format!("{}: {subset} has no validation cases; the best epoch is told by the training cases", io.node));
+            training_cases.clone()
+        });
         let shapes = |set: &PreparedSet| set.cases().iter().map(|case| case.shape).collect();
-        let set = open(&training_cases)?;
-        let sampler = Sampler::new(sampling, Order::EachEpochAnew, shapes(&set), fit.batch_size, fit.max_steps_per_epoch, streams)?;
-        let training = BatchSource::new(set, sampler, targets, Some(augment), streams)?;
-        let set = open(&validation_cases)?;
+        let steps = fit.max_steps_per_epoch;
+        let sampler = Sampler::new(sampling, Order::EachEpochAnew, shapes(&training_cases), fit.batch_size, steps, streams)?;
+        let training = BatchSource::new(training_cases, sampler, targets, Some(augment), streams)?;
         let batch = fit.micro_batch.unwrap_or(fit.batch_size);
         let steps = validation_samples.map(|samples| samples.div_ceil(batch as u64));
-        let sampler = Sampler::new(sampling, Order::AlwaysTheSame, shapes(&set), batch, steps, streams)?;
-        Ok(Self { training, validation: BatchSource::new(set, sampler, targets, None, streams)? })
+        let sampler = Sampler::new(sampling, Order::AlwaysTheSame, shapes(&validation_cases), batch, steps, streams)?;
+        Ok(Self { training, validation: BatchSource::new(validation_cases, sampler, targets, None, streams)? })
     }
+}
+
+/// The cases with labels that count; how many others there are is said aloud.
+fn trusted(set: PreparedSet, targets: Targets, subset: SubsetName, io: &StageIo) -> PreparedSet {
+    let all = set.len();
+    let set = set.retain(|case| targets.trust.leaves_in(case, targets));
+    if set.len() < all {
+        io.report.note(&format!(
+            "{}: {} of {all} cases of {subset} are left out: none of their labels is trusted",
+            io.node,
+            all - set.len()
+        ));
+    }
+    set
 }

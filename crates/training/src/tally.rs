@@ -5,6 +5,7 @@ use candle_core::Tensor;
 
 use crate::batch::{Batch, BatchSource};
 use crate::curves::{Detail, Validation};
+use crate::trust::Truth;
 
 /// Losses and voxel counts of one decoder, summed over samples. Its size does not grow with their number.
 pub struct Tally {
@@ -13,8 +14,8 @@ pub struct Tally {
     dice_loss_only: bool,
     loss_sum: f64,
     samples: f64,
-    /// Per class: voxels of prediction and truth together, and of both.
-    voxels: Vec<[u64; 2]>,
+    /// Per class, by weight: voxels of prediction and truth together, and of both.
+    voxels: Vec<[f64; 2]>,
 }
 
 impl Tally {
@@ -23,26 +24,29 @@ impl Tally {
     #[must_use]
     pub fn new(names: &[&str], dice_loss_only: bool) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let voxels = vec![[0; 2]; names.len()];
+        let voxels = vec![[0.0; 2]; names.len()];
         Self { names, loss: ops::DiceCe { squared: true, batch: false }, dice_loss_only, loss_sum: 0.0, samples: 0.0, voxels }
     }
 
-    /// Adds samples: `logits (b, classes, …)`, `target (b, …)`.
+    /// Adds samples: `logits (b, classes, …)`, `truth (b, …)`. Labels count by their weights in the scores too.
     ///
     /// # Errors
     /// When the shapes do not fit.
     #[expect(clippy::cast_precision_loss, reason = "batches are small")]
-    pub fn add(&mut self, logits: &Tensor, target: &Tensor) -> candle_core::Result<()> {
+    pub fn add(&mut self, logits: &Tensor, truth: &Truth) -> candle_core::Result<()> {
+        let target = truth.target();
         let loss = if self.dice_loss_only { self.loss.dice_alone(logits, target)? } else { self.loss.loss(logits, target)? };
         let samples = logits.dim(0)? as f64;
         self.loss_sum += f64::from(loss.to_scalar::<f32>()?) * samples;
         self.samples += samples;
         let predicted = ops::argmax_channels(logits)?.flatten_all()?.to_vec1::<u8>()?;
-        let truth = target.flatten_all()?.to_vec1::<u8>()?;
-        for (p, t) in predicted.into_iter().zip(truth) {
-            self.voxels[usize::from(p)][0] += 1;
-            self.voxels[usize::from(t)][0] += 1;
-            self.voxels[usize::from(p)][1] += u64::from(p == t);
+        let labels = truth.labels.flatten_all()?.to_vec1::<u8>()?;
+        let weights = truth.weights.as_ref().map(|weights| weights.flatten_all()?.to_vec1::<f32>()).transpose()?;
+        let weights = weights.iter().flatten().map(|&weight| f64::from(weight)).chain(std::iter::repeat(1.0));
+        for ((p, t), weight) in predicted.into_iter().zip(labels).zip(weights) {
+            self.voxels[usize::from(p)][0] += weight;
+            self.voxels[usize::from(t)][0] += weight;
+            self.voxels[usize::from(p)][1] += if p == t { weight } else { 0.0 };
         }
         Ok(())
     }
@@ -54,14 +58,13 @@ impl Tally {
     }
 
     /// The Dice score of each class but the background; none for a class that neither truth nor prediction has.
-    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
     fn scores(&self) -> impl Iterator<Item = (&str, Option<f64>)> {
-        let score = |[either, both]: [u64; 2]| (either > 0).then(|| 2.0 * both as f64 / either as f64);
+        let score = |[either, both]: [f64; 2]| (either > 0.0).then(|| 2.0 * both / either);
         self.names.iter().map(String::as_str).zip(self.voxels.iter().map(move |&voxels| score(voxels))).skip(1)
     }
 }
 
-/// The validation of a model: `forward` gives for a batch the logits and the target of each of `tallies`.
+/// The validation of a model: `forward` gives for a batch the logits and the truth of each of `tallies`.
 ///
 /// The Dice score is the mean over all classes of all tallies that occur; a class that does not occur has the detail 1.
 ///
@@ -72,14 +75,14 @@ pub fn validate(
     source: &BatchSource,
     device: &candle_core::Device,
     mut tallies: Vec<Tally>,
-    forward: impl Fn(&Batch) -> Result<Vec<(Tensor, Tensor)>>,
+    forward: impl Fn(&Batch) -> Result<Vec<(Tensor, Truth)>>,
 ) -> Result<Validation> {
     let epoch = source.sampler().epoch(0);
     for step in 0..source.sampler().steps_per_epoch() {
         let batch = source.assemble(&epoch, 0, step)?.into_tensors(device)?;
-        for (tally, (logits, target)) in tallies.iter_mut().zip(forward(&batch)?) {
+        for (tally, (logits, truth)) in tallies.iter_mut().zip(forward(&batch)?) {
             // No gradient is wanted: without this the graph of the whole forward pass would stay in memory.
-            tally.add(&logits.detach(), &target)?;
+            tally.add(&logits.detach(), &truth)?;
         }
     }
     let scores: Vec<(&str, Option<f64>)> = tallies.iter().flat_map(Tally::scores).collect();
@@ -101,9 +104,16 @@ mod tests {
         let mut tally = Tally::new(&["background", "a", "b"], false);
         // Predictions a, a, background, background against truths a, background, a, background.
         let logits = Tensor::new(&[[[0f32, 0., 1., 1.], [1., 1., 0., 0.], [-1., -1., -1., -1.]]], &Device::Cpu).unwrap();
-        tally.add(&logits, &Tensor::new(&[[1u8, 0, 1, 0]], &Device::Cpu).unwrap()).unwrap();
+        let labels = Tensor::new(&[[1u8, 0, 1, 0]], &Device::Cpu).unwrap();
+        tally.add(&logits, &Truth { labels: labels.clone(), weights: None }).unwrap();
         assert_eq!(tally.scores().collect::<Vec<_>>(), [("a", Some(0.5)), ("b", None)]);
-        let loss = ops::dice_ce(&logits, &Tensor::new(&[[1u8, 0, 1, 0]], &Device::Cpu).unwrap()).unwrap();
+        let loss = ops::dice_ce(&logits, &labels).unwrap();
         assert!((tally.loss() - f64::from(loss.to_scalar::<f32>().unwrap())).abs() < 1e-6);
+
+        // Without the voxel whose label is in doubt, the prediction is wrong in one place alone.
+        let mut tally = Tally::new(&["background", "a", "b"], false);
+        let weights = Some(Tensor::new(&[[1f32, 0., 0.5, 1.]], &Device::Cpu).unwrap());
+        tally.add(&logits, &Truth { labels, weights }).unwrap();
+        assert_eq!(tally.scores().next(), Some(("a", Some(2.0 / 2.5))));
     }
 }

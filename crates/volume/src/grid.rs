@@ -168,7 +168,13 @@ impl Box3 {
     /// A volume of `shape` with `inside` in the box and zeros around it.
     #[must_use]
     pub fn embed(&self, inside: &Array3<u8>, shape: [usize; 3]) -> Array3<u8> {
-        let mut out = Array3::zeros(shape.f());
+        self.embed_in(inside, shape, 0)
+    }
+
+    /// A volume of `shape` with `inside` in the box and the value `outside` around it.
+    #[must_use]
+    pub fn embed_in(&self, inside: &Array3<u8>, shape: [usize; 3], outside: u8) -> Array3<u8> {
+        let mut out = Array3::from_elem(shape.f(), outside);
         out.slice_each_axis_mut(|axis| self.along(axis.axis)).assign(inside);
         out
     }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use dataset::Case;
-use labels::{BACKGROUND, LabelPattern, NUM_ORGANS, TUMOR};
-use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, LabelSource, case_path, write_case};
+use labels::{BACKGROUND, FULL_TRUST, LabelPattern, NUM_ORGANS, TUMOR};
+use ndarray::ArrayView3;
+use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, LabelSource, MeanTrust, case_path, write_case};
 use serde_json::{Value, json};
 use stage_kit::write_atomic;
 use volume::{Grid, LabelVolume, Orientation, nifti, reorient, resample_nearest};
@@ -31,6 +32,8 @@ pub enum Labels {
         organs: PathBuf,
         /// Cancer.
         cancer: PathBuf,
+        /// How far the labels of both can be trusted, if anybody has weighed them.
+        trust: Option<[PathBuf; 2]>,
     },
 }
 
@@ -38,7 +41,10 @@ impl Labels {
     pub(crate) fn files(&self) -> Vec<(&'static str, &Path)> {
         match self {
             Self::True(label) => label.iter().map(|label| ("label", label.as_path())).collect(),
-            Self::Pseudo { organs, cancer } => vec![("organs", organs), ("cancer", cancer)],
+            Self::Pseudo { organs, cancer, trust } => {
+                let trust = trust.iter().flat_map(|[organs, cancer]| [("organs_trust", organs.as_path()), ("cancer_trust", cancer)]);
+                [("organs", organs.as_path()), ("cancer", cancer)].into_iter().chain(trust).collect()
+            }
         }
     }
 }
@@ -49,7 +55,9 @@ impl Job {
         let labels = match pseudo {
             Some(pseudo) => {
                 let map = |kind: &str| pseudo.join(kind).join(format!("{}.nii.gz", case.id));
-                Labels::Pseudo { organs: map("organs"), cancer: map("cancer") }
+                let trust = ["organs_trust", "cancer_trust"].map(map);
+                let weighed = trust.iter().any(|path| path.is_file());
+                Labels::Pseudo { organs: map("organs"), cancer: map("cancer"), trust: weighed.then_some(trust) }
             }
             None => {
                 let annotated = case.pattern.has_tumor() || !case.subset.annotated_organs().is_empty();
@@ -78,13 +86,15 @@ impl Job {
         let grid = image.grid();
         let crop = config.grid.shown(&image, config.crop_foreground).with_context(|| path.display().to_string())?;
         let targets = match labels {
-            Labels::Pseudo { organs, cancer } => pseudo_targets(case, [organs, cancer], &original, &grid)?,
+            Labels::Pseudo { organs, cancer, trust } => pseudo_targets(case, [organs, cancer], trust.as_ref(), &original, &grid)?,
             Labels::True(label) => true_targets(case, label.as_deref(), &original, &grid)?,
         };
         let arrays = CaseArrays {
             image: crop.of(&image.data),
             organs: targets.organs.as_ref().map(|map| crop.of(&map.data)),
             cancer: targets.cancer.as_ref().map(|map| crop.of(&map.data)),
+            organs_trust: targets.trust.as_ref().map(|[organs, _]| crop.of(&organs.data)),
+            cancer_trust: targets.trust.as_ref().map(|[_, cancer]| crop.of(&cancer.data)),
         };
         let info = CaseInfo {
             id: case.id.clone(),
@@ -98,6 +108,7 @@ impl Job {
             annotated_organs: targets.annotated_organs,
             organs_source: targets.organs.as_ref().map(|_| targets.source),
             cancer_source: targets.cancer.as_ref().map(|_| targets.source),
+            trust: arrays.organs_trust.as_ref().zip(arrays.cancer_trust.as_ref()).map(|(organs, cancer)| mean_trust(organs, cancer)),
         };
         write_atomic(output, |file| Ok(write_case(file, &arrays, &info)?))
     }
@@ -107,8 +118,17 @@ impl Job {
 struct Targets {
     organs: Option<LabelVolume>,
     cancer: Option<LabelVolume>,
+    /// The trust in both maps.
+    trust: Option<[LabelVolume; 2]>,
     annotated_organs: LabelPattern,
     source: LabelSource,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "voxels of a scan")]
+fn mean_trust(organs: &ArrayView3<'_, u8>, cancer: &ArrayView3<'_, u8>) -> MeanTrust {
+    let mean =
+        |map: &ArrayView3<'_, u8>| map.fold(0, |sum, &trust| sum + u64::from(trust)) as f64 / (f64::from(FULL_TRUST) * map.len() as f64);
+    MeanTrust { organs: mean(organs), cancer: mean(cancer) }
 }
 
 fn record(grid: &Grid) -> GridRecord {
@@ -116,7 +136,7 @@ fn record(grid: &Grid) -> GridRecord {
 }
 
 /// The teachers' maps of organs and cancer; both must be there. They know of all organs.
-fn pseudo_targets(case: &Case, maps: [&PathBuf; 2], original: &Grid, grid: &Grid) -> Result<Targets> {
+fn pseudo_targets(case: &Case, maps: [&PathBuf; 2], trust: Option<&[PathBuf; 2]>, original: &Grid, grid: &Grid) -> Result<Targets> {
     let read = |path: &Path, highest| {
         ensure!(path.is_file(), "{} is missing; run `pseudo-label` for the subset {}", path.display(), case.subset);
         on_model_grid(path, original, grid, highest)
@@ -125,6 +145,7 @@ fn pseudo_targets(case: &Case, maps: [&PathBuf; 2], original: &Grid, grid: &Grid
     Ok(Targets {
         organs: Some(read(organs, HIGHEST_ORGAN)?),
         cancer: Some(read(cancer, 1)?),
+        trust: trust.map(|[organs, cancer]| anyhow::Ok([read(organs, FULL_TRUST)?, read(cancer, FULL_TRUST)?])).transpose()?,
         annotated_organs: LabelPattern::ORGANS,
         source: LabelSource::Pseudo,
     })
@@ -142,7 +163,7 @@ fn true_targets(case: &Case, label: Option<&Path>, original: &Grid, grid: &Grid)
         labels.data.mapv_inplace(|label| if label == TUMOR { BACKGROUND } else { label });
         labels
     });
-    Ok(Targets { organs, cancer, annotated_organs, source: LabelSource::True })
+    Ok(Targets { organs, cancer, trust: None, annotated_organs, source: LabelSource::True })
 }
 
 /// Reads a label map of the image's grid and takes it the image's way onto the model grid.

@@ -5,7 +5,7 @@
 //! Paper:  section 2.2 (orientation, window, spacing) and 3.2 (crop to the foreground).
 //!
 //! Each worker holds one case: at most two `f32` volumes at a time, of the image's own grid or of the model grid, and
-//! while labels are made one `f32` volume and four of one byte. For 512×512×134 voxels of 0.8×0.8×2.5 mm on 1 mm
+//! while labels are made one `f32` volume and four of one byte, or six with trust in the labels. For 512×512×134 voxels of 0.8×0.8×2.5 mm on 1 mm
 //! that is below 0.5 GB a worker.
 
 mod case;
@@ -49,9 +49,9 @@ impl Stage for Preprocess {
     const READS: &'static [Role] = &[
         Role::required("dataset", "folder with the folders of images and label maps").by_case(),
         Role::required("partition", "output of `partition`").by_case(),
-        Role::optional("pseudo", "output of `pseudo-label`; its labels take the place of the dataset's").by_case(),
+        Role::optional("pseudo", "output of `pseudo-label`; its labels take the place of the dataset's, with the trust in them").by_case(),
     ];
-    const WRITES: &'static str = "cases/CASE.safetensors with image, organs and cancer; cases.json";
+    const WRITES: &'static str = "cases/CASE.safetensors with image, organs, cancer and trust in both; cases.json";
     const PAPER: &'static str = "section 2.2, section 3.2 (crop foreground)";
     type Config = Config;
 
@@ -131,6 +131,7 @@ fn done(config: &Config, job: &Job, output: &Path) -> bool {
         && info.window_hu == config.grid.window_hu
         && config.grid.spacing_mm.iter().zip(info.spacing_mm).all(near)
         && (info.organs_source == Some(LabelSource::Pseudo)) == matches!(job.labels, Labels::Pseudo { .. })
+        && info.trust.is_some() == matches!(job.labels, Labels::Pseudo { trust: Some(_), .. })
 }
 
 /// Writes the index, by which readers know that all cases are there.

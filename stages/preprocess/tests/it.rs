@@ -256,6 +256,33 @@ fn a_teachers_labels_take_the_place_of_the_datasets() {
 }
 
 #[test]
+fn trust_in_pseudo_labels_goes_the_way_of_the_labels() {
+    let mut study = Study::new();
+    study.add("a", &[]);
+    let write = |folder: &str, labels: &[u8]| {
+        std::fs::create_dir_all(study.path(&format!("pseudo/{folder}"))).unwrap();
+        nifti::write_labels_on(study.path(&format!("pseudo/{folder}/a.nii.gz")), &label_map(labels, &GRID)).unwrap();
+    };
+    write("organs", &[0, 9]);
+    write("cancer", &[1]);
+    study.run(params("slices", &["D_u"], &one_mm())).unwrap();
+    assert!(study.prepared("a").info().trust.is_none() && study.patch("a").organs_trust.is_none());
+
+    write("organs_trust", &[51, 255]);
+    let error = format!("{:#}", study.run(params("slices", &["D_u"], &one_mm())).unwrap_err());
+    assert!(error.contains("cancer_trust/a.nii.gz is missing"), "{error}");
+    write("cancer_trust", &[0]);
+    let index = study.run(params("slices", &["D_u"], &one_mm())).unwrap();
+    let patch = study.patch("a");
+    let (organs, organs_trust) = (patch.organs.unwrap(), patch.organs_trust.unwrap());
+    assert!(organs.iter().zip(&organs_trust).all(|(organ, trust)| *trust == if *organ == 9 { 255 } else { 51 }));
+    assert!(patch.cancer_trust.unwrap().iter().all(|&trust| trust == 0));
+    let trust = index.cases[0].trust.unwrap();
+    let share = count(&organs, 9) as f64 / organs.len() as f64;
+    assert!((trust.organs - (share + (1.0 - share) * 0.2)).abs() < 1e-12 && trust.cancer == 0.0, "{trust:?}");
+}
+
+#[test]
 fn what_is_done_is_not_done_again_unless_it_is_damaged() {
     let mut study = Study::new();
     study.add("a", &[14]);

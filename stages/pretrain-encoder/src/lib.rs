@@ -16,7 +16,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use streams::{Streams, permutation};
-use training::{AugmentConfig, Batch, BatchSource, FitConfig, Run, Sample, Sampling, Select, Sources, Targets, Trainable, Validation};
+use training::{
+    AugmentConfig, Batch, BatchSource, FitConfig, Run, Sample, Sampling, Select, Sources, Targets, Trainable, Trust, Validation,
+};
 
 /// The parameters of `pretrain-encoder`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -89,7 +91,7 @@ impl Stage for PretrainEncoder {
             params.load_part(&init.join("weights.safetensors"), Masked::is_of_encoder)?;
         }
         let sampling = Sampling::Patches { per_case: config.patches_per_case, shape: config.patch };
-        let targets = Targets { organs: false, cancer: false };
+        let targets = Targets { organs: false, cancer: false, trust: Trust::Unused };
         let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_patches)?;
         let pretraining =
             Pretraining { hidden: config.hidden_of(network.cubes()), network, params, streams, validation: sources.validation };

@@ -3,18 +3,23 @@
 //! The paper's text names M_c and M_o1 as the teachers and the caption of its Fig. 1 M_c and M_o2; only M_o2 knows the
 //! organs that are asked of it (the 3-D U-Net skips the training of M_o1), so M_o2 it is.
 
+mod teacher;
+mod trust;
+
 use anyhow::{Context, Result};
-use candle_core::{Device, Tensor};
 use inference::SlidingWindow;
 use labelling::Scan;
 use labels::{CANCER_CLASSES, ORGAN_CLASSES, SubsetName};
-use nets::{Network, Params, Precision, TeacherConfig, Trained};
+use nets::{Precision, TeacherConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
-use volume::nifti::Header;
-use volume::{Box3, LabelVolume, ModelGrid, ScalarVolume, nifti};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
+use volume::{ModelGrid, nifti};
+
+use crate::teacher::{Shown, Teacher};
+use crate::trust::Opinion;
+pub use crate::trust::{LabelsFrom, Look, TrustConfig};
 
 /// The parameters of `pseudo-label`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +40,9 @@ pub struct Config {
     /// The numbers that the networks compute with on a CPU.
     #[serde(default)]
     pub precision: Precision,
+    /// How far each label can be trusted, written beside the labels and a table; off in the paper, which takes all alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<TrustConfig>,
 }
 
 /// The stage `pseudo-label`.
@@ -50,8 +58,10 @@ impl Stage for PseudoLabel {
         labelling::ROLES[0],
         labelling::ROLES[1],
         labelling::ROLES[2],
+        Role::optional("opinion", "with `trust`: labels of the same scans by others, organs/CASE.nii.gz and cancer/CASE.nii.gz").by_case(),
     ];
-    const WRITES: &'static str = "organs/CASE.nii.gz (0-13) and cancer/CASE.nii.gz (0, 1) on the grid of the image";
+    const WRITES: &'static str = "organs/CASE.nii.gz (0-13) and cancer/CASE.nii.gz (0, 1) on the grid of the image; with `trust` also \
+         organs_trust/ and cancer_trust/ (0-255), and trust.csv: what was kept of each class and why not";
     const PAPER: &'static str = "2.3";
     type Config = Config;
 
@@ -61,7 +71,7 @@ impl Stage for PseudoLabel {
         for network in [&config.organ_network, &config.cancer_network] {
             network.check(config.window.patch).map_err(anyhow::Error::msg)?;
         }
-        Ok(())
+        config.trust.as_ref().map_or(Ok(()), |trust| trust.check(&config.window))
     }
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
@@ -72,28 +82,38 @@ impl Stage for PseudoLabel {
 }
 
 impl CaseStage for PseudoLabel {
-    type Job = Scan;
+    type Job = Job;
     type Tools = Teachers;
 
-    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Scan>> {
-        labelling::scans(&config.subsets, io)
+    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Job>> {
+        let opinions = trust::opinions(config.trust.as_ref(), io)?;
+        let job = |scan: Scan| Job { opinion: opinions.map(|folder| Opinion::on(&scan.id, folder)), scan };
+        Ok(labelling::scans(&config.subsets, io)?.into_iter().map(job).collect())
     }
 
-    fn case(_: &Config, scan: &Scan) -> CaseSpec {
-        scan.spec()
+    fn case(config: &Config, Job { scan, opinion }: &Job) -> CaseSpec {
+        let spec = if config.trust.is_some() { scan.weighed_spec() } else { scan.spec() };
+        match opinion {
+            Some(opinion) => spec.reads("opinion_organs", &opinion.organs).reads("opinion_cancer", &opinion.cancer),
+            None => spec,
+        }
     }
 
     /// Which subsets are labelled changes no case.
     fn case_params(config: &Config) -> Result<Value> {
-        let Config { subsets: _, organ_network, cancer_network, grid, crop_foreground, window, precision } = config;
-        Ok(json!({
+        let Config { subsets: _, organ_network, cancer_network, grid, crop_foreground, window, precision, trust } = config;
+        let mut params = json!({
             "organ_network": organ_network,
             "cancer_network": cancer_network,
             "grid": grid,
             "crop_foreground": crop_foreground,
             "window": window,
             "precision": precision,
-        }))
+        });
+        if let Some(trust) = trust {
+            params["trust"] = json!(trust);
+        }
+        Ok(params)
     }
 
     fn tools(config: &Config, io: &StageIo) -> Result<Teachers> {
@@ -101,46 +121,41 @@ impl CaseStage for PseudoLabel {
         Ok(Teachers {
             organs: Teacher::load("organ_teacher", &config.organ_network, ORGAN_CLASSES, config.precision, io, &device)?,
             cancer: Teacher::load("cancer_teacher", &config.cancer_network, CANCER_CLASSES, config.precision, io, &device)?,
-            device,
         })
     }
 
-    fn work(config: &Config, io: &StageIo, teachers: &Teachers, scan: &Scan) -> Result<()> {
+    fn work(config: &Config, io: &StageIo, teachers: &Teachers, Job { scan, opinion }: &Job) -> Result<()> {
         let (image, header) = nifti::read_scalar(&scan.image)?;
         let image = config.grid.prepare(image).with_context(|| format!("{}", scan.image.display()))?;
-        let shown = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
-        let label = |teacher: &Teacher| teacher.label(&image, &shown, &config.window, &teachers.device, &header);
-        scan.write(io, &header, label(&teachers.organs)?, || label(&teachers.cancer))
+        let region = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
+        let shown = Shown { image: &image, region, window: &config.window, header: &header };
+        let Some(trust) = &config.trust else {
+            return scan.write(io, &header, teachers.organs.label(&shown)?, || teachers.cancer.label(&shown));
+        };
+        let opinion = opinion.as_ref();
+        let organs = trust.weigh(&teachers.organs, &shown, opinion.map(|opinion| opinion.organs.as_path()))?;
+        let cancer = || trust.weigh(&teachers.cancer, &shown, opinion.map(|opinion| opinion.cancer.as_path()));
+        scan.write_weighed(io, &header, &trust.filter, organs, cancer)
+    }
+
+    fn finish(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<()> {
+        if config.trust.is_none() {
+            return Ok(());
+        }
+        let verdicts = |Job { scan, .. }: &Job| Ok((scan.id.clone(), scan.read_verdicts(io)?));
+        let cases: Vec<_> = jobs.iter().map(verdicts).collect::<Result<_>>()?;
+        write_atomic_text(&io.output.join("trust.csv"), &labelling::table(&cases))
     }
 }
 
-/// A trained network, frozen.
-struct Teacher {
-    network: nets::Teacher,
-    weights: Trained,
-    classes: usize,
+/// A scan to label.
+pub struct Job {
+    scan: Scan,
+    opinion: Option<Opinion>,
 }
 
 /// Both teachers.
 pub struct Teachers {
     organs: Teacher,
     cancer: Teacher,
-    device: Device,
-}
-
-impl Teacher {
-    fn load(role: &str, config: &TeacherConfig, classes: usize, precision: Precision, io: &StageIo, device: &Device) -> Result<Self> {
-        let network = nets::Teacher::new(config, classes);
-        let params = Params::init(&network.parameters(), streams::Streams::new(io.seed), device)?;
-        params.load(&io.input(role)?.join("weights.safetensors"))?;
-        Ok(Self { network, weights: Trained::new(params, precision), classes })
-    }
-
-    /// Labels of an image on the model grid, brought to the nearest voxels of `header`'s grid.
-    fn label(&self, image: &ScalarVolume, shown: &Box3, window: &SlidingWindow, device: &Device, header: &Header) -> Result<LabelVolume> {
-        let forward = |patch: &Tensor| self.network.infer(&self.weights, patch);
-        let data = inference::segment_windows(&shown.of(&image.data), window, self.classes, device, forward)?;
-        let data = shown.embed(&data, image.grid().shape);
-        Ok(volume::resample_nearest(&LabelVolume { data, affine: image.affine }, &header.grid()))
-    }
 }

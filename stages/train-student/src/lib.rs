@@ -11,7 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use streams::Streams;
-use training::{AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Run, Sampling, Sources, Tally, Targets, Trainable, Validation};
+use training::{
+    AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Run, Sampling, Sources, Tally, Targets, Trainable, Trust, Truth, Validation,
+};
 
 /// A decoder whose loss counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +43,9 @@ pub struct Config {
     pub augment: AugmentConfig,
     /// The training protocol.
     pub fit: FitConfig,
+    /// What is made of the trust that `pseudo-label` has put into labels; `unused` in the paper, which takes all labels alike.
+    #[serde(default, skip_serializing_if = "Trust::is_unused")]
+    pub trust: Trust,
     /// At most so many validation slices; `null` for all.
     #[serde(default)]
     pub validation_slices: Option<u64>,
@@ -82,7 +87,8 @@ impl Stage for TrainStudent {
         }
         config.live.apply(&mut params)?;
         let sampling = Sampling::Slices { shape: config.crop };
-        let targets = Targets { organs: config.targets.contains(&Decoder::Organs), cancer: config.targets.contains(&Decoder::Cancer) };
+        let [organs, cancer] = [Decoder::Organs, Decoder::Cancer].map(|decoder| config.targets.contains(&decoder));
+        let targets = Targets { organs, cancer, trust: config.trust };
         let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_slices)?;
         let student = Student { network, params, targets: config.targets.clone(), loss: config.fit.loss(), validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
@@ -106,13 +112,13 @@ struct Student {
 }
 
 impl Student {
-    /// Logits and target of each decoder whose loss counts.
-    fn forward(&self, batch: &Batch) -> Result<Vec<(Tensor, Tensor)>> {
+    /// Logits and truth of each decoder whose loss counts.
+    fn forward(&self, batch: &Batch) -> Result<Vec<(Tensor, Truth)>> {
         let features = self.network.features(&self.params, &batch.image)?;
-        let decode = |decoder: &Decoder| -> Result<(Tensor, Tensor)> {
+        let decode = |decoder: &Decoder| -> Result<(Tensor, Truth)> {
             Ok(match decoder {
-                Decoder::Organs => (self.network.organs(&self.params, &features)?, batch.organs()?.clone()),
-                Decoder::Cancer => (self.network.cancer(&self.params, &features)?, batch.cancer()?.clone()),
+                Decoder::Organs => (self.network.organs(&self.params, &features)?, batch.organ_truth()?),
+                Decoder::Cancer => (self.network.cancer(&self.params, &features)?, batch.cancer_truth()?),
             })
         };
         self.targets.iter().map(decode).collect()
@@ -127,8 +133,8 @@ impl Trainable for Student {
     /// The sum over the decoders, as in the paper's joint steps.
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
         let mut sum: Option<Tensor> = None;
-        for (logits, target) in self.forward(batch)? {
-            let loss = self.loss.loss(&logits, &target)?;
+        for (logits, truth) in self.forward(batch)? {
+            let loss = self.loss.loss(&logits, truth.target())?;
             sum = Some(match sum {
                 None => loss,
                 Some(sum) => (sum + loss)?,

@@ -13,7 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use streams::Streams;
-use training::{AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Run, Sampling, Sources, Tally, Targets, Trainable, Validation};
+use training::{
+    AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Run, Sampling, Sources, Tally, Targets, Trainable, Trust, Truth, Validation,
+};
 
 /// What a teacher learns to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -45,11 +47,11 @@ impl Target {
     }
 
     /// The classes of a batch.
-    fn of(self, batch: &Batch) -> Result<Tensor> {
+    fn of(self, batch: &Batch) -> Result<Truth> {
         Ok(match self {
-            Self::Organs => batch.organs()?.clone(),
-            Self::FiveOrgans => five_organs(batch.organs()?)?,
-            Self::Cancer => batch.cancer()?.clone(),
+            Self::Organs => batch.organ_truth()?,
+            Self::FiveOrgans => Truth { labels: five_organs(batch.organs()?)?, ..batch.organ_truth()? },
+            Self::Cancer => batch.cancer_truth()?,
         })
     }
 }
@@ -89,6 +91,9 @@ pub struct Config {
     /// encoder has those of `vit.*` or `swinViT.*`, and M_o1 has no head for 13 organs.
     #[serde(default = "FreezePlan::all_live", skip_serializing_if = "FreezePlan::is_all_live")]
     pub take: FreezePlan,
+    /// What is made of the trust that `pseudo-label` has put into labels, for a teacher of the next round.
+    #[serde(default, skip_serializing_if = "Trust::is_unused")]
+    pub trust: Trust,
     /// At most so many validation patches; `null` for two of each validation case.
     #[serde(default)]
     pub validation_patches: Option<u64>,
@@ -125,7 +130,8 @@ impl Stage for TrainTeacher {
         }
         config.live.apply(&mut params)?;
         let sampling = Sampling::Patches { per_case: config.patches_per_case, shape: config.patch };
-        let targets = Targets { organs: config.target != Target::Cancer, cancer: config.target == Target::Cancer };
+        let cancer = config.target == Target::Cancer;
+        let targets = Targets { organs: !cancer, cancer, trust: config.trust };
         let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_patches)?;
         let teacher = Training { network, params, target: config.target, loss: config.fit.loss(), validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
@@ -168,8 +174,8 @@ struct Training {
 }
 
 impl Training {
-    /// Logits and target of a batch.
-    fn forward(&self, batch: &Batch) -> Result<(Tensor, Tensor)> {
+    /// Logits and truth of a batch.
+    fn forward(&self, batch: &Batch) -> Result<(Tensor, Truth)> {
         Ok((self.network.forward(&self.params, &batch.image)?, self.target.of(batch)?))
     }
 }
@@ -180,8 +186,8 @@ impl Trainable for Training {
     }
 
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        let (logits, target) = self.forward(batch)?;
-        Ok(self.loss.loss(&logits, &target)?)
+        let (logits, truth) = self.forward(batch)?;
+        Ok(self.loss.loss(&logits, truth.target())?)
     }
 
     fn validate(&self) -> Result<Validation> {

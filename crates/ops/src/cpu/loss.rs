@@ -14,11 +14,12 @@ const CHUNK: usize = 1 << 14;
 /// Voxels whose probabilities are held at a time: with 15 channels 8 KiB.
 const BLOCK: usize = 128;
 
-/// Logits `(batch, classes, voxels)` and one label per voxel, each below `classes`.
+/// Logits `(batch, classes, voxels)` and one label per voxel, each below `classes`; if there are weights, one per voxel.
 #[derive(Clone, Copy)]
 pub(crate) struct Batch<'a> {
     pub(crate) logits: &'a [f32],
     pub(crate) labels: &'a [u8],
+    pub(crate) weights: Option<&'a [f32]>,
     pub(crate) classes: usize,
     pub(crate) voxels: usize,
 }
@@ -31,9 +32,19 @@ impl Batch<'_> {
     fn chunks(&self) -> usize {
         self.voxels.div_ceil(CHUNK)
     }
+
+    /// How much each voxel of a block counts. To multiply by 1 changes no bit.
+    #[inline(always)]
+    fn block_weights(&self, entry: usize, start: usize, n: usize) -> [f32; BLOCK] {
+        let mut block = [1.0; BLOCK];
+        if let Some(weights) = self.weights {
+            block[..n].copy_from_slice(&weights[entry * self.voxels + start..][..n]);
+        }
+        block
+    }
 }
 
-/// Per batch entry and class: sum of p t, sum of p (or of its square) and sum of t.
+/// Per batch entry and class, weighted: sum of p t, sum of p (or of its square) and sum of t.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ClassSums {
     pub(crate) overlap: f64,
@@ -90,40 +101,43 @@ per_isa! {
             let n = BLOCK.min(first + count - start);
             let labels = &batch.labels[entry * batch.voxels + start..][..n];
             let normaliser = softmax::<S>(batch, entry, start, n, p);
+            let weights = batch.block_weights(entry, start, n);
             for class in 0..batch.classes {
                 let p = &p[class * BLOCK..][..n];
-                let [overlap, mass, count] = class_sums(labels, p, class as u8, squared);
+                let [overlap, mass, count] = class_sums(labels, &weights[..n], p, class as u8, squared);
                 classes[class].overlap += f64::from(overlap);
                 classes[class].mass += f64::from(mass);
                 classes[class].count += f64::from(count);
             }
             for (i, label) in labels.iter().enumerate() {
                 let class = entry * batch.classes + usize::from(*label);
-                log_likelihood += f64::from(batch.logits[class * batch.voxels + start + i] - normaliser[i]);
+                let log_probability = batch.logits[class * batch.voxels + start + i] - normaliser[i];
+                log_likelihood += f64::from(weights[i]) * f64::from(log_probability);
             }
         }
         log_likelihood
     }
 }
 
-/// Over one block: sum of p t, of p or its square, and of t.
+/// Over one block, weighted: sum of p t, of p or its square, and of t.
 #[inline(always)]
-fn class_sums(labels: &[u8], p: &[f32], class: u8, squared: bool) -> [f32; 3] {
+fn class_sums(labels: &[u8], weights: &[f32], p: &[f32], class: u8, squared: bool) -> [f32; 3] {
     const LANES: usize = 16;
     let (mut overlap, mut mass, mut count) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
     let ((labels, labels_rest), (p, p_rest)) = (labels.as_chunks::<LANES>(), p.as_chunks::<LANES>());
-    for (labels, p) in labels.iter().zip(p) {
+    let (weights, weights_rest) = weights.as_chunks::<LANES>();
+    for ((labels, weights), p) in labels.iter().zip(weights).zip(p) {
         for l in 0..LANES {
-            let truth = if labels[l] == class { 1.0 } else { 0.0 };
+            let truth = if labels[l] == class { weights[l] } else { 0.0 };
             overlap[l] += p[l] * truth;
-            mass[l] += if squared { p[l] * p[l] } else { p[l] };
+            mass[l] += weights[l] * if squared { p[l] * p[l] } else { p[l] };
             count[l] += truth;
         }
     }
-    for (l, (label, p)) in labels_rest.iter().zip(p_rest).enumerate() {
-        let truth = if *label == class { 1.0 } else { 0.0 };
+    for (l, ((label, weight), p)) in labels_rest.iter().zip(weights_rest).zip(p_rest).enumerate() {
+        let truth = if *label == class { *weight } else { 0.0 };
         overlap[l] += p * truth;
-        mass[l] += if squared { p * p } else { *p };
+        mass[l] += weight * if squared { p * p } else { *p };
         count[l] += truth;
     }
     [overlap, mass, count].map(|lanes| lanes.iter().sum())
@@ -204,11 +218,12 @@ per_isa! {
     ) {
         softmax::<S>(batch, entry, start, n, p);
         let labels = &batch.labels[entry * batch.voxels + start..][..n];
+        let weights = batch.block_weights(entry, start, n);
         let by_probability = |class: usize, p: f32, truth: f32| {
             let slope = slopes[class];
             slope.truth * truth + slope.mass * if squared { 2.0 * p } else { 1.0 }
         };
-        // dz_k = p_k (g_k - sum over c of p_c g_c) + (p_k - t_k) * cross_entropy
+        // dz_k = weight * (p_k (g_k - sum over c of p_c g_c) + (p_k - t_k) * cross_entropy)
         let mut mean = [0.0f32; BLOCK];
         for class in 0..batch.classes {
             let p = &p[class * BLOCK..][..n];
@@ -225,7 +240,7 @@ per_isa! {
             for i in 0..n {
                 let truth = if usize::from(labels[i]) == class { 1.0 } else { 0.0 };
                 let slope = by_probability(class, p[i], truth);
-                row[i] = p[i] * (slope - mean[i]) + (p[i] - truth) * cross_entropy;
+                row[i] = weights[i] * (p[i] * (slope - mean[i]) + (p[i] - truth) * cross_entropy);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What is run: every operation over sizes below, at and above those of vectors, tiles and blocks.
 
-use candle_core::{Result, Tensor, Var};
-use ops::{ConvOptions, DiceCe, Parameter, PoolOptions};
+use candle_core::{DType, Result, Tensor, Var};
+use ops::{ConvOptions, DiceCe, Parameter, PoolOptions, Target};
 
 type Run = Box<dyn Fn(&[Tensor]) -> Result<Tensor> + Sync>;
 
@@ -101,7 +101,8 @@ fn losses(cases: &mut Cases, n: usize) {
     cases.add("loss", &[&[2, 3, 2, n]], move |t| {
         let labels = Tensor::from_vec((0..4 * n).map(|i| (i % 3) as u8).collect::<Vec<_>>(), (2, 2, n), t[0].device())?;
         let dice = DiceCe { squared: n.is_multiple_of(2), batch: n.is_multiple_of(3) };
-        dice.loss(&t[0], &labels)? + ops::cross_entropy(&t[0], &labels)?
+        let weights = Tensor::ones((2, 2, n), DType::F32, t[0].device())?;
+        dice.loss(&t[0], &labels)? + ops::cross_entropy(&t[0], Target { labels: &labels, weights: Some(&weights) })?
     });
 }
 

@@ -85,7 +85,7 @@ fn augmentation_changes_images_and_leaves_labels() {
     let augmented = training::BatchSource::new(
         set,
         plain.sampler().clone(),
-        training::Targets { organs: true, cancer: true },
+        crate::toy::BOTH,
         Some(crate::toy::paper_augmentation()),
         streams::Streams::new(5),
     )

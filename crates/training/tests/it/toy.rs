@@ -9,10 +9,13 @@ use dataset::Split;
 use labels::{LabelPattern, Subset};
 use ndarray::Array3;
 use nets::{Init, ParamSpec, Params};
-use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, Index, IndexEntry, LabelSource, Layout, PreparedSet, case_path, write_case};
+use prepared::{
+    CaseArrays, CaseInfo, CropBox, GridRecord, Index, IndexEntry, LabelSource, Layout, MeanTrust, PreparedSet, case_path, write_case,
+};
 use streams::Streams;
 use training::{
-    AugmentConfig, Batch, BatchError, BatchSource, NoiseConfig, Order, RangeConfig, Sampler, Sampling, Targets, Trainable, Validation,
+    AugmentConfig, Batch, BatchError, BatchSource, NoiseConfig, Order, RangeConfig, Sampler, Sampling, Targets, Trainable, Trust,
+    Validation,
 };
 
 pub(crate) fn paper_augmentation() -> AugmentConfig {
@@ -36,6 +39,11 @@ fn block(i: usize, j: usize, number: usize) -> u8 {
 
 /// Writes cases `case0`, `case1`, … of the given shapes (along x, y, z) and opens them.
 pub(crate) fn prepared_cases(folder: &Path, layout: Layout, shapes: &[[usize; 3]], with_cancer: bool) -> PreparedSet {
+    weighed_cases(folder, layout, shapes, with_cancer, &[])
+}
+
+/// The same, the first ones with trust in organs that is the number given at even x and 255 at odd, and with none in cancer.
+pub(crate) fn weighed_cases(folder: &Path, layout: Layout, shapes: &[[usize; 3]], with_cancer: bool, trust: &[u8]) -> PreparedSet {
     let mut cases = Vec::new();
     for (number, &shape) in shapes.iter().enumerate() {
         let id = format!("case{number}");
@@ -52,11 +60,21 @@ pub(crate) fn prepared_cases(folder: &Path, layout: Layout, shapes: &[[usize; 3]
             annotated_organs: LabelPattern::ORGANS,
             organs_source: Some(LabelSource::True),
             cancer_source: with_cancer.then_some(LabelSource::True),
+            trust: trust.get(number).map(|&trust| MeanTrust { organs: f64::from(trust) / 255.0, cancer: 0.0 }),
         };
         let image = image(shape, number);
+        let organs_trust =
+            trust.get(number).map(|&trust| Array3::from_shape_fn(image.dim(), |(i, _, _)| [trust, 255 * trust.min(1)][i % 2]));
+        let cancer_trust = organs_trust.as_ref().map(|trust| trust.mapv(|_| 0));
         let organs = Array3::from_shape_fn(image.dim(), |(i, j, _)| block(i, j, number).min(1));
         let cancer = Array3::from_shape_fn(image.dim(), |(i, j, _)| u8::from(block(i, j, number) == 2));
-        let arrays = CaseArrays { image: image.view(), organs: Some(organs.view()), cancer: with_cancer.then(|| cancer.view()) };
+        let arrays = CaseArrays {
+            image: image.view(),
+            organs: Some(organs.view()),
+            cancer: with_cancer.then(|| cancer.view()),
+            organs_trust: organs_trust.as_ref().map(|trust| trust.view()),
+            cancer_trust: cancer_trust.as_ref().map(|trust| trust.view()),
+        };
         stage_kit::write_atomic(&case_path(folder, &id), |file| Ok(write_case(file, &arrays, &info)?)).unwrap();
         cases.push(IndexEntry {
             id,
@@ -67,6 +85,7 @@ pub(crate) fn prepared_cases(folder: &Path, layout: Layout, shapes: &[[usize; 3]
             has_cancer: with_cancer,
             subset: Subset::Dl1,
             split: Split::Training,
+            trust: info.trust,
         });
     }
     let ids: Vec<String> = cases.iter().map(|case| case.id.clone()).collect();
@@ -74,6 +93,8 @@ pub(crate) fn prepared_cases(folder: &Path, layout: Layout, shapes: &[[usize; 3]
     stage_kit::write_atomic_text(&folder.join(prepared::INDEX_FILE), &serde_json::to_string(&index).unwrap()).unwrap();
     PreparedSet::open(folder, &ids).unwrap()
 }
+
+pub(crate) const BOTH: Targets = Targets { organs: true, cancer: true, trust: Trust::Unused };
 
 /// Batches of `batch` slices of 12×12 from three cases with 9 slices in all.
 pub(crate) fn slices(folder: &Path, order: Order, batch: usize) -> BatchSource {
@@ -85,7 +106,7 @@ pub(crate) fn source(set: PreparedSet, sampling: Sampling, order: Order, batch: 
     let shapes = set.cases().iter().map(|case| case.shape).collect();
     let sampler = Sampler::new(sampling, order, shapes, batch, None, Streams::new(5)).unwrap();
     let augment = (order == Order::EachEpochAnew).then(paper_augmentation);
-    BatchSource::new(set, sampler, Targets { organs: true, cancer: true }, augment, Streams::new(5))
+    BatchSource::new(set, sampler, BOTH, augment, Streams::new(5))
 }
 
 /// Encoder (1→4 channels, 3×3), organ decoder (4→2, 1×1), cancer decoder (4→2, 1×1).

@@ -1,0 +1,286 @@
+//! Which labels of a model are trusted enough to be learned from: bounds for voxels, classes and cases.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use labels::{CLASS_KEYS, FULL_TRUST};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What trust a label needs to count. What falls below is ignored; as it stands, nothing does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// The bounds of every class that `classes` does not name.
+    #[serde(default)]
+    pub default: Bounds,
+    /// The bounds of single classes, by names such as `left_adrenal` or `tumor`; `background` is that of both maps.
+    #[serde(default)]
+    pub classes: BTreeMap<String, Bounds>,
+    /// A case is left out of a map altogether if the mean trust in all of it but the background lies below, from 0 to 1.
+    #[serde(default)]
+    pub case: f64,
+}
+
+/// What trust the labels of a class need, from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// A voxel with less is ignored.
+    #[serde(default)]
+    pub voxel: f64,
+    /// This share of the voxels of the class in a case is ignored, those with the least trust; where several have the same,
+    /// fewer are.
+    #[serde(default)]
+    pub quantile: f64,
+    /// The class is ignored in a case if the mean trust in its voxels lies below.
+    #[serde(default)]
+    pub case: f64,
+}
+
+/// A filter that makes no sense.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum FilterError {
+    /// A bound that is no share, with its place.
+    #[error("{0} is {1}; it must be from 0 to 1, as trust is")]
+    Bound(String, f64),
+    /// A class that there is not.
+    #[error("classes: there is no class `{0}`; the classes are {classes}", classes = CLASS_KEYS.join(", "))]
+    Class(String),
+}
+
+/// What became of the labels of one class of one map.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// `organs` or `cancer`.
+    pub map: String,
+    /// The class.
+    pub class: String,
+    /// Voxels that the model says are of the class, without those where the truth is known.
+    pub voxels: u64,
+    /// The mean trust in them, from 0 to 1.
+    pub trust: f64,
+    /// The trust that a voxel needed.
+    pub bound: f64,
+    /// How many voxels are kept.
+    pub kept: u64,
+    /// Why the class is ignored in this case, if it is.
+    pub left_out: Option<String>,
+}
+
+impl Filter {
+    /// Refuses bounds that make no sense.
+    ///
+    /// # Errors
+    /// Names the first.
+    pub fn check(&self) -> Result<(), FilterError> {
+        if let Some(name) = self.classes.keys().find(|name| !CLASS_KEYS.contains(&name.as_str())) {
+            return Err(FilterError::Class(name.clone()));
+        }
+        let named = self.classes.iter().map(|(name, bounds)| (format!("classes.{name}"), bounds));
+        let bounds = std::iter::once(("default".to_owned(), &self.default)).chain(named);
+        let all = bounds.flat_map(|(place, Bounds { voxel, quantile, case })| {
+            [("voxel", *voxel), ("quantile", *quantile), ("case", *case)].map(|(name, value)| (format!("{place}.{name}"), value))
+        });
+        match all.chain([("case".to_owned(), self.case)]).find(|(_, value)| !(0.0..=1.0).contains(value)) {
+            Some((place, value)) => Err(FilterError::Bound(place, value)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the trust in `labels`, of the classes named, to 0 where it is below a bound, and to the full where the truth has
+    /// `settled` the label of a voxel. Returns what became of each class that the model has found.
+    pub fn apply(&self, map: &str, classes: &[&str], labels: &[u8], trust: &mut [u8], settled: impl Fn(usize) -> bool) -> Vec<Verdict> {
+        let mut histograms = vec![Histogram([0; 256]); classes.len()];
+        for (at, (&label, &trust)) in labels.iter().zip(&*trust).enumerate() {
+            if !settled(at) {
+                histograms[usize::from(label)].0[usize::from(trust)] += 1;
+            }
+        }
+        let found = Histogram::sum(&histograms[1..]);
+        let case = (found.voxels() > 0 && found.mean() < self.case)
+            .then(|| format!("mean trust in all {map} {:.3}, below the case's {}", found.mean(), self.case));
+        let verdicts: Vec<Verdict> =
+            classes.iter().zip(&histograms).map(|(class, found)| self.judge(map, class, found, case.as_ref())).collect();
+        let bounds: Vec<f64> =
+            verdicts.iter().map(|verdict| if verdict.left_out.is_some() { f64::INFINITY } else { verdict.bound }).collect();
+        for (at, (&label, trust)) in labels.iter().zip(trust).enumerate() {
+            match settled(at) {
+                true => *trust = FULL_TRUST,
+                false if share(*trust) < bounds[usize::from(label)] => *trust = 0,
+                false => {}
+            }
+        }
+        verdicts.into_iter().filter(|verdict| verdict.voxels > 0).collect()
+    }
+
+    fn judge(&self, map: &str, class: &str, found: &Histogram, case: Option<&String>) -> Verdict {
+        let bounds = self.classes.get(class).unwrap_or(&self.default);
+        let bound = bounds.voxel.max(found.quantile(bounds.quantile));
+        let mean = found.mean();
+        let left_out =
+            case.cloned().or_else(|| (mean < bounds.case).then(|| format!("mean trust {mean:.3}, below the class's {}", bounds.case)));
+        let kept = if left_out.is_some() { 0 } else { found.from(bound) };
+        Verdict { map: map.into(), class: class.into(), voxels: found.voxels(), trust: mean, bound, kept, left_out }
+    }
+}
+
+/// Trust from 0 to 1.
+fn share(trust: u8) -> f64 {
+    f64::from(trust) / f64::from(FULL_TRUST)
+}
+
+/// Voxels by their trust.
+#[derive(Clone)]
+struct Histogram([u64; 256]);
+
+impl Histogram {
+    fn sum(all: &[Self]) -> Self {
+        Self(std::array::from_fn(|trust| all.iter().map(|histogram| histogram.0[trust]).sum()))
+    }
+
+    fn counts(&self) -> impl Iterator<Item = (f64, u64)> {
+        (0..=FULL_TRUST).map(share).zip(self.0)
+    }
+
+    fn voxels(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Full for no voxels.
+    #[expect(clippy::cast_precision_loss, reason = "voxels of a scan")]
+    fn mean(&self) -> f64 {
+        if self.voxels() == 0 {
+            return 1.0;
+        }
+        self.counts().map(|(trust, voxels)| trust * voxels as f64).sum::<f64>() / self.voxels() as f64
+    }
+
+    /// The voxels with a trust from `bound` on, but for those with none at all.
+    fn from(&self, bound: f64) -> u64 {
+        self.counts().filter(|&(trust, _)| trust >= bound && trust > 0.0).map(|(_, voxels)| voxels).sum()
+    }
+
+    /// The greatest trust of a voxel below which no more than `part` of the voxels lie; 0 for no voxels.
+    #[expect(clippy::cast_precision_loss, reason = "voxels of a scan")]
+    fn quantile(&self, part: f64) -> f64 {
+        let (mut below, mut greatest) = (0, 0.0);
+        for (trust, voxels) in self.counts().filter(|&(_, voxels)| voxels > 0) {
+            if below as f64 <= part * self.voxels() as f64 {
+                greatest = trust;
+            }
+            below += voxels;
+        }
+        greatest
+    }
+}
+
+/// All cases' verdicts as CSV, one line for each class of each map.
+#[must_use]
+pub fn table(cases: &[(String, Vec<Verdict>)]) -> String {
+    let mut csv = "case,map,class,voxels,trust,bound,kept,left_out\n".to_owned();
+    for (case, verdicts) in cases {
+        for Verdict { map, class, voxels, trust, bound, kept, left_out } in verdicts {
+            let why = left_out.as_ref().map(|why| format!("\"{why}\"")).unwrap_or_default();
+            let _ = writeln!(csv, "{case},{map},{class},{voxels},{trust:.4},{bound:.4},{kept},{why}");
+        }
+    }
+    csv
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLASSES: [&str; 3] = ["background", "liver", "spleen"];
+    const LABELS: [u8; 10] = [0, 0, 1, 1, 1, 1, 1, 2, 2, 2];
+    const TRUST: [u8; 10] = [255, 0, 51, 102, 153, 204, 255, 51, 51, 0];
+
+    fn applied(filter: &Filter, settled: impl Fn(usize) -> bool) -> (Vec<u8>, Vec<Verdict>) {
+        filter.check().unwrap();
+        let mut trust = TRUST.to_vec();
+        let verdicts = filter.apply("organs", &CLASSES, &LABELS, &mut trust, settled);
+        (trust, verdicts)
+    }
+
+    fn bounds(voxel: f64, quantile: f64, case: f64) -> Bounds {
+        Bounds { voxel, quantile, case }
+    }
+
+    fn of_liver(liver: Bounds) -> Filter {
+        Filter { classes: [("liver".into(), liver)].into(), ..Filter::default() }
+    }
+
+    #[test]
+    fn without_bounds_trust_stays_as_it_is() {
+        let (trust, verdicts) = applied(&Filter::default(), |_| false);
+        assert_eq!(trust, TRUST);
+        let found: Vec<_> = verdicts.iter().map(|v| (v.class.as_str(), v.voxels, v.kept, v.left_out.is_some())).collect();
+        assert_eq!(found, [("background", 2, 1, false), ("liver", 5, 5, false), ("spleen", 3, 2, false)]);
+        assert!((verdicts[1].trust - 0.6).abs() < 1e-12);
+    }
+
+    #[test]
+    fn voxels_below_the_bound_of_their_class_are_ignored() {
+        let (trust, verdicts) = applied(&of_liver(bounds(0.6, 0.0, 0.0)), |_| false);
+        assert_eq!(trust, [255, 0, 0, 0, 153, 204, 255, 51, 51, 0]);
+        assert_eq!((verdicts[1].kept, verdicts[1].bound), (3, 0.6));
+    }
+
+    #[test]
+    fn a_quantile_takes_the_least_trusted_and_never_more_than_its_share() {
+        for (part, first) in [(0.0, 0), (0.19, 0), (0.2, 1), (0.5, 2), (0.8, 4), (1.0, 4)] {
+            let (trust, verdicts) = applied(&of_liver(bounds(0.0, part, 0.0)), |_| false);
+            let expected: Vec<u8> = (2..7).map(|at| if at < 2 + first { 0 } else { TRUST[at] }).collect();
+            assert_eq!(trust[2..7], expected, "{part}");
+            assert_eq!(verdicts[1].kept, 5 - first as u64);
+        }
+        let spleen = Filter { classes: [("spleen".into(), bounds(0.0, 0.5, 0.0))].into(), ..Filter::default() };
+        assert_eq!(applied(&spleen, |_| false).0, TRUST, "two voxels tie where one would be too many");
+    }
+
+    #[test]
+    fn a_class_below_its_bound_is_left_out_of_the_case_and_says_why() {
+        let (trust, verdicts) = applied(&Filter { default: bounds(0.0, 0.0, 0.5), ..Filter::default() }, |_| false);
+        assert_eq!(trust, [255, 0, 51, 102, 153, 204, 255, 0, 0, 0]);
+        assert_eq!(verdicts[2].kept, 0);
+        assert_eq!(verdicts[2].left_out.as_deref(), Some("mean trust 0.133, below the class's 0.5"));
+    }
+
+    #[test]
+    fn a_case_below_its_bound_is_left_out_altogether_but_for_the_truth() {
+        let filter = Filter { case: 0.5, ..Filter::default() };
+        let (trust, verdicts) = applied(&filter, |_| false);
+        assert_eq!(trust, [0; 10]);
+        assert!(
+            verdicts
+                .iter()
+                .all(|verdict| verdict.kept == 0 && verdict.left_out.as_ref().is_some_and(|why| why.contains("all organs 0.425")))
+        );
+        // With the spleen and a voxel of background settled by the truth, the liver's trust is enough.
+        let (trust, verdicts) = applied(&filter, |at| at == 1 || LABELS[at] == 2);
+        assert_eq!(trust, [255, 255, 51, 102, 153, 204, 255, 255, 255, 255]);
+        assert_eq!(verdicts.len(), 2, "nothing is said of what the truth has settled");
+        let (trust, _) = applied(&Filter { case: 0.7, ..filter }, |at| LABELS[at] == 2);
+        assert_eq!(trust, [0, 0, 0, 0, 0, 0, 0, 255, 255, 255]);
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        let refused = |filter: Filter| filter.check().unwrap_err().to_string();
+        assert_eq!(refused(of_liver(bounds(1.5, 0.0, 0.0))), "classes.liver.voxel is 1.5; it must be from 0 to 1, as trust is");
+        assert!(refused(Filter { case: f64::NAN, ..Filter::default() }).starts_with("case is NaN"));
+        let unknown = Filter { classes: [("lung".into(), Bounds::default())].into(), ..Filter::default() };
+        assert!(refused(unknown).starts_with("classes: there is no class `lung`; the classes are background, liver,"));
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_class_found() {
+        let (_, verdicts) = applied(&Filter { default: bounds(0.0, 0.0, 0.5), ..Filter::default() }, |_| false);
+        let csv = table(&[("case_1".into(), verdicts)]);
+        let lines: Vec<&str> = csv.lines().collect();
+        assert_eq!(lines[0], "case,map,class,voxels,trust,bound,kept,left_out");
+        assert_eq!(lines[1], "case_1,organs,background,2,0.5000,0.0000,1,");
+        assert_eq!(lines[3], "case_1,organs,spleen,3,0.1333,0.0000,0,\"mean trust 0.133, below the class's 0.5\"");
+    }
+}
