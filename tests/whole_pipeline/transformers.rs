@@ -49,7 +49,7 @@ fn frozen_encoders_stay_and_table_5_has_every_teacher() {
 fn mistakes_in_networks_are_told_with_the_field() {
     for (node, complaint) in [
         ("encoder_unetr: {params: {network: {unetr: null, features: [4, 4, 8, 8, 8, 4]}}}", "has no encoder to pre-train"),
-        ("encoder_swin_unetr: {params: {patch: [32, 32, 32]}}", "would hide"),
+        ("encoder_swin_unetr: {params: {patch: [32, 32, 32], hidden: 0.75}}", "would hide"),
         ("M_c_unetr: {params: {patch: [48, 48, 48]}}", "img_size"),
         ("M_c_unetr: {params: {network: {swin_unetr: {}}}}", "exactly one of features"),
         ("labels_swin_unetr: {params: {window: {patch: [48, 32, 32]}}}", "multiple of 32"),

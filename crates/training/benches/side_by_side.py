@@ -35,12 +35,13 @@ SMALL_NETWORKS = [
     ("demo teacher", "teacher", (8, 16, 32, 48, 64, 8), (1, 48, 48, 32)),
     ("demo student", "student", (16, 24, 32, 48, 64, 16), (6, 96, 80)),
 ]
-# Training steps alone: there are no kernels for frozen transformers.
+# In f32 alone: frozen transformers compute by the kernels of training, and OpenVINO is left out.
 TRANSFORMERS = [
     ("small UNETR 96³", "unetr", (8, 192, 768, 6), (1, 96, 96, 96)),
     ("small Swin UNETR 64³", "swin_unetr", (12,), (1, 64, 64, 64)),
     ("UNETR 128³", "unetr", (16, 768, 3072, 12), (1, 128, 128, 128)),
-    ("Swin UNETR 96³", "swin_unetr", (48,), (1, 96, 96, 96)),
+    ("published Swin UNETR 64³", "swin_unetr", (48,), (1, 64, 64, 64)),
+    ("published Swin UNETR 96³", "swin_unetr", (48,), (1, 96, 96, 96)),
 ]
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_TOP_PAD_": "67108864", "MALLOC_ARENA_MAX": "1"}
 
@@ -244,7 +245,8 @@ def compare_networks(judge, networks, transformers):
     for name, kind, features, shape in networks + transformers:
         work = ["network", kind, ",".join(map(str, features)), ",".join(map(str, shape))]
         rows = [("inference f32", "f32", ["f32", "openvino-f32"]), ("inference bf16", "bf16", ["bf16", "openvino-bf16"]), ("training step f32", "step", ["step"])]
-        rows = rows[-1:] if (name, kind, features, shape) in transformers else rows
+        if (name, kind, features, shape) in transformers:
+            rows = [("inference f32", "f32", ["f32"]), rows[-1]]
         for label, ours, theirs in rows:
             results = judge.compare(work, [("ours", ours)] + [("theirs", way) for way in theirs])
             times, memory = [time for time, _ in results], [str(mib) for _, mib in results]
