@@ -177,6 +177,7 @@ fn remove_if_there(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
     use crate::key::Common;

@@ -98,7 +98,7 @@ pub fn over_cases<C: Sync>(io: &StageIo, cases: &[Case<'_, C>], work: impl Fn(&C
         }
         drop(sender);
         if let Some(publisher) = &publisher {
-            publish(publisher, &receiver, &ended);
+            publish(publisher, &receiver, ended);
         }
     });
     let failures: Vec<_> = failures.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect();
@@ -108,7 +108,7 @@ pub fn over_cases<C: Sync>(io: &StageIo, cases: &[Case<'_, C>], work: impl Fn(&C
 /// A case on its way into the store.
 struct ToPublish {
     index: usize,
-    case: Finished,
+    case: Box<Finished>,
     /// Nobody else does the case before it is published.
     _claim: Claim,
 }
@@ -121,7 +121,7 @@ const MOST_UNPUBLISHED: usize = 128;
 fn publish(publisher: &Publisher, finished: &Receiver<ToPublish>, ended: impl Fn(usize, Result<()>)) {
     while let Ok(first) = finished.recv() {
         let group: Vec<ToPublish> = std::iter::once(first).chain(finished.try_iter().take(MOST_UNPUBLISHED)).collect();
-        let results = publisher.publish(&group.iter().map(|one| &one.case).collect::<Vec<_>>());
+        let results = publisher.publish(&group.iter().map(|one| &*one.case).collect::<Vec<_>>());
         for (one, result) in group.iter().zip(results) {
             ended(one.index, result);
         }
@@ -137,7 +137,7 @@ enum Done {
     /// With nothing left to do.
     Whole,
     /// And is to be published under this claim.
-    Publish(Finished, Claim),
+    Publish(Box<Finished>, Claim),
     /// Not at all: another process is doing it.
     Busy,
 }
@@ -156,7 +156,7 @@ fn attempt<C>(io: &StageIo, id: &str, what: &C, work: &impl Fn(&C) -> Result<()>
     };
     let begun = Instant::now();
     whole(|| durable_later(|| work(what)))?;
-    Ok(Done::Publish(sink.finish(id, begun.elapsed())?, claim))
+    Ok(Done::Publish(Box::new(sink.finish(id, begun.elapsed())?), claim))
 }
 
 /// A panic as an error.

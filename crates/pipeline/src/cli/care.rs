@@ -67,7 +67,11 @@ pub(super) fn verify(program: &Program, choice: &Choice) -> Result<u8> {
 pub(super) fn unlock(program: &Program, choice: &Choice, args: &UnlockArgs) -> Result<u8> {
     let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
     let mut left = false;
-    for (name, found) in opened.store.locks() {
+    let locks = opened.store.locks();
+    if locks.is_empty() {
+        say("nothing is locked\n");
+    }
+    for (name, found) in locks {
         let (holder, life) = match &found.holder {
             Some(holder) => (holder.to_string(), holder.life()),
             None => ("a process that has not said who it is".to_owned(), Life::Alive),

@@ -292,8 +292,9 @@ fn two_runners_do_not_submit_the_same_work() {
 fn a_runner_that_is_asked_to_stop_leaves_nothing_in_the_queue() {
     let Some(cluster) = shared() else { return };
     // Both want the whole machine, so that one runs and one waits.
-    let other = "  k: {stage: join, params: {glue: '-', delay_ms: 200}, inputs: {parts: {a: a/words}}, resources: {cpus: 8}}\n";
-    let lab = Lab::new(&(SLOW.replace("{a: a/words}}}", "{a: a/words}}, resources: {cpus: 8}}") + other));
+    let other = "  k: {stage: join, params: {glue: '-', delay_ms: 400}, inputs: {parts: {a: a/words}}, resources: {cpus: 8}}\n";
+    let slow = SLOW.replace("delay_ms: 200", "delay_ms: 400").replace("{a: a/words}}}", "{a: a/words}}, resources: {cpus: 8}}");
+    let lab = Lab::new(&(slow + other));
     let runner = cluster.start_run(&lab, &[]);
     lab.await_checkpoint("w1");
     await_that("both jobs", || (cluster.jobs(&lab).len() == 2).then_some(()));
