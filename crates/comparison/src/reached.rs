@@ -75,7 +75,7 @@ mod tests {
     fn a_repeated_training_is_no_further_patient() {
         let one = scores(&[("a", 0.2), ("b", 0.6), ("c", 0.9)]);
         let other = scores(&[("a", 0.1), ("b", 0.5), ("c", 0.7)]);
-        let once = Reached::of(&[one.clone()], Some(std::slice::from_ref(&other)));
+        let once = Reached::of(std::slice::from_ref(&one), Some(std::slice::from_ref(&other)));
         let thrice = Reached::of(&[one.clone(), one.clone(), one], Some(&[other]));
         assert_eq!(once.paired.unwrap().p, thrice.paired.unwrap().p);
         assert_eq!(thrice.trainings.n, 3);

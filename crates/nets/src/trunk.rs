@@ -53,7 +53,7 @@ pub struct Trunk {
 enum Kind {
     Residual(ResidualTrunk, usize),
     UNet(UNetTrunk),
-    Swin(SwinTrunk),
+    Swin(Box<SwinTrunk>),
 }
 
 impl Trunk {
@@ -63,7 +63,7 @@ impl Trunk {
         let kind = match config {
             TrunkConfig::Residual(config) => Kind::Residual(ResidualTrunk::new(config, inputs), config.groups),
             TrunkConfig::UNet(config) => Kind::UNet(UNetTrunk::new(config, inputs)),
-            TrunkConfig::SwinUnetr(config) => Kind::Swin(SwinTrunk::new(config)),
+            TrunkConfig::SwinUnetr(config) => Kind::Swin(Box::new(SwinTrunk::new(config))),
         };
         Self { kind }
     }

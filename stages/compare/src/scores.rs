@@ -115,7 +115,7 @@ mod tests {
         let organs = method.organs();
         assert_eq!((organs[0].len(), organs[1].len(), method.cases()), (2, 2, 2));
         assert!((organs[0]["x"] - 0.8).abs() < 1e-12 && (organs[1]["x"] - 0.7).abs() < 1e-12);
-        assert_eq!(method.tumor()[0].iter().collect::<Vec<_>>(), [(&"y,1".to_owned(), &0.2)]);
+        assert_eq!(method.tumor()[0].iter().collect::<Vec<_>>(), [(&"\"y,1\"".to_owned(), &0.2)]);
         let once = Method { trainings: vec![parse(A).unwrap()], ..method };
         assert!(classes_csv(&[once]).contains("m,liver,0.700000,0.282843,0.600000,0.282843,5.000000,2.828427,2\n"));
     }
