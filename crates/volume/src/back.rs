@@ -24,22 +24,17 @@ pub(crate) enum Onto {
 impl Onto {
     pub(crate) fn placed(path: &Path, placement: &Arc<Placement>, region: Box3, like: &Header) -> Result<Self, NiftiError> {
         let writer = LabelWriter::create(path, like)?;
-        let offsets = [0, 1, 2].map(|axis| placement.offsets(axis, &region));
         let planes = placement.planes();
         Ok(if placement.is_axial() {
+            let columns_and_rows = [0, 1].map(|axis| placement.offsets(axis, &region));
             let slice = vec![0; placement.slice_voxels()];
-            Self::Axial(Axial {
-                writer,
-                planes,
-                columns_and_rows: [offsets[0].clone(), offsets[1].clone()],
-                slice,
-                next: 0,
-                down: placement.runs_down(),
-            })
+            Self::Axial(Axial { writer, planes, columns_and_rows, slice, next: 0, down: placement.runs_down() })
         } else {
+            let others = placement.offsets(1 - placement.axis_of_z(), &region);
+            let slices = placement.offsets(2, &region);
             let at_a_time = (MOST_HELD / placement.slice_voxels().max(1)).max(1);
             let map = RunMap::new(region.shape);
-            Self::Across(Across { writer, placement: Arc::clone(placement), map, region, planes, offsets, at_a_time })
+            Self::Across(Across { writer, placement: Arc::clone(placement), map, region, planes, others, slices, at_a_time })
         })
     }
 
@@ -115,8 +110,9 @@ pub(crate) struct Across {
     region: Box3,
     /// For each index of the file's axis for z the plane that is nearest.
     planes: Vec<usize>,
-    /// For each index of the file's axes where its label is in a plane; nonsense for the one for z.
-    offsets: [Vec<Option<usize>>; 3],
+    /// For each index of the other axis of a slice, and for each slice, where the label is in a plane: the sum of both.
+    others: Vec<Option<usize>>,
+    slices: Vec<Option<usize>>,
     /// How many slices are held at a time.
     at_a_time: usize,
 }
@@ -138,10 +134,7 @@ impl Across {
     fn fill(&self, first: usize, held: &mut [u8]) {
         held.fill(0);
         let [nx, ny, _] = self.placement.file();
-        let (step_z, (step, others)) = match self.placement.axis_of_z() {
-            0 => (1, (nx, &self.offsets[1])),
-            _ => (nx, (1, &self.offsets[0])),
-        };
+        let (step_z, step) = if self.placement.axis_of_z() == 0 { (1, nx) } else { (nx, 1) };
         let mut plane = vec![0; self.region.shape[0] * self.region.shape[1]];
         let mut shown = None;
         for (index, z) in self.planes.iter().enumerate() {
@@ -149,10 +142,10 @@ impl Across {
             if shown.replace(z) != Some(z) {
                 self.map.plane(z, &mut plane);
             }
-            for (slice, here) in held.chunks_exact_mut(nx * ny).zip(&self.offsets[2][first..]) {
+            for (slice, here) in held.chunks_exact_mut(nx * ny).zip(&self.slices[first..]) {
                 let Some(here) = here else { continue };
                 let labels = slice[index * step_z..].iter_mut().step_by(step);
-                labels.zip(others).for_each(|(label, other)| *label = other.map_or(0, |other| plane[here + other]));
+                labels.zip(&self.others).for_each(|(label, other)| *label = other.map_or(0, |other| plane[here + other]));
             }
         }
     }

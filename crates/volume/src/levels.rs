@@ -9,22 +9,21 @@ use crate::placement::Placement;
 /// Voxels that are held of a file that is not stored in axial slices, in 4 bytes each.
 pub(crate) const MOST_HELD: usize = 1 << 26;
 
-/// Reads the wanted levels of a file, in the order of [`in_order`].
-///
-/// A file in axial slices is unpacked once. Of one in sagittal or coronal slices, every slice has a part of every level:
-/// as many levels as are held at a time are gathered from all of its slices, and it is unpacked again for the next ones.
+/// Reads the wanted levels of a file without repetition, as they come from it: upwards, or downwards when it is stored so.
 pub(crate) struct Levels {
-    path: PathBuf,
     placement: Arc<Placement>,
     wanted: std::vec::IntoIter<usize>,
-    /// The file, when it is read from end to end.
-    reader: Option<SliceReader>,
-    /// How many of its slices have been read.
-    read: usize,
     slice: Vec<f32>,
-    gathered: Gathered,
-    /// How many levels are gathered at a time.
-    at_a_time: usize,
+    from: Source,
+}
+
+/// How levels come from a file.
+enum Source {
+    /// A file in axial slices is unpacked once; so many of its slices have been read.
+    Slices { reader: Box<SliceReader>, read: usize },
+    /// Of a file in sagittal or coronal slices, every slice has a part of every level: as many levels as are held at a time
+    /// are gathered from all of its slices, and it is unpacked again for the next ones.
+    Parts { path: PathBuf, at_a_time: usize, gathered: Gathered },
 }
 
 /// Some levels, one behind another.
@@ -36,8 +35,7 @@ struct Gathered {
     taken: usize,
 }
 
-/// Levels without repetition, as they come from a file: upwards, or downwards when it is stored so.
-pub(crate) fn in_order(placement: &Placement, levels: impl Iterator<Item = usize>) -> Vec<usize> {
+fn in_order(placement: &Placement, levels: impl Iterator<Item = usize>) -> Vec<usize> {
     let mut levels: Vec<usize> = levels.collect();
     levels.sort_unstable();
     levels.dedup();
@@ -48,75 +46,66 @@ pub(crate) fn in_order(placement: &Placement, levels: impl Iterator<Item = usize
 }
 
 impl Levels {
-    pub(crate) fn open(path: &Path, placement: &Arc<Placement>, wanted: Vec<usize>) -> Result<Self, NiftiError> {
-        Ok(Self {
-            path: path.to_owned(),
-            placement: Arc::clone(placement),
-            wanted: wanted.into_iter(),
-            reader: placement.is_axial().then(|| SliceReader::open(path)).transpose()?,
-            read: 0,
-            slice: Vec::new(),
-            gathered: Gathered::default(),
-            at_a_time: (MOST_HELD / placement.level_voxels().max(1)).max(1),
-        })
+    pub(crate) fn open(path: &Path, placement: &Arc<Placement>, wanted: impl Iterator<Item = usize>) -> Result<Self, NiftiError> {
+        let from = if placement.is_axial() {
+            Source::Slices { reader: Box::new(SliceReader::open(path)?), read: 0 }
+        } else {
+            let at_a_time = (MOST_HELD / placement.level_voxels().max(1)).max(1);
+            Source::Parts { path: path.to_owned(), at_a_time, gathered: Gathered::default() }
+        };
+        let wanted = in_order(placement, wanted).into_iter();
+        Ok(Self { placement: Arc::clone(placement), wanted, slice: Vec::new(), from })
     }
 
     /// Puts the next wanted level into `level`, x fastest, and tells which it is; None after the last, when the rest of
     /// the file has been found to be sound.
     pub(crate) fn next(&mut self, level: &mut Vec<f32>) -> Result<Option<usize>, NiftiError> {
-        match self.reader.take() {
-            Some(mut reader) => {
-                let next = self.next_of(&mut reader, level);
-                self.reader = Some(reader);
-                next
+        let Self { placement, wanted, slice, from } = self;
+        match from {
+            Source::Slices { reader, read } => {
+                let wanted = wanted.next();
+                while reader.next_slice(slice)? {
+                    *read += 1;
+                    if wanted == Some(placement.place(2, *read - 1)) {
+                        placement.turn(slice, level);
+                        return Ok(wanted);
+                    }
+                }
+                Ok(None)
             }
-            None => self.next_gathered(level),
-        }
-    }
-
-    /// The next wanted slice of a file in axial slices.
-    fn next_of(&mut self, reader: &mut SliceReader, level: &mut Vec<f32>) -> Result<Option<usize>, NiftiError> {
-        let wanted = self.wanted.next();
-        while reader.next_slice(&mut self.slice)? {
-            self.read += 1;
-            let here = self.placement.place(2, self.read - 1);
-            if wanted == Some(here) {
-                self.placement.turn(&self.slice, level);
-                return Ok(wanted);
+            Source::Parts { path, at_a_time, gathered } => {
+                if gathered.taken == gathered.levels.len() {
+                    gathered.gather(path, placement, wanted.by_ref().take(*at_a_time).collect(), slice)?;
+                }
+                Ok(gathered.take(placement.level_voxels(), level))
             }
         }
-        Ok(None)
     }
+}
 
-    /// The next of the levels that have been gathered, or of the next ones.
-    fn next_gathered(&mut self, level: &mut Vec<f32>) -> Result<Option<usize>, NiftiError> {
-        if self.gathered.taken == self.gathered.levels.len() {
-            self.gather()?;
-        }
-        let voxels = self.placement.level_voxels();
-        let Some(&found) = self.gathered.levels.get(self.gathered.taken) else { return Ok(None) };
-        level.clear();
-        level.extend_from_slice(&self.gathered.values[self.gathered.taken * voxels..][..voxels]);
-        self.gathered.taken += 1;
-        Ok(Some(found))
-    }
-
-    fn gather(&mut self) -> Result<(), NiftiError> {
-        let voxels = self.placement.level_voxels();
-        let levels: Vec<usize> = self.wanted.by_ref().take(self.at_a_time).collect();
-        let Gathered { values, .. } = &mut self.gathered;
-        values.resize(levels.len() * voxels, 0.0);
+impl Gathered {
+    /// Gathers `levels` in place of those that are here.
+    fn gather(&mut self, path: &Path, placement: &Placement, levels: Vec<usize>, slice: &mut Vec<f32>) -> Result<(), NiftiError> {
+        self.values.resize(levels.len() * placement.level_voxels(), 0.0);
         if !levels.is_empty() {
-            let mut reader = SliceReader::open(&self.path)?;
+            let mut reader = SliceReader::open(path)?;
             let mut k = 0;
-            while reader.next_slice(&mut self.slice)? {
-                self.placement.share_out(k, &self.slice, &levels, values);
+            while reader.next_slice(slice)? {
+                placement.share_out(k, slice, &levels, &mut self.values);
                 k += 1;
             }
         }
-        self.gathered.levels = levels;
-        self.gathered.taken = 0;
+        (self.levels, self.taken) = (levels, 0);
         Ok(())
+    }
+
+    /// The next level, of so many voxels, if one is left.
+    fn take(&mut self, voxels: usize, level: &mut Vec<f32>) -> Option<usize> {
+        let found = *self.levels.get(self.taken)?;
+        level.clear();
+        level.extend_from_slice(&self.values[self.taken * voxels..][..voxels]);
+        self.taken += 1;
+        Some(found)
     }
 }
 
@@ -146,8 +135,10 @@ mod tests {
             let placement = Arc::new(Placement::between(&grid, &MODEL.of(&grid).unwrap()).unwrap());
             for at_a_time in [1, 2, 7] {
                 let wanted = in_order(&placement, [5, 1, 2, 2, 6].into_iter());
-                let mut levels = Levels::open(&path, &placement, wanted.clone()).unwrap();
-                levels.at_a_time = at_a_time;
+                let mut levels = Levels::open(&path, &placement, wanted.iter().copied()).unwrap();
+                if let Source::Parts { at_a_time: held, .. } = &mut levels.from {
+                    *held = at_a_time;
+                }
                 let (mut found, mut values) = (Vec::new(), Vec::new());
                 while let Some(level) = levels.next(&mut values).unwrap() {
                     let expected: Vec<f32> = turned.data.index_axis(ndarray::Axis(2), level).t().iter().copied().collect();

@@ -13,7 +13,7 @@ use ndarray::{Array3, ShapeBuilder};
 
 use crate::back::Onto;
 use crate::intensity::windowed;
-use crate::levels::{self, Levels, in_order};
+use crate::levels::{self, Levels};
 use crate::nifti::{self, Header, NiftiError};
 use crate::placement::Placement;
 use crate::resample::{Tap, blend_planes};
@@ -169,7 +169,7 @@ impl Scan {
         let mut seen = body::Sampled::new(&self.grid);
         match &self.way {
             Way::Streamed(placement) => {
-                let mut levels = Levels::open(&self.path, placement, in_order(placement, seen.levels(placement)))?;
+                let mut levels = Levels::open(&self.path, placement, seen.levels(placement))?;
                 let mut values = Vec::new();
                 while let Some(level) = levels.next(&mut values)? {
                     seen.look_at(placement, level, &values, self.model.window_hu[0]);
@@ -249,7 +249,7 @@ impl Streamed {
     fn open(path: &Path, placement: &Arc<Placement>, region: &Box3, window_hu: [f32; 2]) -> Result<Self, ScanError> {
         let zs = region.start[2]..region.start[2] + region.shape[2];
         let wanted = zs.map(|z| placement.tap(z)).flat_map(|tap| [tap.low, tap.high]);
-        let levels = Levels::open(path, placement, in_order(placement, wanted))?;
+        let levels = Levels::open(path, placement, wanted)?;
         let none = (usize::MAX, Vec::new());
         Ok(Self { levels, placement: Arc::clone(placement), taps: placement.taps(region), window_hu, last: [none.clone(), none] })
     }
