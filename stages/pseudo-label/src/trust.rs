@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail, ensure};
 use inference::SlidingWindow;
 use labelling::{Filter, Weighed};
 use labels::FULL_TRUST;
-
 use ndarray::{Array3, Zip};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
