@@ -4,6 +4,8 @@
 //! The shared part is computed once for an image, whatever the number of tasks. Filters come from a controller that sees
 //! the pooled deepest features and a one-hot code of the task.
 
+use std::ops::Range;
+
 use candle_core::{DType, Tensor};
 use ops::ConvOptions;
 use schemars::JsonSchema;
@@ -83,6 +85,14 @@ impl DoDNet {
     #[must_use]
     pub fn new(trunk: &ResidualConfig, head: &DynamicHeadConfig, tasks: usize, outputs: usize) -> Self {
         Self { trunk: ResidualTrunk::new(trunk, 1), groups: trunk.groups, head: head.clone(), tasks, outputs }
+    }
+
+    /// The controller's values that become the biases of the outputs, as far as they depend on neither image nor task: the name
+    /// of a parameter, and which of its values.
+    #[must_use]
+    pub fn output_biases(&self) -> (String, Range<usize>) {
+        let generated = self.head.generated(self.outputs);
+        ("controller.bias".into(), generated - self.outputs..generated)
     }
 
     /// One pass of the shared part over images `(b, 1, d, h, w)`.

@@ -99,8 +99,14 @@ impl Trunk {
         }
         let init = Init::Uniform { fan_in: inputs };
         specs.push(ParamSpec { name: format!("{name}.weight"), shape: vec![classes, inputs, 1, 1, 1], init });
-        specs.push(ParamSpec { name: format!("{name}.bias"), shape: vec![classes], init });
+        specs.push(ParamSpec { name: Self::head_bias(prefix, level), shape: vec![classes], init });
         specs
+    }
+
+    /// The name of the bias of such a head.
+    #[must_use]
+    pub fn head_bias(prefix: &str, level: usize) -> String {
+        format!("{prefix}head.{level}.bias")
     }
 
     /// Images `(b, inputs, d, h, w)` to the maps of the encoder's levels, full resolution first.
@@ -139,7 +145,7 @@ impl Trunk {
             Kind::Residual(_, groups) => norm_relu(params, &format!("{name}.norm"), map, groups)?,
             Kind::UNet(_) | Kind::Swin(_) => map.clone(),
         };
-        ops::conv(&map, &params.get(&format!("{name}.weight"))?, Some(&params.get(&format!("{name}.bias"))?), 1, 0)
+        ops::conv(&map, &params.get(&format!("{name}.weight"))?, Some(&params.get(&Self::head_bias(prefix, level))?), 1, 0)
     }
 
     /// Channels of the decoder's maps, full resolution first.

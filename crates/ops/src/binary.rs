@@ -5,9 +5,12 @@ use rayon::prelude::*;
 
 use crate::tensor::{floats, kernels_serve};
 
+/// How many sums there are of a channel.
+const SUMS: usize = 5;
+
 /// Sums over the voxels of every channel, of `logits` `(b, c, spatial..)` with the probabilities `p = 1 / (1 + exp(-x))`
-/// and a `u8` `target` `t` of 0 and 1 of the same shape: `(b, c, 4)` with the sums of `p t`, of `p`, of `t`, and of the
-/// binary cross-entropy. Dice scores, cross-entropies and what is made of them follow from these, with their gradients; a
+/// and a `u8` `target` `t` of 0 and 1 of the same shape: `(b, c, 5)` with the sums of `p t`, of `p`, of `t`, of the binary
+/// cross-entropy, and of `p²`. Dice scores, cross-entropies and what is made of them follow from these, with their gradients; a
 /// channel whose sums a loss multiplies by 0 gets a gradient of exactly 0.
 ///
 /// Sums are taken in double precision, so that they do not depend on the number of threads.
@@ -39,7 +42,7 @@ fn composed(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
     let value = ((x.detach().relu()? - (x.detach() * &t)?)? + size)?;
     let slope = (p.detach() - &t)?;
     let entropy = (value + (&slope * (&x - x.detach())?)?)?;
-    let sums = [(&p * &t)?, p, t, entropy].map(|map| map.sum(2));
+    let sums = [(&p * &t)?, p.clone(), t, entropy, p.sqr()?].map(|map| map.sum(2));
     Tensor::stack(&sums.into_iter().collect::<Result<Vec<_>>>()?, 2)
 }
 
@@ -74,13 +77,13 @@ impl CustomOp2 for BinarySums {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, t) = (floats(s1, l1)?, labels(s2, l2)?);
         let (rows, voxels) = rows(l1);
-        let mut sums = vec![0.0_f32; rows * 4];
-        sums.par_chunks_mut(4).zip(x.par_chunks(voxels.max(1)).zip(t.par_chunks(voxels.max(1)))).for_each(|(sums, (x, t))| {
-            let mut of_row = [0.0_f64; 4];
+        let mut sums = vec![0.0_f32; rows * SUMS];
+        sums.par_chunks_mut(SUMS).zip(x.par_chunks(voxels.max(1)).zip(t.par_chunks(voxels.max(1)))).for_each(|(sums, (x, t))| {
+            let mut of_row = [0.0_f64; SUMS];
             for (&x, &t) in x.iter().zip(t) {
                 let (p, log) = sigmoid(x);
                 let t = f32::from(t);
-                for (sum, value) in of_row.iter_mut().zip([p * t, p, t, x.max(0.0) - x * t + log]) {
+                for (sum, value) in of_row.iter_mut().zip([p * t, p, t, x.max(0.0) - x * t + log, p * p]) {
                     *sum += f64::from(value);
                 }
             }
@@ -88,7 +91,7 @@ impl CustomOp2 for BinarySums {
                 *sum = value as f32;
             }
         });
-        Ok((CpuStorage::F32(sums), Shape::from((l1.dims()[0], l1.dims()[1], 4))))
+        Ok((CpuStorage::F32(sums), Shape::from((l1.dims()[0], l1.dims()[1], SUMS))))
     }
 
     fn bwd(&self, logits: &Tensor, target: &Tensor, _sums: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -117,7 +120,7 @@ impl CustomOp3 for BinarySumsGradient {
         let (_, voxels) = rows(l1);
         let mut dx = vec![0.0_f32; x.len()];
         let inputs = x.par_chunks(voxels.max(1)).zip(t.par_chunks(voxels.max(1)));
-        dx.par_chunks_mut(voxels.max(1)).zip(inputs).zip(grad.par_chunks(4)).for_each(|((dx, (x, t)), grad)| {
+        dx.par_chunks_mut(voxels.max(1)).zip(inputs).zip(grad.par_chunks(SUMS)).for_each(|((dx, (x, t)), grad)| {
             // A masked channel stays at 0.
             if grad.iter().all(|&g| g == 0.0) {
                 return;
@@ -125,7 +128,7 @@ impl CustomOp3 for BinarySumsGradient {
             for ((dx, &x), &t) in dx.iter_mut().zip(x).zip(t) {
                 let (p, _) = sigmoid(x);
                 let t = f32::from(t);
-                *dx = (grad[0] * t + grad[1]) * p * (1.0 - p) + grad[3] * (p - t);
+                *dx = (grad[0] * t + grad[1] + 2.0 * p * grad[4]) * p * (1.0 - p) + grad[3] * (p - t);
             }
         });
         Ok((CpuStorage::F32(dx), l1.shape().clone()))
@@ -143,8 +146,8 @@ mod tests {
         let x = (0..n).map(|i| 40.0 * (i as f32 * 0.7).sin().powi(3));
         let x = Var::from_tensor(&Tensor::from_iter(x, &Device::Cpu).unwrap().reshape((2, 3, 5, 4)).unwrap()).unwrap();
         let t = Tensor::from_iter((0..n).map(|i| u8::from(i % 3 == 0)), &Device::Cpu).unwrap().reshape((2, 3, 5, 4)).unwrap();
-        let weights = Tensor::from_iter((0..24).map(|i| (i as f32).cos() * f32::from(u8::from(i / 4 != 2))), &Device::Cpu).unwrap();
-        (x, t, weights.reshape((2, 3, 4)).unwrap())
+        let weights = Tensor::from_iter((0..30).map(|i| (i as f32).cos() * f32::from(u8::from(i / SUMS != 2))), &Device::Cpu).unwrap();
+        (x, t, weights.reshape((2, 3, SUMS)).unwrap())
     }
 
     fn apart(a: &Tensor, b: &Tensor) -> f32 {

@@ -15,7 +15,7 @@ mod trained;
 
 pub use annotation::{Class, Dataset, Datasets, PartialError, Task};
 pub use clean::Clean;
-pub use loss::{Loss, Truth};
+pub use loss::{Dice, Loss, Objective, Truth};
 pub use model::{Channel, Head, MethodConfig, Model, ModelConfig, Output, Row};
 pub use mutual::{Difference, Similarity};
 pub use rule::{Combine, Rule};

@@ -2,6 +2,8 @@
 
 use candle_core::{Device, Tensor};
 use ops::DiceCe;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use training::Batch;
 
 use crate::annotation::{Class, Datasets};
@@ -76,9 +78,40 @@ fn at_size(labels: &Tensor, size: &[usize]) -> candle_core::Result<Tensor> {
     Ok(labels)
 }
 
-/// How a method learns from what is annotated.
+/// What twice the overlap of probabilities `p` and truth `t` is divided by in a Dice score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dice {
+    /// The sum of `p` and of `t`, as in the papers. A class of few voxels among many hardly moves it while all probabilities are
+    /// still alike, and can be lost before it comes up.
+    #[default]
+    Linear,
+    /// The sum of `p²` and of `t`, as in the losses of the teachers and the student: small classes come up sooner.
+    Squared,
+}
+
+impl Dice {
+    /// The part of [`ops::binary_sums`] that says how much is predicted.
+    fn predicted(self) -> usize {
+        match self {
+            Self::Linear => 1,
+            Self::Squared => 4,
+        }
+    }
+}
+
+/// How a method learns.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Loss {
+pub struct Loss {
+    /// What it charges.
+    pub by: Objective,
+    /// The Dice score of it.
+    pub dice: Dice,
+}
+
+/// What a method charges.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Objective {
     /// DoDNet's (its Eq. 8): for each class one minus the Dice score of a sample, with 1 added to the denominator, and the mean
     /// binary cross-entropy, both averaged over the samples in which the class is annotated; then averaged over the classes.
     Mean,
@@ -100,21 +133,22 @@ impl Loss {
     /// # Errors
     /// When shapes do not fit or memory runs out.
     pub fn of(self, model: &Model, outputs: &[Output], truth: &Truth<'_>, datasets: &Datasets) -> candle_core::Result<Tensor> {
-        match self {
-            Self::Difference(weights) => return mutual::difference(weights, model, outputs, truth, datasets),
-            Self::Similarity(weights) => return mutual::similarity(weights, model, outputs, truth, datasets),
-            Self::Mean | Self::Sum | Self::Merged => {}
+        match self.by {
+            Objective::Difference(weights) => return mutual::difference(weights, self.dice, model, outputs, truth, datasets),
+            Objective::Similarity(weights) => return mutual::similarity(weights, self.dice, model, outputs, truth, datasets),
+            Objective::Mean | Objective::Sum | Objective::Merged => {}
         }
         let device = outputs[0].logits.device();
         let mut sum = Tensor::zeros((), candle_core::DType::F32, device)?;
         for output in outputs {
-            let loss = match self {
-                Self::Merged => merged(output, truth, datasets)?,
+            let loss = match self.by {
+                Objective::Merged => merged(self.dice, output, truth, datasets)?,
                 _ => {
                     let mask = truth.mask(output, datasets);
                     let sums = ops::binary_sums(&output.logits, &truth.targets(output)?)?;
                     let voxels: usize = output.logits.dims()[2..].iter().product();
-                    if self == Self::Mean { mean(&sums, &mask, voxels)? } else { summed(&sums, &mask, voxels)? }
+                    let of = if self.by == Objective::Mean { mean } else { summed };
+                    of(self.dice, &sums, &mask, voxels)?
                 }
             };
             sum = (sum + (loss * output.weight)?)?;
@@ -135,31 +169,31 @@ pub(crate) fn part(sums: &Tensor, which: usize) -> candle_core::Result<Tensor> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "voxels of a patch and samples of a batch are far below 2^24")]
-pub(crate) fn mean(sums: &Tensor, mask: &[Vec<bool>], voxels: usize) -> candle_core::Result<Tensor> {
+pub(crate) fn mean(dice: Dice, sums: &Tensor, mask: &[Vec<bool>], voxels: usize) -> candle_core::Result<Tensor> {
     let channels = mask.first().map_or(0, Vec::len);
     let samples: Vec<usize> = (0..channels).map(|k| mask.iter().filter(|row| row[k]).count()).collect();
     let classes = samples.iter().filter(|&&n| n > 0).count();
     let weights = by_channel(mask, sums.device(), |k| 1.0 / (samples[k] * classes) as f32)?;
-    let dice = ((part(sums, 0)? * 2.0)? / ((part(sums, 1)? + part(sums, 2)?)? + 1.0)?)?;
-    let each = ((1.0 - dice)? + (part(sums, 3)? / voxels as f64)?)?;
+    let score = ((part(sums, 0)? * 2.0)? / ((part(sums, dice.predicted())? + part(sums, 2)?)? + 1.0)?)?;
+    let each = ((1.0 - score)? + (part(sums, 3)? / voxels as f64)?)?;
     (each * weights)?.sum_all()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "as above")]
-fn summed(sums: &Tensor, mask: &[Vec<bool>], voxels: usize) -> candle_core::Result<Tensor> {
+fn summed(dice: Dice, sums: &Tensor, mask: &[Vec<bool>], voxels: usize) -> candle_core::Result<Tensor> {
     const SMOOTH: f64 = 1e-5;
     let on = by_channel(mask, sums.device(), |_| 1.0)?;
     let of_batch = |which: usize| (part(sums, which)? * &on)?.sum(0);
     let annotated = on.max(0)?;
-    let dice = (((of_batch(0)? * 2.0)? + SMOOTH)? / ((of_batch(1)? + of_batch(2)?)? + SMOOTH)?)?;
+    let score = (((of_batch(0)? * 2.0)? + SMOOTH)? / ((of_batch(dice.predicted())? + of_batch(2)?)? + SMOOTH)?)?;
     let entropy = (of_batch(3)?.sum_all()? / voxels as f64)?;
-    entropy - (dice * annotated)?.sum_all()?
+    entropy - (score * annotated)?.sum_all()?
 }
 
 /// The mean over the samples of the loss of their annotated classes and of a background that holds all others.
 #[expect(clippy::cast_precision_loss, reason = "batches are small")]
-fn merged(output: &Output, truth: &Truth<'_>, datasets: &Datasets) -> candle_core::Result<Tensor> {
-    let loss = DiceCe { squared: true, batch: false };
+fn merged(dice: Dice, output: &Output, truth: &Truth<'_>, datasets: &Datasets) -> candle_core::Result<Tensor> {
+    let loss = DiceCe { squared: dice == Dice::Squared, batch: false };
     let mut sum = Tensor::zeros((), candle_core::DType::F32, output.logits.device())?;
     for row in &output.rows {
         let logits = output.logits.narrow(0, row.sample, 1)?;

@@ -1,12 +1,14 @@
 //! The methods: one structure for all of them, heads that say yes or no to classes.
 
+use std::ops::Range;
+
 use candle_core::{DType, Tensor};
 use nets::{DoDNet, DynamicHeadConfig, Network, ParamSpec, Params, ResidualConfig, Trunk, TrunkConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::annotation::{Class, Dataset, Datasets, PartialError, Task, check_names};
-use crate::loss::Loss;
+use crate::loss::Objective;
 use crate::mutual::{Difference, Similarity};
 
 /// A method and the size of its network.
@@ -300,6 +302,44 @@ impl Model {
         Ok(outputs)
     }
 
+    /// Moves the biases behind all outputs, so that a class is found as likely as `prior` in every voxel before anything is
+    /// learnt. Random weights alone say one half; the first steps then only teach that most voxels show nothing, so hard that
+    /// small classes may not come back (Lin et al., Focal loss, ICCV 2017, 4.1).
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn start_near(&self, params: &Params, prior: f64) -> candle_core::Result<()> {
+        #[expect(clippy::cast_possible_truncation, reason = "odds")]
+        let shift = (prior / (1.0 - prior)).ln() as f32;
+        for (name, channels) in self.biases() {
+            let Some((_, bias)) = params.all().find(|(known, _)| *known == name) else {
+                candle_core::bail!("there is no parameter `{name}`")
+            };
+            let mut values = bias.to_vec1::<f32>()?;
+            values[channels].iter_mut().for_each(|value| *value += shift);
+            bias.set(&Tensor::from_vec(values, bias.shape(), bias.device())?)?;
+        }
+        Ok(())
+    }
+
+    /// The biases behind the outputs: names, and which of their values; all but the background's.
+    fn biases(&self) -> Vec<(String, Range<usize>)> {
+        let classes = |head: usize| self.heads[head].classes.len();
+        let all = 0..self.heads.len();
+        match &self.kind {
+            Kind::Dodnet(network) => vec![network.output_biases()],
+            Kind::Shared { levels, .. } => {
+                let total = all.map(classes).sum();
+                (0..*levels).map(|level| (Trunk::head_bias("", level), 0..total)).collect()
+            }
+            Kind::Exclusive(_) => vec![(Trunk::head_bias("", 0), 1..classes(0) + 1)],
+            Kind::Conditional(_) => vec![(Trunk::head_bias("", 0), 0..all.map(classes).max().unwrap_or(0))],
+            Kind::Decoders(_) | Kind::Networks { .. } => {
+                all.map(|head| (Trunk::head_bias(&self.prefix(head), 0), 0..classes(head))).collect()
+            }
+        }
+    }
+
     /// The channels of a head, filled up to a number.
     fn channels(&self, head: usize, number: usize) -> Vec<Option<Channel>> {
         let class = |k: usize| self.heads[head].classes.get(k).map(|&class| Channel { head, class });
@@ -352,16 +392,16 @@ impl Network for Model {
 }
 
 impl MethodConfig {
-    /// How the method learns.
+    /// What the method charges.
     #[must_use]
-    pub fn loss(&self) -> Loss {
+    pub fn objective(&self) -> Objective {
         match self {
-            Self::Multitalent { .. } => Loss::Sum,
-            Self::TargetAdaptive { .. } => Loss::Merged,
-            Self::MutualPartial { difference, .. } => Loss::Difference(*difference),
-            Self::MutualFull { similarity, .. } => Loss::Similarity(*similarity),
+            Self::Multitalent { .. } => Objective::Sum,
+            Self::TargetAdaptive { .. } => Objective::Merged,
+            Self::MutualPartial { difference, .. } => Objective::Difference(*difference),
+            Self::MutualFull { similarity, .. } => Objective::Similarity(*similarity),
             // The comparison of DoDNet's paper trains all methods alike.
-            Self::Dodnet { .. } | Self::MultiHead { .. } | Self::Conditional { .. } | Self::PerDataset { .. } => Loss::Mean,
+            Self::Dodnet { .. } | Self::MultiHead { .. } | Self::Conditional { .. } | Self::PerDataset { .. } => Objective::Mean,
         }
     }
 

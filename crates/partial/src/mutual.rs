@@ -20,7 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::annotation::{Class, Datasets};
-use crate::loss::{Truth, mean, part};
+use crate::loss::{Dice, Truth, mean, part};
 use crate::model::{Model, Output};
 
 /// How much networks of single datasets learn from each other. A weight of 0 turns a part off.
@@ -87,6 +87,7 @@ fn answers<'a>(model: &Model, outputs: &'a [Output], samples: usize) -> Vec<Vec<
 #[expect(clippy::cast_precision_loss, reason = "batches are small")]
 pub(crate) fn difference(
     weights: Difference,
+    dice: Dice,
     model: &Model,
     outputs: &[Output],
     truth: &Truth<'_>,
@@ -97,7 +98,7 @@ pub(crate) fn difference(
     for (sample, answers) in answers(model, outputs, samples).iter().enumerate() {
         let dataset = truth.datasets[sample];
         let Some(own) = answers.iter().find(|answer| answer.own == dataset) else { continue };
-        sum.add(1.0, supervised(own, sample, truth, &own.classes())?)?;
+        sum.add(1.0, supervised(dice, own, sample, truth, &own.classes())?)?;
         let others = answers.iter().filter(|answer| answer.own != dataset);
         for other in others {
             let share = 1.0 / (answers.len() - 1) as f64;
@@ -118,6 +119,7 @@ pub(crate) fn difference(
 #[expect(clippy::cast_precision_loss, reason = "batches are small")]
 pub(crate) fn similarity(
     weights: Similarity,
+    dice: Dice,
     model: &Model,
     outputs: &[Output],
     truth: &Truth<'_>,
@@ -130,10 +132,10 @@ pub(crate) fn similarity(
         let share = 1.0 / (answers.len().max(2) - 1) as f64;
         let mut losses = Vec::with_capacity(answers.len());
         for answer in answers {
-            let on_true = supervised(answer, sample, truth, datasets.classes(dataset))?;
+            let on_true = supervised(dice, answer, sample, truth, datasets.classes(dataset))?;
             losses.push(on_true.detach().to_dtype(DType::F32)?.to_scalar::<f32>()?);
             if answer.own == dataset {
-                sum.add(1.0, supervised(answer, sample, truth, &answer.classes())?)?;
+                sum.add(1.0, supervised(dice, answer, sample, truth, &answer.classes())?)?;
             } else if weights.prediction > 0.0 {
                 sum.add(weights.prediction * share, on_true)?;
             }
@@ -151,12 +153,12 @@ pub(crate) fn similarity(
 }
 
 /// DoDNet's loss of an answer, over some of its classes.
-fn supervised(answer: &Answer<'_>, sample: usize, truth: &Truth<'_>, classes: &[Class]) -> candle_core::Result<Tensor> {
+fn supervised(dice: Dice, answer: &Answer<'_>, sample: usize, truth: &Truth<'_>, classes: &[Class]) -> candle_core::Result<Tensor> {
     let of_answer = answer.classes();
     let logits = answer.logits()?;
     let voxels = logits.dims()[2..].iter().product();
     let mask = of_answer.iter().map(|class| classes.contains(class)).collect();
-    mean(&ops::binary_sums(&logits, &truth.shows(sample, &of_answer)?)?, &[mask], voxels)
+    mean(dice, &ops::binary_sums(&logits, &truth.shows(sample, &of_answer)?)?, &[mask], voxels)
 }
 
 /// The mean probability of each class of an answer where the sample truly shows another, over its classes.

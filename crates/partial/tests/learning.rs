@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use labels::SubsetName;
 use nets::{DynamicHeadConfig, Network as _, Params, ResidualConfig, TrunkConfig, UNetConfig};
-use partial::{Class, Combine, Dataset, Datasets, Difference, MethodConfig, Model, ModelConfig, Rule, Task, Truth};
+use partial::{Class, Combine, Dataset, Datasets, Dice, Difference, Loss, MethodConfig, Model, ModelConfig, Rule, Task, Truth};
 use streams::rand::RngExt as _;
 use streams::{Stream, Streams, normal};
 use training::{Accumulator, AdamW, AdamWConfig};
@@ -60,7 +60,7 @@ fn methods() -> Vec<MethodConfig> {
 
 /// Dice scores of liver, spleen and tumor of a patient that training has not seen.
 fn learnt(method: MethodConfig) -> [f64; 3] {
-    let loss = method.loss();
+    let loss = Loss { by: method.objective(), dice: Dice::Linear };
     let dataset = |name: &str, subset, keys: &[&str]| Dataset {
         name: name.into(),
         subset,

@@ -22,12 +22,12 @@ def report(name, loss, logits):
     print(name, f"{loss.item():.9g}", f"{(gradient.flatten() * weights).sum().item():.9g}", gradient.abs().amax(dim=(2, 3, 4)).tolist())
 
 
-def dodnet(predict, target):
+def dodnet(predict, target, power=1):
     """DiceLoss4MOTS(num_classes=2) + CELoss4MOTS(num_classes=2)."""
     dice, entropy = [], []
     for k in range(2):
         p, t = torch.sigmoid(predict)[:, k].flatten(1), target[:, k].flatten(1)
-        score = 1 - 2 * (p * t).sum(1) / (p.sum(1) + t.sum(1) + 1)
+        score = 1 - 2 * (p * t).sum(1) / ((p**power).sum(1) + t.sum(1) + 1)
         there = t[:, 0] != -1
         dice.append(score[there].sum() / there.sum())
         bce = F.binary_cross_entropy_with_logits(predict[:, k], target[:, k], reduction="none").mean(dim=(1, 2, 3))
@@ -35,15 +35,15 @@ def dodnet(predict, target):
     return torch.stack(dice).mean() + torch.stack(entropy).mean()
 
 
-def multitalent(predict, target):
+def multitalent(predict, target, power=1):
     p, on = torch.sigmoid(predict), (masked[:, :, 0, 0, 0] != -1).double()
     bce = F.binary_cross_entropy_with_logits(predict, target, reduction="none").mean(dim=(2, 3, 4))
     sums = lambda map: (map.sum(dim=(2, 3, 4)) * on).sum(0)
-    dice = (2 * sums(p * target) + 1e-5) / (sums(p) + sums(target) + 1e-5)
+    dice = (2 * sums(p * target) + 1e-5) / (sums(p**power) + sums(target) + 1e-5)
     return (bce * on).sum() - dice.sum()
 
 
-def merged(z):
+def merged(z, power=1):
     """15 classes: in the first sample 1, 2, 3, 4, 13 and 14 are annotated, in the second 14 alone."""
     total = 0
     for sample, annotated in enumerate([[1, 2, 3, 4, 13, 14], [14]]):
@@ -56,12 +56,13 @@ def merged(z):
             label[here] = place + 1
         t = F.one_hot(label, len(annotated) + 1).movedim(-1, 0).double()
         s = lambda map: map.flatten(1).sum(1)
-        dice = 1 - (2 * s(p * t) + 1e-5) / (s(p * p) + s(t * t) + 1e-5)
+        dice = 1 - (2 * s(p * t) + 1e-5) / (s(p**power) + s(t) + 1e-5)
         total = total + dice.mean() - (t * p.log()).sum(0).mean()
     return total / 2
 
 
-report("mean", dodnet(x, masked), x)
-report("sum", multitalent(x, target), x)
 z = (2 * torch.sin(0.7 * torch.arange(2 * 15 * n, dtype=torch.float64))).reshape(2, 15, 2, 3, 4).requires_grad_()
-report("merged", merged(z), z)
+for power, name in [(1, "linear"), (2, "squared")]:
+    report(f"mean, {name}", dodnet(x, masked, power), x)
+    report(f"sum, {name}", multitalent(x, target, power), x)
+    report(f"merged, {name}", merged(z, power), z)

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use labels::SubsetName;
 use nets::{TrunkConfig, UNetConfig};
-use partial::{Channel, Class, Dataset, Datasets, Loss, MethodConfig, Model, ModelConfig, Output, Row, Truth};
+use partial::{Channel, Class, Dataset, Datasets, Dice, Loss, MethodConfig, Model, ModelConfig, Objective, Output, Row, Truth};
 
 fn class(key: &str) -> Class {
     Class::try_from(key.to_owned()).unwrap()
@@ -64,7 +64,14 @@ fn check(of: Loss, logits: &Var, channels: &[Option<Channel>], expected: [f64; 2
 #[test]
 fn losses_and_gradients_are_pytorchs_and_what_is_not_annotated_gets_exactly_none() {
     let channels = ["liver", "tumor"].map(|key| Some(Channel { head: 0, class: class(key) }));
-    for (of, expected) in [(Loss::Mean, [1.94740967, 0.04114357]), (Loss::Sum, [3.17958156, 0.153942781])] {
+    let cases = [
+        (Objective::Mean, Dice::Linear, [1.94740967, 0.04114357]),
+        (Objective::Mean, Dice::Squared, [1.90035006, 0.0432499177]),
+        (Objective::Sum, Dice::Linear, [3.17958156, 0.153942781]),
+        (Objective::Sum, Dice::Squared, [3.07391281, 0.158746359]),
+    ];
+    for (by, dice, expected) in cases {
+        let of = Loss { by, dice };
         let gradient = check(of, &waves(2, 3.0), &channels, expected);
         let of_channel = |sample: usize, channel: usize| {
             gradient.narrow(0, sample, 1).unwrap().narrow(1, channel, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
@@ -79,7 +86,9 @@ fn losses_and_gradients_are_pytorchs_and_what_is_not_annotated_gets_exactly_none
 #[test]
 fn classes_that_are_not_annotated_count_as_background() {
     let channels: Vec<_> = std::iter::once(None).chain(Class::all().into_iter().map(|class| Some(Channel { head: 0, class }))).collect();
-    check(Loss::Merged, &waves(15, 2.0), &channels, [2.2261484, -0.127957337]);
+    for (dice, expected) in [(Dice::Linear, [2.25461661, -0.121096146]), (Dice::Squared, [2.2261484, -0.127957337])] {
+        check(Loss { by: Objective::Merged, dice }, &waves(15, 2.0), &channels, expected);
+    }
 }
 
 #[test]
@@ -92,6 +101,7 @@ fn lower_levels_learn_from_the_nearest_labels() {
     let rows = vec![Row { sample: 0, channels: channels.to_vec() }];
     let output = Output { logits: logits.narrow(0, 0, 1).unwrap(), rows, weight: 1.0, features: None };
     let truth = Truth { organs: &organs, cancer: &cancer, datasets: &[0, 1] };
-    let loss = Loss::Sum.of(&model(), &[output], &truth, &datasets()).unwrap().to_scalar::<f32>().unwrap();
+    let sum = Loss { by: Objective::Sum, dice: Dice::Linear };
+    let loss = sum.of(&model(), &[output], &truth, &datasets()).unwrap().to_scalar::<f32>().unwrap();
     assert!((loss + 1.0).abs() < 1e-5, "a Dice score of 1 and no entropy: {loss}");
 }

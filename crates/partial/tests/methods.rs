@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use candle_core::{DType, Device, Tensor};
 use labels::SubsetName;
 use nets::{DynamicHeadConfig, Network as _, Params, ResidualConfig, TrunkConfig, UNetConfig};
-use partial::{Class, Combine, Dataset, Datasets, Loss, MethodConfig, Model, ModelConfig, Rule, Task, Truth};
+use partial::{Class, Combine, Dataset, Datasets, Dice, Loss, MethodConfig, Model, ModelConfig, Objective, Rule, Task, Truth};
 use streams::Streams;
 
 const PATCH: usize = 16;
@@ -26,16 +26,20 @@ fn unet(blocks: Option<Vec<usize>>) -> TrunkConfig {
     TrunkConfig::UNet(UNetConfig { features: vec![4, 6, 8], strides: vec![[2, 2, 2], [2, 2, 1]], blocks, first_kernel: [3, 3, 1] })
 }
 
-fn methods() -> Vec<(MethodConfig, Loss)> {
+fn linear(by: Objective) -> Loss {
+    Loss { by, dice: Dice::Linear }
+}
+
+fn methods() -> Vec<(MethodConfig, Objective)> {
     let head = DynamicHeadConfig { depth: 3, width: 4, image_feature: true, task_encoding: true };
     vec![
-        (MethodConfig::Dodnet { network: residual(), head }, Loss::Mean),
-        (MethodConfig::Multitalent { network: unet(None), deep_supervision: true }, Loss::Sum),
-        (MethodConfig::Multitalent { network: unet(Some(vec![1, 2, 1])), deep_supervision: false }, Loss::Sum),
-        (MethodConfig::MultiHead { network: TrunkConfig::Residual(residual()) }, Loss::Mean),
-        (MethodConfig::Conditional { network: unet(None) }, Loss::Mean),
-        (MethodConfig::TargetAdaptive { network: TrunkConfig::Residual(residual()) }, Loss::Merged),
-        (MethodConfig::PerDataset { network: unet(None) }, Loss::Mean),
+        (MethodConfig::Dodnet { network: residual(), head }, Objective::Mean),
+        (MethodConfig::Multitalent { network: unet(None), deep_supervision: true }, Objective::Sum),
+        (MethodConfig::Multitalent { network: unet(Some(vec![1, 2, 1])), deep_supervision: false }, Objective::Sum),
+        (MethodConfig::MultiHead { network: TrunkConfig::Residual(residual()) }, Objective::Mean),
+        (MethodConfig::Conditional { network: unet(None) }, Objective::Mean),
+        (MethodConfig::TargetAdaptive { network: TrunkConfig::Residual(residual()) }, Objective::Merged),
+        (MethodConfig::PerDataset { network: unet(None) }, Objective::Mean),
     ]
 }
 
@@ -69,12 +73,12 @@ fn maps(samples: usize) -> (Tensor, Tensor) {
 
 impl Lab {
     /// The names of the parameters that a batch of samples of these datasets moves.
-    fn moved_by(&self, of: Loss, samples: &[usize]) -> BTreeSet<String> {
+    fn moved_by(&self, by: Objective, samples: &[usize]) -> BTreeSet<String> {
         let wanted: Vec<Vec<usize>> = samples.iter().map(|&d| self.model.trained_by(&self.datasets, d)).collect();
         let outputs = self.model.forward(&self.params, &images(samples.len()), &wanted, true).unwrap();
         let (organs, cancer) = maps(samples.len());
         let truth = Truth { organs: &organs, cancer: &cancer, datasets: samples };
-        let loss = of.of(&self.model, &outputs, &truth, &self.datasets).unwrap();
+        let loss = linear(by).of(&self.model, &outputs, &truth, &self.datasets).unwrap();
         assert!(loss.to_scalar::<f32>().unwrap().is_finite());
         let gradients = loss.backward().unwrap();
         let moves = |var: &candle_core::Var| {
@@ -118,11 +122,37 @@ fn what_is_not_annotated_leaves_its_output_alone() {
     let outputs = lab.model.forward(&lab.params, &images(1), &wanted, true).unwrap();
     let (organs, cancer) = maps(1);
     let truth = Truth { organs: &organs, cancer: &cancer, datasets: &[1] };
-    let gradients = Loss::Sum.of(&lab.model, &outputs, &truth, &lab.datasets).unwrap().backward().unwrap();
+    let gradients = linear(Objective::Sum).of(&lab.model, &outputs, &truth, &lab.datasets).unwrap().backward().unwrap();
     let (_, head) = lab.params.all().find(|(name, _)| *name == "head.0.weight").unwrap();
     let gradient = gradients.get(head).unwrap().flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
     let touched: Vec<bool> = gradient.iter().map(|row| row.iter().any(|&g| g != 0.0)).collect();
     assert_eq!(touched, [false, false, false, false, false, false, true], "five organs and tumor of `both`, tumor of `cancer`");
+}
+
+#[test]
+fn a_prior_shifts_the_logits_of_every_class_and_of_nothing_else() {
+    for (method, _) in methods() {
+        let lab = lab(method.clone());
+        let wanted = vec![lab.model.trained_by(&lab.datasets, 0)];
+        let logits = || -> Vec<Tensor> {
+            let outputs = lab.model.forward(&lab.params, &images(1), &wanted, true).unwrap();
+            outputs.into_iter().map(|output| output.logits.detach()).collect()
+        };
+        let before = logits();
+        lab.model.start_near(&lab.params, 0.5).unwrap();
+        for (a, b) in before.iter().zip(logits()) {
+            assert_eq!(a.flatten_all().unwrap().to_vec1::<f32>().unwrap(), b.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        }
+        lab.model.start_near(&lab.params, 0.01).unwrap();
+        for (before, after) in before.iter().zip(logits()) {
+            let moved = (after - before).unwrap().transpose(0, 1).unwrap().flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+            for (channel, moved) in moved.iter().enumerate() {
+                let background = lab.model.is_exclusive() && channel == 0;
+                let expected = if background { 0.0 } else { (0.01_f32 / 0.99).ln() };
+                assert!(moved.iter().all(|m| (m - expected).abs() < 1e-4), "{method:?}: channel {channel}: {}", moved[0]);
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use labels::SubsetName;
 use nets::{Network as _, Params, TrunkConfig, UNetConfig};
-use partial::{Dataset, Datasets, Difference, Loss, MethodConfig, Model, ModelConfig, Output, Similarity, Truth};
+use partial::{Dataset, Datasets, Dice, Difference, Loss, MethodConfig, Model, ModelConfig, Objective, Output, Similarity, Truth};
 use streams::Streams;
 
 const SIDE: usize = 8;
@@ -69,11 +69,11 @@ impl Lab {
 }
 
 fn difference(prediction: f64, features: f64) -> Loss {
-    Loss::Difference(Difference { prediction, features })
+    Loss { by: Objective::Difference(Difference { prediction, features }), dice: Dice::Linear }
 }
 
 fn similarity(prediction: f64, features: f64) -> Loss {
-    Loss::Similarity(Similarity { prediction, features })
+    Loss { by: Objective::Similarity(Similarity { prediction, features }), dice: Dice::Linear }
 }
 
 #[test]
