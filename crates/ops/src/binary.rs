@@ -1,12 +1,10 @@
 //! What losses of independent yes-or-no outputs are made of.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
+use crate::cpu::binary as kernel;
+use crate::cpu::isa::Isa;
 use crate::tensor::{floats, kernels_serve};
-
-/// How many sums there are of a channel.
-const SUMS: usize = 5;
 
 /// Sums over the voxels of every channel, of `logits` `(b, c, spatial..)` with the probabilities `p = 1 / (1 + exp(-x))`
 /// and a `u8` `target` `t` of 0 and 1 of the same shape: `(b, c, 5)` with the sums of `p t`, of `p`, of `t`, of the binary
@@ -46,13 +44,6 @@ fn composed(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
     Tensor::stack(&sums.into_iter().collect::<Result<Vec<_>>>()?, 2)
 }
 
-/// The probability, and the logarithm of what it is divided by.
-fn sigmoid(x: f32) -> (f32, f32) {
-    let small = (-x.abs()).exp();
-    let p = if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) };
-    (p, small.ln_1p())
-}
-
 fn labels<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [u8]> {
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::U8(values), Some((start, end))) => Ok(&values[start..end]),
@@ -60,10 +51,9 @@ fn labels<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [u8]> {
     }
 }
 
-/// Rows and the voxels of each.
-fn rows(layout: &Layout) -> (usize, usize) {
-    let dims = layout.dims();
-    (dims[0] * dims[1], dims[2..].iter().product())
+/// The voxels of a channel.
+fn voxels(layout: &Layout) -> usize {
+    layout.dims()[2..].iter().product()
 }
 
 /// `(logits, target)` to the sums.
@@ -76,22 +66,8 @@ impl CustomOp2 for BinarySums {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, t) = (floats(s1, l1)?, labels(s2, l2)?);
-        let (rows, voxels) = rows(l1);
-        let mut sums = vec![0.0_f32; rows * SUMS];
-        sums.par_chunks_mut(SUMS).zip(x.par_chunks(voxels.max(1)).zip(t.par_chunks(voxels.max(1)))).for_each(|(sums, (x, t))| {
-            let mut of_row = [0.0_f64; SUMS];
-            for (&x, &t) in x.iter().zip(t) {
-                let (p, log) = sigmoid(x);
-                let t = f32::from(t);
-                for (sum, value) in of_row.iter_mut().zip([p * t, p, t, x.max(0.0) - x * t + log, p * p]) {
-                    *sum += f64::from(value);
-                }
-            }
-            for (sum, value) in sums.iter_mut().zip(of_row) {
-                *sum = value as f32;
-            }
-        });
-        Ok((CpuStorage::F32(sums), Shape::from((l1.dims()[0], l1.dims()[1], SUMS))))
+        let sums = kernel::sums(Isa::current(), x, t, voxels(l1));
+        Ok((CpuStorage::F32(sums), Shape::from((l1.dims()[0], l1.dims()[1], kernel::SUMS))))
     }
 
     fn bwd(&self, logits: &Tensor, target: &Tensor, _sums: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -117,20 +93,7 @@ impl CustomOp3 for BinarySumsGradient {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, t, grad) = (floats(s1, l1)?, labels(s2, l2)?, floats(s3, l3)?);
-        let (_, voxels) = rows(l1);
-        let mut dx = vec![0.0_f32; x.len()];
-        let inputs = x.par_chunks(voxels.max(1)).zip(t.par_chunks(voxels.max(1)));
-        dx.par_chunks_mut(voxels.max(1)).zip(inputs).zip(grad.par_chunks(SUMS)).for_each(|((dx, (x, t)), grad)| {
-            // A masked channel stays at 0.
-            if grad.iter().all(|&g| g == 0.0) {
-                return;
-            }
-            for ((dx, &x), &t) in dx.iter_mut().zip(x).zip(t) {
-                let (p, _) = sigmoid(x);
-                let t = f32::from(t);
-                *dx = (grad[0] * t + grad[1] + 2.0 * p * grad[4]) * p * (1.0 - p) + grad[3] * (p - t);
-            }
-        });
+        let dx = kernel::gradient(Isa::current(), x, t, grad, voxels(l1));
         Ok((CpuStorage::F32(dx), l1.shape().clone()))
     }
 }
@@ -140,12 +103,14 @@ mod tests {
     use candle_core::{Device, Var};
 
     use super::*;
+    use crate::cpu::binary::SUMS;
+    use crate::with_isa;
 
-    fn case() -> (Var, Tensor, Tensor) {
-        let n = 2 * 3 * 5 * 4;
+    fn case(width: usize) -> (Var, Tensor, Tensor) {
+        let n = 2 * 3 * 5 * width;
         let x = (0..n).map(|i| 40.0 * (i as f32 * 0.7).sin().powi(3));
-        let x = Var::from_tensor(&Tensor::from_iter(x, &Device::Cpu).unwrap().reshape((2, 3, 5, 4)).unwrap()).unwrap();
-        let t = Tensor::from_iter((0..n).map(|i| u8::from(i % 3 == 0)), &Device::Cpu).unwrap().reshape((2, 3, 5, 4)).unwrap();
+        let x = Var::from_tensor(&Tensor::from_iter(x, &Device::Cpu).unwrap().reshape((2, 3, 5, width)).unwrap()).unwrap();
+        let t = Tensor::from_iter((0..n).map(|i| u8::from(i % 3 == 0)), &Device::Cpu).unwrap().reshape((2, 3, 5, width)).unwrap();
         let weights = Tensor::from_iter((0..30).map(|i| (i as f32).cos() * f32::from(u8::from(i / SUMS != 2))), &Device::Cpu).unwrap();
         (x, t, weights.reshape((2, 3, SUMS)).unwrap())
     }
@@ -157,21 +122,24 @@ mod tests {
 
     #[test]
     fn the_kernel_and_the_composition_agree_in_sums_and_gradients() {
-        let (x, t, weights) = case();
-        let results = [binary_sums(&x, &t), composed(&x, &t)].map(|sums| {
-            let sums = sums.unwrap();
+        let (x, t, weights) = case(67);
+        let with_gradient = |sums: Tensor| {
             let gradients = (&sums * &weights).unwrap().sum_all().unwrap().backward().unwrap();
             (sums, gradients.get(&x).unwrap().clone())
-        });
-        assert!(apart(&results[0].0, &results[1].0) < 1e-5);
-        assert!(apart(&results[0].1, &results[1].1) < 1e-5);
-        let masked = results[0].1.narrow(0, 0, 1).unwrap().narrow(1, 2, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert!(masked.iter().all(|&v| v == 0.0), "a channel that counts nothing gets exactly nothing");
+        };
+        let (sums, gradient) = with_gradient(composed(&x, &t).unwrap());
+        for isa in Isa::available() {
+            let found = with_isa(isa, || with_gradient(binary_sums(&x, &t).unwrap())).unwrap();
+            assert!(apart(&found.0, &sums) < 1e-5, "{isa:?}");
+            assert!(apart(&found.1, &gradient) < 1e-5, "{isa:?}");
+            let masked = found.1.narrow(0, 0, 1).unwrap().narrow(1, 2, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(masked.iter().all(|&v| v == 0.0), "{isa:?}: a channel that counts nothing gets exactly nothing");
+        }
     }
 
     #[test]
     fn gradients_are_those_of_finite_differences() {
-        let (x, t, weights) = case();
+        let (x, t, weights) = case(4);
         // Within the range in which the sums bend.
         let x = Var::from_tensor(&(x.as_tensor() * 0.05).unwrap()).unwrap();
         let value = |x: &Tensor| {

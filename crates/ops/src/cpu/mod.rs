@@ -9,6 +9,7 @@ mod accumulate;
 pub(crate) mod adamw;
 pub(crate) mod argmax;
 pub(crate) mod attention;
+pub(crate) mod binary;
 pub(crate) mod conv;
 pub(crate) mod conv_data;
 pub(crate) mod conv_filter;
