@@ -7,6 +7,7 @@
 mod annotation;
 mod clean;
 mod loss;
+mod method;
 mod model;
 mod mutual;
 mod rule;
@@ -16,7 +17,8 @@ mod trained;
 pub use annotation::{Class, Dataset, Datasets, PartialError, Task};
 pub use clean::Clean;
 pub use loss::{Dice, Loss, Objective, Truth};
-pub use model::{Channel, Head, MethodConfig, Model, ModelConfig, Output, Row};
+pub use method::{MethodConfig, ModelConfig};
+pub use model::{Channel, Head, Model, Output, Row};
 pub use mutual::{Difference, Similarity};
 pub use rule::{Combine, Rule};
 pub use tally::PartialTally;

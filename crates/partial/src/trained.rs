@@ -7,7 +7,8 @@ use nets::{Network as _, Params, ParamsError, WeightsError};
 use streams::Streams;
 
 use crate::annotation::{Datasets, PartialError};
-use crate::model::{Model, ModelConfig};
+use crate::method::ModelConfig;
+use crate::model::Model;
 
 /// A model with its weights, frozen.
 pub struct TrainedModel {
