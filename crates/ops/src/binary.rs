@@ -106,58 +106,62 @@ mod tests {
     use crate::cpu::binary::SUMS;
     use crate::with_isa;
 
-    fn case(width: usize) -> (Var, Tensor, Tensor) {
+    fn case(width: usize) -> Result<(Var, Tensor, Tensor)> {
         let n = 2 * 3 * 5 * width;
         let x = (0..n).map(|i| 40.0 * (i as f32 * 0.7).sin().powi(3));
-        let x = Var::from_tensor(&Tensor::from_iter(x, &Device::Cpu).unwrap().reshape((2, 3, 5, width)).unwrap()).unwrap();
-        let t = Tensor::from_iter((0..n).map(|i| u8::from(i % 3 == 0)), &Device::Cpu).unwrap().reshape((2, 3, 5, width)).unwrap();
-        let weights = Tensor::from_iter((0..30).map(|i| (i as f32).cos() * f32::from(u8::from(i / SUMS != 2))), &Device::Cpu).unwrap();
-        (x, t, weights.reshape((2, 3, SUMS)).unwrap())
+        let x = Var::from_tensor(&Tensor::from_iter(x, &Device::Cpu)?.reshape((2, 3, 5, width))?)?;
+        let t = Tensor::from_iter((0..n).map(|i| u8::from(i % 3 == 0)), &Device::Cpu)?.reshape((2, 3, 5, width))?;
+        let weights = (0..30).map(|i| (i as f32).cos() * f32::from(u8::from(i / SUMS != 2)));
+        Ok((x, t, Tensor::from_iter(weights, &Device::Cpu)?.reshape((2, 3, SUMS))?))
     }
 
-    fn apart(a: &Tensor, b: &Tensor) -> f32 {
-        let max = |t: &Tensor| t.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
-        max(&(a - b).unwrap()) / max(b)
+    fn apart(a: &Tensor, b: &Tensor) -> Result<f32> {
+        let max = |t: &Tensor| t.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>();
+        Ok(max(&(a - b)?)? / max(b)?)
+    }
+
+    fn gradient(sums: &Tensor, weights: &Tensor, x: &Var) -> Result<Tensor> {
+        let gradients = (sums * weights)?.sum_all()?.backward()?;
+        Ok(gradients.get(x).expect("the sums depend on the logits").clone())
     }
 
     #[test]
-    fn the_kernel_and_the_composition_agree_in_sums_and_gradients() {
-        let (x, t, weights) = case(67);
-        let with_gradient = |sums: Tensor| {
-            let gradients = (&sums * &weights).unwrap().sum_all().unwrap().backward().unwrap();
-            (sums, gradients.get(&x).unwrap().clone())
-        };
-        let (sums, gradient) = with_gradient(composed(&x, &t).unwrap());
+    fn the_kernel_and_the_composition_agree_in_sums_and_gradients() -> Result<()> {
+        let (x, t, weights) = case(67)?;
+        let sums = composed(&x, &t)?;
+        let expected = gradient(&sums, &weights, &x)?;
         for isa in Isa::available() {
-            let found = with_isa(isa, || with_gradient(binary_sums(&x, &t).unwrap())).unwrap();
-            assert!(apart(&found.0, &sums) < 1e-5, "{isa:?}");
-            assert!(apart(&found.1, &gradient) < 1e-5, "{isa:?}");
-            let masked = found.1.narrow(0, 0, 1).unwrap().narrow(1, 2, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let found = with_isa(isa, || binary_sums(&x, &t))??;
+            let found_gradient = with_isa(isa, || gradient(&found, &weights, &x))??;
+            assert!(apart(&found, &sums)? < 1e-5, "{isa:?}");
+            assert!(apart(&found_gradient, &expected)? < 1e-5, "{isa:?}");
+            let masked = found_gradient.narrow(0, 0, 1)?.narrow(1, 2, 1)?.flatten_all()?.to_vec1::<f32>()?;
             assert!(masked.iter().all(|&v| v == 0.0), "{isa:?}: a channel that counts nothing gets exactly nothing");
         }
+        Ok(())
     }
 
     #[test]
-    fn gradients_are_those_of_finite_differences() {
-        let (x, t, weights) = case(4);
+    fn gradients_are_those_of_finite_differences() -> Result<()> {
+        let (x, t, weights) = case(4)?;
         // Within the range in which the sums bend.
-        let x = Var::from_tensor(&(x.as_tensor() * 0.05).unwrap()).unwrap();
-        let value = |x: &Tensor| {
-            let sums = binary_sums(x, &t).unwrap().to_dtype(DType::F64).unwrap();
-            (sums * weights.to_dtype(DType::F64).unwrap()).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
+        let x = Var::from_tensor(&(x.as_tensor() * 0.05)?)?;
+        let value = |x: &Tensor| -> Result<f64> {
+            let sums = binary_sums(x, &t)?.to_dtype(DType::F64)?;
+            (sums * weights.to_dtype(DType::F64)?)?.sum_all()?.to_scalar::<f64>()
         };
-        let loss = (binary_sums(&x, &t).unwrap() * &weights).unwrap().sum_all().unwrap();
-        let gradient = loss.backward().unwrap().get(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let values = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let gradient = gradient(&binary_sums(&x, &t)?, &weights, &x)?.flatten_all()?.to_vec1::<f32>()?;
+        let values = x.flatten_all()?.to_vec1::<f32>()?;
         for at in (0..values.len()).step_by(7) {
             let moved = |by: f32| {
                 let mut values = values.clone();
                 values[at] += by;
-                value(&Tensor::from_vec(values, x.shape(), &Device::Cpu).unwrap())
+                value(&Tensor::from_vec(values, x.shape(), &Device::Cpu)?)
             };
-            let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+            let slope = (moved(1e-2)? - moved(-1e-2)?) / 2e-2;
             // Sums are rounded to 32 bits: 1e-6 of some tens over a step of 2e-2.
             assert!((slope - f64::from(gradient[at])).abs() < 1e-3, "{at}: {slope} and {}", gradient[at]);
         }
+        Ok(())
     }
 }

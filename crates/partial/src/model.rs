@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use candle_core::{DType, Tensor};
-use nets::{DoDNet, Network, ParamSpec, Params, Trunk};
+use nets::{DoDNet, Network, ParamSpec, Params, ParamsError, Trunk};
 
 use crate::annotation::{Class, Datasets, PartialError};
 use crate::method::{MethodConfig, ModelConfig, heads};
@@ -235,17 +235,15 @@ impl Model {
     /// small classes may not come back (Lin et al., Focal loss, ICCV 2017, 4.1).
     ///
     /// # Errors
-    /// When memory runs out.
-    pub fn start_near(&self, params: &Params, prior: f64) -> candle_core::Result<()> {
+    /// When the parameters are not this model's.
+    pub fn start_near(&self, params: &Params, prior: f64) -> Result<(), ParamsError> {
         #[expect(clippy::cast_possible_truncation, reason = "odds")]
         let shift = (prior / (1.0 - prior)).ln() as f32;
         for (name, channels) in self.biases() {
-            let Some((_, bias)) = params.all().find(|(known, _)| *known == name) else {
-                candle_core::bail!("there is no parameter `{name}`")
-            };
+            let bias = params.get(&name)?;
             let mut values = bias.to_vec1::<f32>()?;
             values[channels].iter_mut().for_each(|value| *value += shift);
-            bias.set(&Tensor::from_vec(values, bias.shape(), bias.device())?)?;
+            params.set(&name, &Tensor::from_vec(values, bias.shape(), bias.device())?)?;
         }
         Ok(())
     }

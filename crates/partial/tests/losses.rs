@@ -92,16 +92,17 @@ fn classes_that_are_not_annotated_count_as_background() {
 }
 
 #[test]
-fn lower_levels_learn_from_the_nearest_labels() {
+fn lower_levels_learn_from_the_nearest_labels() -> candle_core::Result<()> {
     let channels = [Some(Channel { head: 0, class: class("liver") })];
     // At half the width every other voxel counts; the logits say liver just where there is one.
     let (organs, cancer) = maps();
-    let nearest = organs.index_select(&Tensor::new(&[0u32, 2], &Device::Cpu).unwrap(), 3).unwrap();
-    let logits = ((nearest.eq(1u8).unwrap().to_dtype(DType::F32).unwrap() * 80.0).unwrap() - 40.0).unwrap().unsqueeze(1).unwrap();
+    let nearest = organs.index_select(&Tensor::new(&[0u32, 2], &Device::Cpu)?, 3)?;
+    let logits = ((nearest.eq(1u8)?.to_dtype(DType::F32)? * 80.0)? - 40.0)?.unsqueeze(1)?;
     let rows = vec![Row { sample: 0, channels: channels.to_vec() }];
-    let output = Output { logits: logits.narrow(0, 0, 1).unwrap(), rows, weight: 1.0, features: None };
+    let output = Output { logits: logits.narrow(0, 0, 1)?, rows, weight: 1.0, features: None };
     let truth = Truth { organs: &organs, cancer: &cancer, datasets: &[0, 1] };
     let sum = Loss { by: Objective::Sum, dice: Dice::Linear };
-    let loss = sum.of(&model(), &[output], &truth, &datasets()).unwrap().to_scalar::<f32>().unwrap();
+    let loss = sum.of(&model(), &[output], &truth, &datasets())?.to_scalar::<f32>()?;
     assert!((loss + 1.0).abs() < 1e-5, "a Dice score of 1 and no entropy: {loss}");
+    Ok(())
 }

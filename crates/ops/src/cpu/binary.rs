@@ -14,8 +14,9 @@ const LANES: usize = 16;
 
 /// Rows of `voxels` logits and labels of 0 and 1 to the sums of `p t`, of `p`, of `t`, of the cross-entropy, and of `p²`.
 pub(crate) fn sums(isa: Isa, x: &[f32], t: &[u8], voxels: usize) -> Vec<f32> {
-    let mut sums = vec![0.0; x.len() / voxels.max(1) * SUMS];
-    let rows = x.par_chunks(voxels.max(1)).zip(t.par_chunks(voxels.max(1)));
+    let voxels = voxels.max(1);
+    let mut sums = vec![0.0; x.len() / voxels * SUMS];
+    let rows = x.par_chunks(voxels).zip(t.par_chunks(voxels));
     sums.par_chunks_mut(SUMS).zip(rows).for_each(|(sums, (x, t))| {
         let mut of_row = [0.0_f64; SUMS];
         for (x, t) in x.chunks(BLOCK).zip(t.chunks(BLOCK)) {
@@ -65,9 +66,10 @@ fn sigmoid<S: Simd>(x: f32) -> (f32, f32) {
 
 /// The gradients of the logits from those of the sums of each row.
 pub(crate) fn gradient(isa: Isa, x: &[f32], t: &[u8], of_sums: &[f32], voxels: usize) -> Vec<f32> {
+    let voxels = voxels.max(1);
     let mut dx = vec![0.0; x.len()];
-    let rows = x.par_chunks(voxels.max(1)).zip(t.par_chunks(voxels.max(1))).zip(of_sums.par_chunks(SUMS));
-    dx.par_chunks_mut(voxels.max(1)).zip(rows).for_each(|(dx, ((x, t), of_sums))| {
+    let rows = x.par_chunks(voxels).zip(t.par_chunks(voxels)).zip(of_sums.par_chunks(SUMS));
+    dx.par_chunks_mut(voxels).zip(rows).for_each(|(dx, ((x, t), of_sums))| {
         // A masked row stays at 0.
         if of_sums.iter().any(|&g| g != 0.0) {
             // SAFETY: safe code but for the instruction set.
