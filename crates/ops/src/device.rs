@@ -103,7 +103,8 @@ fn tune_allocator() {
     // SAFETY: mallopt only sets parameters of the allocator; a setting it does not take it reports and ignores.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        // -1 is never; the greatest number would be 2 GiB, which a step of the paper's teacher frees at its end.
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
