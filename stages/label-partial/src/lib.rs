@@ -39,7 +39,7 @@ pub struct LabelPartial;
 
 impl Stage for LabelPartial {
     const NAME: &'static str = "label-partial";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Labels organs and cancer with a model that was trained on partial labels; true labels win";
     const READS: &'static [Role] = &[
         Role::required("model", "a folder with weights.safetensors, as train-partial writes it"),

@@ -50,7 +50,7 @@ pub struct PseudoLabel;
 
 impl Stage for PseudoLabel {
     const NAME: &'static str = "pseudo-label";
-    const REVISION: u32 = 4;
+    const REVISION: u32 = 5;
     const ABOUT: &'static str = "Lets the teachers write organ and cancer labels where nobody labelled; true labels win";
     const READS: &'static [Role] = &[
         Role::required("organ_teacher", "a folder with weights.safetensors of M_o2"),
