@@ -57,7 +57,7 @@ pub struct PretrainEncoder;
 
 impl Stage for PretrainEncoder {
     const NAME: &'static str = "pretrain-encoder";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Trains the transformer of a UNETR or Swin UNETR to tell what hidden cubes of images hold";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: volume`"),

@@ -100,7 +100,7 @@ pub struct TrainPartial;
 
 impl Stage for TrainPartial {
     const NAME: &'static str = "train-partial";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const ABOUT: &'static str = "Trains one model on subsets of which each has other classes annotated (DoDNet, MultiTalent, baselines)";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: volume`"),

@@ -56,7 +56,7 @@ pub struct TrainStudent;
 
 impl Stage for TrainStudent {
     const NAME: &'static str = "train-student";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     const ABOUT: &'static str = "Trains one step of the dual-decoding 2-D U-Net, parts of it frozen";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: slices`"),

@@ -104,7 +104,7 @@ pub struct TrainTeacher;
 
 impl Stage for TrainTeacher {
     const NAME: &'static str = "train-teacher";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     const ABOUT: &'static str = "Trains a 3-D teacher (U-Net, UNETR or Swin UNETR) on the cases of one subset";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: volume`"),

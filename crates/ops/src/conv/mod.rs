@@ -1,6 +1,7 @@
 //! Convolution and transposed convolution.
 
 mod op;
+mod winograd;
 
 use candle_core::{Result, Tensor, bail};
 

@@ -4,6 +4,7 @@
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use super::winograd::{Filters, SameSize};
 use crate::cpu::isa::Isa;
 use crate::cpu::{ConvShape, Size3, grouped, norm, unwritten};
 #[cfg(feature = "cuda")]
@@ -143,7 +144,14 @@ impl Bilinear for Conv {
         let shape = self.shape(l1.dims(), l2.dims())?;
         let dims = dims_like(l1.dims(), shape.batch, shape.out_channels, shape.output());
         let mut y = unwritten(dims.iter().product());
-        grouped::forward(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, bias, &mut y);
+        let (x, w) = (floats(s1, l1)?, floats(s2, l2)?);
+        match SameSize::forward(&shape) {
+            Some(conv) => {
+                let (out_step, in_step) = (shape.in_channels * shape.taps(), shape.taps());
+                conv.run(Isa::current(), x, Filters { values: w, out_step, in_step, mirrored: false }, bias, &mut y);
+            }
+            None => grouped::forward(Isa::current(), &shape, x, w, bias, &mut y),
+        }
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
@@ -181,7 +189,14 @@ impl CustomOp2 for ConvByInput {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let shape = self.conv.shape(&self.input, l2.dims())?;
         let mut dx = unwritten(self.input.iter().product());
-        grouped::backward_data(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, None, &mut dx);
+        let (dy, w) = (floats(s1, l1)?, floats(s2, l2)?);
+        match SameSize::backward_data(&shape) {
+            Some(conv) => {
+                let (out_step, in_step) = (shape.taps(), shape.in_channels * shape.taps());
+                conv.run(Isa::current(), dy, Filters { values: w, out_step, in_step, mirrored: true }, None, &mut dx);
+            }
+            None => grouped::backward_data(Isa::current(), &shape, dy, w, None, &mut dx),
+        }
         Ok((CpuStorage::F32(dx), self.input.as_slice().into()))
     }
 
@@ -207,7 +222,11 @@ impl CustomOp2 for ConvByWeight {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let shape = self.conv.shape(l1.dims(), &self.weight)?;
         let mut dw = unwritten(self.weight.iter().product());
-        grouped::backward_filter(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, &mut dw);
+        let (x, dy) = (floats(s1, l1)?, floats(s2, l2)?);
+        match SameSize::backward_filter(&shape) {
+            Some(conv) => conv.by_weight(Isa::current(), x, dy, &mut dw),
+            None => grouped::backward_filter(Isa::current(), &shape, x, dy, &mut dw),
+        }
         Ok((CpuStorage::F32(dw), self.weight.as_slice().into()))
     }
 

@@ -12,7 +12,8 @@ use rayon::prelude::*;
 
 use super::accumulate::{Rows, Walk, accumulate};
 use super::isa::Isa;
-use super::pack::{BLOCK, TileLayout, pack_tile, transpose_row};
+use super::pack::{TileLayout, pack_tile};
+use super::transpose::{SIDE, transpose_row};
 use super::{ConvShape, Size3, with_scratch};
 
 /// Tasks wanted: enough for 16 threads, and few enough that adding up the partial sums does not show.
@@ -42,7 +43,7 @@ struct Plan {
 impl Plan {
     fn new(shape: &ConvShape, vector: usize) -> Self {
         let output = shape.output();
-        let all_lanes = shape.out_channels.next_multiple_of(vector.max(BLOCK));
+        let all_lanes = shape.out_channels.next_multiple_of(vector.max(SIDE));
         let weight_bytes = 4 * all_lanes * shape.in_channels * shape.taps();
         let wanted_groups = weight_bytes.div_ceil(PARTIAL_BYTES).clamp(1, TASKS);
         let lanes = all_lanes.div_ceil(wanted_groups.isqrt()).next_multiple_of(LANES).min(all_lanes);
@@ -121,8 +122,8 @@ pub(crate) fn backward_filter(isa: Isa, shape: &ConvShape, x: &[f32], dy: &[f32]
         .collect();
     let groups: Vec<Vec<f32>> = partial.chunks(plan.runs).collect::<Vec<_>>().into_par_iter().map(add_up).collect();
     let filter = shape.in_channels * shape.taps();
-    dw.par_chunks_mut(filter * BLOCK).enumerate().for_each(|(block, filters)| {
-        let (lane_group, lane) = (block * BLOCK / plan.lanes, block * BLOCK % plan.lanes);
+    dw.par_chunks_mut(filter * SIDE).enumerate().for_each(|(block, filters)| {
+        let (lane_group, lane) = (block * SIDE / plan.lanes, block * SIDE % plan.lanes);
         let rows = groups[lane_group * plan.groups..].iter().flat_map(|sums| sums.chunks_exact(plan.lanes));
         for (at, row) in rows.take(filter).enumerate() {
             for (to, value) in filters[at..].iter_mut().step_by(filter).zip(&row[lane..]) {

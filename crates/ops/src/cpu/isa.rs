@@ -5,6 +5,8 @@ use std::cell::Cell;
 
 use candle_core::{Result, bail};
 
+use super::transpose::SIDE;
+
 /// A set of vector instructions. The kernels are written once, over `Simd`, and compiled for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
@@ -113,6 +115,15 @@ pub trait Simd: Copy {
     unsafe fn max(self, b: Self) -> Self;
     /// Says that this place, which need not exist, will be read soon.
     unsafe fn prefetch(_from: *const f32) {}
+    /// Transposes a square of values: `to[j * to_step + i] = from[i * from_step + j]`.
+    unsafe fn transpose(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        for i in 0..SIDE {
+            for j in 0..SIDE {
+                // SAFETY: the caller vouches for the rows of both squares, which do not overlap.
+                unsafe { *to.add(j * to_step + i) = *from.add(i * from_step + j) };
+            }
+        }
+    }
 }
 
 /// Some floats and no intrinsics.
@@ -158,7 +169,7 @@ impl<const N: usize> Simd for Array<N> {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Simd;
+    use super::{SIDE, Simd};
     use std::arch::x86_64::*;
 
     macro_rules! vector {
@@ -204,8 +215,33 @@ mod x86 {
                 unsafe fn prefetch(from: *const f32) {
                     unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
                 }
+                #[inline(always)]
+                unsafe fn transpose(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+                    unsafe { transpose_square(from, from_step, to, to_step) };
+                }
             }
         };
+    }
+
+    /// By halves of 4 columns, each of which holds rows 0 to 3 beside rows 4 to 7: squares of 4×4 in the two parts of a register.
+    #[inline(always)]
+    unsafe fn transpose_square(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        // SAFETY: the caller vouches for the instructions, and for the rows of both squares.
+        unsafe {
+            for half in [0, SIDE / 2] {
+                let mut rows = [_mm256_setzero_ps(); SIDE / 2];
+                for i in 0..SIDE / 2 {
+                    let upper = _mm256_castps128_ps256(_mm_loadu_ps(from.add(i * from_step + half)));
+                    rows[i] = _mm256_insertf128_ps::<1>(upper, _mm_loadu_ps(from.add((i + SIDE / 2) * from_step + half)));
+                }
+                let (low, high) = (_mm256_unpacklo_ps(rows[0], rows[1]), _mm256_unpackhi_ps(rows[0], rows[1]));
+                let (low_2, high_2) = (_mm256_unpacklo_ps(rows[2], rows[3]), _mm256_unpackhi_ps(rows[2], rows[3]));
+                _mm256_storeu_ps(to.add(half * to_step), _mm256_shuffle_ps::<0x44>(low, low_2));
+                _mm256_storeu_ps(to.add((half + 1) * to_step), _mm256_shuffle_ps::<0xEE>(low, low_2));
+                _mm256_storeu_ps(to.add((half + 2) * to_step), _mm256_shuffle_ps::<0x44>(high, high_2));
+                _mm256_storeu_ps(to.add((half + 3) * to_step), _mm256_shuffle_ps::<0xEE>(high, high_2));
+            }
+        }
     }
 
     vector!(

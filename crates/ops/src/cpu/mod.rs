@@ -21,13 +21,14 @@ pub(crate) mod grouped;
 pub(crate) mod isa;
 pub(crate) mod loss;
 pub(crate) mod max_pool;
-mod multiply;
+pub(crate) mod multiply;
 pub(crate) mod norm;
 mod pack;
 pub(crate) mod pad;
 pub(crate) mod pool;
 pub(crate) mod rows;
 mod sums;
+pub(crate) mod transpose;
 pub(crate) mod upsample;
 
 use std::cell::RefCell;

@@ -4,18 +4,18 @@
 use super::isa::{Simd, per_isa};
 
 /// Columns of a product are a multiple of this: whole vectors of any instruction set.
-pub(super) const COLUMNS: usize = 16;
+pub(crate) const COLUMNS: usize = 16;
 
 /// Sizes of a product c = a b and the steps between the elements of a, and between the rows of b and c.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Product {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) inner: usize,
-    pub(super) a_row: usize,
-    pub(super) a_inner: usize,
-    pub(super) b_row: usize,
-    pub(super) c_row: usize,
+pub(crate) struct Product {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) inner: usize,
+    pub(crate) a_row: usize,
+    pub(crate) a_inner: usize,
+    pub(crate) b_row: usize,
+    pub(crate) c_row: usize,
 }
 
 impl Product {
@@ -33,7 +33,7 @@ per_isa! {
     ///
     /// # Safety
     /// None beyond the instruction set: the sizes are checked.
-    pub(super) unsafe fn multiply<S>(product: Product, a: &[f32], b: &[f32], c: &mut [f32], add: bool) {
+    pub(crate) unsafe fn multiply<S>(product: Product, a: &[f32], b: &[f32], c: &mut [f32], add: bool) {
         product.check(a, b, c);
         let vectors = product.columns / S::LANES;
         let mut column = 0;
@@ -84,13 +84,6 @@ unsafe fn register_tile<S: Simd, const HEIGHT: usize, const WIDTH: usize>(
     // SAFETY: the conditions of this function.
     unsafe {
         let mut sums = [[S::zero(); WIDTH]; HEIGHT];
-        if add {
-            for i in 0..HEIGHT {
-                for v in 0..WIDTH {
-                    sums[i][v] = S::load(c.add(i * product.c_row + v * S::LANES));
-                }
-            }
-        }
         for k in 0..product.inner {
             let mut row = [S::zero(); WIDTH];
             for v in 0..WIDTH {
@@ -105,7 +98,9 @@ unsafe fn register_tile<S: Simd, const HEIGHT: usize, const WIDTH: usize>(
         }
         for i in 0..HEIGHT {
             for v in 0..WIDTH {
-                sums[i][v].store(c.add(i * product.c_row + v * S::LANES));
+                let to = c.add(i * product.c_row + v * S::LANES);
+                let sum = if add { S::load(to).add(sums[i][v]) } else { sums[i][v] };
+                sum.store(to);
             }
         }
     }

@@ -3,11 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::isa::per_isa;
 use super::{Shared, Size3, unwritten};
-
-/// Side of the squares in which rows are transposed.
-pub(super) const BLOCK: usize = 8;
 
 /// Output channels cut into the blocks of a register tile: (first channel, channels present, block width).
 /// Absent channels of the last block have zero weights.
@@ -166,41 +162,5 @@ unsafe fn copy_row(to: *mut f32, len: usize, from: *const f32, width: usize, str
             }
         }
         to.add(end).write_bytes(0, len - end);
-    }
-}
-
-per_isa! {
-    /// `to[position * lanes + channel] = from[channel * volume + position]`, absent channels zero.
-    ///
-    /// # Safety
-    /// None beyond the instruction set: `lanes` is a multiple of `BLOCK`.
-    pub(super) unsafe fn transpose_row<S>(from: &[f32], volume: usize, channels: usize, to: &mut [f32], lanes: usize) {
-        let width = to.len() / lanes;
-        for first in (0..lanes).step_by(BLOCK) {
-            let present = channels.saturating_sub(first).min(BLOCK);
-            let mut at = 0;
-            while at + BLOCK <= width && present == BLOCK {
-                let mut square = [[0.0; BLOCK]; BLOCK];
-                for (channel, row) in square.iter_mut().enumerate() {
-                    row.copy_from_slice(&from[(first + channel) * volume + at..][..BLOCK]);
-                }
-                for position in 0..BLOCK {
-                    let target = &mut to[(at + position) * lanes + first..][..BLOCK];
-                    for channel in 0..BLOCK {
-                        target[channel] = square[channel][position];
-                    }
-                }
-                at += BLOCK;
-            }
-            for position in at..width {
-                for channel in 0..BLOCK {
-                    to[position * lanes + first + channel] = if channel < present {
-                        from[(first + channel) * volume + position]
-                    } else {
-                        0.0
-                    };
-                }
-            }
-        }
     }
 }

@@ -11,7 +11,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
-mod arithmetic;
+pub(crate) mod arithmetic;
 mod bf16;
 mod conv;
 mod direct;
@@ -19,10 +19,10 @@ mod head;
 mod map;
 mod norm;
 mod pool;
-mod rows;
+pub(crate) mod rows;
 mod sums;
 mod tiles;
-mod transforms;
+pub(crate) mod transforms;
 mod up;
 mod winograd;
 

@@ -65,9 +65,9 @@ fn blocks(lanes: usize, block: usize) -> impl Iterator<Item = (usize, usize)> {
 /// and how many groups they are.
 #[derive(Clone, Copy)]
 pub struct Run<E> {
-    pub(super) from: *const E,
-    pub(super) step: usize,
-    pub(super) groups: usize,
+    pub(crate) from: *const E,
+    pub(crate) step: usize,
+    pub(crate) groups: usize,
 }
 
 /// What takes the sums of a tile.
@@ -80,7 +80,7 @@ pub trait Sink<L: Lane> {
 }
 
 /// Positions beyond a row that may be read, by the largest tile.
-pub(super) const BEYOND: usize = 32;
+pub(crate) const BEYOND: usize = 32;
 
 /// Vectors that multiply groups of elements.
 ///
@@ -176,5 +176,21 @@ unsafe fn tile<L: Dot, const M: usize, const V: usize>(
             sink.take::<V>(at + m, std::array::from_fn(|v| finished[m * V + v].assume_init()));
         }
         valid
+    }
+}
+
+/// Keeps sums as they are: `[position][lane]`.
+pub(crate) struct Products {
+    pub(crate) to: *mut f32,
+    pub(crate) lanes: usize,
+}
+
+impl<L: Lane> Sink<L> for Products {
+    #[inline(always)]
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
+        for v in 0..V {
+            // SAFETY: the position is one of the tiles.
+            unsafe { sums[v].store(self.to.add(at * self.lanes + v * L::Sums::LANES)) };
+        }
     }
 }

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use super::arithmetic::{Element, Lane, Work};
 use super::map::{Channels, Map};
 use super::norm::Moments;
-use super::rows::{BEYOND, Packed, Run, Sink};
+use super::rows::{BEYOND, Packed, Products, Run};
 use super::sums::LaneSums;
 use super::transforms::{Four, Scheme, Two, both_sides};
 use crate::cpu::isa::Simd;
@@ -297,22 +297,6 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_
             }
             // SAFETY: the instructions exist.
             unsafe { sums.add_to(&mut self.moments[2 * (first + lane)..]) };
-        }
-    }
-}
-
-/// Keeps sums as they are.
-struct Products {
-    to: *mut f32,
-    lanes: usize,
-}
-
-impl<L: Lane> Sink<L> for Products {
-    #[inline(always)]
-    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
-        for v in 0..V {
-            // SAFETY: the position is one of the tiles.
-            unsafe { sums[v].store(self.to.add(at * self.lanes + v * L::Sums::LANES)) };
         }
     }
 }

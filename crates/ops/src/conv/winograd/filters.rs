@@ -1,0 +1,122 @@
+//! Filters and their transformation.
+#![allow(unsafe_code)]
+
+use rayon::prelude::*;
+
+use super::lines::grow;
+use super::{IN, PLACES, SameSize, TOGETHER, WEIGHT};
+use crate::cpu::isa::{Isa, Simd};
+use crate::cpu::transpose::transpose_row;
+use crate::cpu::unwritten;
+use crate::frozen::arithmetic::{Kernels as _, Lane, Work};
+use crate::frozen::transforms::both_sides;
+
+/// Filters `(3, 3)` or `(3, 3, 3)`: from one output channel to the next, from one input channel to the next, and whether each is
+/// read backwards.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Filters<'a> {
+    pub(in super::super) values: &'a [f32],
+    pub(in super::super) out_step: usize,
+    pub(in super::super) in_step: usize,
+    pub(in super::super) mirrored: bool,
+}
+
+/// Output channels that are computed together.
+pub(super) fn block(isa: Isa) -> usize {
+    f32::block(isa)
+}
+
+/// Transformed filters, block by block of output channels: `[place][plane of the kernel][input channel][lane]`, lanes without a
+/// channel being zero.
+pub(super) struct Weights<'a> {
+    conv: &'a SameSize,
+    isa: Isa,
+    filters: Filters<'a>,
+    /// All of them, or none if they are to be transformed block by block.
+    all: Vec<f32>,
+}
+
+impl<'a> Weights<'a> {
+    /// Those that are used more than once are transformed at once; others stay in the cache when each task transforms its own.
+    pub(super) fn new(conv: &'a SameSize, isa: Isa, filters: Filters<'a>, used_once: bool) -> Self {
+        let mut weights = Self { conv, isa, filters, all: Vec::new() };
+        if !used_once {
+            let len = conv.out_channels.div_ceil(block(isa)) * block(isa);
+            let mut all = unwritten(len * weights.per_lane());
+            all.par_chunks_mut(block(isa) * weights.per_lane())
+                .enumerate()
+                .for_each_init(Vec::new, |taps, (at, to)| weights.transform(at * block(isa), taps, to));
+            weights.all = all;
+        }
+        weights
+    }
+
+    /// The weights of the block that begins with channel `first`.
+    pub(super) fn block<'b>(&'b self, first: usize, buffers: &'b mut [Vec<f32>; 2]) -> &'b [f32] {
+        let len = self.lanes(first) * self.per_lane();
+        if !self.all.is_empty() {
+            return &self.all[first * self.per_lane()..][..len];
+        }
+        let [taps, own] = buffers;
+        grow(own, len);
+        self.transform(first, taps, own);
+        &own[..len]
+    }
+
+    /// Lanes of the block that begins with channel `first`.
+    pub(super) fn lanes(&self, first: usize) -> usize {
+        block(self.isa).min(self.conv.out_channels.next_multiple_of(TOGETHER) - first)
+    }
+
+    fn per_lane(&self) -> usize {
+        PLACES * self.conv.depth * self.conv.in_channels
+    }
+
+    fn transform(&self, first: usize, taps: &mut Vec<f32>, to: &mut [f32]) {
+        let lanes = self.lanes(first);
+        grow(taps, self.conv.depth * 9 * lanes);
+        for channel in 0..self.conv.in_channels {
+            // SAFETY: safe code but for the instruction set.
+            unsafe { f32::dispatch(self.isa, WeightsOf { of: self, first, lanes, channel, taps, to }) };
+        }
+    }
+}
+
+/// The transformed filters of one input channel and a block of output channels.
+struct WeightsOf<'a> {
+    of: &'a Weights<'a>,
+    first: usize,
+    lanes: usize,
+    channel: usize,
+    /// `[tap][lane]`
+    taps: &'a mut [f32],
+    to: &'a mut [f32],
+}
+
+impl Work<f32> for WeightsOf<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lane<Element = f32>>(self) {
+        let Weights { conv, isa, filters, .. } = *self.of;
+        let (depth, count, lanes) = (conv.depth, conv.depth * 9, self.lanes);
+        let from = &filters.values[self.first * filters.out_step + self.channel * filters.in_step..];
+        let present = lanes.min(conv.out_channels - self.first);
+        // SAFETY: the instructions exist, and the places are those of the block.
+        unsafe {
+            transpose_row(isa, from, filters.out_step, present, &mut self.taps[..count * lanes], lanes);
+            for plane in 0..depth {
+                for lane in (0..lanes).step_by(L::Sums::LANES) {
+                    let mut filter = [[L::Sums::zero(); 3]; 3];
+                    for tap in 0..9 {
+                        let at = if filters.mirrored { count - 1 - plane * 9 - tap } else { plane * 9 + tap };
+                        filter[tap / 3][tap % 3] = L::Sums::load(self.taps[at * lanes + lane..].as_ptr());
+                    }
+                    let transformed = both_sides(&WEIGHT, &filter);
+                    for place in 0..PLACES {
+                        let at = ((place * depth + plane) * conv.in_channels + self.channel) * lanes + lane;
+                        transformed[place / IN][place % IN].store(self.to[at..].as_mut_ptr());
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Winograd's method for training: as [`crate::frozen`]'s, from and to tensors with the channels outermost, whose weights change
+//! with every step.
+//!
+//! A plane is cut into tiles of 4×4 results, and a tile is computed by 6×6 products for every pair of channels where the definition
+//! takes 144: matrices of tiles by channels, one for each of the 36 places. The gradient by the weights is the same sum the other way
+//! round. The third axis is done by definition.
+
+mod by_weight;
+mod filters;
+mod lines;
+mod run;
+
+use crate::cpu::{ConvShape, Size3};
+use crate::frozen::transforms::{Four, Scheme};
+pub(super) use filters::Filters;
+use lines::Planes;
+
+/// Results along each side of a tile.
+const OUT: usize = 4;
+/// Products along each side of a tile.
+const IN: usize = 6;
+/// Products of a tile.
+const PLACES: usize = IN * IN;
+/// Channels that lie together: a vector of the widest kind.
+const TOGETHER: usize = 16;
+
+/// A convolution of stride 1 with a kernel of 3×3 or 3×3×3 that keeps the size, or its gradient by the input.
+#[derive(Clone, Copy)]
+pub(super) struct SameSize {
+    batch: usize,
+    in_channels: usize,
+    out_channels: usize,
+    size: Size3,
+    /// Planes of the kernel.
+    depth: usize,
+}
+
+impl SameSize {
+    /// The convolution of that shape from `x` to y, if it is one for which this is the faster way.
+    pub(super) fn forward(shape: &ConvShape) -> Option<Self> {
+        Self::of(shape, [shape.in_channels, shape.out_channels])
+    }
+
+    /// Its gradient by the input, a convolution of the gradient of y with mirrored filters.
+    pub(super) fn backward_data(shape: &ConvShape) -> Option<Self> {
+        Self::of(shape, [shape.out_channels, shape.in_channels])
+    }
+
+    /// Its gradient by the weights, which is a sum over both.
+    pub(super) fn backward_filter(shape: &ConvShape) -> Option<Self> {
+        Self::of(shape, [shape.in_channels, shape.out_channels])
+    }
+
+    fn of(shape: &ConvShape, [in_channels, out_channels]: [usize; 2]) -> Option<Self> {
+        let &ConvShape { batch, input: size, kernel, .. } = shape;
+        let keeps = shape.groups == 1 && shape.stride == [1; 3] && (0..3).all(|a| shape.padding[a] == kernel[a] / 2);
+        // Measured (`training/benches/layers.md`): with fewer channels the transformations cost what the multiplications save, and
+        // with fewer positions those of the weights.
+        let pays = matches!(kernel, [1 | 3, 3, 3]) && in_channels * out_channels >= 256 && in_channels.min(out_channels) >= 8;
+        let large = batch * size.iter().product::<usize>() >= 192;
+        (keeps && pays && large).then_some(Self { batch, in_channels, out_channels, size, depth: kernel[0] })
+    }
+
+    /// Tiles side by side.
+    fn columns(&self) -> usize {
+        self.size[2].div_ceil(OUT)
+    }
+
+    /// Rows of tiles in one plane of all images.
+    fn tile_rows(&self) -> usize {
+        self.batch * self.size[1].div_ceil(OUT)
+    }
+
+    /// Image and first line of a row of tiles.
+    fn place(&self, row: usize) -> (usize, usize) {
+        let rows = self.size[1].div_ceil(OUT);
+        (row / rows, row % rows * OUT)
+    }
+
+    fn planes<'a>(&self, values: &'a [f32], channels: usize) -> Planes<'a> {
+        Planes::new(values, channels, self.size)
+    }
+}
+
+/// [`Scheme::WEIGHT`] in single precision.
+const WEIGHT: [[f32; 3]; IN] = {
+    let mut weight = [[0.0; 3]; IN];
+    let mut at = 0;
+    while at < IN * 3 {
+        weight[at / 3][at % 3] = <Four as Scheme<OUT, IN>>::WEIGHT[at / 3][at % 3] as f32;
+        at += 1;
+    }
+    weight
+};
