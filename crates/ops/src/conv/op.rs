@@ -4,7 +4,7 @@
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::winograd::{Filters, SameSize};
+use super::winograd::SameSize;
 use crate::cpu::isa::Isa;
 use crate::cpu::{ConvShape, Size3, grouped, norm, unwritten};
 #[cfg(feature = "cuda")]
@@ -145,11 +145,8 @@ impl Bilinear for Conv {
         let dims = dims_like(l1.dims(), shape.batch, shape.out_channels, shape.output());
         let mut y = unwritten(dims.iter().product());
         let (x, w) = (floats(s1, l1)?, floats(s2, l2)?);
-        match SameSize::forward(&shape) {
-            Some(conv) => {
-                let (out_step, in_step) = (shape.in_channels * shape.taps(), shape.taps());
-                conv.run(Isa::current(), x, Filters { values: w, out_step, in_step, mirrored: false }, bias, &mut y);
-            }
+        match SameSize::of(&shape) {
+            Some(conv) => conv.forward(Isa::current(), x, w, bias, &mut y),
             None => grouped::forward(Isa::current(), &shape, x, w, bias, &mut y),
         }
         Ok((CpuStorage::F32(y), dims.into()))
@@ -190,11 +187,8 @@ impl CustomOp2 for ConvByInput {
         let shape = self.conv.shape(&self.input, l2.dims())?;
         let mut dx = unwritten(self.input.iter().product());
         let (dy, w) = (floats(s1, l1)?, floats(s2, l2)?);
-        match SameSize::backward_data(&shape) {
-            Some(conv) => {
-                let (out_step, in_step) = (shape.taps(), shape.in_channels * shape.taps());
-                conv.run(Isa::current(), dy, Filters { values: w, out_step, in_step, mirrored: true }, None, &mut dx);
-            }
+        match SameSize::of(&shape) {
+            Some(conv) => conv.backward_data(Isa::current(), dy, w, &mut dx),
             None => grouped::backward_data(Isa::current(), &shape, dy, w, None, &mut dx),
         }
         Ok((CpuStorage::F32(dx), self.input.as_slice().into()))
@@ -223,8 +217,8 @@ impl CustomOp2 for ConvByWeight {
         let shape = self.conv.shape(l1.dims(), &self.weight)?;
         let mut dw = unwritten(self.weight.iter().product());
         let (x, dy) = (floats(s1, l1)?, floats(s2, l2)?);
-        match SameSize::backward_filter(&shape) {
-            Some(conv) => conv.by_weight(Isa::current(), x, dy, &mut dw),
+        match SameSize::of(&shape) {
+            Some(conv) => conv.backward_filter(Isa::current(), x, dy, &mut dw),
             None => grouped::backward_filter(Isa::current(), &shape, x, dy, &mut dw),
         }
         Ok((CpuStorage::F32(dw), self.weight.as_slice().into()))

@@ -179,10 +179,47 @@ unsafe fn tile<L: Dot, const M: usize, const V: usize>(
     }
 }
 
+/// Transformed tiles, `[place][tile][element]` of each of some planes that are kept in turn.
+pub(crate) struct Places<'a, E> {
+    pub(crate) planes: &'a [Vec<E>],
+    /// The plane that the first of the kernel's multiplies.
+    pub(crate) first: usize,
+    pub(crate) tiles: usize,
+    /// From one tile's elements to the next one's.
+    pub(crate) step: usize,
+    /// Groups of a tile.
+    pub(crate) groups: usize,
+}
+
+/// The products of all places for a block of `lanes`: `[place][tile][lane]`, summed over the planes of the kernel.
+///
+/// # Safety
+/// The instructions of `L` exist, and the planes hold all places of all tiles and [`BEYOND`] more tiles.
+#[inline(always)]
+pub(crate) unsafe fn multiply_places<L: Lane>(
+    input: &Places<'_, L::Element>,
+    places: usize,
+    weights: &[L::Element],
+    lanes: usize,
+    products: &mut [f32],
+) {
+    let &Places { planes, first, tiles, step, groups } = input;
+    let per_place = weights.len() / places;
+    for place in 0..places {
+        let mut runs = [Run { from: std::ptr::null(), step, groups }; 3];
+        for (plane, run) in runs[..planes.len()].iter_mut().enumerate() {
+            run.from = planes[(first + plane) % planes.len()][place * tiles * step..].as_ptr();
+        }
+        let to = products[place * tiles * lanes..][..tiles * lanes].as_mut_ptr();
+        // SAFETY: the runs hold all tiles and some more, the products the lanes of all tiles.
+        unsafe { L::row(&runs[..planes.len()], &weights[place * per_place..][..per_place], lanes, tiles, &mut Products { to, lanes }) };
+    }
+}
+
 /// Keeps sums as they are: `[position][lane]`.
-pub(crate) struct Products {
-    pub(crate) to: *mut f32,
-    pub(crate) lanes: usize,
+struct Products {
+    to: *mut f32,
+    lanes: usize,
 }
 
 impl<L: Lane> Sink<L> for Products {

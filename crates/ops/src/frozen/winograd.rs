@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use super::arithmetic::{Element, Lane, Work};
 use super::map::{Channels, Map};
 use super::norm::Moments;
-use super::rows::{BEYOND, Packed, Products, Run};
+use super::rows::{BEYOND, Packed, Places, multiply_places};
 use super::sums::LaneSums;
 use super::transforms::{Four, Scheme, Two, both_sides};
 use crate::cpu::isa::Simd;
@@ -210,18 +210,11 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_
     /// All products of output plane `d`, whose input planes, `d` and those behind it when the border is counted, are there.
     #[inline(always)]
     unsafe fn multiply<L: Lane<Element = E>>(&mut self, d: usize) {
-        let (weights, tiles, depth) = (self.weights, self.place.tiles, self.weights.depth);
+        let (weights, tiles) = (self.weights, self.place.tiles);
         for (first, lanes, values) in weights.packed.blocks().skip(self.blocks.start).take(self.blocks.len()) {
-            let per_place = values.len() / (IN * IN);
-            for place in 0..IN * IN {
-                let mut runs = [Run { from: std::ptr::null(), step: self.channels, groups: weights.packed.groups(0) }; 3];
-                for (plane, run) in runs[..depth].iter_mut().enumerate() {
-                    run.from = self.inputs[(d + plane) % depth][place * tiles * self.channels..].as_ptr();
-                }
-                let to = self.products[place * tiles * lanes..][..tiles * lanes].as_mut_ptr();
-                // SAFETY: the runs hold all tiles and some elements more, the products the lanes of all tiles.
-                unsafe { L::row(&runs[..depth], &values[place * per_place..][..per_place], lanes, tiles, &mut Products { to, lanes }) };
-            }
+            let input = Places { planes: self.inputs, first: d, tiles, step: self.channels, groups: weights.packed.groups(0) };
+            // SAFETY: the inputs hold all places of all tiles and some elements more; the instructions exist.
+            unsafe { multiply_places::<L>(&input, IN * IN, values, lanes, self.products) };
             // SAFETY: the products of the block are complete.
             unsafe { self.transform_output::<L>(d, first, lanes) };
         }

@@ -34,16 +34,14 @@ const FILTER: [[f32; IN]; 3] = transposed(&WEIGHT);
 
 impl SameSize {
     /// dw `(co, ci, kernel)`, all of it, of x `(n, ci, size)` and dy `(n, co, size)`.
-    pub(in super::super) fn by_weight(&self, isa: Isa, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+    pub(in super::super) fn backward_filter(&self, isa: Isa, x: &[f32], dy: &[f32], dw: &mut [f32]) {
         let plan = Plan::new(self, isa, x, dy);
         let blocks = plan.outs() * plan.ins();
         let dw = Shared(dw.as_mut_ptr());
         if plan.runs.len() == 1 {
-            (0..blocks).into_par_iter().for_each_init(Buffers::default, |buffers, block| {
-                let mut sums = std::mem::take(&mut buffers.sums);
-                plan.sums(block, &plan.runs[0], &mut sums, buffers);
-                buffers.sums = sums;
-                plan.write(block, 0..plan.block_out, std::slice::from_ref(&buffers.sums), dw);
+            (0..blocks).into_par_iter().for_each_init(Default::default, |(buffers, sums), block| {
+                plan.sums(block, &plan.runs[0], sums, buffers);
+                plan.write(block, 0..plan.block_out, std::slice::from_ref(sums), dw);
             });
             return;
         }
@@ -87,8 +85,6 @@ struct Buffers {
     x: [Vec<f32>; 3],
     /// `[place][tile][channel]` of dy in one plane.
     dy: Vec<f32>,
-    /// See [`Plan::sums`].
-    sums: Vec<f32>,
 }
 
 impl<'a> Plan<'a> {
@@ -128,17 +124,30 @@ impl<'a> Plan<'a> {
         let depth = self.conv.depth;
         let columns = self.conv.columns();
         let bytes = PLACES * columns * (depth * x.step() + dy.step()) * size_of::<f32>();
-        let rows_at_once = (TILES_BYTES / bytes).clamp(1, run.rows.len().max(1));
+        let rows_at_once = (TILES_BYTES / bytes).clamp(1, run.rows.len());
         grow(sums, depth * PLACES * dy.channels() * x.step());
         let mut begun = false;
         for first in run.rows.clone().step_by(rows_at_once) {
             let rows = first..(first + rows_at_once).min(run.rows.end);
             for ahead in run.planes.start..run.planes.end + depth - 1 {
-                let plane = ahead.checked_sub(depth / 2).filter(|&d| d < self.conv.size[0]);
-                self.transform::<Input, IN>(x, plane, rows.clone(), &mut buffers.lines, &mut buffers.x[ahead % depth]);
-                let Some(d) = (ahead + 1).checked_sub(run.planes.start + depth) else { continue };
-                let d = run.planes.start + d;
-                self.transform::<Gradient, OUT>(dy, Some(d), rows.clone(), &mut buffers.lines, &mut buffers.dy);
+                self.transform::<Input, IN>(
+                    x,
+                    |row| self.conv.place(ahead, row),
+                    rows.clone(),
+                    &mut buffers.lines,
+                    &mut buffers.x[ahead % depth],
+                );
+                if ahead + 1 < run.planes.start + depth {
+                    continue;
+                }
+                let d = ahead + 1 - depth;
+                self.transform::<Gradient, OUT>(
+                    dy,
+                    |row| self.conv.place(d + depth / 2, row),
+                    rows.clone(),
+                    &mut buffers.lines,
+                    &mut buffers.dy,
+                );
                 let product = Product {
                     rows: dy.channels(),
                     columns: x.step(),
@@ -161,8 +170,8 @@ impl<'a> Plan<'a> {
     /// Writes the filters of some output channels of a block, from the sums of all runs.
     fn write(&self, block: usize, rows: Range<usize>, runs: &[Vec<f32>], dw: Shared) {
         let (x, dy) = self.parts(block);
-        let filter = self.conv.in_channels * self.conv.depth * 9;
-        let first = block / self.ins() * self.block_out * filter + block % self.ins() * BLOCK_IN * self.conv.depth * 9;
+        let filter = self.conv.in_channels * self.conv.taps();
+        let first = block / self.ins() * self.block_out * filter + block % self.ins() * BLOCK_IN * self.conv.taps();
         for row in rows.start..rows.end.min(dy.channels()) {
             // SAFETY: the filters of a block lie in dw, and nobody else writes them.
             let to = unsafe { dw.get().add(first + row * filter) };
@@ -171,11 +180,11 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Transforms rows of tiles of one plane, which may lie outside.
+    /// Transforms rows of tiles, each at its place.
     fn transform<T: Tile<N>, const N: usize>(
         &self,
         planes: Planes<'_>,
-        plane: Option<usize>,
+        place: impl Fn(usize) -> Place,
         rows: Range<usize>,
         lines: &mut Vec<f32>,
         to: &mut Vec<f32>,
@@ -184,9 +193,8 @@ impl<'a> Plan<'a> {
         let apart = rows.len() * row_len;
         grow(to, PLACES * apart);
         for (at, row) in rows.enumerate() {
-            let (image, top) = self.conv.place(row);
             let target = Target { to: to[at * row_len..].as_mut_ptr(), apart };
-            let row = Row::<T, N> { planes, isa: self.isa, place: Place { image, plane, top }, lines, target, of: PhantomData };
+            let row = Row::<T, N> { planes, isa: self.isa, place: place(row), lines, target, of: PhantomData };
             // SAFETY: the target holds all places of the row.
             unsafe { f32::dispatch(self.isa, row) };
         }

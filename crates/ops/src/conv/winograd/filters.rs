@@ -14,11 +14,11 @@ use crate::frozen::transforms::both_sides;
 /// Filters `(3, 3)` or `(3, 3, 3)`: from one output channel to the next, from one input channel to the next, and whether each is
 /// read backwards.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Filters<'a> {
-    pub(in super::super) values: &'a [f32],
-    pub(in super::super) out_step: usize,
-    pub(in super::super) in_step: usize,
-    pub(in super::super) mirrored: bool,
+pub(super) struct Filters<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) out_step: usize,
+    pub(super) in_step: usize,
+    pub(super) mirrored: bool,
 }
 
 /// Output channels that are computed together.
@@ -74,7 +74,7 @@ impl<'a> Weights<'a> {
 
     fn transform(&self, first: usize, taps: &mut Vec<f32>, to: &mut [f32]) {
         let lanes = self.lanes(first);
-        grow(taps, self.conv.depth * 9 * lanes);
+        grow(taps, self.conv.taps() * lanes);
         for channel in 0..self.conv.in_channels {
             // SAFETY: safe code but for the instruction set.
             unsafe { f32::dispatch(self.isa, WeightsOf { of: self, first, lanes, channel, taps, to }) };
@@ -97,7 +97,7 @@ impl Work<f32> for WeightsOf<'_> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = f32>>(self) {
         let Weights { conv, isa, filters, .. } = *self.of;
-        let (depth, count, lanes) = (conv.depth, conv.depth * 9, self.lanes);
+        let (depth, count, lanes) = (conv.depth, conv.taps(), self.lanes);
         let from = &filters.values[self.first * filters.out_step + self.channel * filters.in_step..];
         let present = lanes.min(conv.out_channels - self.first);
         // SAFETY: the instructions exist, and the places are those of the block.

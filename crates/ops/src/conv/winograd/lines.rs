@@ -1,7 +1,7 @@
 //! Rows of tiles out of tensors with the channels outermost.
 #![allow(unsafe_code)]
 
-use super::{IN, OUT, TOGETHER};
+use super::{IN, OUT, PLACES, TOGETHER};
 use crate::cpu::isa::{Isa, Simd};
 use crate::cpu::transpose::transpose_row;
 use crate::cpu::{Size3, unwritten};
@@ -96,7 +96,7 @@ impl<'a> Planes<'a> {
         let [_, height, width] = self.size;
         let (step, columns) = (self.step(), width.div_ceil(OUT));
         let Some(plane) = place.plane else {
-            for at in 0..IN * IN {
+            for at in 0..PLACES {
                 // SAFETY: the target holds the row in every place.
                 unsafe { target.to.add(at * target.apart).write_bytes(0, columns * step) };
             }

@@ -10,10 +10,12 @@ mod filters;
 mod lines;
 mod run;
 
+use crate::cpu::isa::Isa;
+use crate::cpu::multiply::COLUMNS;
 use crate::cpu::{ConvShape, Size3};
 use crate::frozen::transforms::{Four, Scheme};
-pub(super) use filters::Filters;
-use lines::Planes;
+use filters::Filters;
+use lines::{Place, Planes};
 
 /// Results along each side of a tile.
 const OUT: usize = 4;
@@ -21,8 +23,8 @@ const OUT: usize = 4;
 const IN: usize = 6;
 /// Products of a tile.
 const PLACES: usize = IN * IN;
-/// Channels that lie together: a vector of the widest kind.
-const TOGETHER: usize = 16;
+/// Channels that lie together: whole vectors of any kind.
+const TOGETHER: usize = COLUMNS;
 
 /// A convolution of stride 1 with a kernel of 3×3 or 3×3×3 that keeps the size, or its gradient by the input.
 #[derive(Clone, Copy)]
@@ -36,22 +38,9 @@ pub(super) struct SameSize {
 }
 
 impl SameSize {
-    /// The convolution of that shape from `x` to y, if it is one for which this is the faster way.
-    pub(super) fn forward(shape: &ConvShape) -> Option<Self> {
-        Self::of(shape, [shape.in_channels, shape.out_channels])
-    }
-
-    /// Its gradient by the input, a convolution of the gradient of y with mirrored filters.
-    pub(super) fn backward_data(shape: &ConvShape) -> Option<Self> {
-        Self::of(shape, [shape.out_channels, shape.in_channels])
-    }
-
-    /// Its gradient by the weights, which is a sum over both.
-    pub(super) fn backward_filter(shape: &ConvShape) -> Option<Self> {
-        Self::of(shape, [shape.in_channels, shape.out_channels])
-    }
-
-    fn of(shape: &ConvShape, [in_channels, out_channels]: [usize; 2]) -> Option<Self> {
+    /// The convolution of that shape, if it is one for which this is the faster way, in all three passes.
+    pub(super) fn of(shape: &ConvShape) -> Option<Self> {
+        let &ConvShape { in_channels, out_channels, .. } = shape;
         let &ConvShape { batch, input: size, kernel, .. } = shape;
         let keeps = shape.groups == 1 && shape.stride == [1; 3] && (0..3).all(|a| shape.padding[a] == kernel[a] / 2);
         // Measured (`training/benches/layers.md`): with fewer channels the transformations cost what the multiplications save, and
@@ -71,10 +60,29 @@ impl SameSize {
         self.batch * self.size[1].div_ceil(OUT)
     }
 
-    /// Image and first line of a row of tiles.
-    fn place(&self, row: usize) -> (usize, usize) {
+    /// y `(n, co, size)`, all of it, of x `(n, ci, size)` and w `(co, ci, kernel)`.
+    pub(super) fn forward(&self, isa: Isa, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+        let taps = self.taps();
+        self.run(isa, x, Filters { values: w, out_step: self.in_channels * taps, in_step: taps, mirrored: false }, bias, y);
+    }
+
+    /// dx `(n, ci, size)`, all of it, of dy `(n, co, size)`: the convolution with mirrored filters, from output to input channels.
+    pub(super) fn backward_data(&self, isa: Isa, dy: &[f32], w: &[f32], dx: &mut [f32]) {
+        let taps = self.taps();
+        let filters = Filters { values: w, out_step: taps, in_step: self.in_channels * taps, mirrored: true };
+        Self { in_channels: self.out_channels, out_channels: self.in_channels, ..*self }.run(isa, dy, filters, None, dx);
+    }
+
+    /// Weights of a filter.
+    fn taps(&self) -> usize {
+        self.depth * 9
+    }
+
+    /// Where a row of tiles lies in the plane that is `ahead` in a tensor with a border of half a kernel; planes of the border are none.
+    fn place(&self, ahead: usize, row: usize) -> Place {
         let rows = self.size[1].div_ceil(OUT);
-        (row / rows, row % rows * OUT)
+        let plane = ahead.checked_sub(self.depth / 2).filter(|&d| d < self.size[0]);
+        Place { image: row / rows, plane, top: row % rows * OUT }
     }
 
     fn planes<'a>(&self, values: &'a [f32], channels: usize) -> Planes<'a> {

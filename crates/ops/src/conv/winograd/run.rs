@@ -13,7 +13,7 @@ use crate::cpu::isa::{Isa, Simd};
 use crate::cpu::transpose::transpose_row_back;
 use crate::cpu::{Shared, unwritten};
 use crate::frozen::arithmetic::{Kernels as _, Lane, Work};
-use crate::frozen::rows::{BEYOND, Products, Run};
+use crate::frozen::rows::{BEYOND, Places, multiply_places};
 use crate::frozen::transforms::{Four, Scheme, both_sides};
 
 /// Bytes of transformed input that a task holds: a good third of a second-level cache.
@@ -25,7 +25,7 @@ const PLANES: usize = 16;
 
 impl SameSize {
     /// y of x `(batch, in_channels, size)`; y `(batch, out_channels, size)` is written, all of it.
-    pub(in super::super) fn run(&self, isa: Isa, x: &[f32], filters: Filters<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
+    pub(super) fn run(&self, isa: Isa, x: &[f32], filters: Filters<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
         let mut padded = vec![0.0; self.out_channels.next_multiple_of(TOGETHER)];
         if let Some(bias) = bias {
             padded[..self.out_channels].copy_from_slice(bias);
@@ -129,12 +129,10 @@ impl Tiles<'_> {
     /// Transforms the tiles of the plane that is `ahead` in the input with its border.
     #[inline(always)]
     unsafe fn transform_input<L: Lane<Element = f32>>(&mut self, ahead: usize) {
-        let plane = ahead.checked_sub(self.conv.depth / 2).filter(|&d| d < self.conv.size[0]);
         let (row_len, apart) = (self.conv.columns() * self.x.step(), self.tiles() * self.x.step());
         for (at, row) in self.rows.clone().enumerate() {
-            let (image, top) = self.conv.place(row);
             let to = self.buffers.inputs[ahead % self.conv.depth][at * row_len..].as_mut_ptr();
-            let place = Place { image, plane, top };
+            let place = self.conv.place(ahead, row);
             // SAFETY: the inputs hold all places of all tiles; the instructions exist.
             unsafe { self.x.transform::<L::Sums, Input, IN>(self.isa, place, &mut self.buffers.lines, Target { to, apart }) };
         }
@@ -143,22 +141,15 @@ impl Tiles<'_> {
     /// All products of output plane `d`, whose input planes are there.
     #[inline(always)]
     unsafe fn multiply<L: Lane<Element = f32>>(&mut self, d: usize) {
-        let SameSize { in_channels, depth, .. } = *self.conv;
+        let in_channels = self.conv.in_channels;
         let tiles = self.tiles();
         for first in self.channels.clone().step_by(block(self.isa)) {
             let lanes = self.weights.lanes(first);
-            let per_place = depth * in_channels * lanes;
-            let weights = self.weights.block(first, &mut self.buffers.weights);
-            for place in 0..PLACES {
-                let mut runs = [Run { from: std::ptr::null(), step: self.x.step(), groups: in_channels }; 3];
-                for (plane, run) in runs[..depth].iter_mut().enumerate() {
-                    run.from = self.buffers.inputs[(d + plane) % depth][place * tiles * self.x.step()..].as_ptr();
-                }
-                let to = self.buffers.products[place * tiles * lanes..][..tiles * lanes].as_mut_ptr();
-                let weights = &weights[place * per_place..][..per_place];
-                // SAFETY: the runs hold all tiles and some more, the products the lanes of all tiles.
-                unsafe { L::row(&runs[..depth], weights, lanes, tiles, &mut Products { to, lanes }) };
-            }
+            let Buffers { weights, inputs, products, .. } = &mut *self.buffers;
+            let weights = self.weights.block(first, weights);
+            let input = Places { planes: inputs, first: d, tiles, step: self.x.step(), groups: in_channels };
+            // SAFETY: the inputs hold all places of all tiles and some more; the instructions exist.
+            unsafe { multiply_places::<L>(&input, PLACES, weights, lanes, products) };
             for (at, row) in self.rows.clone().enumerate() {
                 // SAFETY: the products of the block are complete.
                 unsafe { self.transform_output::<L>(at, first, lanes) };
@@ -200,7 +191,7 @@ impl Tiles<'_> {
     /// Writes the results of a row of tiles, for the channels of a block.
     fn write_lines(&self, row: usize, d: usize, first: usize, lanes: usize) {
         let SameSize { out_channels, size: [depth, height, width], .. } = *self.conv;
-        let (image, top) = self.conv.place(row);
+        let Place { image, top, .. } = self.conv.place(d, row);
         let present = lanes.min(out_channels - first);
         let results = &self.buffers.results[..OUT.min(height - top) * width * lanes];
         let at = (((image * out_channels + first) * depth + d) * height + top) * width;
