@@ -1,6 +1,7 @@
 //! How the layers of a network are computed: with gradients for training, or frozen for inference.
 
 use candle_core::{Result, Tensor};
+use ops::{ConvOptions, Norm};
 
 use crate::params::Params;
 
@@ -50,8 +51,8 @@ impl Compute for Params {
             [x] => (*x).clone(),
             _ => ops::concat_channels(sources)?,
         };
-        let y = ops::conv(&x, &get("conv.weight")?, Some(&get("conv.bias")?), 1, 1)?;
-        ops::instance_norm_leaky_relu(&y, &get("adn.N.weight")?, &get("adn.N.bias")?, EPSILON, SLOPE)
+        let norm = Norm { gamma: &get("adn.N.weight")?, beta: &get("adn.N.bias")?, eps: EPSILON, slope: SLOPE };
+        ops::conv_norm_leaky_relu(&x, &get("conv.weight")?, Some(&get("conv.bias")?), ConvOptions::new(1, 1), norm)
     }
 
     fn max_pool2(&self, x: &Tensor) -> Result<Tensor> {

@@ -2,7 +2,7 @@
 //! transposed ones on the way up, instance norm; with plain or residual blocks in the encoder.
 
 use candle_core::Tensor;
-use ops::ConvOptions;
+use ops::{ConvOptions, Norm};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -279,7 +279,7 @@ impl Conv {
     fn normalised(&self, params: &Params, x: &Tensor, slope: f64) -> candle_core::Result<Tensor> {
         let get = |leaf: &str| params.get(&format!("{}.{leaf}", self.name));
         let options = ConvOptions { stride: self.stride, padding: self.kernel.map(|side| side / 2), groups: 1 };
-        let y = ops::conv_with(x, &get("conv.weight")?, None, options)?;
-        ops::instance_norm_leaky_relu(&y, &get("norm.weight")?, &get("norm.bias")?, EPSILON, slope)
+        let norm = Norm { gamma: &get("norm.weight")?, beta: &get("norm.bias")?, eps: EPSILON, slope };
+        ops::conv_norm_leaky_relu(x, &get("conv.weight")?, None, options, norm)
     }
 }

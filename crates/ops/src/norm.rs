@@ -54,12 +54,11 @@ fn norm_leaky_relu(op: &str, x: &Tensor, groups: usize, gamma: &Tensor, beta: &T
     if !all_kernels_serve(&[x, gamma, beta]) {
         return composed::norm_leaky_relu(x, groups, gamma, beta, eps, slope);
     }
-    let op = NormActivation { eps: eps as f32, slope: slope as f32, per_group: channels / groups, statistics: OnceLock::new() };
-    x.contiguous()?.apply_op3(&gamma.contiguous()?, &beta.contiguous()?, op)
+    x.contiguous()?.apply_op3(&gamma.contiguous()?, &beta.contiguous()?, NormActivation::new(channels / groups, eps, slope))
 }
 
 /// `(x, gamma, beta)` to y, keeping the statistics for the gradient.
-struct NormActivation {
+pub(crate) struct NormActivation {
     eps: f32,
     slope: f32,
     per_group: usize,
@@ -88,6 +87,21 @@ impl Kept {
             Self::Cuda(statistics) => Ok(statistics),
             Self::Cpu(_) => bail!("norm-leaky-relu: gradient asked for on a GPU after a forward pass on the CPU"),
         }
+    }
+}
+
+impl NormActivation {
+    pub(crate) fn new(per_group: usize, eps: f64, slope: f64) -> Self {
+        Self { eps: eps as f32, slope: slope as f32, per_group, statistics: OnceLock::new() }
+    }
+
+    /// The gradients by x, gamma and beta, one behind the other, after the forward pass. `affine` holds gamma and behind it beta.
+    pub(crate) fn gradients(&self, x: &Tensor, affine: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        let Some(statistics) = self.statistics.get() else {
+            bail!("norm-leaky-relu: gradient asked for before the forward pass");
+        };
+        let op = NormActivationGradient { eps: self.eps, slope: self.slope, per_group: self.per_group, statistics: statistics.clone() };
+        x.apply_op3_no_bwd(&dy.contiguous()?, affine, &op)
     }
 }
 
@@ -140,12 +154,7 @@ impl CustomOp3 for NormActivation {
         _y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Some(statistics) = self.statistics.get() else {
-            bail!("norm-leaky-relu: gradient asked for before the forward pass");
-        };
-        let op = NormActivationGradient { eps: self.eps, slope: self.slope, per_group: self.per_group, statistics: statistics.clone() };
-        let affine = Tensor::cat(&[gamma.detach(), beta.detach()], 0)?;
-        let all = x.apply_op3_no_bwd(&dy.contiguous()?, &affine, &op)?;
+        let all = self.gradients(x, &Tensor::cat(&[gamma.detach(), beta.detach()], 0)?, dy)?;
         let (voxels, channels) = (x.elem_count(), gamma.elem_count());
         let part = |of: &Tensor, start: usize| -> Result<Option<Tensor>> {
             if !of.track_op() {

@@ -1,10 +1,12 @@
 //! Convolution and transposed convolution.
 
+mod normed;
 mod op;
 mod winograd;
 
 use candle_core::{Result, Tensor, bail};
 
+pub use self::normed::{Norm, conv_norm_leaky_relu};
 use self::op::{Conv, ConvTranspose, apply};
 use crate::composed;
 use crate::tensor::convolutions_serve;

@@ -21,7 +21,7 @@ pub(super) trait Bilinear: Send + Sync + 'static {
     #[cfg(feature = "cuda")]
     fn run_on_gpu(&self, x: Operand<'_>, w: Operand<'_>, bias: Option<Operand<'_>>) -> Result<(CudaStorage, Shape)>;
 
-    /// The gradients by x and w.
+    /// The gradients by x and w, of those that take one.
     fn gradients(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)>;
 }
 
@@ -168,7 +168,7 @@ impl Bilinear for Conv {
 }
 
 /// Computes a gradient only for an argument that takes one.
-fn wanted(of: &Tensor, gradient: impl FnOnce() -> Result<Tensor>) -> Result<Option<Tensor>> {
+pub(super) fn wanted(of: &Tensor, gradient: impl FnOnce() -> Result<Tensor>) -> Result<Option<Tensor>> {
     if of.track_op() { gradient().map(Some) } else { Ok(None) }
 }
 
@@ -233,7 +233,7 @@ impl CustomOp2 for ConvByWeight {
 }
 
 /// The gradient by a bias: dy summed over batch and space.
-struct ChannelSums;
+pub(super) struct ChannelSums;
 
 impl CustomOp1 for ChannelSums {
     fn name(&self) -> &'static str {

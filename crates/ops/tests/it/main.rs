@@ -9,6 +9,7 @@ mod frozen;
 mod loss;
 mod memory_and_device;
 mod norm;
+mod normed;
 mod pointwise;
 mod pool;
 mod pytorch;
