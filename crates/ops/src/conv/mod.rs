@@ -1,13 +1,16 @@
 //! Convolution and transposed convolution.
 
+mod bf16;
 mod normed;
 mod op;
+mod way;
 mod winograd;
 
 use candle_core::{Result, Tensor, bail};
 
 pub use self::normed::{Norm, conv_norm_leaky_relu};
 use self::op::{Conv, ConvTranspose, apply};
+pub use self::way::{Factors, bf16_trains_faster};
 use crate::composed;
 use crate::tensor::convolutions_serve;
 
@@ -26,13 +29,15 @@ pub struct ConvOptions {
     pub padding: [usize; 3],
     /// Groups of channels that do not see each other: output channels of group i see the input channels of group i.
     pub groups: usize,
+    /// What the products are made of.
+    pub factors: Factors,
 }
 
 impl ConvOptions {
-    /// The same stride and padding along every axis, and one group.
+    /// The same stride and padding along every axis, one group, products of `f32`.
     #[must_use]
     pub fn new(stride: usize, padding: usize) -> Self {
-        Self { stride: [stride; 3], padding: [padding; 3], groups: 1 }
+        Self { stride: [stride; 3], padding: [padding; 3], groups: 1, factors: Factors::F32 }
     }
 
     /// For tensors of this rank: the depth of an image is walked in steps of 1 and not padded.
@@ -41,7 +46,7 @@ impl ConvOptions {
         if rank == 4 {
             (stride[0], padding[0]) = (1, 0);
         }
-        Conv { stride, padding, groups: self.groups }
+        Conv { stride, padding, groups: self.groups, factors: self.factors }
     }
 }
 

@@ -4,7 +4,7 @@
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::winograd::SameSize;
+use super::way::{self, Factors};
 use crate::cpu::isa::Isa;
 use crate::cpu::{ConvShape, Size3, grouped, norm, unwritten};
 #[cfg(feature = "cuda")]
@@ -106,6 +106,7 @@ pub(super) struct Conv {
     pub(super) stride: Size3,
     pub(super) padding: Size3,
     pub(super) groups: usize,
+    pub(super) factors: Factors,
 }
 
 impl Conv {
@@ -145,10 +146,7 @@ impl Bilinear for Conv {
         let dims = dims_like(l1.dims(), shape.batch, shape.out_channels, shape.output());
         let mut y = unwritten(dims.iter().product());
         let (x, w) = (floats(s1, l1)?, floats(s2, l2)?);
-        match SameSize::of(&shape) {
-            Some(conv) => conv.forward(Isa::current(), x, w, bias, &mut y),
-            None => grouped::forward(Isa::current(), &shape, x, w, bias, &mut y),
-        }
+        way::forward(&shape, self.factors, x, w, bias, &mut y);
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
@@ -187,10 +185,7 @@ impl CustomOp2 for ConvByInput {
         let shape = self.conv.shape(&self.input, l2.dims())?;
         let mut dx = unwritten(self.input.iter().product());
         let (dy, w) = (floats(s1, l1)?, floats(s2, l2)?);
-        match SameSize::of(&shape) {
-            Some(conv) => conv.backward_data(Isa::current(), dy, w, &mut dx),
-            None => grouped::backward_data(Isa::current(), &shape, dy, w, None, &mut dx),
-        }
+        way::backward_data(&shape, self.conv.factors, dy, w, &mut dx);
         Ok((CpuStorage::F32(dx), self.input.as_slice().into()))
     }
 
@@ -217,10 +212,7 @@ impl CustomOp2 for ConvByWeight {
         let shape = self.conv.shape(l1.dims(), &self.weight)?;
         let mut dw = unwritten(self.weight.iter().product());
         let (x, dy) = (floats(s1, l1)?, floats(s2, l2)?);
-        match SameSize::of(&shape) {
-            Some(conv) => conv.backward_filter(Isa::current(), x, dy, &mut dw),
-            None => grouped::backward_filter(Isa::current(), &shape, x, dy, &mut dw),
-        }
+        way::backward_filter(&shape, self.conv.factors, x, dy, &mut dw);
         Ok((CpuStorage::F32(dw), self.weight.as_slice().into()))
     }
 
@@ -268,7 +260,7 @@ impl ConvTranspose {
             bail!("conv_transpose: weights ({channels}, co, kernel..) expected for input {x:?}, found {w:?}");
         }
         let (_, out_channels, kernel) = volumes("conv_transpose", w)?;
-        let Conv { stride, padding, groups } = self.conv;
+        let Conv { stride, padding, groups, .. } = self.conv;
         if size.contains(&0) || kernel.contains(&0) || stride.contains(&0) {
             bail!("conv_transpose: input {x:?}, weights {w:?} and stride {stride:?} must not be empty");
         }

@@ -4,7 +4,7 @@
 use super::arithmetic::{Element, Kernels, Lane, Work};
 use super::rows::{Run, Sink};
 use super::tiles::{Software, by_tiles};
-use crate::cpu::isa::{Array, Isa};
+use crate::cpu::isa::{Array, Isa, per_isa};
 
 /// A number of 16 bits: the upper half of an `f32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,7 @@ use crate::cpu::isa::{Array, Isa};
 pub struct Bf16(u16);
 
 impl Element for Bf16 {
+    #[inline(always)]
     fn narrow(value: f32) -> Self {
         let bits = value.to_bits();
         if value.is_nan() {
@@ -22,6 +23,27 @@ impl Element for Bf16 {
 
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.0) << 16)
+    }
+}
+
+per_isa! {
+    /// Rounds a row.
+    pub(crate) unsafe fn narrow_row<S>(from: &[f32], to: &mut [Bf16]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = Bf16::narrow(*from);
+        }
+    }
+}
+
+per_isa! {
+    /// Rounds rows of `lanes`, and weaves each with the one behind it: `[pair of rows][lane][row of the pair]`.
+    pub(crate) unsafe fn narrow_pairs<S>(from: &[f32], lanes: usize, to: &mut [Bf16]) {
+        for (pair, to) in from.chunks_exact(2 * lanes).zip(to.chunks_exact_mut(2 * lanes)) {
+            let (first, second) = pair.split_at(lanes);
+            for ((to, first), second) in to.as_chunks_mut::<2>().0.iter_mut().zip(first).zip(second) {
+                *to = [Bf16::narrow(*first), Bf16::narrow(*second)];
+            }
+        }
     }
 }
 

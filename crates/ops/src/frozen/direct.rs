@@ -9,7 +9,8 @@ use super::map::{Channels, Map};
 use super::norm::Moments;
 use super::rows::{Packed, Run, Sink};
 use super::sums::LaneSums;
-use crate::cpu::isa::Simd;
+use crate::cpu::isa::{Isa, Simd};
+use crate::cpu::transpose::transpose_row_back;
 use crate::cpu::{Shared, Size3};
 use crate::tensor::volumes;
 
@@ -21,7 +22,7 @@ const ROWS: usize = 8;
 const TASKS: usize = 12;
 
 /// Weights by kernel row, for several maps as if their channels were joined.
-pub(super) struct Direct<E: Element> {
+pub(crate) struct Direct<E: Element> {
     kernel: Size3,
     packed: Packed<E>,
 }
@@ -31,6 +32,17 @@ impl<E: Element> Direct<E> {
     pub(super) fn new(weight: &Tensor, sources: &[Channels]) -> Result<Self> {
         let (out_channels, in_channels, kernel) = volumes("frozen conv", weight.dims())?;
         let values = weight.flatten_all()?.to_vec1::<f32>()?;
+        let taps: usize = kernel.iter().product();
+        Ok(Self::pack(out_channels, kernel, sources, |out, channel, tap| values[(out * in_channels + channel) * taps + tap]))
+    }
+
+    /// Packs `weight(out, channel, tap)`, the channels of all sources being counted through.
+    pub(crate) fn pack(
+        out_channels: usize,
+        kernel: Size3,
+        sources: &[Channels],
+        weight: impl Fn(usize, usize, usize) -> f32 + Sync,
+    ) -> Self {
         let rows = kernel[0] * kernel[1];
         let elements: Vec<usize> = sources.iter().flat_map(|channels| vec![kernel[2] * channels.step; rows]).collect();
         let packed = Packed::new(Channels::whole(out_channels), &elements, |out, run, element| {
@@ -40,9 +52,9 @@ impl<E: Element> Direct<E> {
                 return 0.0;
             }
             let before: usize = before.iter().map(|channels| channels.count).sum();
-            values[((out * in_channels + before + channel) * rows + run % rows) * kernel[2] + tap]
+            weight(out, before + channel, run % rows * kernel[2] + tap)
         });
-        Ok(Self { kernel, packed })
+        Self { kernel, packed }
     }
 
     /// The convolution of maps that fit, without bias, and its moments.
@@ -51,8 +63,7 @@ impl<E: Element> Direct<E> {
         let mut y = Map::unwritten(self.packed.channels, size, sources[0].border());
         let out = Shared(y.as_mut_ptr());
         let rows = size[0] * size[1];
-        let bytes: usize = sources.iter().map(|source| source.padded()[2] * source.step() * size_of::<E>()).sum();
-        let chunk = (rows / TASKS).clamp(1, ROWS).min((ROWS_BYTES / bytes).max(1));
+        let chunk = self.rows_at_once(rows, sources);
         let moments: Vec<Vec<f64>> = (0..rows.div_ceil(chunk))
             .into_par_iter()
             .map(|task| {
@@ -65,6 +76,25 @@ impl<E: Element> Direct<E> {
             })
             .collect();
         (y, Moments::add_up(&moments, size.iter().product()))
+    }
+
+    /// The convolution of a map that fits, with a bias for every lane, to `(co, size)`: y, all of it.
+    pub(crate) fn run_to_planes(&self, source: &Map<E>, bias: &[f32], y: &mut [f32]) {
+        let (isa, rows) = (Isa::current(), source.size()[0] * source.size()[1]);
+        let chunk = self.rows_at_once(rows, &[source]);
+        let y = Shared(y.as_mut_ptr());
+        (0..rows.div_ceil(chunk)).into_par_iter().for_each_init(Vec::new, |line, task| {
+            let rows = task * chunk..((task + 1) * chunk).min(rows);
+            let work = Lines { conv: self, source, isa, rows, bias, y, line };
+            // SAFETY: the map is that of the weights, so runs lie within it; tasks write rows of their own.
+            unsafe { E::dispatch(self.packed.path, work) };
+        });
+    }
+
+    /// Rows of a task.
+    fn rows_at_once(&self, rows: usize, sources: &[&Map<E>]) -> usize {
+        let bytes: usize = sources.iter().map(|source| source.padded()[2] * source.step() * size_of::<E>()).sum();
+        (rows / TASKS).clamp(1, ROWS).min((ROWS_BYTES / bytes).max(1))
     }
 
     /// The runs of one output row, in the order of the weights.
@@ -136,6 +166,60 @@ impl<L: Lane> Sink<L> for Store<L> {
                 L::narrow(sums[v], self.to.add(at * self.step + v * L::Sums::LANES));
                 self.sums[v].add(sums[v]);
             }
+        }
+    }
+}
+
+/// Some rows of a convolution, to be written with the channels outermost.
+struct Lines<'a, E: Element> {
+    conv: &'a Direct<E>,
+    source: &'a Map<E>,
+    isa: Isa,
+    rows: std::ops::Range<usize>,
+    bias: &'a [f32],
+    y: Shared,
+    /// `[position][lane]`
+    line: &'a mut Vec<f32>,
+}
+
+impl<E: Element> Work<E> for Lines<'_, E> {
+    #[inline(always)]
+    unsafe fn run<L: Lane<Element = E>>(self) {
+        let Self { conv, source, isa, line, .. } = self;
+        let size @ [_, height, width] = source.size();
+        let volume = size.iter().product::<usize>();
+        let mut runs = Vec::with_capacity(conv.packed.runs());
+        for (first, lanes, weights) in conv.packed.blocks() {
+            line.resize(width * lanes, 0.0);
+            let present = lanes.min(conv.packed.channels.count - first);
+            for at in self.rows.clone() {
+                conv.runs(&[source], [at / height, at % height], &mut runs);
+                // SAFETY: the line holds the row's positions, and the row of y is this task's alone in each of its channels; the
+                // runs lie within the map, whose border and tail hold what a tile reads beyond the row.
+                unsafe {
+                    let mut sink = Biased { to: line.as_mut_ptr(), lanes, bias: self.bias[first..][..lanes].as_ptr() };
+                    L::row(&runs, weights, lanes, width, &mut sink);
+                    transpose_row_back(isa, line, lanes, self.y.get().add(first * volume + at * width), volume, present);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the bias: `[position][lane]`.
+struct Biased {
+    to: *mut f32,
+    lanes: usize,
+    bias: *const f32,
+}
+
+impl<L: Lane> Sink<L> for Biased {
+    #[inline(always)]
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
+        for v in 0..V {
+            let lane = v * L::Sums::LANES;
+            // SAFETY: the position is one of the line, the lanes are those of the block.
+            unsafe { sums[v].add(L::Sums::load(self.bias.add(lane))).store(self.to.add(at * self.lanes + lane)) };
         }
     }
 }

@@ -4,8 +4,10 @@
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::arithmetic::Element;
+use super::arithmetic::{Element, Lane, Work};
 use super::rows::BEYOND;
+use crate::cpu::isa::{Isa, Simd as _};
+use crate::cpu::transpose::transpose_row;
 use crate::cpu::{Shared, Size3};
 use crate::tensor::{per_axis, volumes};
 
@@ -24,7 +26,7 @@ pub struct Channels {
 
 impl Channels {
     /// In whole vectors, as kernels write them.
-    pub(super) fn whole(count: usize) -> Self {
+    pub(crate) fn whole(count: usize) -> Self {
         Self { count, step: count.next_multiple_of(TOGETHER) }
     }
 
@@ -36,6 +38,26 @@ impl Channels {
     /// Whether positions are whole vectors.
     pub(super) fn are_whole(self) -> bool {
         self.step.is_multiple_of(TOGETHER)
+    }
+}
+
+/// Rounds a row.
+struct Narrow<'a, E> {
+    from: &'a [f32],
+    to: &'a mut [E],
+}
+
+impl<E: Element> Work<E> for Narrow<'_, E> {
+    #[inline(always)]
+    unsafe fn run<L: Lane<Element = E>>(self) {
+        let vectors = self.from.len() / L::Sums::LANES * L::Sums::LANES;
+        for at in (0..vectors).step_by(L::Sums::LANES) {
+            // SAFETY: the rows are of one length, and hold this vector.
+            unsafe { L::narrow(L::Sums::load(self.from[at..].as_ptr()), self.to[at..].as_mut_ptr()) };
+        }
+        for (to, from) in self.to[vectors..].iter_mut().zip(&self.from[vectors..]) {
+            *to = E::narrow(*from);
+        }
     }
 }
 
@@ -92,23 +114,28 @@ impl<E: Element> Map<E> {
     /// When the batch has another shape or type, or no such element.
     pub fn of_tensor(batch: &Tensor, index: usize) -> Result<Self> {
         let (_, channels, size) = volumes("frozen map", batch.dims())?;
-        let border = per_axis(batch.rank(), 1, 0);
         let planes = batch.get(index)?.flatten_all()?.to_vec1::<f32>()?;
+        Ok(Self::of_planes(&planes, channels, size, per_axis(batch.rank(), 1, 0)))
+    }
+
+    /// An image `(c, size)`.
+    pub(crate) fn of_planes(planes: &[f32], channels: usize, size: Size3, border: Size3) -> Self {
         let layout = if channels == 1 { Channels::single() } else { Channels::whole(channels) };
         let mut map = Self::unwritten(layout, size, border);
-        let step = layout.step;
-        for d in 0..size[0] {
-            for h in 0..size[1] {
-                let at = map.row([d, h]);
-                let row = &mut map.values[at..at + size[2] * step];
-                row.fill(E::default());
-                for c in 0..channels {
-                    let from = &planes[((c * size[0] + d) * size[1] + h) * size[2]..][..size[2]];
-                    row[c..].iter_mut().step_by(step).zip(from).for_each(|(to, &value)| *to = E::narrow(value));
-                }
+        let (isa, path, volume, step) = (Isa::current(), E::path(), size.iter().product(), layout.step);
+        map.par_rows_mut().enumerate().for_each_init(Vec::new, |row, (at, to)| {
+            let from = &planes[at * size[2]..];
+            row.resize(to.len(), 0.0);
+            if step == 1 {
+                row.copy_from_slice(&from[..size[2]]);
+            } else {
+                // SAFETY: safe code but for the instruction set.
+                unsafe { transpose_row(isa, from, volume, channels, row, step) };
             }
-        }
-        Ok(map)
+            // SAFETY: this machine has the path.
+            unsafe { E::dispatch(path, Narrow { from: row, to }) };
+        });
+        map
     }
 
     /// The activations as a tensor `(1, c, h, w)` or `(1, c, d, h, w)` of `f32`.

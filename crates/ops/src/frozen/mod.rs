@@ -12,9 +12,9 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub(crate) mod arithmetic;
-mod bf16;
+pub(crate) mod bf16;
 mod conv;
-mod direct;
+pub(crate) mod direct;
 mod head;
 mod map;
 mod norm;

@@ -4,6 +4,8 @@
 //! vectors of weights and spreads one group per position over all lanes: half a load per multiplication.
 #![allow(unsafe_code)]
 
+use rayon::prelude::*;
+
 use super::arithmetic::{Element, Kernels, Lane};
 use super::map::Channels;
 use crate::cpu::isa::Simd;
@@ -20,32 +22,36 @@ pub(super) struct Packed<E: Element> {
 
 impl<E: Element> Packed<E> {
     /// Weights for an output of `channels`, in whole vectors, over runs of `elements` each. `weight(channel, run, element)`.
-    pub(super) fn new(channels: Channels, elements: &[usize], weight: impl Fn(usize, usize, usize) -> f32) -> Self {
-        let lanes = channels.step;
-
+    pub(super) fn new(channels: Channels, elements: &[usize], weight: impl Fn(usize, usize, usize) -> f32 + Sync) -> Self {
         let path = E::path();
         let groups: Vec<usize> = elements.iter().map(|n| n.div_ceil(E::GROUP).next_multiple_of(E::groups_together(path))).collect();
-        let mut values = Vec::with_capacity(lanes * groups.iter().sum::<usize>() * E::GROUP);
-        for (first, block) in blocks(lanes, E::block(path)) {
+        let per_lane = groups.iter().sum::<usize>() * E::GROUP;
+        let mut values = vec![E::default(); channels.step * per_lane];
+        values.par_chunks_mut(E::block(path) * per_lane).enumerate().for_each(|(at, values)| {
+            let (first, lanes) = (at * E::block(path), values.len() / per_lane);
+            let mut rows = values.chunks_exact_mut(lanes * E::GROUP);
             for (run, &elements) in elements.iter().enumerate() {
-                for group in 0..groups[run] {
-                    for lane in first..first + block {
-                        values.extend((group * E::GROUP..(group + 1) * E::GROUP).map(|element| {
-                            let inside = lane < channels.count && element < elements;
-                            E::narrow(if inside { weight(lane, run, element) } else { 0.0 })
-                        }));
+                for (group, row) in rows.by_ref().take(groups[run]).enumerate() {
+                    for (i, value) in row.iter_mut().enumerate() {
+                        let (lane, element) = (first + i / E::GROUP, group * E::GROUP + i % E::GROUP);
+                        if lane < channels.count && element < elements {
+                            *value = E::narrow(weight(lane, run, element));
+                        }
                     }
                 }
             }
-        }
+        });
         Self { path, channels, groups, values }
     }
 
     /// Blocks of lanes with their weights: the first lane, the number of lanes, the weights.
     pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, usize, &[E])> {
         let per_lane = self.groups.iter().sum::<usize>() * E::GROUP;
-        blocks(self.channels.step, E::block(self.path))
-            .map(move |(first, lanes)| (first, lanes, &self.values[first * per_lane..][..lanes * per_lane]))
+        let (lanes, block) = (self.channels.step, E::block(self.path));
+        (0..lanes).step_by(block).map(move |first| {
+            let lanes = block.min(lanes - first);
+            (first, lanes, &self.values[first * per_lane..][..lanes * per_lane])
+        })
     }
 
     pub(super) fn groups(&self, run: usize) -> usize {
@@ -55,10 +61,6 @@ impl<E: Element> Packed<E> {
     pub(super) fn runs(&self) -> usize {
         self.groups.len()
     }
-}
-
-fn blocks(lanes: usize, block: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..lanes).step_by(block).map(move |first| (first, block.min(lanes - first)))
 }
 
 /// Values that belong to one kernel row: where they start for the row's first position, how far the next position's are,
@@ -79,7 +81,7 @@ pub trait Sink<L: Lane> {
     unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]);
 }
 
-/// Positions beyond a row that may be read, by the largest tile.
+/// Positions beyond a row that may be read, by the largest tile: none beyond a multiple of 16.
 pub(crate) const BEYOND: usize = 32;
 
 /// Vectors that multiply groups of elements.

@@ -1,7 +1,7 @@
 //! What is run: every operation over sizes below, at and above those of vectors, tiles and blocks.
 
 use candle_core::{DType, Result, Tensor, Var};
-use ops::{ConvOptions, DiceCe, Parameter, PoolOptions, Target};
+use ops::{ConvOptions, DiceCe, Factors, Parameter, PoolOptions, Target};
 
 type Run = Box<dyn Fn(&[Tensor]) -> Result<Tensor> + Sync>;
 
@@ -42,7 +42,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn convolutions(cases: &mut Cases, n: usize) {
-    let options = |stride, padding, groups| ConvOptions { stride, padding, groups };
+    let options = |stride, padding, groups| ConvOptions { stride, padding, groups, ..ConvOptions::new(1, 0) };
     for (kernel, stride, padding) in [(1, 1, 0), (3, 1, 1), (2, 2, 0), (4, 3, 2), (7, 1, 3)] {
         let size = n.max(kernel);
         cases.add("conv", &[&[1, 2, 3.max(kernel), size], &[3, 2, kernel, kernel], &[3]], move |t| {
@@ -116,6 +116,11 @@ fn large(cases: &mut Cases) {
         return;
     }
     cases.add("conv", &[&[1, 40, 37, 70], &[24, 40, 3, 3], &[24]], |t| ops::conv(&t[0], &t[1], Some(&t[2]), 1, 1));
+    for shapes in [[&[2usize, 18, 9, 23][..], &[17, 18, 3, 3], &[17]], [&[1, 65, 4, 7, 11], &[40, 65, 3, 3, 3], &[40]]] {
+        cases.add("conv in bf16", &shapes, |t| {
+            ops::conv_with(&t[0], &t[1], Some(&t[2]), ConvOptions { factors: Factors::Bf16, ..ConvOptions::new(1, 1) })
+        });
+    }
     cases.add("conv", &[&[2, 17, 9, 11, 35], &[19, 17, 3, 3, 3], &[19]], |t| ops::conv(&t[0], &t[1], Some(&t[2]), 1, 1));
     cases.add("conv", &[&[1, 33, 9, 13, 17], &[34, 33, 3, 3, 3], &[34]], |t| ops::conv(&t[0], &t[1], Some(&t[2]), 2, 1));
     cases.add("conv", &[&[3, 32, 65, 64], &[14, 32, 1, 1], &[14]], |t| ops::conv(&t[0], &t[1], Some(&t[2]), 1, 0));

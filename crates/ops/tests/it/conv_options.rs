@@ -45,7 +45,7 @@ pub(crate) fn cases() -> impl Strategy<Value = Case> {
         let along = |f: fn(&(usize, usize, usize, usize)) -> usize| -> Vec<usize> { axes.iter().map(f).collect() };
         // An entry that an image must not look at.
         let three = |values: Vec<usize>| if values.len() == 2 { [9, values[0], values[1]] } else { [values[0], values[1], values[2]] };
-        let options = ConvOptions { stride: three(along(|a| a.1)), padding: three(along(|a| a.2)), groups };
+        let options = ConvOptions { stride: three(along(|a| a.1)), padding: three(along(|a| a.2)), groups, ..ConvOptions::new(1, 0) };
         Case { batch, channels, size: along(|a| a.0.saturating_sub(2 * a.2).max(1) + a.3), kernel: along(|a| a.0), options }
     })
 }
@@ -105,7 +105,7 @@ fn convolutions_follow_their_definition_and_gradients_their_composition() -> Res
 
 #[test]
 fn gradients_with_options_match_differences() -> Result<()> {
-    let anisotropic = ConvOptions { stride: [1, 2, 3], padding: [0, 2, 1], groups: 1 };
+    let anisotropic = ConvOptions { stride: [1, 2, 3], padding: [0, 2, 1], groups: 1, ..ConvOptions::new(1, 0) };
     let depthwise = ConvOptions { groups: 3, ..ConvOptions::new(1, 3) };
     let cases = [
         Case { batch: 1, channels: [2, 3], size: vec![3, 7, 8], kernel: vec![1, 3, 5], options: anisotropic },
@@ -146,15 +146,15 @@ fn transposed_convolutions_are_adjoint_to_convolutions() -> Result<()> {
 
 #[test]
 fn gradients_of_transposed_convolution_with_options_match_differences() -> Result<()> {
-    let options = ConvOptions { stride: [1, 3, 2], padding: [0, 1, 1], groups: 2 };
+    let options = ConvOptions { stride: [1, 3, 2], padding: [0, 1, 1], groups: 2, ..ConvOptions::new(1, 0) };
     for (size, kernel) in [(vec![4, 3], vec![3, 4]), (vec![2, 3, 4], vec![2, 4, 3])] {
         let inputs = [random(1, &[vec![2, 4], size].concat()), random(2, &[vec![4, 3], kernel].concat()), random(3, &[6])];
         check("options", &inputs, |t| conv_transpose_with(&t[0], &t[1], Some(&t[2]), options, [0, 2, 1]))?;
     }
-    let anisotropic = ConvOptions { stride: [1, 2, 2], padding: [0; 3], groups: 1 };
+    let anisotropic = ConvOptions { stride: [1, 2, 2], padding: [0; 3], groups: 1, ..ConvOptions::new(1, 0) };
     let inputs = [random(1, &[1, 3, 3, 2, 4]), random(2, &[3, 2, 1, 2, 2]), random(3, &[2])];
     check("kernel equal to stride", &inputs, |t| conv_transpose_with(&t[0], &t[1], Some(&t[2]), anisotropic, [0; 3]))?;
-    let grouped = ConvOptions { stride: [2; 3], padding: [0; 3], groups: 3 };
+    let grouped = ConvOptions { stride: [2; 3], padding: [0; 3], groups: 3, ..ConvOptions::new(1, 0) };
     let inputs = [random(1, &[2, 6, 3, 4]), random(2, &[6, 2, 2, 2]), random(3, &[6])];
     check("kernel equal to stride, grouped", &inputs, |t| conv_transpose_with(&t[0], &t[1], Some(&t[2]), grouped, [0; 3]))
 }

@@ -1,6 +1,7 @@
 //! The operations held against naive formulas, finite differences and reference values.
 
 mod adamw;
+mod bf16;
 mod conv;
 mod conv_options;
 #[cfg(feature = "cuda")]

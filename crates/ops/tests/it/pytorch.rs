@@ -11,7 +11,7 @@ use crate::support::deviation;
 type Operation = fn(&[Tensor], &Tensor) -> candle_core::Result<Tensor>;
 
 fn walk(stride: [usize; 3], padding: [usize; 3], groups: usize) -> ConvOptions {
-    ConvOptions { stride, padding, groups }
+    ConvOptions { stride, padding, groups, ..ConvOptions::new(1, 0) }
 }
 
 /// By the names in the fixture; each gets its inputs and the mask of the attention.

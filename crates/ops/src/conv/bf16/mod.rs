@@ -1,0 +1,58 @@
+//! Convolutions with factors rounded to `bf16` and sums in `f32`, from and to tensors of `f32`, whose weights change with every step.
+//!
+//! They follow the definition, by the kernels of [`crate::frozen`]: a tile of AMX multiplies so much faster than it is filled that
+//! Winograd's transformations would cost more than they save.
+
+mod by_weight;
+
+pub(super) use by_weight::backward_filter;
+
+use crate::cpu::ConvShape;
+use crate::frozen::arithmetic::Kernels as _;
+use crate::frozen::bf16::Bf16;
+use crate::frozen::direct::Direct;
+use crate::frozen::{Bf16Path, Channels, Map};
+
+/// How factors are multiplied.
+pub(super) fn path() -> Bf16Path {
+    Bf16::path()
+}
+
+/// y `(n, co, size)`, all of it, of x `(n, ci, size)` and w `(co, ci, kernel)`, the size being kept.
+pub(super) fn forward(shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    let &ConvShape { in_channels, out_channels, .. } = shape;
+    let taps = shape.taps();
+    run(shape, [in_channels, out_channels], |out, channel, tap| w[(out * in_channels + channel) * taps + tap], x, bias, y);
+}
+
+/// dx `(n, ci, size)`, all of it, of dy `(n, co, size)`: the convolution with mirrored filters, from output to input channels.
+pub(super) fn backward_data(shape: &ConvShape, dy: &[f32], w: &[f32], dx: &mut [f32]) {
+    let &ConvShape { in_channels, out_channels, .. } = shape;
+    let taps = shape.taps();
+    run(shape, [out_channels, in_channels], |out, channel, tap| w[(channel * in_channels + out + 1) * taps - 1 - tap], dy, None, dx);
+}
+
+/// From some channels to others.
+fn run(
+    shape: &ConvShape,
+    [from, to]: [usize; 2],
+    weight: impl Fn(usize, usize, usize) -> f32 + Sync,
+    x: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
+    let (size, border) = (shape.input, shape.padding);
+    let volume = size.iter().product::<usize>();
+    let channels = Channels::whole(from);
+    let weights = Direct::<Bf16>::pack(to, shape.kernel, &[channels], weight);
+    let mut padded = vec![0.0; to.next_multiple_of(LANES)];
+    if let Some(bias) = bias {
+        padded[..to].copy_from_slice(bias);
+    }
+    for (x, y) in x.chunks_exact(from * volume).zip(y.chunks_exact_mut(to * volume)) {
+        weights.run_to_planes(&Map::of_planes(x, from, size, border), &padded, y);
+    }
+}
+
+/// Channels that are computed together.
+const LANES: usize = 32;
