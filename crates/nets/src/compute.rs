@@ -1,7 +1,7 @@
 //! How the layers of a network are computed: with gradients for training, or frozen for inference.
 
 use candle_core::{Result, Tensor};
-use ops::{ConvOptions, Norm};
+use ops::Norm;
 
 use crate::params::Params;
 
@@ -52,7 +52,7 @@ impl Compute for Params {
             _ => ops::concat_channels(sources)?,
         };
         let norm = Norm { gamma: &get("adn.N.weight")?, beta: &get("adn.N.bias")?, eps: EPSILON, slope: SLOPE };
-        ops::conv_norm_leaky_relu(&x, &get("conv.weight")?, Some(&get("conv.bias")?), ConvOptions::new(1, 1), norm)
+        ops::conv_norm_leaky_relu(&x, &get("conv.weight")?, Some(&get("conv.bias")?), self.walk(1, 1), norm)
     }
 
     fn max_pool2(&self, x: &Tensor) -> Result<Tensor> {

@@ -17,7 +17,7 @@ use crate::teacher::UNet3d;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Single precision, convolutions by their definition: as training computes them, and the slowest.
+    /// Single precision, by the kernels of training: the slowest.
     Exact,
     /// Single precision, with fewer multiplications where that is faster. The default.
     #[default]

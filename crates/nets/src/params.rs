@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
+use ops::{ConvOptions, Factors};
 use streams::Streams;
 use streams::rand::RngExt as _;
 
@@ -67,6 +68,7 @@ const RECOMPUTE_FROM: usize = 1 << 26;
 pub struct Params {
     entries: BTreeMap<String, Param>,
     recompute_from: usize,
+    factors: Factors,
 }
 
 impl Params {
@@ -96,7 +98,7 @@ impl Params {
             let idle = matches!(spec.init, Init::Idle { .. });
             Ok((spec.name.clone(), Param { var, live: !idle, idle }))
         });
-        Ok(Self { entries: entries.collect::<Result<_, ParamsError>>()?, recompute_from: RECOMPUTE_FROM })
+        Ok(Self { entries: entries.collect::<Result<_, ParamsError>>()?, recompute_from: RECOMPUTE_FROM, factors: Factors::F32 })
     }
 
     /// The value of a parameter for a forward pass. A frozen one is cut off from the graph, so that neither its
@@ -145,6 +147,16 @@ impl Params {
         self.recompute_from = elements;
     }
 
+    /// What the products of convolutions are made of; `f32` unless this is called.
+    pub fn set_factors(&mut self, factors: Factors) {
+        self.factors = factors;
+    }
+
+    /// How a convolution of this network walks.
+    pub(crate) fn walk(&self, stride: usize, padding: usize) -> ConvOptions {
+        ConvOptions { factors: self.factors, ..ConvOptions::new(stride, padding) }
+    }
+
     /// Whether a part with maps of so many elements is computed again. On a GPU it is not.
     pub(crate) fn recomputes(&self, elements: usize) -> bool {
         elements >= self.recompute_from && self.device().is_cpu()
@@ -154,19 +166,19 @@ impl Params {
     pub(crate) fn part(&self, prefix: &str) -> Self {
         let within = |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
         let entries = self.entries.iter().filter(|(name, _)| within(name)).map(|(name, param)| (name.clone(), param.clone())).collect();
-        Self { entries, recompute_from: usize::MAX }
+        Self { entries, recompute_from: usize::MAX, factors: self.factors }
     }
 
     /// The parameters whose names begin with `prefix`, without it, sharing their values.
     pub(crate) fn under(&self, prefix: &str) -> Self {
         let below = |(name, param): (&String, &Param)| Some((name.strip_prefix(prefix)?.to_owned(), param.clone()));
-        Self { entries: self.entries.iter().filter_map(below).collect(), recompute_from: self.recompute_from }
+        Self { entries: self.entries.iter().filter_map(below).collect(), ..*self }
     }
 
     /// The same parameters, sharing their values, all frozen.
     pub(crate) fn frozen(&self) -> Self {
         let frozen = |(name, param): (&String, &Param)| (name.clone(), Param { live: false, ..param.clone() });
-        Self { entries: self.entries.iter().map(frozen).collect(), recompute_from: self.recompute_from }
+        Self { entries: self.entries.iter().map(frozen).collect(), ..*self }
     }
 
     /// Replaces the value of a parameter.

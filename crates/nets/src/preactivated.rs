@@ -2,7 +2,6 @@
 //! the names of the authors' code: blocks normalise first, and every convolution but the last standardises its weights.
 
 use candle_core::Tensor;
-use ops::ConvOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -200,7 +199,7 @@ fn conv(params: &Params, name: &str, x: &Tensor, stride: usize, padding: usize) 
     let n = weight.elem_count() as f64 / weight.dim(0)? as f64;
     // The authors divide by the deviation of a sample, n - 1 in its denominator; the operation by that of a population.
     let weight = (ops::standardize_weights(&weight, WEIGHT_EPSILON)? * ((n - 1.0) / n).sqrt())?;
-    ops::conv_with(x, &weight, None, ConvOptions::new(stride, padding))
+    ops::conv_with(x, &weight, None, params.walk(stride, padding))
 }
 
 pub(crate) fn norm_relu(params: &Params, name: &str, x: &Tensor, groups: usize) -> candle_core::Result<Tensor> {

@@ -278,7 +278,7 @@ impl Conv {
     /// With another slope than LeakyReLU's; 1 leaves it out. The convolution has no bias, which the norm would take away.
     fn normalised(&self, params: &Params, x: &Tensor, slope: f64) -> candle_core::Result<Tensor> {
         let get = |leaf: &str| params.get(&format!("{}.{leaf}", self.name));
-        let options = ConvOptions { stride: self.stride, padding: self.kernel.map(|side| side / 2), groups: 1 };
+        let options = ConvOptions { stride: self.stride, padding: self.kernel.map(|side| side / 2), ..params.walk(1, 0) };
         let norm = Norm { gamma: &get("norm.weight")?, beta: &get("norm.bias")?, eps: EPSILON, slope };
         ops::conv_norm_leaky_relu(x, &get("conv.weight")?, None, options, norm)
     }

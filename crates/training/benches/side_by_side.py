@@ -251,9 +251,9 @@ def compare_networks(judge, networks, transformers):
     print("| network | way | ours | PyTorch | OpenVINO | ratio | memory: ours | PyTorch | OpenVINO |\n|---|---|" + "---:|" * 7)
     for name, kind, features, shape in networks + transformers:
         work = ["network", kind, ",".join(map(str, features)), ",".join(map(str, shape))]
-        rows = [("inference f32", "f32", ["f32", "openvino-f32"]), ("inference bf16", "bf16", ["bf16", "openvino-bf16"]), ("training step f32", "step", ["step"])]
+        rows = [("inference f32", "f32", ["f32", "openvino-f32"]), ("inference bf16", "bf16", ["bf16", "openvino-bf16"]), ("training step f32", "step", ["step"]), ("training step bf16", "step-bf16", ["step-bf16"])]
         if (name, kind, features, shape) in transformers:
-            rows = [("inference f32", "f32", ["f32"]), rows[-1]]
+            rows = [("inference f32", "f32", ["f32"]), rows[2]]
         for label, ours, theirs in rows:
             results = judge.compare(work, [("ours", ours)] + [("theirs", way) for way in theirs])
             times, memory = [time for time, _ in results], [str(mib) for _, mib in results]

@@ -6,8 +6,8 @@
 //!                                                            hidden sizes, perceptron and heads, of a Swin UNETR its feature size
 //!     contestant peak f32|bf16                               what the processor can do at most; answers GFLOP/s
 //!
-//! WAY is `f32`, `bf16` (frozen, forward), `step` (layer: forward and gradients; network: a training step) or `candle`
-//! (candle's own convolution, forward).
+//! WAY is `f32`, `bf16` (frozen, forward), `step`, `step-bf16` (layer: forward and gradients; network: a training step) or
+//! `candle` (candle's own convolution, forward).
 #![allow(unsafe_code)]
 
 use std::io::BufRead;
@@ -19,6 +19,7 @@ use nets::{
     DualUNet2d, DualUNet2dConfig, Network, Params, Precision, SwinUnetrConfig, Teacher, TeacherConfig, Trained, UNet3dConfig, UnetrConfig,
 };
 use ops::frozen::{Bf16, Element, Map, Method, PackedConv, PackedHead, PackedUpsampling};
+use ops::{ConvOptions, Factors};
 use training::{Accumulator, AdamW, AdamWConfig};
 
 const USAGE: &str = "contestant layer|network|peak ...; see the head of this example";
@@ -79,16 +80,19 @@ impl Layer {
         })
     }
 
-    fn run(&self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
-        if self.up { ops::conv_transpose(x, weight, Some(bias), 2) } else { ops::conv(x, weight, Some(bias), 1, self.kernel / 2) }
+    fn run(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, factors: Factors) -> candle_core::Result<Tensor> {
+        if self.up {
+            return ops::conv_transpose(x, weight, Some(bias), 2);
+        }
+        ops::conv_with(x, weight, Some(bias), ConvOptions { factors, ..ConvOptions::new(1, self.kernel / 2) })
     }
 
-    fn step(&self) -> Result<()> {
+    fn step(&self, factors: Factors) -> Result<()> {
         let [x, weight, bias] = [Var::from_tensor(&self.x)?, Var::from_tensor(&self.weight)?, Var::from_tensor(&self.bias)?];
         // An image takes no gradient.
         let x = if self.x.dim(1)? == 1 { x.as_detached_tensor() } else { x.as_tensor().clone() };
         // Begins with a gradient of ones, as PyTorch is told to.
-        compete(|| Ok(self.run(&x, &weight, &bias)?.backward()?))
+        compete(|| Ok(self.run(&x, &weight, &bias, factors)?.backward()?))
     }
 
     fn candle(&self) -> Result<()> {
@@ -124,8 +128,9 @@ impl Layer {
 
 /// Takes training steps with the loss that `loss` computes of the parameters: what a stage of training does with a batch in
 /// memory, forward pass, loss, gradients of all parameters, and AdamW.
-fn steps(network: &impl Network, loss: impl Fn(&Params) -> candle_core::Result<Tensor>) -> Result<()> {
-    let params = Params::init(&network.parameters(), streams::Streams::new(1), &Device::Cpu)?;
+fn steps(network: &impl Network, factors: Factors, loss: impl Fn(&Params) -> candle_core::Result<Tensor>) -> Result<()> {
+    let mut params = Params::init(&network.parameters(), streams::Streams::new(1), &Device::Cpu)?;
+    params.set_factors(factors);
     let mut optimizer = AdamW::new(&params, AdamWConfig::with_weight_decay(1e-5))?;
     compete(|| {
         let mut gradients = Accumulator::default();
@@ -155,29 +160,35 @@ fn network(kind: &str, features: &[usize], shape: &[usize], way: &str) -> Result
     let image = Tensor::rand(0f32, 1.0, [&shape[..1], &[1], &shape[1..]].concat(), &Device::Cpu)?;
     let labels = |classes: usize| Tensor::rand(0f32, classes as f32, shape, &Device::Cpu)?.to_dtype(DType::U8);
     let (organs, cancer) = (labels(ORGAN_CLASSES)?, labels(CANCER_CLASSES)?);
+    // Of inference, or else the factors of training.
     let precision = match way {
-        "f32" => Some(Precision::F32),
-        "bf16" => Some(Precision::Bf16),
-        "step" => None,
-        _ => bail!("{way}: f32, bf16 or step expected"),
+        "f32" => Ok(Precision::F32),
+        "bf16" => Ok(Precision::Bf16),
+        "step" => Err(Factors::F32),
+        "step-bf16" => Err(Factors::Bf16),
+        _ => bail!("{way}: f32, bf16, step or step-bf16 expected"),
     };
     match kind {
         "student" => {
             let network = DualUNet2d::new(&DualUNet2dConfig { features: features.try_into().context("six features expected")? });
-            let Some(precision) = precision else {
-                return steps(&network, |params| {
-                    let features = network.features(params, &image)?;
-                    let organs = ops::dice_ce(&network.organs(params, &features)?, &organs)?;
-                    organs + ops::dice_ce(&network.cancer(params, &features)?, &cancer)?
-                });
+            let precision = match precision {
+                Ok(precision) => precision,
+                Err(factors) => {
+                    return steps(&network, factors, |params| {
+                        let features = network.features(params, &image)?;
+                        let organs = ops::dice_ce(&network.organs(params, &features)?, &organs)?;
+                        organs + ops::dice_ce(&network.cancer(params, &features)?, &cancer)?
+                    });
+                }
             };
             let trained = trained(&network, precision)?;
             compete(|| Ok(trained.student(&network, &image)?))
         }
         kind => {
             let network = teacher(kind, features, shape)?;
-            let Some(precision) = precision else {
-                return steps(&network, |params| ops::dice_ce(&network.forward(params, &image)?, &organs));
+            let precision = match precision {
+                Ok(precision) => precision,
+                Err(factors) => return steps(&network, factors, |params| ops::dice_ce(&network.forward(params, &image)?, &organs)),
             };
             let trained = trained(&network, precision)?;
             compete(|| Ok(network.infer(&trained, &image)?))
@@ -260,9 +271,10 @@ fn main() -> Result<()> {
             match way {
                 "f32" => layer.frozen::<f32>(),
                 "bf16" => layer.frozen::<Bf16>(),
-                "step" => layer.step(),
+                "step" => layer.step(Factors::F32),
+                "step-bf16" => layer.step(Factors::Bf16),
                 "candle" => layer.candle(),
-                _ => bail!("{way}: f32, bf16, step or candle expected"),
+                _ => bail!("{way}: f32, bf16, step, step-bf16 or candle expected"),
             }
         }
         ["network", kind, features, shape, way] => network(kind, &numbers(features)?, &numbers(shape)?, way),

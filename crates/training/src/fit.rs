@@ -17,6 +17,7 @@ use crate::checkpoint::{Best, Checkpoint, CheckpointFolder, Tensors, TrainingSta
 use crate::curves::{CurveRow, Validation, write_curves};
 use crate::loader::{Loader, Position};
 use crate::optim::Accumulator;
+use crate::precision::TrainingPrecision;
 use crate::schedule::LrSchedule;
 use crate::sgd::{Optimizer, OptimizerConfig};
 use crate::tensorboard::EventFile;
@@ -111,6 +112,9 @@ pub struct FitConfig {
     pub weight_decay: f64,
     /// By what the best epoch is told.
     pub select: Select,
+    /// What the large convolutions multiply; single precision in the paper.
+    #[serde(default, skip_serializing_if = "TrainingPrecision::is_default")]
+    pub precision: TrainingPrecision,
 }
 
 impl FitConfig {

@@ -15,6 +15,7 @@ mod fit;
 mod freeze;
 mod loader;
 mod optim;
+mod precision;
 mod sampler;
 mod schedule;
 mod sgd;
@@ -31,6 +32,7 @@ pub use fit::{Diverged, EVENT_FILE, FitConfig, Fitted, Interrupted, Run, Select,
 pub use freeze::{FreezeError, FreezePlan};
 pub use loader::{Loader, Position};
 pub use optim::{Accumulator, AdamW, AdamWConfig, Gradients, OptimError};
+pub use precision::TrainingPrecision;
 pub use sampler::{Epoch, Foreground, Order, Sample, Sampler, SamplerError, Sampling};
 pub use schedule::{AfterWarmup, LrSchedule};
 pub use sgd::{OptimizerConfig, Sgd};

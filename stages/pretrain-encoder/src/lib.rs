@@ -86,7 +86,7 @@ impl Stage for PretrainEncoder {
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         let network = config.masked()?;
         let streams = Streams::new(io.seed);
-        let params = Params::init(&network.parameters(), streams, &nets::device(io.device)?)?;
+        let params = config.fit.parameters(&network.parameters(), io)?;
         if let Some(init) = io.input_opt("init")? {
             params.load_part(&init.join("weights.safetensors"), Masked::is_of_encoder)?;
         }

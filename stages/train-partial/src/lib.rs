@@ -12,7 +12,6 @@ use partial::{Datasets, Dice, Loss, Model, ModelConfig, Output, PartialTally, Tr
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
-use streams::Streams;
 use training::{AugmentConfig, Batch, FitConfig, FreezePlan, Run, Trainable, Validation};
 
 use crate::cases::{Cases, Labelled};
@@ -127,7 +126,7 @@ impl Stage for TrainPartial {
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         let datasets = Datasets::new(&config.model.datasets)?;
         let model = Model::new(&config.model, &datasets)?;
-        let mut params = Params::init(&model.parameters(), Streams::new(io.seed), &nets::device(io.device)?)?;
+        let mut params = config.fit.parameters(&model.parameters(), io)?;
         model.start_near(&params, config.prior)?;
         if let Some(init) = io.input_opt("init")? {
             let left = params.load_matching(&init.join("weights.safetensors"))?;

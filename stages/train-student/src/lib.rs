@@ -10,7 +10,6 @@ use ops::DiceCe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
-use streams::Streams;
 use training::{
     AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Run, Sampling, Sources, Tally, Targets, Trainable, Trust, Truth, Validation,
 };
@@ -81,7 +80,7 @@ impl Stage for TrainStudent {
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         let network = DualUNet2d::new(&config.network);
-        let mut params = Params::init(&network.parameters(), Streams::new(io.seed), &nets::device(io.device)?)?;
+        let mut params = config.fit.parameters(&network.parameters(), io)?;
         if let Some(init) = io.input_opt("init")? {
             params.load(&init.join("weights.safetensors"))?;
         }

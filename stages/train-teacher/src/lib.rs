@@ -12,7 +12,6 @@ use ops::DiceCe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
-use streams::Streams;
 use training::{
     AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Run, Sampling, Sources, Tally, Targets, Trainable, Trust, Truth, Validation,
 };
@@ -124,7 +123,7 @@ impl Stage for TrainTeacher {
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         let network = Teacher::new(&config.network, config.target.classes());
-        let mut params = Params::init(&network.parameters(), Streams::new(io.seed), &nets::device(io.device)?)?;
+        let mut params = config.fit.parameters(&network.parameters(), io)?;
         if let Some(init) = io.input_opt("init")? {
             take(&params, &config.take, init, io)?;
         }

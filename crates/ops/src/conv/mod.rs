@@ -6,7 +6,7 @@ mod op;
 mod way;
 mod winograd;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
 pub use self::normed::{Norm, conv_norm_leaky_relu};
 use self::op::{Conv, ConvTranspose, apply};
@@ -69,6 +69,11 @@ pub fn conv_with(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: Co
     let op = options.conv(x.rank());
     let shape = op.shape(x.dims(), weight.dims())?;
     check_bias("conv", bias, shape.out_channels)?;
+    if x.device().is_cuda() && x.dtype() == DType::F32 && way::rounds(&shape, options.factors) {
+        let rounded = |tensor: &Tensor| tensor.to_dtype(DType::BF16);
+        let y = conv_with(&rounded(x)?, &rounded(weight)?, bias.map(rounded).transpose()?.as_ref(), options)?;
+        return y.to_dtype(DType::F32);
+    }
     if !serve(x, weight, bias) {
         return composed::conv(x, weight, bias, &shape);
     }

@@ -8,6 +8,7 @@ use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::op::{Bilinear as _, ChannelSums, Conv, apply, wanted};
+use super::way::rounds;
 use super::{ConvOptions, check_bias, conv_with, serve};
 use crate::norm::{NormActivation, instance_norm_leaky_relu};
 use crate::tensor::all_kernels_serve;
@@ -32,10 +33,12 @@ pub struct Norm<'a> {
 /// As both of them.
 pub fn conv_norm_leaky_relu(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: ConvOptions, norm: Norm<'_>) -> Result<Tensor> {
     let conv = options.conv(x.rank());
-    let channels = conv.shape(x.dims(), weight.dims())?.out_channels;
+    let shape = conv.shape(x.dims(), weight.dims())?;
+    let channels = shape.out_channels;
     check_bias("conv", bias, channels)?;
     let fits = norm.gamma.dims() == [channels] && norm.beta.dims() == [channels];
-    if !fits || !serve(x, weight, bias) || !all_kernels_serve(&[x, norm.gamma, norm.beta]) {
+    let rounded_on_gpu = x.device().is_cuda() && rounds(&shape, options.factors);
+    if !fits || rounded_on_gpu || !serve(x, weight, bias) || !all_kernels_serve(&[x, norm.gamma, norm.beta]) {
         let y = conv_with(x, weight, bias, options)?;
         return instance_norm_leaky_relu(&y, norm.gamma, norm.beta, norm.eps, norm.slope);
     }

@@ -12,7 +12,7 @@ pub enum Factors {
     #[default]
     F32,
     /// Inputs, weights and gradients rounded to 16 bits with the range of single precision, where a convolution keeps the size and
-    /// is large enough for that to matter; sums and results stay single. It is faster where [`bf16_trains_faster`] says so.
+    /// is large enough for that to matter; sums stay single, and on a CPU results. It is faster where [`bf16_trains_faster`] says so.
     Bf16,
 }
 
@@ -38,6 +38,11 @@ impl Way {
             (Some(_), Factors::Bf16) => Self::Bf16,
         }
     }
+}
+
+/// Whether factors are rounded for a convolution of that shape.
+pub(super) fn rounds(shape: &ConvShape, factors: Factors) -> bool {
+    matches!(Way::of(shape, factors), Way::Bf16)
 }
 
 /// y of x and w, all of it.

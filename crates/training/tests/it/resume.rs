@@ -25,6 +25,7 @@ fn config() -> FitConfig {
         clip_gradient: None,
         weight_decay: 1e-5,
         select: Select::LowestLoss,
+        precision: training::TrainingPrecision::F32,
     }
 }
 
