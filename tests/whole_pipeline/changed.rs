@@ -111,3 +111,16 @@ fn a_changed_parameter_runs_its_node_and_what_follows() {
         assert_eq!(lab.run(arguments).must_succeed().ran(), expected, "{arguments:?}");
     }
 }
+
+/// What was trained before a precision could be chosen stays fresh; 16 bits make another training.
+#[test]
+fn another_precision_is_another_training() {
+    let lab = Lab::new("nodes: {M_1: {params: {network: {features: [16, 16, 16, 16, 16, 16]}}}}\n");
+    let weights = || fs::read(lab.result("M_1").join("weights.safetensors")).unwrap();
+    lab.run(&["M_1"]).must_succeed();
+    let single = weights();
+    assert_eq!(lab.run(&["M_1", "--set", "M_1.fit.precision=f32"]).must_succeed().ran(), [""; 0]);
+    assert_eq!(lab.run(&["M_1", "--set", "M_1.fit.precision=bf16"]).must_succeed().ran(), ["M_1"]);
+    assert_ne!(weights(), single);
+    lab.run(&["M_1", "--set", "M_1.fit.precision=half"]).must_fail(2, &["M_1", "precision", "half", "bf16"]);
+}

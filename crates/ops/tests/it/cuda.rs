@@ -8,8 +8,9 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use ops::{
-    AdamW, Choice, DiceCe, Parameter, adamw, argmax_channels, conv, conv_transpose, conv_transpose_with, conv_with, cross_entropy, device,
-    dice_ce, group_norm_leaky_relu, instance_norm_leaky_relu, max_pool2, pad_replicate_end,
+    AdamW, Choice, ConvOptions, DiceCe, Factors, Norm, Parameter, adamw, argmax_channels, conv, conv_norm_leaky_relu, conv_transpose,
+    conv_transpose_with, conv_with, cross_entropy, device, dice_ce, group_norm_leaky_relu, instance_norm_leaky_relu, max_pool2,
+    pad_replicate_end,
 };
 
 use crate::adamw::refuse_memory_met_twice;
@@ -87,6 +88,23 @@ fn convolutions_of_bf16_agree() -> Result<()> {
     for case in CASES {
         let inputs = tensors(case).into_iter().map(exact).collect::<candle_core::Result<Vec<_>>>()?;
         compare(&format!("{case:?}"), &inputs, (DType::BF16, BF16), &|t| conv(&t[0], &t[1], Some(&t[2]), case.5, case.6))?;
+    }
+    Ok(())
+}
+
+/// Both ways of `f32`, and with factors in bf16 where a convolution is large enough.
+#[test]
+fn convolution_and_norm_as_one_agree() -> Result<()> {
+    // Rounding takes some values to the other side of zero, where another slope would have another gradient.
+    for (factors, slope, tolerance) in [(Factors::F32, 0.1, CONVOLUTION), (Factors::Bf16, 1.0, BF16)] {
+        for (x, w) in [(&[2usize, 16, 14, 15][..], &[16usize, 16, 3, 3][..]), (&[1, 3, 5, 6, 7], &[4, 3, 3, 3, 3])] {
+            let inputs = [random(1, x), random(2, w), (random(3, &w[..1]) + 1.5)?, random(4, &w[..1])];
+            let op: Op<'_> = &|t| {
+                let norm = Norm { gamma: &t[2], beta: &t[3], eps: 1e-3, slope };
+                conv_norm_leaky_relu(&t[0], &t[1], None, ConvOptions { factors, ..ConvOptions::new(1, 1) }, norm)
+            };
+            compare(&format!("{factors:?}, {x:?}"), &inputs, (DType::F32, tolerance), op)?;
+        }
     }
     Ok(())
 }
