@@ -14,10 +14,8 @@ use super::accumulate::{Rows, Walk, accumulate};
 use super::isa::Isa;
 use super::pack::{TileLayout, pack_tile};
 use super::transpose::{SIDE, transpose_row};
-use super::{ConvShape, Size3, with_scratch};
+use super::{ConvShape, SUMMING_TASKS, Size3, with_scratch};
 
-/// Tasks wanted: enough for 16 threads, and few enough that adding up the partial sums does not show.
-const TASKS: usize = 16;
 /// Bytes of both packed tiles together.
 const TILE_BYTES: usize = 900 << 10;
 /// Bytes of weights from which on tasks are found by splitting channels rather than positions.
@@ -45,7 +43,7 @@ impl Plan {
         let output = shape.output();
         let all_lanes = shape.out_channels.next_multiple_of(vector.max(SIDE));
         let weight_bytes = 4 * all_lanes * shape.in_channels * shape.taps();
-        let wanted_groups = weight_bytes.div_ceil(PARTIAL_BYTES).clamp(1, TASKS);
+        let wanted_groups = weight_bytes.div_ceil(PARTIAL_BYTES).clamp(1, SUMMING_TASKS);
         let lanes = all_lanes.div_ceil(wanted_groups.isqrt()).next_multiple_of(LANES).min(all_lanes);
         let lane_groups = all_lanes.div_ceil(lanes);
         let wanted_groups = wanted_groups.div_ceil(lane_groups).min(shape.in_channels.div_ceil(8)).max(1);
@@ -61,7 +59,7 @@ impl Plan {
             groups: shape.in_channels.div_ceil(channels_per_group),
             runs: 1,
         };
-        let wanted_runs = TASKS.div_ceil((plan.groups * plan.lane_groups).max(1));
+        let wanted_runs = SUMMING_TASKS.div_ceil((plan.groups * plan.lane_groups).max(1));
         plan.choose_tile(wanted_runs);
         plan.runs = wanted_runs.min(plan.tile_count());
         plan

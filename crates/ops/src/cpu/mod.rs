@@ -19,6 +19,7 @@ mod functions;
 pub(crate) mod gelu;
 pub(crate) mod grouped;
 pub(crate) mod isa;
+pub(crate) mod lanes;
 pub(crate) mod loss;
 pub(crate) mod max_pool;
 pub(crate) mod multiply;
@@ -59,6 +60,9 @@ impl ConvShape {
         self.kernel.iter().product()
     }
 }
+
+/// Tasks wanted where each has sums of its own: enough for 16 threads, and few enough that adding them up does not show.
+pub(crate) const SUMMING_TASKS: usize = 16;
 
 /// A pointer to an output that tasks write in disjoint places.
 #[derive(Clone, Copy)]

@@ -2,12 +2,12 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::arithmetic::Element;
 use super::direct::Direct;
 use super::map::{Channels, Map};
 use super::norm::Moments;
 use super::winograd::Winograd;
 use crate::cpu::Size3;
+use crate::cpu::lanes::arithmetic::Element;
 use crate::tensor::volumes;
 
 /// How a convolution is computed.

@@ -4,12 +4,13 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::arithmetic::{Element, Lane, Work};
 use super::map::{Channels, Map};
 use super::norm::Moments;
-use super::rows::{Packed, Run, Sink};
+use super::packed::Packed;
 use super::sums::LaneSums;
 use crate::cpu::isa::{Isa, Simd};
+use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
+use crate::cpu::lanes::rows::{Run, Sink};
 use crate::cpu::transpose::transpose_row_back;
 use crate::cpu::{Shared, Size3};
 use crate::tensor::volumes;

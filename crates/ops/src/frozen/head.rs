@@ -4,11 +4,12 @@
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::arithmetic::{Element, Lane, Work};
 use super::map::{Channels, Map};
-use super::rows::{Packed, Run, Sink};
+use super::packed::Packed;
 use crate::cpu::Shared;
 use crate::cpu::isa::Simd;
+use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
+use crate::cpu::lanes::rows::{Run, Sink};
 use crate::tensor::volumes;
 
 /// A 1×1 convolution to logits.

@@ -4,9 +4,9 @@
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::arithmetic::{Element, Lane, Work};
-use super::rows::BEYOND;
 use crate::cpu::isa::{Isa, Simd as _};
+use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
+use crate::cpu::lanes::rows::BEYOND;
 use crate::cpu::transpose::transpose_row;
 use crate::cpu::{Shared, Size3};
 use crate::tensor::{per_axis, volumes};

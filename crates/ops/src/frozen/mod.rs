@@ -9,25 +9,19 @@
 //! In `bf16`, processors with AVX-512 BF16 do twice the work per instruction and those with AMX 16 times, and activations
 //! take half the memory.
 
-#[cfg(target_arch = "x86_64")]
-mod amx;
-pub(crate) mod arithmetic;
-pub(crate) mod bf16;
 mod conv;
 pub(crate) mod direct;
 mod head;
 mod map;
 mod norm;
+mod packed;
 mod pool;
-pub(crate) mod rows;
 mod sums;
-mod tiles;
-pub(crate) mod transforms;
 mod up;
 mod winograd;
 
-pub use arithmetic::Element;
-pub use bf16::{Bf16, Bf16Path, bf16_is_fast};
+pub use crate::cpu::lanes::arithmetic::Element;
+pub use crate::cpu::lanes::bf16::{Bf16, Bf16Path, bf16_is_fast};
 pub use conv::{Method, PackedConv};
 pub use head::PackedHead;
 pub use map::{Channels, Map};

@@ -4,9 +4,9 @@
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::arithmetic::{Element, Lane, Work};
 use super::map::Map;
 use crate::cpu::isa::Simd;
+use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
 
 /// Sums and sums of squares of every channel over space, taken before rounding.
 pub struct Moments {

@@ -4,9 +4,9 @@
 use candle_core::{Result, bail};
 use rayon::prelude::*;
 
-use super::arithmetic::{Element, Lane, Work};
 use super::map::Map;
 use crate::cpu::isa::Simd;
+use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
 
 impl<E: Element> Map<E> {
     /// The maxima of windows of 2 along every axis that the image has; the last plane of an odd size is dropped.

@@ -4,11 +4,12 @@
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::arithmetic::{Element, Lane, Work};
 use super::map::{Channels, Map};
-use super::rows::{Packed, Run, Sink};
+use super::packed::Packed;
 use crate::cpu::Size3;
 use crate::cpu::isa::Simd;
+use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
+use crate::cpu::lanes::rows::{Run, Sink};
 use crate::tensor::volumes;
 
 /// The weights of a transposed convolution with kernel and stride 2 along every axis of the image: every input position

@@ -14,13 +14,14 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::arithmetic::{Element, Lane, Work};
 use super::map::{Channels, Map};
 use super::norm::Moments;
-use super::rows::{BEYOND, Packed, Places, multiply_places};
+use super::packed::Packed;
 use super::sums::LaneSums;
-use super::transforms::{Four, Scheme, Two, both_sides};
 use crate::cpu::isa::Simd;
+use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
+use crate::cpu::lanes::rows::{BEYOND, Places, multiply_places};
+use crate::cpu::lanes::transforms::{Four, Scheme, Two, both_sides};
 use crate::cpu::{Shared, Size3};
 use crate::tensor::volumes;
 

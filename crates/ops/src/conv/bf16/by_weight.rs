@@ -10,14 +10,12 @@ use rayon::prelude::*;
 
 use super::LANES;
 use crate::cpu::isa::{Isa, Simd as _};
+use crate::cpu::lanes::arithmetic::{Kernels as _, Lane, Work};
+use crate::cpu::lanes::bf16::{Bf16, narrow_pairs, narrow_row};
+use crate::cpu::lanes::rows::{Run, Sink};
 use crate::cpu::transpose::transpose_row;
-use crate::cpu::{ConvShape, Size3};
-use crate::frozen::arithmetic::{Kernels as _, Lane, Work};
-use crate::frozen::bf16::{Bf16, narrow_pairs, narrow_row};
-use crate::frozen::rows::{Run, Sink};
+use crate::cpu::{ConvShape, SUMMING_TASKS, Size3};
 
-/// Tasks wanted: enough for 16 threads, and few enough that adding up their sums does not show.
-const TASKS: usize = 16;
 /// Input channels of a task.
 const BLOCK_IN: usize = 64;
 /// Pairs of positions that are multiplied at once: with as many of dy they fill half a second-level cache.
@@ -64,7 +62,7 @@ impl<'a> Plan<'a> {
         let padded = [padded[0], padded[1], padded[2].next_multiple_of(2)];
         let pairs = (shape.input[1] * padded[2] / 2).next_multiple_of(TILE);
         let mut plan = Self { shape, padded, pairs, runs: 1 };
-        plan.runs = TASKS.div_ceil(plan.outs() * plan.ins()).min(plan.pieces());
+        plan.runs = SUMMING_TASKS.div_ceil(plan.outs() * plan.ins()).min(plan.pieces());
         plan
     }
 

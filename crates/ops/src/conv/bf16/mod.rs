@@ -8,8 +8,8 @@ mod by_weight;
 pub(super) use by_weight::backward_filter;
 
 use crate::cpu::ConvShape;
-use crate::frozen::arithmetic::Kernels as _;
-use crate::frozen::bf16::Bf16;
+use crate::cpu::lanes::arithmetic::Kernels as _;
+use crate::cpu::lanes::bf16::Bf16;
 use crate::frozen::direct::Direct;
 use crate::frozen::{Bf16Path, Channels, Map};
 

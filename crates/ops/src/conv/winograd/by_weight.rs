@@ -12,15 +12,13 @@ use rayon::prelude::*;
 
 use super::lines::{Gradient, Input, Place, Planes, Target, Tile, grow, transposed};
 use super::{IN, OUT, PLACES, SameSize, WEIGHT};
-use crate::cpu::Shared;
 use crate::cpu::isa::{Isa, Simd};
+use crate::cpu::lanes::arithmetic::{Kernels as _, Lane, Work};
+use crate::cpu::lanes::transforms::both_sides;
 use crate::cpu::multiply::{Product, multiply};
 use crate::cpu::transpose::transpose_row_back;
-use crate::frozen::arithmetic::{Kernels as _, Lane, Work};
-use crate::frozen::transforms::both_sides;
+use crate::cpu::{SUMMING_TASKS, Shared};
 
-/// Tasks wanted: enough for 16 threads, and few enough that adding up their sums does not show.
-const TASKS: usize = 16;
 /// Output channels of a block for kernels of one plane and of three, and input channels.
 const BLOCK_OUT: [usize; 2] = [64, 32];
 const BLOCK_IN: usize = 32;
@@ -92,7 +90,7 @@ impl<'a> Plan<'a> {
         let (x, dy) = (conv.planes(x, conv.in_channels), conv.planes(dy, conv.out_channels));
         let block_out = BLOCK_OUT[usize::from(conv.depth > 1)];
         let mut plan = Self { conv, isa, x, dy, block_out, runs: Vec::new() };
-        let wanted = TASKS.div_ceil(plan.outs() * plan.ins());
+        let wanted = SUMMING_TASKS.div_ceil(plan.outs() * plan.ins());
         let cut = |all: usize, parts: usize| (0..parts).map(move |part| all * part / parts..all * (part + 1) / parts);
         let by_rows = wanted.min(conv.tile_rows());
         let by_planes = wanted.div_ceil(by_rows).min(conv.size[0] / PLANES).max(1);

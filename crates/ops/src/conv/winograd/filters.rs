@@ -6,10 +6,10 @@ use rayon::prelude::*;
 use super::lines::grow;
 use super::{IN, PLACES, SameSize, TOGETHER, WEIGHT};
 use crate::cpu::isa::{Isa, Simd};
+use crate::cpu::lanes::arithmetic::{Kernels as _, Lane, Work};
+use crate::cpu::lanes::transforms::both_sides;
 use crate::cpu::transpose::transpose_row;
 use crate::cpu::unwritten;
-use crate::frozen::arithmetic::{Kernels as _, Lane, Work};
-use crate::frozen::transforms::both_sides;
 
 /// Filters `(3, 3)` or `(3, 3, 3)`: from one output channel to the next, from one input channel to the next, and whether each is
 /// read backwards.

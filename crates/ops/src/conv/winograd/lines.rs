@@ -3,9 +3,9 @@
 
 use super::{IN, OUT, PLACES, TOGETHER};
 use crate::cpu::isa::{Isa, Simd};
+use crate::cpu::lanes::transforms::{Four, Scheme, both_sides};
 use crate::cpu::transpose::transpose_row;
 use crate::cpu::{Size3, unwritten};
-use crate::frozen::transforms::{Four, Scheme, both_sides};
 
 /// Some channels of a tensor `(batch, channels, depth, height, width)`.
 #[derive(Clone, Copy)]

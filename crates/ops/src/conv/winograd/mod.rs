@@ -11,9 +11,9 @@ mod lines;
 mod run;
 
 use crate::cpu::isa::Isa;
+use crate::cpu::lanes::transforms::{Four, Scheme};
 use crate::cpu::multiply::COLUMNS;
 use crate::cpu::{ConvShape, Size3};
-use crate::frozen::transforms::{Four, Scheme};
 use filters::Filters;
 use lines::{Place, Planes};
 

@@ -10,11 +10,11 @@ use super::filters::{Filters, Weights, block};
 use super::lines::{Input, Place, Planes, Target};
 use super::{IN, OUT, PLACES, SameSize, TOGETHER};
 use crate::cpu::isa::{Isa, Simd};
+use crate::cpu::lanes::arithmetic::{Kernels as _, Lane, Work};
+use crate::cpu::lanes::rows::{BEYOND, Places, multiply_places};
+use crate::cpu::lanes::transforms::{Four, Scheme, both_sides};
 use crate::cpu::transpose::transpose_row_back;
 use crate::cpu::{Shared, unwritten};
-use crate::frozen::arithmetic::{Kernels as _, Lane, Work};
-use crate::frozen::rows::{BEYOND, Places, multiply_places};
-use crate::frozen::transforms::{Four, Scheme, both_sides};
 
 /// Bytes of transformed input that a task holds: a good third of a second-level cache.
 const TILES_BYTES: usize = 384 << 10;

@@ -129,7 +129,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     /// `bf16` with AVX-512 BF16, and with AMX for products or without.
-    pub(super) struct Wide<const AMX: bool>;
+    pub(crate) struct Wide<const AMX: bool>;
 
     // SAFETY of every block: the pointers reach as far as the traits say, and the caller runs where the instructions exist.
     // The transmutations are between types of the same 512 or 256 bits.

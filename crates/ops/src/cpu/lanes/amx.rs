@@ -9,7 +9,7 @@ use super::rows::Run;
 use super::tiles::{SIDE, TileUnit};
 
 /// Whether processor and system have tiles of `bf16`, and lend them to this process.
-pub(super) fn available() -> bool {
+pub(crate) fn available() -> bool {
     static AVAILABLE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     *AVAILABLE.get_or_init(|| processor_has_tiles() && ask_system())
 }
@@ -53,7 +53,7 @@ fn ask_system() -> bool {
 /// # Safety
 /// [`available`] was true.
 #[inline(always)]
-pub(super) unsafe fn configure() {
+pub(crate) unsafe fn configure() {
     #[repr(C, align(64))]
     struct Config {
         palette: u8,
@@ -74,13 +74,16 @@ pub(super) unsafe fn configure() {
 /// # Safety
 /// [`available`] was true.
 #[inline(always)]
-pub(super) unsafe fn release() {
+pub(crate) unsafe fn release() {
     // SAFETY: the caller's condition.
     unsafe { asm!("tilerelease", options(nostack, nomem)) }
 }
 
+#[cfg(all(test, target_os = "linux"))]
+mod stand_in;
+
 /// The processor's tiles: 0 to 3 are sums, 4 and 5 positions, 6 and 7 channels.
-pub(super) struct Hardware;
+pub(crate) struct Hardware;
 
 impl TileUnit for Hardware {
     #[inline(always)]

@@ -11,10 +11,10 @@ use super::rows::{Run, Sink};
 use crate::cpu::isa::Simd;
 
 /// Positions, and channels, of a tile.
-pub(super) const SIDE: usize = 16;
+pub(crate) const SIDE: usize = 16;
 
 /// What multiplies tiles.
-pub(super) trait TileUnit {
+pub(crate) trait TileUnit {
     /// Writes the sums of `P * 16` positions from `at` on for `V * 16` channels to `to`, `[position][channel]`.
     ///
     /// # Safety
@@ -28,7 +28,7 @@ pub(super) trait TileUnit {
 /// # Safety
 /// As there.
 #[inline(always)]
-pub(super) unsafe fn by_tiles<L: Lane<Element = Bf16>, U: TileUnit>(
+pub(crate) unsafe fn by_tiles<L: Lane<Element = Bf16>, U: TileUnit>(
     runs: &[Run<Bf16>],
     weights: &[Bf16],
     lanes: usize,
@@ -60,7 +60,7 @@ pub(super) unsafe fn by_tiles<L: Lane<Element = Bf16>, U: TileUnit>(
 }
 
 /// Tiles in plain arithmetic.
-pub(super) struct Software;
+pub(crate) struct Software;
 
 impl TileUnit for Software {
     unsafe fn product<const P: usize, const V: usize>(runs: &[Run<Bf16>], weights: *const Bf16, at: usize, to: *mut f32) {

@@ -4,7 +4,7 @@
 use super::rows::{Dot, Run, Sink, by_vectors};
 use crate::cpu::isa::{Array, Isa, Simd};
 
-/// What activations and weights are made of: `f32` or [`Bf16`](super::Bf16).
+/// What activations and weights are made of: `f32` or [`Bf16`](super::bf16::Bf16).
 pub trait Element: Kernels {
     /// The nearest element, ties to even.
     fn narrow(value: f32) -> Self;

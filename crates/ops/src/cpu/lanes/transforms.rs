@@ -11,7 +11,7 @@ pub(crate) trait Scheme<const OUT: usize, const IN: usize>: Send + Sync {
 }
 
 /// Tiles of 2 × 2 results.
-pub(super) struct Two;
+pub(crate) struct Two;
 
 impl Scheme<2, 4> for Two {
     const INPUT: [[f32; 4]; 4] = [[1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, -1.0, 1.0, 0.0], [0.0, 1.0, 0.0, -1.0]];
