@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Result, Tensor};
 use ops::frozen::{Bf16, Channels, Element, InstanceNorm, Map, Method, PackedConv, PackedHead, PackedUpsampling};
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,9 @@ pub enum Precision {
     /// `bf16` where the processor multiplies it, else `f32`: results then depend on the machine in their last digits.
     Auto,
 }
+
+/// Pixels of a slice up to which slices are shared out among threads, rather than the layers of each.
+const SMALL: usize = 1 << 14;
 
 /// The weights of a trained network, ready for inference.
 pub enum Trained {
@@ -75,8 +79,12 @@ impl Trained {
             Ok([network.organs(compute, &features)?, network.cancer(compute, &features)?])
         }
         fn one_by_one<E: Element>(network: &DualUNet2d, frozen: &Frozen<E>, slices: &Tensor) -> Result<[Tensor; 2]> {
-            let each: Vec<[Tensor; 2]> =
-                (0..slices.dim(0)?).map(|i| logits(network, frozen, &Map::of_tensor(slices, i)?)).collect::<Result<_>>()?;
+            let one = |i: usize| logits(network, frozen, &Map::of_tensor(slices, i)?);
+            let (batch, _, height, width) = slices.dims4()?;
+            let each: Vec<[Tensor; 2]> = match height * width {
+                ..=SMALL => (0..batch).into_par_iter().map(one).collect::<Result<_>>()?,
+                _ => (0..batch).map(one).collect::<Result<_>>()?,
+            };
             let join = |head: usize| Tensor::cat(&each.iter().map(|logits| &logits[head]).collect::<Vec<_>>(), 0);
             Ok([join(0)?, join(1)?])
         }

@@ -4,8 +4,8 @@
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use crate::cpu::isa::{Isa, Simd as _};
-use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
+use crate::cpu::isa::Isa;
+use crate::cpu::lanes::arithmetic::{Element, narrow_row};
 use crate::cpu::lanes::rows::BEYOND;
 use crate::cpu::transpose::transpose_row;
 use crate::cpu::{Shared, Size3};
@@ -38,26 +38,6 @@ impl Channels {
     /// Whether positions are whole vectors.
     pub(super) fn are_whole(self) -> bool {
         self.step.is_multiple_of(TOGETHER)
-    }
-}
-
-/// Rounds a row.
-struct Narrow<'a, E> {
-    from: &'a [f32],
-    to: &'a mut [E],
-}
-
-impl<E: Element> Work<E> for Narrow<'_, E> {
-    #[inline(always)]
-    unsafe fn run<L: Lane<Element = E>>(self) {
-        let vectors = self.from.len() / L::Sums::LANES * L::Sums::LANES;
-        for at in (0..vectors).step_by(L::Sums::LANES) {
-            // SAFETY: the rows are of one length, and hold this vector.
-            unsafe { L::narrow(L::Sums::load(self.from[at..].as_ptr()), self.to[at..].as_mut_ptr()) };
-        }
-        for (to, from) in self.to[vectors..].iter_mut().zip(&self.from[vectors..]) {
-            *to = E::narrow(*from);
-        }
     }
 }
 
@@ -132,8 +112,7 @@ impl<E: Element> Map<E> {
                 // SAFETY: safe code but for the instruction set.
                 unsafe { transpose_row(isa, from, volume, channels, row, step) };
             }
-            // SAFETY: this machine has the path.
-            unsafe { E::dispatch(path, Narrow { from: row, to }) };
+            narrow_row(path, row, to);
         });
         map
     }

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 use super::LANES;
 use crate::cpu::isa::{Isa, Simd as _};
-use crate::cpu::lanes::arithmetic::{Kernels as _, Lane, Work};
-use crate::cpu::lanes::bf16::{Bf16, narrow_pairs, narrow_row};
+use crate::cpu::lanes::arithmetic::{Kernels as _, Lane, Work, narrow_row};
+use crate::cpu::lanes::bf16::{Bf16, Bf16Path, narrow_pairs};
 use crate::cpu::lanes::rows::{Run, Sink};
 use crate::cpu::transpose::transpose_row;
 use crate::cpu::{ConvShape, SUMMING_TASKS, Size3};
@@ -34,7 +34,7 @@ pub(in super::super) fn backward_filter(isa: Isa, shape: &ConvShape, x: &[f32], 
     let mut outputs = vec![Bf16::default(); shape.out_channels.next_multiple_of(TILE) * shape.input[0] * 2 * plan.pairs];
     let mut sums: Vec<Vec<f32>> = (0..plan.tasks()).map(|task| vec![0.0; plan.sums(task)]).collect();
     for (x, dy) in x.chunks_exact(shape.in_channels * volume).zip(dy.chunks_exact(shape.out_channels * volume)) {
-        plan.fill_inputs(isa, x, &mut inputs);
+        plan.fill_inputs(path, x, &mut inputs);
         plan.fill_outputs(isa, dy, &mut outputs);
         sums.par_iter_mut().enumerate().for_each(|(task, sums)| {
             let work = Task { plan: &plan, task, inputs: &inputs, outputs: &outputs, sums };
@@ -108,15 +108,14 @@ impl<'a> Plan<'a> {
     }
 
     /// `[channel][plane][line][column]` of x, inside its border.
-    fn fill_inputs(&self, isa: Isa, x: &[f32], inputs: &mut [Bf16]) {
+    fn fill_inputs(&self, path: Bf16Path, x: &[f32], inputs: &mut [Bf16]) {
         let ([_, height, width], [_, lines, columns]) = (self.shape.input, self.padded);
         let border = self.shape.padding;
         let channels = x.par_chunks_exact(self.shape.input.iter().product());
         channels.zip(inputs.par_chunks_exact_mut(self.channel())).for_each(|(x, inputs)| {
             for (at, x) in x.chunks_exact(width).enumerate() {
                 let line = (at / height + border[0]) * lines + at % height + border[1];
-                // SAFETY: safe code but for the instruction set.
-                unsafe { narrow_row(isa, x, &mut inputs[line * columns + border[2]..][..width]) };
+                narrow_row(path, x, &mut inputs[line * columns + border[2]..][..width]);
             }
         });
     }

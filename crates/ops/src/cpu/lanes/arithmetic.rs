@@ -75,6 +75,32 @@ pub trait Lane: Sized {
     unsafe fn row(runs: &[Run<Self::Element>], weights: &[Self::Element], lanes: usize, width: usize, sink: &mut impl Sink<Self>);
 }
 
+/// Rounds a row, by a path that this machine has.
+pub(crate) fn narrow_row<E: Element>(path: E::Path, from: &[f32], to: &mut [E]) {
+    assert_eq!(from.len(), to.len(), "rows of one length");
+    // SAFETY: this machine has the path.
+    unsafe { E::dispatch(path, Narrow { from, to }) };
+}
+
+struct Narrow<'a, E> {
+    from: &'a [f32],
+    to: &'a mut [E],
+}
+
+impl<E: Element> Work<E> for Narrow<'_, E> {
+    #[inline(always)]
+    unsafe fn run<L: Lane<Element = E>>(self) {
+        let vectors = self.from.len() / L::Sums::LANES * L::Sums::LANES;
+        for at in (0..vectors).step_by(L::Sums::LANES) {
+            // SAFETY: the rows are of one length, and hold this vector.
+            unsafe { L::narrow(L::Sums::load(self.from[at..].as_ptr()), self.to[at..].as_mut_ptr()) };
+        }
+        for (to, from) in self.to[vectors..].iter_mut().zip(&self.from[vectors..]) {
+            *to = E::narrow(*from);
+        }
+    }
+}
+
 /// `f32`: a group is one element, and a vector of elements a vector of sums.
 struct Floats<S>(std::marker::PhantomData<S>);
 

@@ -27,15 +27,6 @@ impl Element for Bf16 {
 }
 
 per_isa! {
-    /// Rounds a row.
-    pub(crate) unsafe fn narrow_row<S>(from: &[f32], to: &mut [Bf16]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = Bf16::narrow(*from);
-        }
-    }
-}
-
-per_isa! {
     /// Rounds rows of `lanes`, and weaves each with the one behind it: `[pair of rows][lane][row of the pair]`.
     pub(crate) unsafe fn narrow_pairs<S>(from: &[f32], lanes: usize, to: &mut [Bf16]) {
         for (pair, to) in from.chunks_exact(2 * lanes).zip(to.chunks_exact_mut(2 * lanes)) {
