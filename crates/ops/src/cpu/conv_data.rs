@@ -25,8 +25,9 @@ pub(crate) fn backward_data(isa: Isa, shape: &ConvShape, dy: &[f32], w: &[f32], 
         (0..stride.iter().product()).map(|i| [i / (stride[1] * stride[2]), i / stride[2] % stride[1], i % stride[2]]).collect();
     let tiled = (0..3).all(|a| shape.kernel[a] == stride[a] && shape.padding[a] == 0 && shape.input[a].is_multiple_of(stride[a]));
     if tiled {
-        // Every phase has one tap and the same positions: they are channels of one correlation.
-        return run_phases(isa, shape, phases, dy, w, bias, dx);
+        // Every phase has one tap and the same positions: they are channels of one correlation, in the order of the weights.
+        let weights = PackedWeights::of_rows(shape.in_channels * phases.len(), isa.channels(), w);
+        return run_phases(isa, shape, phases, dy, &weights, bias, dx);
     }
     let untouched = |phase: &Size3| (0..3).any(|a| axis_phase(shape, a, phase[a]).taps == 0);
     if phases.iter().any(untouched) {
@@ -34,7 +35,8 @@ pub(crate) fn backward_data(isa: Isa, shape: &ConvShape, dy: &[f32], w: &[f32], 
     }
     for phase in phases {
         if !untouched(&phase) {
-            run_phases(isa, shape, vec![phase], dy, w, bias, dx);
+            let weights = weights_of(isa, shape, phase, w);
+            run_phases(isa, shape, vec![phase], dy, &weights, bias, dx);
         }
     }
 }
@@ -51,18 +53,21 @@ fn axis_phase(shape: &ConvShape, axis: usize, phase: usize) -> AxisPhase {
     }
 }
 
+fn axes_of(shape: &ConvShape, phase: Size3) -> [AxisPhase; 3] {
+    std::array::from_fn(|a| axis_phase(shape, a, phase[a]))
+}
+
+/// The weights that a phase sees, for its correlation.
+fn weights_of(isa: Isa, shape: &ConvShape, phase: Size3, w: &[f32]) -> PackedWeights {
+    let taps = mirrored_taps(shape, axes_of(shape, phase));
+    let sizes = [shape.in_channels, shape.out_channels, taps.len()];
+    PackedWeights::new(sizes, isa.channels(), w, |out, channel| ((channel * shape.in_channels + out) * shape.taps(), &taps))
+}
+
 /// Phases that share taps and positions, as one correlation.
-fn run_phases(isa: Isa, shape: &ConvShape, phases: Vec<Size3>, dy: &[f32], w: &[f32], bias: Option<&[f32]>, dx: &mut [f32]) {
-    let axes = |phase: Size3| -> [AxisPhase; 3] { std::array::from_fn(|a| axis_phase(shape, a, phase[a])) };
-    let shared = axes(phases[0]);
+fn run_phases(isa: Isa, shape: &ConvShape, phases: Vec<Size3>, dy: &[f32], weights: &PackedWeights, bias: Option<&[f32]>, dx: &mut [f32]) {
+    let shared = axes_of(shape, phases[0]);
     let taps = shared.map(|axis| axis.taps);
-    let count = phases.len();
-    let source_taps: Vec<Vec<usize>> = phases.iter().map(|phase| mirrored_taps(shape, axes(*phase), taps)).collect();
-    let kernel_len = shape.taps();
-    let sizes = [shape.in_channels * count, shape.out_channels, taps.iter().product()];
-    let weights = PackedWeights::new(sizes, isa.channels(), w, |out, channel| {
-        ((channel * shape.in_channels + out / count) * kernel_len, &source_taps[out % count])
-    });
     let correlation = Correlation {
         batch: shape.batch,
         in_channels: shape.out_channels,
@@ -76,12 +81,12 @@ fn run_phases(isa: Isa, shape: &ConvShape, phases: Vec<Size3>, dy: &[f32], w: &[
         spread: shape.stride,
         phases,
     };
-    correlation.run(isa, dy, &weights, bias, dx);
+    correlation.run(isa, dy, weights, bias, dx);
 }
 
 /// Where in the kernel each tap of a phase comes from: every stride-th one, backwards.
-fn mirrored_taps(shape: &ConvShape, axes: [AxisPhase; 3], taps: Size3) -> Vec<usize> {
-    let kernel = shape.kernel;
+fn mirrored_taps(shape: &ConvShape, axes: [AxisPhase; 3]) -> Vec<usize> {
+    let (kernel, taps) = (shape.kernel, axes.map(|axis| axis.taps));
     let place = |tap: usize| {
         let mirrored = [tap / (taps[1] * taps[2]), tap / taps[2] % taps[1], tap % taps[2]];
         let at: Size3 = std::array::from_fn(|a| axes[a].first_tap + shape.stride[a] * (taps[a] - 1 - mirrored[a]));

@@ -39,18 +39,7 @@ impl PackedWeights {
         weights: &[f32],
         filter: impl Fn(usize, usize) -> (usize, &'a [usize]) + Sync,
     ) -> Self {
-        let blocks = channel_blocks(out_channels, widest);
-        let mut starts = Vec::with_capacity(blocks.len());
-        let mut len = 0;
-        for &(_, _, width) in &blocks {
-            starts.push(len);
-            len += in_channels * taps * width;
-        }
-        let mut values = unwritten(len);
-        let target = Shared(values.as_mut_ptr());
-        blocks.par_iter().zip(&starts).for_each(|(&(first, present, width), &start)| {
-            // SAFETY: the blocks' ranges of `values` are disjoint and each task stays in its own.
-            let block = unsafe { std::slice::from_raw_parts_mut(target.get().add(start), in_channels * taps * width) };
+        Self::filled([out_channels, in_channels * taps], widest, |(first, present, width), block| {
             // Filters of one input channel together: either they are neighbours, or each continues what was read before.
             for (channel, block) in block.chunks_exact_mut(taps * width).enumerate() {
                 for lane in 0..present {
@@ -64,6 +53,33 @@ impl PackedWeights {
                     block[absent..].iter_mut().step_by(width).for_each(|to| *to = 0.0);
                 }
             }
+        })
+    }
+
+    /// Weights of one tap, `[input channel][output channel]`.
+    pub(super) fn of_rows(out_channels: usize, widest: usize, weights: &[f32]) -> Self {
+        Self::filled([out_channels, weights.len() / out_channels], widest, |(first, present, width), block| {
+            for (to, row) in block.chunks_exact_mut(width).zip(weights.chunks_exact(out_channels)) {
+                to[..present].copy_from_slice(&row[first..][..present]);
+                to[present..].fill(0.0);
+            }
+        })
+    }
+
+    /// Blocks of `rows` rows, each written by `fill`, all of it.
+    fn filled([out_channels, rows]: [usize; 2], widest: usize, fill: impl Fn((usize, usize, usize), &mut [f32]) + Sync) -> Self {
+        let blocks = channel_blocks(out_channels, widest);
+        let mut starts = Vec::with_capacity(blocks.len());
+        let mut len = 0;
+        for &(_, _, width) in &blocks {
+            starts.push(len);
+            len += rows * width;
+        }
+        let mut values = unwritten(len);
+        let target = Shared(values.as_mut_ptr());
+        blocks.par_iter().zip(&starts).for_each(|(&block, &start)| {
+            // SAFETY: the blocks' ranges of `values` are disjoint and each task stays in its own.
+            fill(block, unsafe { std::slice::from_raw_parts_mut(target.get().add(start), rows * block.2) });
         });
         Self { blocks, starts, values }
     }
