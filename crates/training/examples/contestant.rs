@@ -156,42 +156,43 @@ fn teacher(kind: &str, features: &[usize], shape: &[usize]) -> Result<Teacher> {
     Ok(Teacher::new(&config, ORGAN_CLASSES))
 }
 
+/// What a network is to do.
+enum Way {
+    Infer(Precision),
+    Train(Factors),
+}
+
 fn network(kind: &str, features: &[usize], shape: &[usize], way: &str) -> Result<()> {
     let image = Tensor::rand(0f32, 1.0, [&shape[..1], &[1], &shape[1..]].concat(), &Device::Cpu)?;
     let labels = |classes: usize| Tensor::rand(0f32, classes as f32, shape, &Device::Cpu)?.to_dtype(DType::U8);
     let (organs, cancer) = (labels(ORGAN_CLASSES)?, labels(CANCER_CLASSES)?);
-    // Of inference, or else the factors of training.
-    let precision = match way {
-        "f32" => Ok(Precision::F32),
-        "bf16" => Ok(Precision::Bf16),
-        "step" => Err(Factors::F32),
-        "step-bf16" => Err(Factors::Bf16),
+    let way = match way {
+        "f32" => Way::Infer(Precision::F32),
+        "bf16" => Way::Infer(Precision::Bf16),
+        "step" => Way::Train(Factors::F32),
+        "step-bf16" => Way::Train(Factors::Bf16),
         _ => bail!("{way}: f32, bf16, step or step-bf16 expected"),
     };
-    match kind {
-        "student" => {
-            let network = DualUNet2d::new(&DualUNet2dConfig { features: features.try_into().context("six features expected")? });
-            let precision = match precision {
-                Ok(precision) => precision,
-                Err(factors) => {
-                    return steps(&network, factors, |params| {
-                        let features = network.features(params, &image)?;
-                        let organs = ops::dice_ce(&network.organs(params, &features)?, &organs)?;
-                        organs + ops::dice_ce(&network.cancer(params, &features)?, &cancer)?
-                    });
-                }
-            };
+    if kind != "student" {
+        let network = teacher(kind, features, shape)?;
+        return match way {
+            Way::Train(factors) => steps(&network, factors, |params| ops::dice_ce(&network.forward(params, &image)?, &organs)),
+            Way::Infer(precision) => {
+                let trained = trained(&network, precision)?;
+                compete(|| Ok(network.infer(&trained, &image)?))
+            }
+        };
+    }
+    let network = DualUNet2d::new(&DualUNet2dConfig { features: features.try_into().context("six features expected")? });
+    match way {
+        Way::Train(factors) => steps(&network, factors, |params| {
+            let features = network.features(params, &image)?;
+            let organs = ops::dice_ce(&network.organs(params, &features)?, &organs)?;
+            organs + ops::dice_ce(&network.cancer(params, &features)?, &cancer)?
+        }),
+        Way::Infer(precision) => {
             let trained = trained(&network, precision)?;
             compete(|| Ok(trained.student(&network, &image)?))
-        }
-        kind => {
-            let network = teacher(kind, features, shape)?;
-            let precision = match precision {
-                Ok(precision) => precision,
-                Err(factors) => return steps(&network, factors, |params| ops::dice_ce(&network.forward(params, &image)?, &organs)),
-            };
-            let trained = trained(&network, precision)?;
-            compete(|| Ok(network.infer(&trained, &image)?))
         }
     }
 }

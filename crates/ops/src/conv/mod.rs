@@ -12,6 +12,7 @@ pub use self::normed::{Norm, conv_norm_leaky_relu};
 use self::op::{Conv, ConvTranspose, apply};
 pub use self::way::{Factors, bf16_trains_faster};
 use crate::composed;
+use crate::cpu::ConvShape;
 use crate::tensor::convolutions_serve;
 
 /// How a convolution walks, along depth, height and width. An image has no depth, and its entry is not looked at.
@@ -69,7 +70,7 @@ pub fn conv_with(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: Co
     let op = options.conv(x.rank());
     let shape = op.shape(x.dims(), weight.dims())?;
     check_bias("conv", bias, shape.out_channels)?;
-    if x.device().is_cuda() && x.dtype() == DType::F32 && way::rounds(&shape, options.factors) {
+    if rounded_on_gpu(x, &shape, options.factors) {
         let rounded = |tensor: &Tensor| tensor.to_dtype(DType::BF16);
         let y = conv_with(&rounded(x)?, &rounded(weight)?, bias.map(rounded).transpose()?.as_ref(), options)?;
         return y.to_dtype(DType::F32);
@@ -113,6 +114,11 @@ pub fn conv_transpose_with(
         return composed::conv_transpose(x, weight, bias, &shape);
     }
     apply(op, x, weight, bias)
+}
+
+/// Whether a convolution is one of tensors of `bf16` between tensors of `f32`.
+fn rounded_on_gpu(x: &Tensor, shape: &ConvShape, factors: Factors) -> bool {
+    x.device().is_cuda() && x.dtype() == DType::F32 && way::rounds(shape, factors)
 }
 
 fn serve(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> bool {

@@ -8,8 +8,7 @@ use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::op::{Bilinear as _, ChannelSums, Conv, apply, wanted};
-use super::way::rounds;
-use super::{ConvOptions, check_bias, conv_with, serve};
+use super::{ConvOptions, check_bias, conv_with, rounded_on_gpu, serve};
 use crate::norm::{NormActivation, instance_norm_leaky_relu};
 use crate::tensor::all_kernels_serve;
 
@@ -37,8 +36,7 @@ pub fn conv_norm_leaky_relu(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, 
     let channels = shape.out_channels;
     check_bias("conv", bias, channels)?;
     let fits = norm.gamma.dims() == [channels] && norm.beta.dims() == [channels];
-    let rounded_on_gpu = x.device().is_cuda() && rounds(&shape, options.factors);
-    if !fits || rounded_on_gpu || !serve(x, weight, bias) || !all_kernels_serve(&[x, norm.gamma, norm.beta]) {
+    if !fits || rounded_on_gpu(x, &shape, options.factors) || !serve(x, weight, bias) || !all_kernels_serve(&[x, norm.gamma, norm.beta]) {
         let y = conv_with(x, weight, bias, options)?;
         return instance_norm_leaky_relu(&y, norm.gamma, norm.beta, norm.eps, norm.slope);
     }

@@ -3,6 +3,7 @@
 use super::bf16;
 use super::winograd::SameSize;
 use crate::cpu::isa::Isa;
+use crate::cpu::lanes::bf16::Bf16Path;
 use crate::cpu::{ConvShape, grouped};
 
 /// What the products of a convolution are made of.
@@ -20,11 +21,11 @@ pub enum Factors {
 /// Winograd's method, which takes a quarter of the multiplications and which 8 bits are too few for, is faster than that.
 #[must_use]
 pub fn bf16_trains_faster() -> bool {
-    bf16::path() == crate::frozen::Bf16Path::Amx
+    Bf16Path::current() == Bf16Path::Amx
 }
 
 /// A way to compute a convolution and its gradients.
-pub(super) enum Way {
+enum Way {
     Definition,
     Winograd(SameSize),
     Bf16,

@@ -10,7 +10,7 @@ use super::packed::Packed;
 use super::sums::LaneSums;
 use crate::cpu::isa::{Isa, Simd};
 use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
-use crate::cpu::lanes::rows::{Run, Sink};
+use crate::cpu::lanes::rows::{Added, Run, Sink};
 use crate::cpu::transpose::transpose_row_back;
 use crate::cpu::{Shared, Size3};
 use crate::tensor::volumes;
@@ -198,29 +198,11 @@ impl<E: Element> Work<E> for Lines<'_, E> {
                 // SAFETY: the line holds the row's positions, and the row of y is this task's alone in each of its channels; the
                 // runs lie within the map, whose border and tail hold what a tile reads beyond the row.
                 unsafe {
-                    let mut sink = Biased { to: line.as_mut_ptr(), lanes, bias: self.bias[first..][..lanes].as_ptr() };
+                    let mut sink = Added { to: line.as_mut_ptr(), lanes, from: self.bias[first..][..lanes].as_ptr(), step: 0 };
                     L::row(&runs, weights, lanes, width, &mut sink);
                     transpose_row_back(isa, line, lanes, self.y.get().add(first * volume + at * width), volume, present);
                 }
             }
-        }
-    }
-}
-
-/// Adds the bias: `[position][lane]`.
-struct Biased {
-    to: *mut f32,
-    lanes: usize,
-    bias: *const f32,
-}
-
-impl<L: Lane> Sink<L> for Biased {
-    #[inline(always)]
-    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
-        for v in 0..V {
-            let lane = v * L::Sums::LANES;
-            // SAFETY: the position is one of the line, the lanes are those of the block.
-            unsafe { sums[v].add(L::Sums::load(self.bias.add(lane))).store(self.to.add(at * self.lanes + lane)) };
         }
     }
 }

@@ -8,11 +8,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::LANES;
-use crate::cpu::isa::{Isa, Simd as _};
+use crate::cpu::isa::Isa;
 use crate::cpu::lanes::arithmetic::{Kernels as _, Lane, Work, narrow_row};
-use crate::cpu::lanes::bf16::{Bf16, Bf16Path, narrow_pairs};
-use crate::cpu::lanes::rows::{Run, Sink};
+use crate::cpu::lanes::bf16::{Bf16, Bf16Path, LANES, narrow_pairs};
+use crate::cpu::lanes::rows::{Added, Run};
+use crate::cpu::lanes::tiles::SIDE;
 use crate::cpu::transpose::transpose_row;
 use crate::cpu::{ConvShape, SUMMING_TASKS, Size3};
 
@@ -20,18 +20,16 @@ use crate::cpu::{ConvShape, SUMMING_TASKS, Size3};
 const BLOCK_IN: usize = 64;
 /// Pairs of positions that are multiplied at once: with as many of dy they fill half a second-level cache.
 const PAIRS: usize = 512;
-/// Channels, and pairs, are filled up to a multiple of this, by which tiles read them.
-const TILE: usize = 16;
-/// What a tile may read beyond the last line.
-const SLACK: usize = 4 * TILE;
+/// What a tile may read beyond the last line; channels, and pairs, are filled up to whole tiles.
+const SLACK: usize = 4 * SIDE;
 
 /// dw `(co, ci, kernel)`, all of it, of x `(n, ci, size)` and dy `(n, co, size)`, the size being kept.
 pub(in super::super) fn backward_filter(isa: Isa, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let plan = Plan::new(shape);
     let path = Bf16::path();
     let volume = shape.input.iter().product::<usize>();
-    let mut inputs = vec![Bf16::default(); shape.in_channels.next_multiple_of(TILE) * plan.channel() + SLACK];
-    let mut outputs = vec![Bf16::default(); shape.out_channels.next_multiple_of(TILE) * shape.input[0] * 2 * plan.pairs];
+    let mut inputs = vec![Bf16::default(); shape.in_channels.next_multiple_of(SIDE) * plan.channel() + SLACK];
+    let mut outputs = vec![Bf16::default(); shape.out_channels.next_multiple_of(SIDE) * shape.input[0] * 2 * plan.pairs];
     let mut sums: Vec<Vec<f32>> = (0..plan.tasks()).map(|task| vec![0.0; plan.sums(task)]).collect();
     for (x, dy) in x.chunks_exact(shape.in_channels * volume).zip(dy.chunks_exact(shape.out_channels * volume)) {
         plan.fill_inputs(path, x, &mut inputs);
@@ -60,7 +58,7 @@ impl<'a> Plan<'a> {
     fn new(shape: &'a ConvShape) -> Self {
         let padded: Size3 = std::array::from_fn(|a| shape.input[a] + 2 * shape.padding[a]);
         let padded = [padded[0], padded[1], padded[2].next_multiple_of(2)];
-        let pairs = (shape.input[1] * padded[2] / 2).next_multiple_of(TILE);
+        let pairs = (shape.input[1] * padded[2] / 2).next_multiple_of(SIDE);
         let mut plan = Self { shape, padded, pairs, runs: 1 };
         plan.runs = SUMMING_TASKS.div_ceil(plan.outs() * plan.ins()).min(plan.pieces());
         plan
@@ -92,7 +90,7 @@ impl<'a> Plan<'a> {
 
     /// Lanes of the block of output channels that begins with `first`.
     fn lanes(&self, first: usize) -> usize {
-        LANES.min(self.shape.out_channels.next_multiple_of(TILE) - first)
+        LANES.min(self.shape.out_channels.next_multiple_of(SIDE) - first)
     }
 
     /// The output channels of a task, filled up to whole tiles, its input channels, and its run.
@@ -186,29 +184,11 @@ impl Work<Bf16> for Task<'_> {
                 let [i, j, k] = [tap / 9, tap / 3 % 3, tap % 3];
                 let at = ins.start * step + ((d + i) * lines + j) * columns + k + 2 * first;
                 let run = Run { from: self.inputs[at..].as_ptr(), step, groups };
-                let mut sink = Add { to: sums.as_mut_ptr(), lanes: outs.len() };
+                let (to, lanes) = (sums.as_mut_ptr(), outs.len());
+                let mut sink = Added { to, lanes, from: to, step: lanes };
                 // SAFETY: the run holds its pairs for all channels, filled up to whole tiles; beyond a plane lies the next one, and
                 // beyond the last one the slack. The sums hold the lanes of all channels.
                 unsafe { L::row(&[run], &weights[..2 * groups * outs.len()], outs.len(), ins.len(), &mut sink) };
-            }
-        }
-    }
-}
-
-/// Adds to `[position][lane]`.
-struct Add {
-    to: *mut f32,
-    lanes: usize,
-}
-
-impl<L: Lane> Sink<L> for Add {
-    #[inline(always)]
-    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
-        for v in 0..V {
-            // SAFETY: the position is one of the row.
-            unsafe {
-                let to = self.to.add(at * self.lanes + v * L::Sums::LANES);
-                sums[v].add(L::Sums::load(to)).store(to);
             }
         }
     }

@@ -8,15 +8,10 @@ mod by_weight;
 pub(super) use by_weight::backward_filter;
 
 use crate::cpu::ConvShape;
-use crate::cpu::lanes::arithmetic::Kernels as _;
 use crate::cpu::lanes::bf16::Bf16;
+use crate::cpu::lanes::rows::bias_of_lanes;
 use crate::frozen::direct::Direct;
-use crate::frozen::{Bf16Path, Channels, Map};
-
-/// How factors are multiplied.
-pub(super) fn path() -> Bf16Path {
-    Bf16::path()
-}
+use crate::frozen::{Channels, Map};
 
 /// y `(n, co, size)`, all of it, of x `(n, ci, size)` and w `(co, ci, kernel)`, the size being kept.
 pub(super) fn forward(shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
@@ -45,14 +40,8 @@ fn run(
     let volume = size.iter().product::<usize>();
     let channels = Channels::whole(from);
     let weights = Direct::<Bf16>::pack(to, shape.kernel, &[channels], weight);
-    let mut padded = vec![0.0; to.next_multiple_of(LANES)];
-    if let Some(bias) = bias {
-        padded[..to].copy_from_slice(bias);
-    }
+    let bias = bias_of_lanes(bias, to);
     for (x, y) in x.chunks_exact(from * volume).zip(y.chunks_exact_mut(to * volume)) {
-        weights.run_to_planes(&Map::of_planes(x, from, size, border), &padded, y);
+        weights.run_to_planes(&Map::of_planes(x, from, size, border), &bias, y);
     }
 }
-
-/// Channels that are computed together.
-const LANES: usize = 32;

@@ -8,10 +8,10 @@ use rayon::prelude::*;
 
 use super::filters::{Filters, Weights, block};
 use super::lines::{Input, Place, Planes, Target};
-use super::{IN, OUT, PLACES, SameSize, TOGETHER};
+use super::{IN, OUT, PLACES, SameSize};
 use crate::cpu::isa::{Isa, Simd};
 use crate::cpu::lanes::arithmetic::{Kernels as _, Lane, Work};
-use crate::cpu::lanes::rows::{BEYOND, Places, multiply_places};
+use crate::cpu::lanes::rows::{BEYOND, Places, bias_of_lanes, multiply_places};
 use crate::cpu::lanes::transforms::{Four, Scheme, both_sides};
 use crate::cpu::transpose::transpose_row_back;
 use crate::cpu::{Shared, unwritten};
@@ -26,10 +26,7 @@ const PLANES: usize = 16;
 impl SameSize {
     /// y of x `(batch, in_channels, size)`; y `(batch, out_channels, size)` is written, all of it.
     pub(super) fn run(&self, isa: Isa, x: &[f32], filters: Filters<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
-        let mut padded = vec![0.0; self.out_channels.next_multiple_of(TOGETHER)];
-        if let Some(bias) = bias {
-            padded[..self.out_channels].copy_from_slice(bias);
-        }
+        let bias = bias_of_lanes(bias, self.out_channels);
         let x = self.planes(x, self.in_channels);
         let cut = self.cut(isa, x.step());
         let weights = Weights::new(self, isa, filters, cut.layers * cut.stretches == 1);
@@ -47,7 +44,7 @@ impl SameSize {
             let planes = layer * cut.planes..((layer + 1) * cut.planes).min(self.size[0]);
             let first = task % cut.groups * cut.blocks * block(isa);
             let channels = first..(first + cut.blocks * block(isa)).min(self.out_channels);
-            let work = Tiles { conv: self, isa, x, weights: &weights, bias: &padded, y, rows, planes, channels, buffers };
+            let work = Tiles { conv: self, isa, x, weights: &weights, bias: &bias, y, rows, planes, channels, buffers };
             // SAFETY: tasks write rows, planes and channels of their own; the slices are those of `self`.
             unsafe { f32::dispatch(isa, work) };
         });

@@ -3,7 +3,7 @@
 
 use super::arithmetic::{Element, Kernels, Lane, Work};
 use super::rows::{Run, Sink};
-use super::tiles::{Software, by_tiles};
+use super::tiles::{SIDE, Software, by_tiles};
 use crate::cpu::isa::{Array, Isa, per_isa};
 
 /// A number of 16 bits: the upper half of an `f32`.
@@ -37,6 +37,9 @@ per_isa! {
         }
     }
 }
+
+/// Output channels that are computed together, by all ways.
+pub(crate) const LANES: usize = 2 * SIDE;
 
 /// The ways to multiply in `bf16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,13 +178,13 @@ impl Kernels for Bf16 {
     }
 
     fn block(_: Bf16Path) -> usize {
-        32
+        LANES
     }
 
     fn groups_together(path: Bf16Path) -> usize {
         match path {
             Bf16Path::Avx512 => 1,
-            Bf16Path::Software | Bf16Path::Amx => 16,
+            Bf16Path::Software | Bf16Path::Amx => SIDE,
         }
     }
 

@@ -7,5 +7,5 @@ mod amx;
 pub(crate) mod arithmetic;
 pub(crate) mod bf16;
 pub(crate) mod rows;
-mod tiles;
+pub(crate) mod tiles;
 pub(crate) mod transforms;

@@ -6,6 +6,7 @@
 
 use super::arithmetic::{Kernels, Lane};
 use crate::cpu::isa::Simd;
+use crate::cpu::multiply::COLUMNS;
 
 /// Values that belong to one kernel row: where they start for the row's first position, how far the next position's are,
 /// and how many groups they are.
@@ -162,10 +163,19 @@ pub(crate) unsafe fn multiply_places<L: Lane>(
     }
 }
 
+/// A bias, or none, for whole vectors of any instruction set.
+pub(crate) fn bias_of_lanes(bias: Option<&[f32]>, channels: usize) -> Vec<f32> {
+    let mut lanes = vec![0.0; channels.next_multiple_of(COLUMNS)];
+    if let Some(bias) = bias {
+        lanes[..channels].copy_from_slice(bias);
+    }
+    lanes
+}
+
 /// Keeps sums as they are: `[position][lane]`.
-struct Products {
-    to: *mut f32,
-    lanes: usize,
+pub(crate) struct Products {
+    pub(crate) to: *mut f32,
+    pub(crate) lanes: usize,
 }
 
 impl<L: Lane> Sink<L> for Products {
@@ -174,6 +184,27 @@ impl<L: Lane> Sink<L> for Products {
         for v in 0..V {
             // SAFETY: the position is one of the tiles.
             unsafe { sums[v].store(self.to.add(at * self.lanes + v * L::Sums::LANES)) };
+        }
+    }
+}
+
+/// Keeps sums with what is added to them, a vector of lanes for every position: `[position][lane]`.
+pub(crate) struct Added {
+    pub(crate) to: *mut f32,
+    pub(crate) lanes: usize,
+    /// What is added, which may be what lies at `to`.
+    pub(crate) from: *const f32,
+    /// From one position's to the next one's; 0 if all have the same.
+    pub(crate) step: usize,
+}
+
+impl<L: Lane> Sink<L> for Added {
+    #[inline(always)]
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
+        for v in 0..V {
+            let lane = v * L::Sums::LANES;
+            // SAFETY: the position is one of the row, and so are its lanes in both places.
+            unsafe { sums[v].add(L::Sums::load(self.from.add(at * self.step + lane))).store(self.to.add(at * self.lanes + lane)) };
         }
     }
 }

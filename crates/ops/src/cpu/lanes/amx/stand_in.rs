@@ -6,16 +6,14 @@ use std::sync::Once;
 
 use super::super::arithmetic::{Element as _, Kernels as _, Lane, Work};
 use super::super::bf16::{Bf16, Bf16Path};
-use super::super::rows::{Run, Sink};
+use super::super::rows::{Products, Run};
+use super::super::tiles::SIDE;
 use super::available;
-use crate::cpu::isa::Simd as _;
-
-/// Rows of a tile, and 32-bit places of a row.
-const SIDE: usize = 16;
 
 #[derive(Clone, Copy)]
 struct Tiles {
     configured: bool,
+    /// Rows of 32-bit places.
     values: [[[u32; SIDE]; SIDE]; 8],
 }
 
@@ -135,24 +133,10 @@ struct Row<'a> {
 
 impl Work<Bf16> for Row<'_> {
     unsafe fn run<L: Lane<Element = Bf16>>(self) {
-        let mut sink = Keep { to: self.to, lanes: self.lanes };
-        // SAFETY: the test's runs and weights.
+        assert_eq!(self.to.len(), self.width * self.lanes);
+        let mut sink = Products { to: self.to.as_mut_ptr(), lanes: self.lanes };
+        // SAFETY: the test's runs and weights, and room for all positions.
         unsafe { L::row(self.runs, self.weights, self.lanes, self.width, &mut sink) };
-    }
-}
-
-struct Keep<'a> {
-    to: &'a mut [f32],
-    lanes: usize,
-}
-
-impl<L: Lane> Sink<L> for Keep<'_> {
-    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
-        for (v, sums) in sums.into_iter().enumerate() {
-            let to = &mut self.to[at * self.lanes + v * L::Sums::LANES..][..L::Sums::LANES];
-            // SAFETY: the place of a vector.
-            unsafe { sums.store(to.as_mut_ptr()) };
-        }
     }
 }
 
