@@ -59,6 +59,7 @@ nodes:
   scores:
     stage: evaluate
     inputs: {truth: data.truth, predictions: {first: \"volumes[1]\"}}
+  more: {like: scores, params: {pictures: 3}, inputs: {images: data.dataset}}
 ";
 
 #[test]
@@ -82,7 +83,10 @@ fn typical_mistakes_do_not_fit() {
         ("inputs: {dataset: data.dataset}\n", "\n", "`inputs` is missing"),
         ("truth: data.truth, ", "", "`truth` is missing"),
         ("predictions: {first: \"volumes[1]\"}", "predictions: \"volumes[1]\"", "fits no alternative"),
-        ("foreach: {mm: [1, 2]}", "foreach: {mm: 1}", "is no \"array\""),
+        ("foreach: {mm: [1, 2]}", "foreach: {mm: 1}", "is no [\"array\""),
+        ("like: scores", "like: 3", "is no \"string\""),
+        ("like: scores", "lik: scores", "`lik` is unknown"),
+        ("pictures: 3", "picture: 3", "fits no alternative"),
     ];
     for (right, wrong, message) in mistakes {
         assert!(SOUND.contains(right), "{right}");

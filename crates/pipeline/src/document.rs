@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::{ConfigError, Problem};
+use crate::like::{self, Likes};
 use crate::yaml;
 
 /// What the command line says on top of the file.
@@ -35,6 +36,7 @@ pub(crate) struct Document {
     pub(crate) value: Map<String, Value>,
     /// From the deepest base to the command line.
     layers: Vec<Layer>,
+    likes: Likes,
 }
 
 /// How deep `extends` may go; more is a mistake.
@@ -57,7 +59,21 @@ impl Document {
             }
         }
         let Value::Object(value) = value else { return Err(whole_file(path, "the file must be a map with `nodes:`".into())) };
-        Ok(Self { value, layers })
+        let mut document = Self { value, layers, likes: Likes::new() };
+        document.resolve_likes()?;
+        Ok(document)
+    }
+
+    fn resolve_likes(&mut self) -> Result<(), ConfigError> {
+        let overlays: Vec<&Value> = self.layers.iter().skip(1).map(|layer| &layer.value).collect();
+        let Some(Value::Object(nodes)) = self.value.get_mut("nodes") else { return Ok(()) };
+        match like::resolve(nodes, &overlays) {
+            Ok(likes) => {
+                self.likes = likes;
+                Ok(())
+            }
+            Err(bad) => Err(ConfigError(bad.iter().map(|bad| self.problem(&["nodes", &bad.node, "like"], bad.message.as_str())).collect())),
+        }
     }
 
     /// What the file at `path` extends; of several files the last, which lies right below it.
@@ -65,19 +81,33 @@ impl Document {
         Ok(read_layer(path)?.1.pop())
     }
 
-    /// A problem with the field at `path`, placed where that field was last set, or else its nearest parent.
+    /// A problem with the field at `path`, placed where that field was last set, be it in the node that its node is like, or else
+    /// its nearest parent.
     pub(crate) fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
+        let message = message.into();
+        let mut written = path.clone();
+        while let ["nodes", name, _, ..] = written.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            if self.layers.iter().any(|layer| layer.place(&written).is_some()) {
+                return Problem { field: path.join("."), ..self.placed(&written, message) };
+            }
+            let Some(like) = self.likes.get(name) else { break };
+            written[1].clone_from(like);
+        }
+        self.placed(&path, message)
+    }
+
+    fn placed(&self, path: &[String], message: String) -> Problem {
         for length in (0..=path.len()).rev() {
             // A field that nobody sets belongs to the file, not to an option that happens to set its neighbour.
             let asked = length == path.len();
             for layer in self.layers.iter().rev().filter(|layer| asked || layer.text.is_some()) {
                 if let Some(line) = layer.place(&path[..length]) {
-                    return Problem { file: layer.name.clone(), line, field: path.join("."), message: message.into() };
+                    return Problem { file: layer.name.clone(), line, field: path.join("."), message };
                 }
             }
         }
-        Problem { file: self.file().to_owned(), line: None, field: path.join("."), message: message.into() }
+        Problem { file: self.file().to_owned(), line: None, field: path.join("."), message }
     }
 
     /// The name of the file that was asked for.
@@ -296,6 +326,22 @@ mod tests {
         assert_eq!(place(&["nodes", "a", "params", "depth", "x"]), ("the command line".into(), None));
         assert_eq!(place(&["nodes", "a", "params", "missing"]), (top.clone(), Some(4)));
         assert_eq!(place(&["nodes", "z"]), (top, Some(3)));
+    }
+
+    #[test]
+    fn a_field_of_a_node_that_is_like_another_is_placed_where_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.yaml");
+        std::fs::write(&path, "nodes:\n  a:\n    params:\n      lr: 1\n  b:\n    like: a\n    params:\n      steps: 2\n").unwrap();
+        let document = Document::load(&path, &Overrides::default()).unwrap();
+        assert_eq!(document.value["nodes"]["b"], json!({"params": {"lr": 1, "steps": 2}}));
+        let place = |field: &str| document.problem(&["nodes", "b", "params", field], "bad").to_string();
+        assert!(place("lr").contains("p.yaml:4: nodes.b.params.lr"), "{}", place("lr"));
+        assert!(place("steps").contains("p.yaml:8: nodes.b.params.steps"), "{}", place("steps"));
+        assert!(place("missing").contains("p.yaml:7: nodes.b.params.missing"), "{}", place("missing"));
+        std::fs::write(&path, "nodes:\n  a: {like: z}\n").unwrap();
+        let error = Document::load(&path, &Overrides::default()).err().unwrap().to_string();
+        assert!(error.contains("p.yaml:2: nodes.a.like: there is no node `z`"), "{error}");
     }
 
     #[test]

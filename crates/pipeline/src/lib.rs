@@ -26,6 +26,7 @@ mod job;
 mod journal;
 pub mod key;
 mod layout;
+mod like;
 mod lock;
 mod lookup;
 mod machine;

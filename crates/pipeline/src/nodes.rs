@@ -42,7 +42,7 @@ impl RawInput {
     }
 }
 
-pub(crate) const NODE_KEYS: [&str; 6] = ["stage", "foreach", "inputs", "params", "seed", "resources"];
+pub(crate) const NODE_KEYS: [&str; 7] = ["stage", "like", "foreach", "inputs", "params", "seed", "resources"];
 
 /// Reads all nodes; what is wrong goes to `problems`, and the node at fault is left out.
 pub(crate) fn read_nodes(document: &Document, problems: &mut Vec<Problem>) -> Vec<RawNode> {

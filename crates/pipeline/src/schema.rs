@@ -191,8 +191,10 @@ fn node(stages: &[Entry]) -> Value {
         })
         .collect();
     let mut node = node_of(stages, &json!("object"));
-    node["required"] = json!(["stage"]);
-    node["allOf"] = cases.into();
+    // What a node has from the one that it is like, an editor does not see.
+    node["if"] = json!({"required": ["like"]});
+    node["then"] = json!({"$ref": format!("{DEFINITIONS}node{OVERLAY}")});
+    node["else"] = json!({"required": ["stage"], "allOf": cases});
     node
 }
 
@@ -228,11 +230,15 @@ fn node_of(stages: &[Entry], kind: &Value) -> Value {
         "additionalProperties": false,
         "properties": {
             "stage": {"description": "What to do.", "anyOf": known},
+            "like": {
+                "description": "Another node: this one has what that one has, but for what is written here; `null` takes away.",
+                "type": "string",
+            },
             "foreach": {
                 "description": "Makes a node of each value, or of each combination of values; `$NAME` stands for the value.",
                 "type": ["object", "null"],
                 "minProperties": 1,
-                "additionalProperties": {"type": "array", "minItems": 1, "items": {"type": ["string", "number", "boolean"]}},
+                "additionalProperties": {"type": ["array", "null"], "minItems": 1, "items": {"type": ["string", "number", "boolean"]}},
             },
             "inputs": {"description": "What it reads: for each input of the stage a reference.", "type": ["object", "null"]},
             "params": {"description": "The stage's parameters.", "type": ["object", "null"]},
@@ -261,7 +267,8 @@ fn inputs(roles: &[Role], whole: bool) -> Value {
     let reference = json!({"$ref": format!("{DEFINITIONS}reference")});
     let mut properties: Map<String, Value> = Map::new();
     for role in roles {
-        let many = json!({"type": "object", "minProperties": 1, "additionalProperties": reference});
+        let one = if whole { reference.clone() } else { json!({"anyOf": [reference, {"type": "null"}]}) };
+        let many = json!({"type": "object", "minProperties": 1, "additionalProperties": one});
         let mut kinds = vec![if role.many { many } else { reference.clone() }];
         if !whole || !role.required {
             kinds.push(json!({"type": "null"}));
