@@ -1,7 +1,7 @@
 //! `flare`: from a folder of partly labelled CT scans to organ and tumor segmentations, with one command.
 //!
 //! The program links every stage and runs each as a child process of itself, so that one file is all that a machine or
-//! an image needs. The pipeline files tell what to run; see `pipelines/README.md`.
+//! an image needs. The pipeline files tell what to run; see `docs/pipeline-files.md`.
 
 mod registry;
 
