@@ -99,7 +99,8 @@ fn a_changed_parameter_runs_its_node_and_what_follows() {
     let lab = Lab::with_own_data("");
     lab.run(&[]).must_succeed();
     let cases: [(&[&str], &[&str]); 4] = [
-        (&["--set", "scores.pictures=0"], &["scores"]),
+        // `steps` is like `scores`.
+        (&["--set", "scores.pictures=0"], &["scores", "steps"]),
         (&["--set", "M_4.fit.epochs=3"], &["M_4", "model", "overlay[M_4]", "resample_back[M_4]", "scores", "segment[M_4]", "steps"]),
         // The same maps come out of smaller batches, so nothing follows.
         (&["--set", "segment.window.batch=3"], &["segment[M_1]", "segment[M_2]", "segment[M_3]", "segment[M_4]"]),

@@ -9,6 +9,7 @@
 //! - `editors`, `validator`: what the schema for editors takes and what it refuses
 //! - `page`: what a report holds, and how it looks in a browser
 //! - `transformers`: encoders learnt from images, teachers on top of them (`tiny-transformers.yaml`), Table 5
+//! - `models`: models that know how scans were shown to them
 //! - `submission`: the image of the final student, what its cases cost, and how it runs on a real Docker
 //! - `docker`: that Docker, where it is installed
 //! - `partial`: models from datasets that label different things, from training to scores
@@ -24,6 +25,7 @@ mod filtering;
 mod killed;
 mod lab;
 mod method;
+mod models;
 mod page;
 mod partial;
 mod submission;

@@ -52,7 +52,7 @@ fn mistakes_in_networks_are_told_with_the_field() {
         ("encoder_swin_unetr: {params: {patch: [32, 32, 32], hidden: 0.75}}", "would hide"),
         ("M_c_unetr: {params: {patch: [48, 48, 48]}}", "img_size"),
         ("M_c_unetr: {params: {network: {swin_unetr: {}}}}", "exactly one of features"),
-        ("labels_swin_unetr: {params: {window: {patch: [48, 32, 32]}}}", "multiple of 32"),
+        ("M_c_swin_unetr: {params: {patch: [48, 32, 32]}}", "multiple of 32"),
     ] {
         lab(&format!("nodes: {{{node}}}\n")).run(&["--dry-run"]).must_fail(2, &["lab.yaml", complaint]);
     }

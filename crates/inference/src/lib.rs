@@ -7,10 +7,12 @@ mod scan;
 mod slab;
 mod slices;
 mod student;
+mod view;
 mod window;
 
-pub use model::{MODEL_FILE, StudentConfig, StudentError};
+pub use model::{MODEL_FILE, StudentConfig, StudentError, StudentParams};
 pub use scan::{LabelMaps, LabelledPlane};
-pub use slices::{PlaneLabels, SliceWindow};
+pub use slices::{PlaneLabels, SliceWindow, SliceWindowParams, WindowSize};
 pub use student::{Manner, Student};
+pub use view::{View, ViewError, ViewParams, WindowParams};
 pub use window::{SlidingWindow, WindowError, belief_in, segment_heads, segment_windows, segment_with_confidence};

@@ -9,14 +9,74 @@ use serde::{Deserialize, Serialize};
 use crate::slab::{Order, Tiling, Wanted, label};
 use crate::window::{WindowError, bell, check_overlap, starts};
 
-/// How the student is laid over a volume.
+/// How the student is laid over a volume, as far as a pipeline file says it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SliceWindowParams {
+    /// Slices that pass the network at once.
+    pub batch: usize,
+    /// Pixels of a window along x, y; left out, those of the crops in training, whose borders the network has learned to use.
+    /// `null` for whole slices, in one go: faster, and right for a student that was trained on whole slices.
+    #[serde(skip_serializing_if = "WindowSize::is_left_out")]
+    #[schemars(with = "Option<[usize; 2]>")]
+    pub size: WindowSize,
+    /// The part of a window that its neighbour shares, in 0..1.
+    pub overlap: f64,
+}
+
+/// The size of a window in a pipeline file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Option<[usize; 2]>", into = "Option<[usize; 2]>")]
+pub enum WindowSize {
+    /// That of the training's crops.
+    #[default]
+    AsInTraining,
+    /// Whole slices: `null`.
+    Whole,
+    /// Pixels along x, y.
+    Pixels([usize; 2]),
+}
+
+impl WindowSize {
+    fn is_left_out(&self) -> bool {
+        *self == Self::AsInTraining
+    }
+}
+
+impl From<Option<[usize; 2]>> for WindowSize {
+    fn from(size: Option<[usize; 2]>) -> Self {
+        size.map_or(Self::Whole, Self::Pixels)
+    }
+}
+
+impl From<WindowSize> for Option<[usize; 2]> {
+    fn from(size: WindowSize) -> Self {
+        if let WindowSize::Pixels(size) = size { Some(size) } else { None }
+    }
+}
+
+impl Default for SliceWindowParams {
+    fn default() -> Self {
+        Self { batch: 8, size: WindowSize::AsInTraining, overlap: 0.25 }
+    }
+}
+
+impl SliceWindowParams {
+    /// The windows for a student that was trained on crops of `crop` pixels.
+    #[must_use]
+    pub fn of(&self, crop: Option<[usize; 2]>) -> SliceWindow {
+        let size = if self.size.is_left_out() { crop } else { self.size.into() };
+        SliceWindow { batch: self.batch, size, overlap: self.overlap }
+    }
+}
+
+/// How the student is laid over a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SliceWindow {
     /// Slices that pass the network at once.
     pub batch: usize,
-    /// Pixels of a window along x, y: those of the crops in training, whose borders the network has learned to use.
-    /// `null` for whole slices, in one go: faster, and right for a student that was trained on whole slices.
+    /// Pixels of a window along x, y; `null` for whole slices.
     pub size: Option<[usize; 2]>,
     /// The part of a window that its neighbour shares, in 0..1.
     pub overlap: f64,

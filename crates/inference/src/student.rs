@@ -8,7 +8,7 @@ use nets::{DualUNet2d, Network, Params, Precision, Trained, WeightsError};
 use streams::Streams;
 use volume::ModelGrid;
 
-use crate::model::{StudentConfig, StudentError};
+use crate::model::{StudentConfig, StudentError, StudentParams};
 
 /// The field of a model's metadata that holds its [`StudentConfig`].
 const FIELD: &str = "student";
@@ -39,6 +39,14 @@ impl Student {
         config.check()?;
         let members = vec![member(&config, weights, device)?];
         Ok(Self { config, members, flips: false, device: device.clone() })
+    }
+
+    /// The student behind weights that `train-student` has written, or others of which the parameters say enough.
+    ///
+    /// # Errors
+    /// As [`StudentParams::resolve`] and [`Student::new`].
+    pub fn load(params: &StudentParams, weights: &Path, device: &Device) -> std::result::Result<Self, StudentError> {
+        Self::new(params.resolve(weights)?, weights, device)
     }
 
     /// The students in files that [`Student::save`] has written; the mean of their probabilities counts.

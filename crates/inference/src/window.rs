@@ -2,14 +2,11 @@
 
 use candle_core::{Device, Tensor};
 use ndarray::{Array3, ArrayView3, ShapeBuilder};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::slab::{Order, Tiling, Wanted, label};
 
 /// How windows are laid over a volume.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SlidingWindow {
     /// Voxels of a window along x, y, z: those of the patches in training; each at least 16, the reach of four poolings.
     pub patch: [usize; 3],

@@ -85,6 +85,9 @@ pub const CLASS_KEYS: [&str; NUM_CLASSES] = [
     "tumor",
 ];
 
+/// The outputs of a cancer network, by channel.
+pub const CANCER_KEYS: [&str; CANCER_CLASSES] = ["background", "tumor"];
+
 /// Display colour of each label as sRGB, indexed by label.
 ///
 /// The first labels are ITK-SNAP's defaults; its three near-identical blues are replaced, so that

@@ -104,6 +104,13 @@ impl Model {
         &self.heads
     }
 
+    /// The classes that the model finds, each once, in the order of labels.
+    #[must_use]
+    pub fn class_names(&self) -> Vec<&'static str> {
+        let classes: std::collections::BTreeSet<Class> = self.heads.iter().flat_map(|head| head.classes.iter().copied()).collect();
+        classes.into_iter().map(Class::key).collect()
+    }
+
     /// Whether the classes exclude each other: then channel 0 is background and channel `l` the label `l`.
     #[must_use]
     pub fn is_exclusive(&self) -> bool {

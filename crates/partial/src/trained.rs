@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use model_card::{CardError, Kind, ModelCard};
 use nets::{Network as _, Params, ParamsError, WeightsError};
 use streams::Streams;
 
@@ -12,6 +13,8 @@ use crate::model::Model;
 
 /// A model with its weights, frozen.
 pub struct TrainedModel {
+    /// What it says of itself.
+    pub card: ModelCard,
     /// What it was declared as.
     pub config: ModelConfig,
     /// Its structure.
@@ -24,13 +27,16 @@ pub struct TrainedModel {
 #[derive(Debug, thiserror::Error)]
 pub enum TrainedModelError {
     /// Weights of another kind.
-    #[error("{path}: its metadata name no model for partial labels{reason}; take weights that `train-partial` has written")]
+    #[error("{path} does not say which model for partial labels it is{reason}; take weights that `train-partial` has written")]
     NoModel {
         /// The file.
         path: PathBuf,
-        /// What is wrong with what it names.
+        /// What is wrong with what it says.
         reason: String,
     },
+    /// Its card.
+    #[error(transparent)]
+    Card(#[from] CardError),
     /// The file.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -43,22 +49,20 @@ pub enum TrainedModelError {
 }
 
 impl TrainedModel {
-    /// The key of a model's declaration in the metadata of its weights.
-    pub const METADATA: &str = "model";
-
     /// Reads the model and its weights.
     ///
     /// # Errors
     /// When the file is missing or damaged, or is of something else.
     pub fn load(path: &Path, device: &Device) -> Result<Self, TrainedModelError> {
         let no_model = |reason: String| TrainedModelError::NoModel { path: path.into(), reason };
-        let metadata = nets::metadata(path)?;
-        let declared = metadata.get(Self::METADATA).ok_or_else(|| no_model(String::new()))?;
-        let config: ModelConfig = serde_json::from_str(declared).map_err(|error| no_model(format!(" that can be read ({error})")))?;
+        let card = ModelCard::of(&nets::metadata(path)?, path)?.ok_or_else(|| no_model(String::new()))?;
+        card.must_be(Kind::Partial, path)?;
+        let config: ModelConfig =
+            serde_json::from_value(card.network.clone()).map_err(|error| no_model(format!(" in words that can be read ({error})")))?;
         let model = Model::new(&config, &Datasets::new(&config.datasets)?)?;
         let mut params = Params::init(&model.parameters(), Streams::new(0), device)?;
         params.load(path)?;
         params.set_live(|_| false);
-        Ok(Self { config, model, params })
+        Ok(Self { card, config, model, params })
     }
 }

@@ -81,15 +81,15 @@ impl Document {
         Ok(read_layer(path)?.1.pop())
     }
 
-    /// A problem with the field at `path`, placed where that field was last set, be it in the node that its node is like, or else
-    /// its nearest parent.
+    /// A problem with the field at `path`, placed where that field was last set, or else its nearest parent. A field that a node
+    /// has from the one that it is like is that one's: nodes that share a mistake share the problem.
     pub(crate) fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
         let message = message.into();
         let mut written = path.clone();
         while let ["nodes", name, _, ..] = written.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             if self.layers.iter().any(|layer| layer.place(&written).is_some()) {
-                return Problem { field: path.join("."), ..self.placed(&written, message) };
+                return self.placed(&written, message);
             }
             let Some(like) = self.likes.get(name) else { break };
             written[1].clone_from(like);
@@ -336,7 +336,7 @@ mod tests {
         let document = Document::load(&path, &Overrides::default()).unwrap();
         assert_eq!(document.value["nodes"]["b"], json!({"params": {"lr": 1, "steps": 2}}));
         let place = |field: &str| document.problem(&["nodes", "b", "params", field], "bad").to_string();
-        assert!(place("lr").contains("p.yaml:4: nodes.b.params.lr"), "{}", place("lr"));
+        assert!(place("lr").contains("p.yaml:4: nodes.a.params.lr"), "{}", place("lr"));
         assert!(place("steps").contains("p.yaml:8: nodes.b.params.steps"), "{}", place("steps"));
         assert!(place("missing").contains("p.yaml:7: nodes.b.params.missing"), "{}", place("missing"));
         std::fs::write(&path, "nodes:\n  a: {like: z}\n").unwrap();

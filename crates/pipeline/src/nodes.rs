@@ -70,7 +70,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn problem(&mut self, field: &[&str], message: impl Into<String>) {
         let path: Vec<&str> = ["nodes", self.name].into_iter().chain(field.iter().copied()).collect();
-        self.problems.push(self.document.problem(&path, message));
+        let problem = self.document.problem(&path, message);
+        // Nodes that are alike share their mistakes.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     fn node(&mut self, value: &Value) -> Vec<RawNode> {

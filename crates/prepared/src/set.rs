@@ -76,6 +76,8 @@ pub struct Index {
     pub spacing_mm: [Option<f64>; 3],
     /// The intensities that became 0 and 1, in HU.
     pub window_hu: [f32; 2],
+    /// Whether only the smallest box was kept that holds all voxels above the lower end of the window.
+    pub crop_foreground: bool,
     /// The cases.
     pub cases: Vec<IndexEntry>,
 }
@@ -144,6 +146,12 @@ impl PreparedSet {
     #[must_use]
     pub fn cases(&self) -> &[IndexEntry] {
         &self.index.cases
+    }
+
+    /// How the cases were prepared, and what is known of them.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
     }
 
     /// The order of the axes of all cases.

@@ -7,6 +7,7 @@
 
 mod augment;
 mod batch;
+mod card;
 mod checkpoint;
 mod crc32c;
 mod curves;

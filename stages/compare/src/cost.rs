@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use comparison::Cost;
+use model_card::{Kind, ModelCard};
 use partial::TrainedModel;
 
 use crate::Model;
@@ -31,12 +32,11 @@ pub(crate) fn of(models: &[Model<'_>], repeats: usize, device: &Device) -> Resul
 /// What the model costs that labels.
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
 fn labelling(cost: &mut Cost, weights: &Path, repeats: usize, device: &Device) -> Result<()> {
-    let metadata = nets::metadata(weights)?;
+    let card = ModelCard::of(&nets::metadata(weights)?, weights)?.filter(|card| card.kind == Kind::Partial && repeats > 0);
     let tensors = candle_core::safetensors::load(weights, &Device::Cpu).with_context(|| format!("cannot read {}", weights.display()))?;
     cost.parameters = Some(tensors.values().map(Tensor::elem_count).sum());
     drop(tensors);
-    let patch: Option<[usize; 3]> = metadata.get("patch").and_then(|patch| serde_json::from_str(patch).ok());
-    let Some(patch) = patch.filter(|_| repeats > 0 && metadata.contains_key(TrainedModel::METADATA)) else { return Ok(()) };
+    let Some(Ok(patch)) = card.map(|card| <[usize; 3]>::try_from(card.input.patch)) else { return Ok(()) };
     // The models before have left memory behind, which would count as this one's.
     ops::release_memory();
     let begun_anew = stage_kit::forget_peak_memory();

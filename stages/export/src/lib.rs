@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use inference::{MODEL_FILE, Student, StudentConfig};
+use inference::{MODEL_FILE, Student, StudentParams};
 use labels::CLASS_KEYS;
 use stage_kit::{Role, Stage, StageIo};
 
@@ -12,7 +12,7 @@ pub struct Export;
 
 impl Stage for Export {
     const NAME: &'static str = "export";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Puts the student's weights, grid, windows and classes into one file for `predict`";
     const READS: &'static [Role] = &[Role::required(
         "student",
@@ -20,16 +20,16 @@ impl Stage for Export {
     )];
     const WRITES: &'static str = "model.safetensors, its config in the file's metadata";
     const PAPER: &'static str = "2.2, 2.3";
-    type Config = StudentConfig;
+    type Config = StudentParams;
 
-    fn check(config: &StudentConfig) -> Result<()> {
+    fn check(config: &StudentParams) -> Result<()> {
         Ok(config.check()?)
     }
 
-    fn run(config: &StudentConfig, io: &StageIo) -> Result<()> {
+    fn run(config: &StudentParams, io: &StageIo) -> Result<()> {
         let student = io.input("student")?;
         let weights = if student.is_dir() { student.join("weights.safetensors") } else { student.to_owned() };
-        let student = Student::new(config.clone(), &weights, &nets::device(io.device)?)?;
+        let student = Student::load(config, &weights, &nets::device(io.device)?)?;
         // What training says of its best epoch goes along.
         let mut metadata: BTreeMap<String, String> = nets::metadata(&weights)?.into_iter().collect();
         metadata.insert("classes".into(), serde_json::to_string(&CLASS_KEYS)?);

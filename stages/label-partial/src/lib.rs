@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
-use inference::SlidingWindow;
+use inference::{View, ViewParams, WindowParams};
 use labelling::Scan;
 use labels::{CANCER_CLASSES, ORGAN_CLASSES, SubsetName};
 use partial::{Clean, Rule, TrainedModel};
@@ -19,12 +19,15 @@ pub struct Config {
     /// The subsets to label. Not used when a folder of `images` is given.
     #[serde(default)]
     pub subsets: Vec<SubsetName>,
-    /// The grid of the model's training.
-    pub grid: ModelGrid,
-    /// Whether the model is shown the foreground alone, as in its training.
-    pub crop_foreground: bool,
-    /// How windows are laid over a volume; DoDNet's patch is that of its training, and its overlap one half.
-    pub window: SlidingWindow,
+    /// The grid, by default that of the model's training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<ModelGrid>,
+    /// Whether the model is shown the foreground alone, by default as in its training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop_foreground: Option<bool>,
+    /// How windows are laid over a volume, by default those of the training's patches, which share a half, as in DoDNet.
+    #[serde(default)]
+    pub window: WindowParams,
     /// Whether every window is also shown mirrored along each axis and each combination of them, eight times in all (DoDNet).
     pub flips: bool,
     /// How outputs become labels.
@@ -34,12 +37,18 @@ pub struct Config {
     pub clean: Clean,
 }
 
+impl Config {
+    fn view(&self) -> ViewParams {
+        ViewParams { grid: self.grid, crop_foreground: self.crop_foreground, window: self.window }
+    }
+}
+
 /// The stage `label-partial`.
 pub struct LabelPartial;
 
 impl Stage for LabelPartial {
     const NAME: &'static str = "label-partial";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const ABOUT: &'static str = "Labels organs and cancer with a model that was trained on partial labels; true labels win";
     const READS: &'static [Role] = &[
         Role::required("model", "a folder with weights.safetensors, as train-partial writes it"),
@@ -52,8 +61,7 @@ impl Stage for LabelPartial {
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
-        config.grid.check()?;
-        Ok(config.window.check()?)
+        Ok(config.view().check()?)
     }
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
@@ -94,11 +102,12 @@ impl CaseStage for LabelPartial {
 
     fn work(config: &Config, io: &StageIo, labeller: &Labeller, scan: &Scan) -> Result<()> {
         let (image, header) = nifti::read_scalar(&scan.image)?;
-        let image = config.grid.prepare(image).with_context(|| format!("{}", scan.image.display()))?;
-        let shown = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
+        let View { grid, crop_foreground, window } = &labeller.view;
+        let image = grid.prepare(image).with_context(|| format!("{}", scan.image.display()))?;
+        let shown = grid.shown(&image, *crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
         let classes = [ORGAN_CLASSES, CANCER_CLASSES];
         let scores = |patch: &Tensor| labeller.scores(config, patch);
-        let [mut organs, mut cancer] = inference::segment_heads(&shown.of(&image.data), &config.window, classes, &labeller.device, scores)?;
+        let [mut organs, mut cancer] = inference::segment_heads(&shown.of(&image.data), window, classes, &labeller.device, scores)?;
         config.clean.organs(&mut organs);
         config.clean.tumor(&mut cancer);
         let on_image = |data| {
@@ -112,16 +121,19 @@ impl CaseStage for LabelPartial {
 /// A trained model.
 pub struct Labeller {
     trained: TrainedModel,
+    view: View,
     device: Device,
 }
 
 impl Labeller {
     fn load(config: &Config, io: &StageIo) -> Result<Self> {
         let device = nets::device(io.device)?;
-        let trained = TrainedModel::load(&io.input("model")?.join("weights.safetensors"), &device)?;
-        trained.config.method.check(config.window.patch).context("window")?;
+        let path = io.input("model")?.join("weights.safetensors");
+        let trained = TrainedModel::load(&path, &device)?;
+        let (_, view) = config.view().resolve(None, Some(&trained.card), &path)?;
+        trained.config.method.check(view.window.patch).context("window")?;
         config.rule.check(&trained.model)?;
-        Ok(Self { trained, device })
+        Ok(Self { trained, view, device })
     }
 
     /// The scores of a window, the mean over its mirror images.

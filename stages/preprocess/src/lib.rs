@@ -44,7 +44,7 @@ pub struct Config {
 
 impl Stage for Preprocess {
     const NAME: &'static str = "preprocess";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Resample, window and crop cases onto the model grid, for random access in training";
     const READS: &'static [Role] = &[
         Role::required("dataset", "folder with the folders of images and label maps").by_case(),
@@ -141,6 +141,7 @@ fn write_index(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<()> {
         layout: config.layout,
         spacing_mm: config.grid.spacing_mm,
         window_hu: config.grid.window_hu,
+        crop_foreground: config.crop_foreground,
         cases: jobs.iter().map(entry).collect::<Result<_>>()?,
     };
     write_atomic_text(&io.output.join(INDEX_FILE), &(serde_json::to_string_pretty(&index)? + "\n"))

@@ -7,9 +7,9 @@ mod teacher;
 mod trust;
 
 use anyhow::{Context, Result};
-use inference::SlidingWindow;
+use inference::{View, ViewParams, WindowParams};
 use labelling::Scan;
-use labels::{CANCER_CLASSES, ORGAN_CLASSES, SubsetName};
+use labels::{CANCER_KEYS, CLASS_KEYS, ORGAN_CLASSES, SubsetName};
 use nets::{Precision, TeacherConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,16 +27,21 @@ pub use crate::trust::{LabelsFrom, Look, TrustConfig};
 pub struct Config {
     /// The subsets to label; the paper's are D_u and D_l3. Not used when a folder of `images` is given.
     pub subsets: Vec<SubsetName>,
-    /// The kind and the size of the organ teacher.
-    pub organ_network: TeacherConfig,
-    /// The kind and the size of the cancer teacher.
-    pub cancer_network: TeacherConfig,
-    /// The grid of the teachers; the paper's is 1 mm and [−200, 300] HU.
-    pub grid: ModelGrid,
-    /// Whether the networks are shown the foreground alone, as in their training.
-    pub crop_foreground: bool,
-    /// How windows are laid over a volume.
-    pub window: SlidingWindow,
+    /// The kind and the size of the organ teacher; needed for weights that do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organ_network: Option<TeacherConfig>,
+    /// The same of the cancer teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancer_network: Option<TeacherConfig>,
+    /// The grid of the teachers, by default that of their training; the paper's is 1 mm and [−200, 300] HU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<ModelGrid>,
+    /// Whether the networks are shown the foreground alone, by default as in their training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop_foreground: Option<bool>,
+    /// How windows are laid over a volume, by default those of the training's patches, which share a half.
+    #[serde(default)]
+    pub window: WindowParams,
     /// The numbers that the networks compute with on a CPU.
     #[serde(default)]
     pub precision: Precision,
@@ -45,12 +50,21 @@ pub struct Config {
     pub trust: Option<TrustConfig>,
 }
 
+impl Config {
+    fn view(&self) -> ViewParams {
+        ViewParams { grid: self.grid, crop_foreground: self.crop_foreground, window: self.window }
+    }
+}
+
+/// The least side of a window.
+const LEAST_SIDE: usize = 16;
+
 /// The stage `pseudo-label`.
 pub struct PseudoLabel;
 
 impl Stage for PseudoLabel {
     const NAME: &'static str = "pseudo-label";
-    const REVISION: u32 = 5;
+    const REVISION: u32 = 6;
     const ABOUT: &'static str = "Lets the teachers write organ and cancer labels where nobody labelled; true labels win";
     const READS: &'static [Role] = &[
         Role::required("organ_teacher", "a folder with weights.safetensors of M_o2"),
@@ -66,12 +80,14 @@ impl Stage for PseudoLabel {
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
-        config.grid.check()?;
-        config.window.check()?;
-        for network in [&config.organ_network, &config.cancer_network] {
-            network.check(config.window.patch).map_err(anyhow::Error::msg)?;
+        config.view().check()?;
+        if let Some(patch) = config.window.patch {
+            for network in [&config.organ_network, &config.cancer_network].into_iter().flatten() {
+                network.check(patch).map_err(anyhow::Error::msg)?;
+            }
         }
-        config.trust.as_ref().map_or(Ok(()), |trust| trust.check(&config.window))
+        // What looks depend on of a window is its overlap.
+        config.trust.as_ref().map_or(Ok(()), |trust| trust.check(&config.window.of([LEAST_SIDE; 3])))
     }
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
@@ -102,33 +118,37 @@ impl CaseStage for PseudoLabel {
     /// Which subsets are labelled changes no case.
     fn case_params(config: &Config) -> Result<Value> {
         let Config { subsets: _, organ_network, cancer_network, grid, crop_foreground, window, precision, trust } = config;
-        let mut params = json!({
+        let params = json!({
             "organ_network": organ_network,
             "cancer_network": cancer_network,
             "grid": grid,
             "crop_foreground": crop_foreground,
             "window": window,
             "precision": precision,
+            "trust": trust,
         });
-        if let Some(trust) = trust {
-            params["trust"] = json!(trust);
-        }
         Ok(params)
     }
 
     fn tools(config: &Config, io: &StageIo) -> Result<Teachers> {
         let device = nets::device(io.device)?;
-        Ok(Teachers {
-            organs: Teacher::load("organ_teacher", &config.organ_network, ORGAN_CLASSES, config.precision, io, &device)?,
-            cancer: Teacher::load("cancer_teacher", &config.cancer_network, CANCER_CLASSES, config.precision, io, &device)?,
-        })
+        let load = |role: &str, network, classes: &[&str]| {
+            let path = io.input(role)?.join("weights.safetensors");
+            let (teacher, view) = Teacher::load(&path, network, classes, config, &device)?;
+            anyhow::Ok((teacher, view, path))
+        };
+        let (organs, view, organs_path) = load("organ_teacher", config.organ_network.as_ref(), &CLASS_KEYS[..ORGAN_CLASSES])?;
+        let (cancer, other, cancer_path) = load("cancer_teacher", config.cancer_network.as_ref(), &CANCER_KEYS)?;
+        view.must_be(&other, &organs_path, &cancer_path)?;
+        Ok(Teachers { organs, cancer, view })
     }
 
     fn work(config: &Config, io: &StageIo, teachers: &Teachers, Job { scan, opinion }: &Job) -> Result<()> {
         let (image, header) = nifti::read_scalar(&scan.image)?;
-        let image = config.grid.prepare(image).with_context(|| format!("{}", scan.image.display()))?;
-        let region = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
-        let shown = Shown { image: &image, region, window: &config.window, header: &header };
+        let View { grid, crop_foreground, window } = &teachers.view;
+        let image = grid.prepare(image).with_context(|| format!("{}", scan.image.display()))?;
+        let region = grid.shown(&image, *crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
+        let shown = Shown { image: &image, region, window, header: &header };
         let Some(trust) = &config.trust else {
             return scan.write(io, &header, teachers.organs.label(&shown)?, || teachers.cancer.label(&shown));
         };
@@ -158,4 +178,5 @@ pub struct Job {
 pub struct Teachers {
     organs: Teacher,
     cancer: Teacher,
+    view: View,
 }

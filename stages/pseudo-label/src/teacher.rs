@@ -1,14 +1,17 @@
 //! A trained teacher, and what it makes of a scan.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
-use inference::SlidingWindow;
+use inference::{SlidingWindow, View};
+use model_card::{Kind, ModelCard};
 use ndarray::Array3;
-use nets::{Network, Params, Precision, TeacherConfig, Trained};
-use stage_kit::StageIo;
+use nets::{Network, Params, TeacherConfig, Trained};
 use volume::nifti::Header;
 use volume::{Box3, LabelVolume, ScalarVolume};
 
+use crate::Config;
 use crate::trust::Look;
 
 /// A trained network, frozen.
@@ -44,18 +47,27 @@ impl Shown<'_> {
 }
 
 impl Teacher {
+    /// The teacher of these classes behind the weights at `path`, and how scans are shown to it.
     pub(crate) fn load(
-        role: &str,
-        config: &TeacherConfig,
-        classes: usize,
-        precision: Precision,
-        io: &StageIo,
+        path: &Path,
+        network: Option<&TeacherConfig>,
+        classes: &[&str],
+        config: &Config,
         device: &Device,
-    ) -> Result<Self> {
-        let network = nets::Teacher::new(config, classes);
-        let params = Params::init(&network.parameters(), streams::Streams::new(io.seed), device)?;
-        params.load(&io.input(role)?.join("weights.safetensors"))?;
-        Ok(Self { network, weights: Trained::new(params, precision), classes, device: device.clone() })
+    ) -> Result<(Self, View)> {
+        let card = ModelCard::of(&nets::metadata(path)?, path)?;
+        if let Some(card) = &card {
+            card.must_be(Kind::Teacher, path)?;
+            card.must_find(classes, path)?;
+        }
+        let network = network.map(serde_json::to_value).transpose()?;
+        let (network, view) = config.view().resolve(network, card.as_ref(), path)?;
+        let network: TeacherConfig = serde_json::from_value(network).with_context(|| format!("the network of {}", path.display()))?;
+        network.check(view.window.patch).map_err(anyhow::Error::msg)?;
+        let network = nets::Teacher::new(&network, classes.len());
+        let params = Params::init(&network.parameters(), streams::Streams::new(0), device)?;
+        params.load(path)?;
+        Ok((Self { network, weights: Trained::new(params, config.precision), classes: classes.len(), device: device.clone() }, view))
     }
 
     /// Labels of a scan, on its own grid.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use dataset::ImageFile;
-use inference::{Student, StudentConfig};
+use inference::{Student, StudentParams};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::{Scan, nifti};
 
@@ -11,7 +11,7 @@ pub struct Segment;
 
 impl Stage for Segment {
     const NAME: &'static str = "segment";
-    const REVISION: u32 = 6;
+    const REVISION: u32 = 7;
     const ABOUT: &'static str = "Segments CT scans with the dual-decoding student, both decoders in one pass";
     const READS: &'static [Role] = &[
         Role::required("images", "a folder of CT scans, CASE_0000.nii.gz").by_case(),
@@ -19,15 +19,15 @@ impl Stage for Segment {
     ];
     const WRITES: &'static str = "organs/CASE.nii.gz (0-13) and cancer/CASE.nii.gz (0, 1) on the model grid";
     const PAPER: &'static str = "2.2, 2.3";
-    type Config = StudentConfig;
+    type Config = StudentParams;
 
-    fn check(config: &StudentConfig) -> Result<()> {
+    fn check(config: &StudentParams) -> Result<()> {
         Ok(config.check()?)
     }
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
 
-    fn run(config: &StudentConfig, io: &StageIo) -> Result<()> {
+    fn run(config: &StudentParams, io: &StageIo) -> Result<()> {
         stage_kit::run_cases::<Self>(config, io)
     }
 }
@@ -36,20 +36,20 @@ impl CaseStage for Segment {
     type Job = ImageFile;
     type Tools = Student;
 
-    fn jobs(_: &StudentConfig, io: &StageIo) -> Result<Vec<ImageFile>> {
+    fn jobs(_: &StudentParams, io: &StageIo) -> Result<Vec<ImageFile>> {
         Ok(dataset::image_files(io.input("images")?)?)
     }
 
-    fn case(_: &StudentConfig, case: &ImageFile) -> CaseSpec {
+    fn case(_: &StudentParams, case: &ImageFile) -> CaseSpec {
         CaseSpec::of(&case.id).reads("image", &case.path).writes(places(case))
     }
 
-    fn tools(config: &StudentConfig, io: &StageIo) -> Result<Student> {
+    fn tools(config: &StudentParams, io: &StageIo) -> Result<Student> {
         let weights = io.input("student")?.join("weights.safetensors");
-        Ok(Student::new(config.clone(), &weights, &nets::device(io.device)?)?)
+        Ok(Student::load(config, &weights, &nets::device(io.device)?)?)
     }
 
-    fn work(_: &StudentConfig, io: &StageIo, student: &Student, case: &ImageFile) -> Result<()> {
+    fn work(_: &StudentParams, io: &StageIo, student: &Student, case: &ImageFile) -> Result<()> {
         let scan = Scan::open(&case.path, student.grid())?;
         let region = student.region(&scan)?;
         let maps = student.label_maps(&scan, &region, false)?;

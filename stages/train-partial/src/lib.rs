@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
+use model_card::Kind;
 use nets::{Network as _, Params};
-use partial::{Datasets, Dice, Loss, Model, ModelConfig, Output, PartialTally, TrainedModel, Truth};
+use partial::{Datasets, Dice, Loss, Model, ModelConfig, Output, PartialTally, Truth};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
@@ -99,7 +100,7 @@ pub struct TrainPartial;
 
 impl Stage for TrainPartial {
     const NAME: &'static str = "train-partial";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     const ABOUT: &'static str = "Trains one model on subsets of which each has other classes annotated (DoDNet, MultiTalent, baselines)";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: volume`"),
@@ -135,16 +136,15 @@ impl Stage for TrainPartial {
         config.live.apply(&mut params)?;
         let Cases { training, validation } = Cases::open(config, &model, &datasets, io)?;
         let loss = Loss { by: config.model.method.objective(), dice: config.dice };
+        let input = training.source.model_input();
         let trainee = Trainee { model, params, loss, datasets, cases: training.datasets, validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &trainee, training.source, &run)?;
-        let metadata = BTreeMap::from([
-            (TrainedModel::METADATA.into(), serde_json::to_string(&config.model)?),
-            ("patch".into(), serde_json::to_string(&config.patch)?),
-            ("best_epoch".into(), fitted.best.epoch.to_string()),
-            ("validation_score".into(), fitted.best.score.to_string()),
-        ]);
-        Ok(trainee.params.save(&io.output.join("weights.safetensors"), &metadata)?)
+        let cases = config.model.datasets.iter().map(|dataset| dataset.subset.to_string()).collect::<Vec<_>>().join(", ");
+        let classes = trainee.model.class_names();
+        let network = serde_json::to_value(&config.model)?;
+        let card = fitted.card(Kind::Partial, network, &classes, input, cases, io.seed);
+        Ok(trainee.params.save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
     }
 }
 

@@ -1,10 +1,9 @@
 //! Trains the dual-decoding student, one step of the four (paper 2.3, 3.2 and Table 3).
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
-use labels::{CLASS_KEYS, ORGAN_CLASSES, SubsetName};
+use labels::{CANCER_KEYS, CLASS_KEYS, ORGAN_CLASSES, SubsetName};
+use model_card::Kind;
 use nets::{DualUNet2d, DualUNet2dConfig, Network, Params};
 use ops::DiceCe;
 use schemars::JsonSchema;
@@ -55,7 +54,7 @@ pub struct TrainStudent;
 
 impl Stage for TrainStudent {
     const NAME: &'static str = "train-student";
-    const REVISION: u32 = 4;
+    const REVISION: u32 = 5;
     const ABOUT: &'static str = "Trains one step of the dual-decoding 2-D U-Net, parts of it frozen";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: slices`"),
@@ -89,16 +88,13 @@ impl Stage for TrainStudent {
         let [organs, cancer] = [Decoder::Organs, Decoder::Cancer].map(|decoder| config.targets.contains(&decoder));
         let targets = Targets { organs, cancer, trust: config.trust };
         let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_slices)?;
+        let input = sources.training.model_input();
         let student = Student { network, params, targets: config.targets.clone(), loss: config.fit.loss(), validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &student, sources.training, &run)?;
-        let metadata = BTreeMap::from([
-            ("network".into(), serde_json::to_string(&config.network)?),
-            ("classes".into(), serde_json::to_string(&CLASS_KEYS)?),
-            ("best_epoch".into(), fitted.best.epoch.to_string()),
-            ("validation_dice".into(), fitted.best.score.to_string()),
-        ]);
-        Ok(student.params.save(&io.output.join("weights.safetensors"), &metadata)?)
+        let network = serde_json::to_value(&config.network)?;
+        let card = fitted.card(Kind::Student, network, &CLASS_KEYS, input, config.subset.to_string(), io.seed);
+        Ok(student.params.save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
     }
 }
 
@@ -145,7 +141,7 @@ impl Trainable for Student {
     fn validate(&self) -> Result<Validation> {
         let tally = |decoder: &Decoder| match decoder {
             Decoder::Organs => Tally::new(&CLASS_KEYS[..ORGAN_CLASSES], false),
-            Decoder::Cancer => Tally::new(&["background", "tumor"], false),
+            Decoder::Cancer => Tally::new(&CANCER_KEYS, false),
         };
         let tallies = self.targets.iter().map(tally).collect();
         training::validate(&self.validation, &self.params.device(), tallies, |batch| self.forward(batch))

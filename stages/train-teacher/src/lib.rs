@@ -1,12 +1,12 @@
 //! Trains a 3-D teacher (paper 2.3, 3.2 and Table 2): M_c on D_c, M_o1 on D_o5, M_o2 on D_o13. A transformer teacher begins
 //! with an encoder that `pretrain-encoder` made and `live` leaves frozen, and goes from M_o1 to M_o2.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
-use labels::{CANCER_CLASSES, CLASS_KEYS, FIVE_ORGANS, ORGAN_CLASSES, SubsetName};
+use labels::{CANCER_CLASSES, CANCER_KEYS, CLASS_KEYS, FIVE_ORGANS, ORGAN_CLASSES, SubsetName};
+use model_card::Kind;
 use nets::{Network, Params, Teacher, TeacherConfig};
 use ops::DiceCe;
 use schemars::JsonSchema;
@@ -33,7 +33,7 @@ impl Target {
         match self {
             Self::Organs => CLASS_KEYS[..ORGAN_CLASSES].to_vec(),
             Self::FiveOrgans => [0].iter().chain(&FIVE_ORGANS).map(|&label| CLASS_KEYS[usize::from(label)]).collect(),
-            Self::Cancer => vec!["background", "tumor"],
+            Self::Cancer => CANCER_KEYS.to_vec(),
         }
     }
 
@@ -103,7 +103,7 @@ pub struct TrainTeacher;
 
 impl Stage for TrainTeacher {
     const NAME: &'static str = "train-teacher";
-    const REVISION: u32 = 4;
+    const REVISION: u32 = 5;
     const ABOUT: &'static str = "Trains a 3-D teacher (U-Net, UNETR or Swin UNETR) on the cases of one subset";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: volume`"),
@@ -132,16 +132,13 @@ impl Stage for TrainTeacher {
         let cancer = config.target == Target::Cancer;
         let targets = Targets { organs: !cancer, cancer, trust: config.trust };
         let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_patches)?;
+        let input = sources.training.model_input();
         let teacher = Training { network, params, target: config.target, loss: config.fit.loss(), validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &teacher, sources.training, &run)?;
-        let metadata = BTreeMap::from([
-            ("network".into(), serde_json::to_string(&config.network)?),
-            ("classes".into(), serde_json::to_string(&config.target.class_names())?),
-            ("best_epoch".into(), fitted.best.epoch.to_string()),
-            ("validation_loss".into(), fitted.best.score.to_string()),
-        ]);
-        Ok(teacher.params.save(&io.output.join("weights.safetensors"), &metadata)?)
+        let network = serde_json::to_value(&config.network)?;
+        let card = fitted.card(Kind::Teacher, network, &config.target.class_names(), input, config.subset.to_string(), io.seed);
+        Ok(teacher.params.save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) fn weighed_cases(folder: &Path, layout: Layout, shapes: &[[usize; 3]]
         });
     }
     let ids: Vec<String> = cases.iter().map(|case| case.id.clone()).collect();
-    let index = Index { layout, spacing_mm: [Some(1.0); 3], window_hu: [-200.0, 300.0], cases };
+    let index = Index { layout, spacing_mm: [Some(1.0); 3], window_hu: [-200.0, 300.0], crop_foreground: true, cases };
     stage_kit::write_atomic_text(&folder.join(prepared::INDEX_FILE), &serde_json::to_string(&index).unwrap()).unwrap();
     PreparedSet::open(folder, &ids).unwrap()
 }

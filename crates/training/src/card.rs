@@ -1,0 +1,38 @@
+//! What a finished training says of its model.
+
+use model_card::{Kind, ModelCard, ModelInput, Origin};
+use serde_json::Value;
+use volume::ModelGrid;
+
+use crate::batch::BatchSource;
+use crate::fit::Fitted;
+use crate::sampler::Sampling;
+
+impl BatchSource {
+    /// How the network sees scans when it is trained on these batches.
+    #[must_use]
+    pub fn model_input(&self) -> ModelInput {
+        let index = self.set().index();
+        let patch = match self.sampler().sampling() {
+            Sampling::Patches { shape, .. } => shape.to_vec(),
+            Sampling::Slices { shape } => shape.to_vec(),
+        };
+        let grid = ModelGrid { spacing_mm: index.spacing_mm, window_hu: index.window_hu };
+        ModelInput { grid, crop_foreground: index.crop_foreground, patch }
+    }
+}
+
+impl Fitted {
+    /// The card of the model with these weights, trained on `cases`.
+    #[must_use]
+    pub fn card(&self, kind: Kind, network: Value, classes: &[&str], input: ModelInput, cases: String, seed: u64) -> ModelCard {
+        let best = self.best;
+        ModelCard {
+            kind,
+            network,
+            classes: classes.iter().map(|class| (*class).to_owned()).collect(),
+            input,
+            origin: Origin { cases, seed, best_epoch: best.epoch, validation_score: best.score },
+        }
+    }
+}
