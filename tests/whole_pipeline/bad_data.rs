@@ -55,7 +55,8 @@ fn partition_leaves_bad_label_maps_out_with_their_reasons_and_the_good_go_on() {
     labels.data[[3, 4, 5]] = 17;
     nifti::write_labels(label_path(&lab, &strange), &labels, &header).unwrap();
 
-    let run = lab.run(&["true_slices"]).must_succeed();
+    let run = lab.run(&["true_slices"]);
+    assert_eq!(run.code, Some(1), "everything is done, and cases were left out: {}", run.stderr);
     for [case, found, expected, remedy] in [
         [short.as_str(), "shape [", "the image's shape [", "find the label map that belongs to the image"],
         [cut.as_str(), "truncated: ", "a whole NIfTI-1 file", "repair the file"],
@@ -65,7 +66,7 @@ fn partition_leaves_bad_label_maps_out_with_their_reasons_and_the_good_go_on() {
         let told = run.stderr.lines().filter(|line| parts.iter().all(|part| line.contains(part.as_str()))).count();
         assert_eq!(told, 1, "{case} is told once:\n{}", run.stderr);
     }
-    let listed = fs::read_to_string(lab.result("partition").join("bad_cases.md")).unwrap();
+    let listed = fs::read_to_string(lab.result("partition").join("about/left_out.md")).unwrap();
     let good = fs::read_to_string(lab.result("partition").join("manifest.json")).unwrap();
     for case in [&short, &cut, &strange] {
         assert!(listed.contains(case.as_str()) && !good.contains(case.as_str()), "{case}:\n{listed}");
@@ -73,6 +74,14 @@ fn partition_leaves_bad_label_maps_out_with_their_reasons_and_the_good_go_on() {
         assert!(["D_l1", "D_l4"].iter().all(|subset| !lab.result(&format!("true_slices[{subset}]")).join(&prepared).exists()));
     }
     assert_eq!(good.matches("\"id\"").count(), 7, "the other seven of ten cases are used:\n{good}");
+
+    let again = lab.run(&["true_slices"]);
+    assert_eq!((again.code, again.ran().len()), (Some(1), 0), "as long as they are left out, it is said: {}", again.stderr);
+    assert!(again.stderr.contains(&format!("partition: left out 3 cases:\n  case {short}: ")) || again.stderr.contains("left out 3 cases"));
+    assert!(lab.call(&["status"]).stdout.contains("3 findings left cases out"));
+    let accepted = format!("partition.exclude=[{short}, {cut}, {strange}]");
+    let run = lab.run(&["true_slices", "--set", &accepted]).must_succeed();
+    assert!(run.stderr.contains("does without 3 cases, as `exclude` says"), "{}", run.stderr);
 }
 
 #[test]
@@ -110,10 +119,13 @@ fn damaged_scans_are_named_with_their_voxel_and_the_training_is_kept() {
 }
 
 #[test]
-fn partition_finds_damaged_scans_when_it_is_told_to_look_into_them() {
+fn one_bad_training_scan_costs_itself() {
     let lab = Lab::with_own_data("");
     put_float(&lab.path("FLARE/unlabeledTr1800/FLARE23_2201_0000.nii.gz"), f32::NAN);
-    let run = lab.run(&["partition", "--set", "partition.check_images=true"]).must_succeed();
+    let run = lab.run(&["M_o2"]);
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.ran().contains(&"M_o2"), "the rest goes on");
     let told = "case FLARE23_2201: unlabeledTr1800/FLARE23_2201_0000.nii.gz: 1 voxels are NaN or infinite";
-    assert!(run.stderr.contains("left out 1 bad case") && run.stderr.contains(told), "{}", run.stderr);
+    assert!(run.stderr.contains("partition: left out 1 case:") && run.stderr.contains(told), "{}", run.stderr);
+    assert!(run.stderr.contains("1 findings left cases out"), "{}", run.stderr);
 }

@@ -1,6 +1,16 @@
 //! The files of a folder by the challenge's naming: images `CASE_0000.nii.gz`, label maps `CASE.nii.gz`.
+//!
+//! Every entry of a folder is taken, left out by name, or passed over because it cannot be a scan. A file that somebody meant as
+//! input and named otherwise must not vanish: a label map that is not seen makes a labelled case an unlabelled one.
 
+use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
+
+use stage_kit::{Aside, LeftOut};
+use walkdir::WalkDir;
+
+use crate::entry::{Kind, kind, without_endings};
 
 const IMAGE_SUFFIX: &str = "_0000";
 
@@ -47,91 +57,257 @@ pub enum FolderError {
     Name(PathBuf),
 }
 
-/// The images `CASE_0000.nii.gz` or `CASE_0000.nii` of a folder, by case.
+/// The form of the names that a folder is listed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// `CASE_0000.nii.gz` or `CASE_0000.nii`.
+    Images,
+    /// `CASE.nii.gz` or `CASE.nii`.
+    Labels,
+}
+
+impl Naming {
+    fn form(self) -> &'static str {
+        match self {
+            Self::Images => "CASE_0000.nii.gz",
+            Self::Labels => "CASE.nii.gz",
+        }
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Images => IMAGE_SUFFIX,
+            Self::Labels => "",
+        }
+    }
+
+    /// The case of a file of this form.
+    fn case(self, name: &str) -> Option<&str> {
+        let stem = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"))?;
+        stem.strip_suffix(self.suffix()).filter(|case| !case.is_empty() && !case.starts_with('.'))
+    }
+}
+
+/// Everything in a folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The files of the form asked for, by case; each case once.
+    pub files: Vec<ImageFile>,
+    /// All others.
+    pub aside: Aside,
+    path: PathBuf,
+}
+
+impl Listing {
+    /// The files, of which there must be some.
+    ///
+    /// # Errors
+    /// [`FolderError::Empty`].
+    pub fn some(self, naming: Naming) -> Result<Vec<ImageFile>, FolderError> {
+        if self.files.is_empty() {
+            let found = self.aside.left_out.len() + self.aside.passed_over.len();
+            return Err(FolderError::Empty { path: self.path, expected: naming.form(), found });
+        }
+        Ok(self.files)
+    }
+
+    /// The same without what lies in or below `folder`, which has another part to play.
+    #[must_use]
+    pub fn apart_from(mut self, folder: &Path) -> Self {
+        let place = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let folder = place(folder);
+        if folder != place(&self.path) {
+            self.aside.left_out.retain(|one| !place(&one.file).starts_with(&folder));
+        }
+        self
+    }
+}
+
+/// Lists a folder.
 ///
 /// # Errors
-/// When the folder cannot be listed or has none.
-pub fn image_files(folder: &Path) -> Result<Vec<ImageFile>, FolderError> {
-    files(folder, "CASE_0000.nii.gz", IMAGE_SUFFIX)
+/// When the folder cannot be listed. What is wrong with an entry costs that entry.
+pub fn list(folder: &Path, naming: Naming) -> Result<Listing, FolderError> {
+    let failed = |reason| FolderError::List { path: folder.into(), reason };
+    let mut cases = BTreeMap::<String, Vec<PathBuf>>::new();
+    let mut aside = Aside::default();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        match look_at(&path, naming) {
+            Found::Taken(case) => cases.entry(case).or_default().push(path),
+            Found::Else(Some(left_out)) => aside.left_out.push(left_out),
+            Found::Else(None) => aside.passed_over.push(path),
+            Found::Folder(inside) => aside.left_out.extend(inside),
+        }
+    }
+    let mut files = Vec::with_capacity(cases.len());
+    for (id, mut paths) in cases {
+        if let [path] = &mut paths[..] {
+            files.push(ImageFile { id, path: std::mem::take(path) });
+        } else {
+            paths.sort();
+            aside.left_out.extend(several(&id, &paths));
+        }
+    }
+    if naming == Naming::Images {
+        // The label map of a case may lie beside its image, as it does in many datasets and where IN is OUT.
+        let is_label = |one: &LeftOut| {
+            let case = Naming::Labels.case(&name_of(&one.file)).map(str::to_owned);
+            case.is_some_and(|case| files.binary_search_by(|file| file.id.cmp(&case)).is_ok())
+        };
+        aside.passed_over.extend(aside.left_out.extract_if(.., |one| is_label(one)).map(|one| one.file));
+    }
+    aside.left_out.sort();
+    aside.passed_over.sort();
+    Ok(Listing { files, aside, path: folder.into() })
+}
+
+/// Files of one case, of which nobody knows which one counts.
+fn several(case: &str, paths: &[PathBuf]) -> impl Iterator<Item = LeftOut> {
+    let names: Vec<String> = paths.iter().map(|path| name_of(path)).collect();
+    paths.iter().map(move |path| LeftOut {
+        case: case.to_owned(),
+        file: path.clone(),
+        found: format!("{} files for one case: {}", names.len(), names.join(", ")),
+        expected: "one file a case".into(),
+        remedy: "keep one and remove the others".into(),
+    })
+}
+
+enum Found {
+    /// For this case.
+    Taken(String),
+    /// Left out with a reason, or passed over.
+    Else(Option<LeftOut>),
+    /// A folder, with what in it looks like input.
+    Folder(Vec<LeftOut>),
+}
+
+fn look_at(path: &Path, naming: Naming) -> Found {
+    let left_out = |found: String, expected: String, remedy: String| {
+        let case = without_endings(&name_of(path)).to_owned();
+        Found::Else(Some(LeftOut { case, file: path.to_owned(), found, expected, remedy }))
+    };
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return left_out("a name that is not UTF-8".into(), format!("a name such as {}", naming.form()), "rename the file".into());
+    };
+    if kind(name) == Kind::Junk {
+        return Found::Else(None);
+    }
+    // Follows links, and opens nothing: a pipe would wait for a writer for ever.
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            let found = if path.is_symlink() { format!("a link that leads nowhere ({error})") } else { format!("unreadable ({error})") };
+            return left_out(found, "a file".into(), "put the file there, or remove the entry".into());
+        }
+    };
+    if metadata.is_dir() {
+        return Found::Folder(inside(path, naming));
+    }
+    if !metadata.is_file() {
+        return left_out(special(&metadata).into(), "a file".into(), "put the file there, or remove the entry".into());
+    }
+    match (naming.case(name), kind(name)) {
+        (Some(case), _) => Found::Taken(case.to_owned()),
+        (None, Kind::Nifti) => {
+            let case = without_endings(name);
+            let remedy = match case {
+                "" => format!("rename it to {}", naming.form()),
+                case => format!("rename it to {case}{}.nii.gz if it is case {case}", naming.suffix()),
+            };
+            left_out(format!("the name {name}"), format!("a name of the form {}", naming.form()), remedy)
+        }
+        (None, Kind::OtherScan(format)) => left_out(
+            format.to_owned(),
+            format!("a NIfTI file {}", naming.form()),
+            format!("convert it to {}{}.nii.gz", without_endings(name), naming.suffix()),
+        ),
+        (None, Kind::Unknown) => left_out(
+            "a file of unknown kind".into(),
+            format!("a NIfTI file {}", naming.form()),
+            format!("convert it to {}, or move it out of the folder", naming.form()),
+        ),
+        (None, Kind::Junk) => Found::Else(None),
+    }
+}
+
+fn special(metadata: &Metadata) -> &'static str {
+    use std::os::unix::fs::FileTypeExt as _;
+    let kind = metadata.file_type();
+    if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+/// How many entries of a folder within a folder are looked at, and how deep.
+const MOST_INSIDE: usize = 10_000;
+const DEEPEST: usize = 4;
+
+/// What in a folder within the folder looks like input: one finding for each folder of such files.
+fn inside(folder: &Path, naming: Naming) -> Vec<LeftOut> {
+    let mut found = BTreeMap::<PathBuf, (usize, String)>::new();
+    let walk = WalkDir::new(folder).min_depth(1).max_depth(DEEPEST).into_iter();
+    let visible = walk.filter_entry(|entry| kind(&entry.file_name().to_string_lossy()) != Kind::Junk);
+    for entry in visible.filter_map(Result::ok).take(MOST_INSIDE) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let looks_like_input = naming.case(&name).is_some() || matches!(kind(&name), Kind::OtherScan(_));
+        if looks_like_input && !entry.file_type().is_dir() {
+            let parent = entry.path().parent().unwrap_or(folder).to_owned();
+            found.entry(parent).or_insert((0, name)).0 += 1;
+        }
+    }
+    let finding = |(folder, (files, first)): (PathBuf, (usize, String))| LeftOut {
+        case: without_endings(&first).to_owned(),
+        found: format!("a folder with {files} files such as {first}"),
+        expected: "files in the folder itself".into(),
+        remedy: "move the files up, or name their folder as an input of its own".into(),
+        file: folder,
+    };
+    found.into_iter().map(finding).collect()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// The images of a folder, or the one image that `path` is.
 ///
 /// # Errors
-/// As [`image_files`]; and when the file is not named like an image.
-pub fn images_at(path: &Path) -> Result<Vec<ImageFile>, FolderError> {
+/// When the folder cannot be listed; and when the file is not named like an image.
+pub fn images_at(path: &Path) -> Result<Listing, FolderError> {
     if !path.is_file() {
-        return image_files(path);
+        return list(path, Naming::Images);
     }
-    match case_of(path, IMAGE_SUFFIX) {
-        Some(id) => Ok(vec![ImageFile { id, path: path.into() }]),
+    match Naming::Images.case(&name_of(path)) {
+        Some(id) => Ok(Listing { files: vec![ImageFile { id: id.into(), path: path.into() }], ..Listing::default() }),
         None => Err(FolderError::Name(path.into())),
     }
 }
 
-/// The label maps `CASE.nii.gz` or `CASE.nii` of a folder, by case.
+/// The case of the image or label map `name`, whatever the letters of its ending and the number of its channel: for names that
+/// are not of the form asked for.
+#[must_use]
+pub fn likely_case(name: &Path) -> String {
+    without_endings(&name_of(name)).to_owned()
+}
+
+/// The images `CASE_0000.nii.gz` or `CASE_0000.nii` of a folder, by case, of which there must be some.
+///
+/// # Errors
+/// When the folder cannot be listed or has none.
+pub fn image_files(folder: &Path) -> Result<Vec<ImageFile>, FolderError> {
+    list(folder, Naming::Images)?.some(Naming::Images)
+}
+
+/// The label maps `CASE.nii.gz` or `CASE.nii` of a folder, by case, of which there must be some.
 ///
 /// # Errors
 /// When the folder cannot be listed or has none.
 pub fn label_files(folder: &Path) -> Result<Vec<ImageFile>, FolderError> {
-    files(folder, "CASE.nii.gz", "")
-}
-
-fn files(folder: &Path, expected: &'static str, suffix: &str) -> Result<Vec<ImageFile>, FolderError> {
-    let failed = |reason| FolderError::List { path: folder.into(), reason };
-    let mut found = 0;
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        found += 1;
-        if let Some(id) = case_of(&path, suffix) {
-            files.push(ImageFile { id, path });
-        }
-    }
-    if files.is_empty() {
-        return Err(FolderError::Empty { path: folder.into(), expected, found });
-    }
-    files.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(files)
-}
-
-/// The case of a file, if it is named like one.
-fn case_of(path: &Path, suffix: &str) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    let stem = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"))?;
-    // Hidden files are the traces of interrupted writers.
-    if stem.starts_with('.') { None } else { stem.strip_suffix(suffix).map(str::to_owned) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn images_are_listed_by_case_and_other_files_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["b_0000.nii.gz", "a_0000.nii", "a.nii.gz", "notes.txt", ".writing-x_0000.nii.gz"] {
-            std::fs::write(folder.path().join(name), "").unwrap();
-        }
-        let ids = |files: Vec<ImageFile>| files.into_iter().map(|file| file.id).collect::<Vec<_>>();
-        assert_eq!(ids(image_files(folder.path()).unwrap()), ["a", "b"]);
-        assert_eq!(ids(label_files(folder.path()).unwrap()), ["a", "a_0000", "b_0000"]);
-    }
-
-    #[test]
-    fn one_image_is_taken_for_itself() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        std::fs::write(path("a_0000.nii.gz"), "").unwrap();
-        std::fs::write(path("a.nii.gz"), "").unwrap();
-        assert_eq!(images_at(&path("a_0000.nii.gz")).unwrap(), images_at(folder.path()).unwrap());
-        assert!(images_at(&path("a.nii.gz")).unwrap_err().to_string().contains("is not named CASE_0000.nii.gz"));
-    }
-
-    #[test]
-    fn an_empty_folder_is_an_error_that_tells_what_was_expected() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = image_files(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("holds no CASE_0000.nii.gz files among its 0 entries"), "{error}");
-    }
+    list(folder, Naming::Labels)?.some(Naming::Labels)
 }

@@ -1,10 +1,11 @@
 //! The cases of a dataset: what `partition` finds out and every later stage goes by.
 
+mod entry;
 mod folder;
 
 use std::path::{Path, PathBuf};
 
-pub use folder::{FolderError, ImageFile, image_files, images_at, label_files};
+pub use folder::{FolderError, ImageFile, Listing, Naming, image_files, images_at, label_files, likely_case, list};
 use labels::{LabelPattern, Subset, SubsetName};
 use serde::{Deserialize, Serialize};
 

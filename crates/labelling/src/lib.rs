@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use dataset::Manifest;
+use dataset::{Manifest, Naming};
 use labels::{CLASS_KEYS, FULL_TRUST, LabelPattern, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
 use serde_json::json;
-use stage_kit::{CaseSpec, Role, StageIo, write_atomic_text};
+use stage_kit::{Aside, CaseSpec, Role, StageIo, write_atomic_text};
 use volume::nifti::Header;
 use volume::{LabelVolume, nifti};
 
@@ -61,6 +61,17 @@ pub fn scans(subsets: &[SubsetName], io: &StageIo) -> Result<Vec<Scan>> {
         }
         _ => bail!("give either `images`, or `dataset` together with `partition`"),
     }
+}
+
+/// What else lies in the folder behind the role `images`.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn aside(io: &StageIo) -> Result<Aside> {
+    Ok(match io.input_opt("images")? {
+        Some(images) => dataset::list(images, Naming::Images)?.aside,
+        None => Aside::default(),
+    })
 }
 
 impl Scan {

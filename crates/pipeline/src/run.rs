@@ -7,7 +7,7 @@ use std::thread::Scope;
 use std::time::Duration;
 
 use anyhow::Result;
-use stage_kit::Update;
+use stage_kit::{LeftOut, Update};
 
 use crate::child::Word;
 use crate::display::{Display, NodeDisplay};
@@ -46,6 +46,8 @@ pub struct Summary {
     pub failed: Vec<(String, String)>,
     /// The nodes that another runner is working on.
     pub locked: Vec<String>,
+    /// What nodes have left out of their results, of those that were done and those that were fresh.
+    pub left_out: Vec<(String, Vec<LeftOut>)>,
     /// How many nodes were left because of others.
     pub left: usize,
     /// Whether the user (or the machine) asked to stop.
@@ -283,6 +285,10 @@ impl<'scope, 'env> Runner<'scope, 'env> {
     }
 
     fn finish(&mut self, index: usize, record: Record) {
+        let left_out = stage_kit::read_left_out(&self.planner.store.object(&record.key));
+        if !left_out.is_empty() {
+            self.summary.left_out.push((self.planner.pipeline.nodes[index].name.clone(), left_out));
+        }
         self.status[index] = Status::Finished;
         self.records[index] = Some(record);
     }

@@ -160,6 +160,10 @@ fn status(planner: &Planner<'_>, index: usize, state: &State, states: &BTreeMap<
             (status.files, status.bytes) = (Some(record.files), Some(record.bytes));
             status.cases = (record.cases > 0).then_some(record.cases);
             status.cases_done = status.cases;
+            let left_out = stage_kit::read_left_out(&planner.store.object(&record.key)).len();
+            if left_out > 0 {
+                status.about.push(format!("{left_out} findings left cases out; see about/left_out.md in its result"));
+            }
         }
         State::Stale(work) => unfinished(planner, index, work, states, locks, &mut status)?,
         State::Waits(parents) => status.about = vec![format!("for {}", names(planner.pipeline, parents))],

@@ -9,6 +9,7 @@ mod efficiency;
 mod failures;
 mod graph;
 mod html;
+mod left_out;
 mod methods;
 mod models;
 mod pictures;
@@ -31,6 +32,7 @@ pub fn page(seen: &Snapshot<'_>) -> Result<String> {
     let sections: Vec<Section> = [
         Some(summary::section(seen, &models)),
         failures::section(seen),
+        left_out::section(seen),
         Some(scores::section(seen, &models)?),
         methods::section(seen)?,
         pictures::section(seen, &models)?,

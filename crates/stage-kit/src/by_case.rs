@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::cases::{Case, over_cases};
 use crate::entry::Stage;
 use crate::io::StageIo;
+use crate::left_out::{self, Aside, LeftOut, left_out_text};
 
 /// One piece of work, as its stage declares it.
 #[derive(Clone, Debug)]
@@ -45,6 +46,19 @@ pub trait CaseStage: Stage<Config: Sync> {
     /// # Errors
     /// As [`Stage::run`]; the runner leaves it to the run to tell.
     fn jobs(config: &Self::Config, io: &StageIo) -> Result<Vec<Self::Job>>;
+
+    /// What else lies in the folders that [`jobs`](Self::jobs) lists: every entry of an input is taken, or is here.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
+    fn aside(config: &Self::Config, io: &StageIo) -> Result<Aside> {
+        let _ = (config, io);
+        Ok(Aside::default())
+    }
+
+    /// Whether the output of the stage, when it runs alone, holds the list of what it left out. A folder of label maps for others
+    /// holds label maps alone.
+    const KEEPS_LEFT_OUT: bool = true;
 
     /// What a piece of work is made from and what it writes.
     fn case(config: &Self::Config, job: &Self::Job) -> CaseSpec;
@@ -93,13 +107,53 @@ pub trait CaseStage: Stage<Config: Sync> {
         let _ = (config, io, jobs);
         Ok(())
     }
+
+    /// The cases that the work has found to be bad, and that the result therefore leaves out. Asked after the work.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
+    fn bad_cases(config: &Self::Config, io: &StageIo, jobs: &[Self::Job]) -> Result<Vec<LeftOut>> {
+        let _ = (config, io, jobs);
+        Ok(Vec::new())
+    }
 }
 
 /// The [`Stage::run`] of a stage that works case by case.
 ///
+/// Cases that are left out are named, and the others go on. Under a runner the list beside the result tells of them; a stage that
+/// runs alone ends with an error.
+///
 /// # Errors
 /// [`CaseFailures`](crate::CaseFailures) with every case that failed, and those of the stage's own functions.
 pub fn run_cases<S: CaseStage>(config: &S::Config, io: &StageIo) -> Result<()> {
+    let whole = io.sink.as_ref().is_none_or(|sink| !sink.is_partial());
+    let aside = S::aside(config, io)?;
+    if whole {
+        aside.tell(io);
+    }
+    let jobs = do_jobs::<S>(config, io)?;
+    if !whole {
+        return Ok(());
+    }
+    let mut left_out = S::bad_cases(config, io, &jobs)?;
+    if !left_out.is_empty() {
+        left_out.sort();
+        io.report.note(&format!("{}: {}", io.node, left_out_text(&left_out)));
+    }
+    S::finish(config, io, &jobs)?;
+    left_out.extend(aside.left_out);
+    left_out.sort();
+    if io.sink.is_some() {
+        return left_out::write(io, &left_out);
+    }
+    if S::KEEPS_LEFT_OUT {
+        left_out::write(io, &left_out)?;
+    }
+    left_out::none(&left_out)
+}
+
+/// Does the jobs that are not done yet, and returns all.
+fn do_jobs<S: CaseStage>(config: &S::Config, io: &StageIo) -> Result<Vec<S::Job>> {
     let mut jobs: Vec<(S::Job, CaseSpec)> = S::jobs(config, io)?
         .into_iter()
         .map(|job| {
@@ -127,11 +181,7 @@ pub fn run_cases<S: CaseStage>(config: &S::Config, io: &StageIo) -> Result<()> {
             jobs.iter().zip(done).map(|((job, spec), done)| Case { id: &spec.id, done, what: job }).collect();
         over_cases(io, &cases, |job| S::work(config, io, &tools, job))?;
     }
-    if io.sink.as_ref().is_some_and(crate::Sink::is_partial) {
-        return Ok(());
-    }
-    let jobs: Vec<S::Job> = jobs.into_iter().map(|(job, _)| job).collect();
-    S::finish(config, io, &jobs)
+    Ok(jobs.into_iter().map(|(job, _)| job).collect())
 }
 
 impl CaseSpec {
@@ -224,5 +274,9 @@ fn plan<S: CaseStage>(params: Value, io: &StageIo) -> Result<CasePlan> {
     let config: S::Config = serde_json::from_value(params)?;
     let jobs = S::jobs(&config, io)?;
     let cases = jobs.iter().map(|job| S::case(&config, job)).collect();
-    Ok(CasePlan { params: S::case_params(&config)?, rest: S::rest(&config, io, &jobs)?, cases })
+    let left_out = S::aside(&config, io)?.left_out;
+    let rest = S::rest(&config, io, &jobs)?;
+    // What is left out belongs to what a node says, so that a file that comes or goes makes it say something else.
+    let rest = if left_out.is_empty() { rest } else { serde_json::json!({ "left_out": left_out, "rest": rest }) };
+    Ok(CasePlan { params: S::case_params(&config)?, rest, cases })
 }

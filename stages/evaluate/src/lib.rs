@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use dataset::ImageFile;
+use dataset::{ImageFile, Naming};
 use metrics::table::{Table, cases_to_csv};
 use metrics::{CaseScores, Protocol, Summary, evaluate_case};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
 use volume::nifti;
 
 /// The parameters of `evaluate`.
@@ -65,6 +65,14 @@ impl CaseStage for Evaluate {
         let cases = cases(io)?;
         let of_model = |(model, folder)| cases.iter().map(move |(case, image)| Job::new(model, folder, case, image.as_ref()));
         Ok(io.inputs_under("predictions").into_iter().flat_map(of_model).collect())
+    }
+
+    fn aside(_: &Config, io: &StageIo) -> Result<Aside> {
+        let mut aside = dataset::list(io.input("truth")?, Naming::Labels)?.aside;
+        if let Some(images) = io.input_opt("images")? {
+            aside.extend(dataset::list(images, Naming::Images)?.aside);
+        }
+        Ok(aside)
     }
 
     fn case(_: &Config, job: &Job) -> CaseSpec {

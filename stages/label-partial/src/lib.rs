@@ -9,7 +9,7 @@ use partial::{Clean, Rule, TrainedModel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
+use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::{LabelVolume, ModelGrid, nifti};
 
 /// The parameters of `label-partial`.
@@ -77,6 +77,10 @@ impl CaseStage for LabelPartial {
 
     fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Scan>> {
         labelling::scans(&config.subsets, io)
+    }
+
+    fn aside(_: &Config, io: &StageIo) -> Result<Aside> {
+        labelling::aside(io)
     }
 
     fn case(_: &Config, scan: &Scan) -> CaseSpec {

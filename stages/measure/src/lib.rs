@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use containers::EngineChoice;
-use dataset::ImageFile;
+use dataset::{ImageFile, Naming};
 use efficiency::{CaseFigures, FILE, Figures, Gpu, MB, Meter, Outcome, Run, curve_svg, samples_csv};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -76,7 +76,9 @@ impl Stage for Measure {
     }
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
-        let cases = by_slices(dataset::images_at(io.input("images")?)?);
+        let images = dataset::images_at(io.input("images")?)?;
+        images.aside.tell_and_keep(io)?;
+        let cases = by_slices(images.some(Naming::Images)?);
         let subject = Subject::of(config, io)?;
         let gpu = Gpu::open(config.gpu).map_err(|reason| io.report.note(&format!("{}: RAM alone is measured: {reason}", io.node))).ok();
         let stop = stage_kit::stop_on_signals()?;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use dataset::ImageFile;
+use dataset::{ImageFile, Naming};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
+use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::{LabelVolume, nifti};
 
 /// The parameters of `overlay`. The rule has none: it is the paper's.
@@ -59,6 +59,10 @@ impl CaseStage for Overlay {
         let labels = io.input("labels")?;
         let maps = |organs: ImageFile| Maps { cancer: labels.join("cancer").join(organs.label_name()), organs };
         Ok(dataset::label_files(&labels.join("organs"))?.into_iter().map(maps).collect())
+    }
+
+    fn aside(_: &Config, io: &StageIo) -> Result<Aside> {
+        Ok(dataset::list(&io.input("labels")?.join("organs"), Naming::Labels)?.aside)
     }
 
     fn case(config: &Config, maps: &Maps) -> CaseSpec {

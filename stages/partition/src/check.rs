@@ -2,27 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use labels::{LabelPattern, histogram};
+use labels::LabelPattern;
 use serde::{Deserialize, Serialize};
-use volume::{Grid, nifti};
+use stage_kit::LeftOut;
+use volume::nifti::SliceReader;
+use volume::{DoubtKind, Grid, Intensities, nifti};
 
 use crate::Config;
 use crate::gather::Candidate;
-
-/// One thing that is wrong with a case. A case can have several.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BadCase {
-    /// The case.
-    pub case: String,
-    /// The file at fault, relative to the dataset.
-    pub file: PathBuf,
-    /// What was found.
-    pub found: String,
-    /// What was expected.
-    pub expected: String,
-    /// What to do.
-    pub remedy: String,
-}
 
 /// What is known of a good case before it is put on a side of the split.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +21,8 @@ pub(crate) struct Facts {
     pub(crate) shape: [usize; 3],
     #[serde(with = "exact")]
     pub(crate) spacing_mm: [f64; 3],
+    /// Why the intensities may not be HU, if they may not.
+    pub(crate) doubt: Option<String>,
 }
 
 /// Numbers by their bits: not one may be lost on the way to the manifest.
@@ -54,10 +43,10 @@ mod exact {
 const BODY_ABOVE_HU: f32 = -200.0;
 
 /// The facts of a good case, or all findings about a bad one.
-pub(crate) fn check(candidate: &Candidate, config: &Config) -> Result<Facts, Vec<BadCase>> {
+pub(crate) fn check(candidate: &Candidate, config: &Config) -> Result<Facts, Vec<LeftOut>> {
     let Candidate { id, root, image, label } = candidate;
     let mut findings = Findings { case: id, bad: Vec::new() };
-    let grid = check_image(root, image, config, &mut findings);
+    let (grid, doubt) = check_image(root, image, config, &mut findings);
     let pattern = match label {
         Some(label) => check_label(root, label, grid.as_ref(), &mut findings),
         None => Some(LabelPattern::EMPTY),
@@ -70,6 +59,7 @@ pub(crate) fn check(candidate: &Candidate, config: &Config) -> Result<Facts, Vec
             pattern,
             shape: grid.shape,
             spacing_mm: grid.spacing_mm(),
+            doubt,
         }),
         _ => Err(findings.bad),
     }
@@ -77,12 +67,12 @@ pub(crate) fn check(candidate: &Candidate, config: &Config) -> Result<Facts, Vec
 
 struct Findings<'a> {
     case: &'a str,
-    bad: Vec<BadCase>,
+    bad: Vec<LeftOut>,
 }
 
 impl Findings<'_> {
     fn add(&mut self, file: &Path, found: String, expected: String, remedy: &str) {
-        self.bad.push(BadCase { case: self.case.to_owned(), file: file.to_owned(), found, expected, remedy: remedy.to_owned() });
+        self.bad.push(LeftOut { case: self.case.to_owned(), file: file.to_owned(), found, expected, remedy: remedy.to_owned() });
     }
 
     fn unreadable(&mut self, file: &Path, error: &nifti::NiftiError) {
@@ -90,14 +80,14 @@ impl Findings<'_> {
     }
 }
 
-/// The image's grid, unless it cannot even be told.
-fn check_image(root: &Path, image: &Path, config: &Config, findings: &mut Findings<'_>) -> Option<Grid> {
+/// The image's grid, unless it cannot even be told, and a doubt about its intensities.
+fn check_image(root: &Path, image: &Path, config: &Config, findings: &mut Findings<'_>) -> (Option<Grid>, Option<String>) {
     let path = root.join(image);
     let grid = match nifti::read_header(&path) {
         Ok(header) => header.grid(),
         Err(error) => {
             findings.unreadable(image, &error);
-            return None;
+            return (None, None);
         }
     };
     let [least, most] = config.spacing_mm_range;
@@ -110,39 +100,55 @@ fn check_image(root: &Path, image: &Path, config: &Config, findings: &mut Findin
             "correct the header from the DICOM series, or widen spacing_mm_range",
         );
     }
-    if config.check_images {
-        match nifti::read_scalar(&path) {
-            Err(error) => findings.unreadable(image, &error),
-            Ok((volume, _)) => {
-                let highest = volume.data.iter().fold(f32::NEG_INFINITY, |highest, &hu| highest.max(hu));
-                if highest <= BODY_ABOVE_HU {
-                    let expected = format!("a body, so voxels above {BODY_ABOVE_HU} HU");
-                    findings.add(
-                        image,
-                        format!("no voxel above {highest} HU"),
-                        expected,
-                        "check the rescale slope and intercept, or remove the case",
-                    );
-                }
-            }
-        }
+    if !config.check_images {
+        return (Some(grid), None);
     }
-    Some(grid)
+    let intensities = match intensities(&path) {
+        Ok(intensities) => intensities,
+        Err(error) => {
+            findings.unreadable(image, &error);
+            return (Some(grid), None);
+        }
+    };
+    let highest = intensities.range().map_or(f32::NEG_INFINITY, |[_, highest]| highest);
+    if highest <= BODY_ABOVE_HU {
+        let expected = format!("a body, so voxels above {BODY_ABOVE_HU} HU");
+        let remedy = "check the rescale slope and intercept, or remove the case";
+        findings.add(image, format!("no voxel above {highest} HU"), expected, remedy);
+        return (Some(grid), None);
+    }
+    match intensities.doubt() {
+        Some(doubt) if doubt.kind == DoubtKind::Constant => {
+            findings.add(image, doubt.found, doubt.expected.into(), doubt.remedy);
+            (Some(grid), None)
+        }
+        doubt => (Some(grid), doubt.map(|doubt| doubt.to_string())),
+    }
+}
+
+/// Reads the whole image, in the memory of a slice.
+fn intensities(path: &Path) -> Result<Intensities, nifti::NiftiError> {
+    let mut reader = SliceReader::open(path)?;
+    let (mut intensities, mut slice) = (Intensities::default(), Vec::new());
+    while reader.next_slice(&mut slice)? {
+        intensities.add(&slice);
+    }
+    Ok(intensities)
 }
 
 /// The labels that are there, unless they cannot be told.
 fn check_label(root: &Path, label: &Path, image_grid: Option<&Grid>, findings: &mut Findings<'_>) -> Option<LabelPattern> {
-    let volume = match nifti::read_labels(root.join(label)) {
-        Ok((volume, _)) => volume,
+    let (counts, header) = match nifti::count_labels(root.join(label)) {
+        Ok(counted) => counted,
         Err(error) => {
             findings.unreadable(label, &error);
             return None;
         }
     };
     if let Some(image_grid) = image_grid {
-        check_same_grid(label, &volume.grid(), image_grid, findings);
+        check_same_grid(label, &header.grid(), image_grid, findings);
     }
-    match LabelPattern::from_histogram(&histogram(&volume.x_fastest())) {
+    match LabelPattern::from_histogram(&counts) {
         Ok(pattern) => Some(pattern),
         Err(error) => {
             findings.add(label, error.to_string(), "labels 0 to 14".into(), "map the values to the challenge's labels, or set them to 0");

@@ -2,11 +2,12 @@
 //!
 //! Reads:  the dataset's folders of images and label maps.
 //! Writes: `manifest.json`; `D_u.txt` … `D_c.txt`, a case a line, and the same under `training/` and `validation/`;
-//! `patterns.{md,csv,json}`; `bad_cases.{md,json}`.
+//! `patterns.{md,csv,json}`; `about/left_out.{md,json}` if a case is left out.
 //! Paper:  sections 2.1 and 3.2.
 //!
-//! Label maps are read whole, images by their header. A bad case is no failure: it is left out, and all bad cases are
-//! named together, because a dataset of 4,000 scans from thirty hospitals always has some.
+//! Images and label maps are read once, slice by slice. A bad case is no failure: it is left out, and all bad cases are
+//! named together, because a dataset of 4,000 scans from thirty hospitals always has some. No file of the dataset is passed over
+//! without a word: a label map that nobody sees would make a labelled case an unlabelled one.
 
 mod check;
 mod gather;
@@ -21,11 +22,11 @@ use labels::SubsetName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, LeftOut, Role, Stage, StageIo, write_atomic_text};
 
-pub use check::BadCase;
+use check::Facts;
 pub use gather::Candidate;
-pub use tables::{BAD_CASES_FILE, PATTERNS_FILE};
+pub use tables::PATTERNS_FILE;
 
 /// The stage.
 pub struct Partition;
@@ -45,10 +46,17 @@ pub struct Config {
     /// The least and the largest voxel edge in mm that a CT scan can have; others are headers gone wrong.
     #[serde(default = "plausible_spacing_mm")]
     pub spacing_mm_range: [f64; 2],
-    /// Whether images are decoded too, so that damage beyond their headers and scans without a body are found now
-    /// and not by `preprocess`. Takes about a second for each case.
-    #[serde(default)]
+    /// Whether images are read too, so that damage beyond their headers, scans without a body, and intensities that are no HU are
+    /// found now and cost their own case, and not the whole of `preprocess`. Takes about a second for each case.
+    #[serde(default = "yes")]
     pub check_images: bool,
+    /// Cases to do without, such as those that were left out before and are known to be bad: they are named no more.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Clinical CT has voxel edges from 0.2 to 10 mm; twice that is left for phantoms and oddities.
@@ -58,11 +66,11 @@ fn plausible_spacing_mm() -> [f64; 2] {
 
 impl Stage for Partition {
     const NAME: &'static str = "partition";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Sort a dataset into subsets by the labels that are there, and split it by case";
     const READS: &'static [Role] = &[Role::required("dataset", "folder with the folders of images and label maps").by_case()];
     const WRITES: &'static str =
-        "manifest.json, case lists D_*.txt, training/D_*.txt, validation/D_*.txt, patterns.{md,csv,json}, bad_cases.{md,json}";
+        "manifest.json, case lists D_*.txt, training/D_*.txt, validation/D_*.txt, patterns.{md,csv,json}; about/left_out.{md,json}";
     const PAPER: &'static str = "section 2.1 (subsets), section 3.2 (split by case)";
     type Config = Config;
 
@@ -105,11 +113,9 @@ impl CaseStage for Partition {
         Ok(json!({"spacing_mm_range": config.spacing_mm_range, "check_images": config.check_images}))
     }
 
-    /// The cases that are bad by their files' names.
-    fn rest(config: &Config, io: &StageIo, _: &[Candidate]) -> Result<Value> {
-        Ok(serde_json::to_value(gather::gather(io.input("dataset")?, config)?.1)?)
+    fn aside(config: &Config, io: &StageIo) -> Result<Aside> {
+        Ok(gather::gather(io.input("dataset")?, config)?.1)
     }
-
     fn tools(_: &Config, _: &StageIo) -> Result<()> {
         Ok(())
     }
@@ -124,25 +130,43 @@ impl CaseStage for Partition {
         write_atomic_text(&io.work.join(candidate.findings()), &serde_json::to_string(&found)?)
     }
 
+    fn bad_cases(_: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<Vec<LeftOut>> {
+        Ok(checked(io, candidates)?.1)
+    }
+
     fn finish(config: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<()> {
-        let (_, mut bad) = gather::gather(io.input("dataset")?, config)?;
-        let mut good = Vec::new();
-        for candidate in candidates {
-            match candidate.read_findings(&io.work)? {
-                Ok(facts) => good.push(facts),
-                Err(findings) => bad.extend(findings),
-            }
-        }
-        bad.sort_by(|a, b| (&a.case, &a.file).cmp(&(&b.case, &b.file)));
+        let (good, _) = checked(io, candidates)?;
+        tell_doubts(io, &good);
         let cases = split::split(good, config.validation_fraction, io.seed);
-        write(io, &Manifest { cases }, &bad)
+        ensure!(!cases.is_empty(), "no case can be used: each of the {} cases is bad, as named above", candidates.len());
+        write(io, config, &Manifest { cases })
     }
 }
 
-fn write(io: &StageIo, manifest: &Manifest, bad: &[BadCase]) -> Result<()> {
-    tables::write_bad_cases(&io.output, bad)?;
-    let listing = tables::bad_cases_text(bad);
-    ensure!(!manifest.cases.is_empty(), "no case can be used{}", if bad.is_empty() { ": there are none".into() } else { listing });
+/// The facts of the good cases, and the findings about the bad ones.
+fn checked(io: &StageIo, candidates: &[Candidate]) -> Result<(Vec<Facts>, Vec<LeftOut>)> {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for candidate in candidates {
+        match candidate.read_findings(&io.work)? {
+            Ok(facts) => good.push(facts),
+            Err(findings) => bad.extend(findings),
+        }
+    }
+    Ok((good, bad))
+}
+
+/// Cases that are used although their intensities may not be HU.
+fn tell_doubts(io: &StageIo, good: &[Facts]) {
+    let doubts: Vec<String> = good
+        .iter()
+        .filter_map(|facts| Some(format!("\n  case {}: {}: {}", facts.id, facts.image.display(), facts.doubt.as_ref()?)))
+        .collect();
+    if !doubts.is_empty() {
+        io.report.note(&format!("{}: {} cases are used, and doubtful:{}", io.node, doubts.len(), doubts.concat()));
+    }
+}
+
+fn write(io: &StageIo, config: &Config, manifest: &Manifest) -> Result<()> {
     for name in SubsetName::ALL {
         let members = || manifest.cases.iter().filter(|case| name.contains(case.subset));
         write_list(io, &format!("{name}.txt"), members())?;
@@ -154,8 +178,8 @@ fn write(io: &StageIo, manifest: &Manifest, bad: &[BadCase]) -> Result<()> {
     // The manifest comes last: where it is, everything else is.
     write_atomic_text(&io.output.join(MANIFEST_FILE), &(serde_json::to_string_pretty(manifest)? + "\n"))?;
     io.report.note(&format!("{}: {} cases: {}", io.node, manifest.cases.len(), manifest.counts()));
-    if !bad.is_empty() {
-        io.report.note(&format!("{}: left out{listing}", io.node));
+    if !config.exclude.is_empty() {
+        io.report.note(&format!("{}: does without {} cases, as `exclude` says", io.node, config.exclude.len()));
     }
     Ok(())
 }

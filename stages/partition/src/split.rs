@@ -66,7 +66,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn facts(id: usize, pattern: LabelPattern) -> Facts {
-        Facts { id: format!("case_{id}"), image: "image".into(), label: None, pattern, shape: [1; 3], spacing_mm: [1.0; 3] }
+        Facts { id: format!("case_{id}"), image: "image".into(), label: None, pattern, shape: [1; 3], spacing_mm: [1.0; 3], doubt: None }
     }
 
     fn validation_ids(good: Vec<Facts>, seed: u64) -> Vec<String> {

@@ -10,13 +10,8 @@ use labels::{LabelPattern, Subset};
 use serde::Serialize;
 use stage_kit::write_atomic_text;
 
-use crate::check::BadCase;
-
 /// The table of patterns; also as `.csv` and `.json`.
 pub const PATTERNS_FILE: &str = "patterns.md";
-
-/// The bad cases; also as `.json`.
-pub const BAD_CASES_FILE: &str = "bad_cases.md";
 
 /// The paper's counts (section 2.1).
 const IN_THE_PAPER: [(Subset, usize); 5] =
@@ -114,34 +109,6 @@ fn patterns_csv(Patterns { patterns, .. }: &Patterns) -> String {
     let mut text = String::from("pattern,subset,cases,training,validation\n");
     for PatternRow { subset, pattern, counts } in patterns {
         let _ = writeln!(text, "\"{pattern}\",{subset},{},{},{}", counts.cases, counts.training, counts.validation);
-    }
-    text
-}
-
-/// Writes the bad cases as Markdown and JSON; empty tables when all are good.
-pub(crate) fn write_bad_cases(output: &Path, bad: &[BadCase]) -> Result<()> {
-    let path = output.join(BAD_CASES_FILE);
-    let mut text = String::from("# Bad cases\n\n");
-    if bad.is_empty() {
-        text.push_str("None.\n");
-    } else {
-        text.push_str("They are in no list.\n\n| case | file | found | expected | what to do |\n|---|---|---|---|---|\n");
-        for BadCase { case, file, found, expected, remedy } in bad {
-            let cells =
-                [case, &file.display().to_string(), found, expected, remedy].map(|cell| cell.replace('|', "\\|").replace('\n', " "));
-            let _ = writeln!(text, "| {} |", cells.join(" | "));
-        }
-    }
-    write_atomic_text(&path, &text)?;
-    write_atomic_text(&path.with_extension("json"), &(serde_json::to_string_pretty(bad)? + "\n"))
-}
-
-/// The bad cases as lines for the terminal, beginning with their number.
-pub(crate) fn bad_cases_text(bad: &[BadCase]) -> String {
-    let cases: std::collections::BTreeSet<&str> = bad.iter().map(|finding| finding.case.as_str()).collect();
-    let mut text = format!(" {} bad cases:", cases.len());
-    for BadCase { case, file, found, expected, remedy } in bad {
-        let _ = write!(text, "\n  case {case}: {}: {found}; expected {expected}; {remedy}", file.display());
     }
     text
 }

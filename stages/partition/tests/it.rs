@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use dataset::{Manifest, Split};
 use labels::{Subset, SubsetName};
-use partition::{BadCase, Config, Partition};
-use stage_kit::{Entry, StageIo};
+use partition::{Config, Partition};
+use stage_kit::{Entry, LeftOut, StageIo};
 use volume::{Affine, Grid, LabelVolume, ScalarVolume, Volume, nifti};
 
 const FIVE: [u8; 5] = [1, 2, 3, 4, 13];
@@ -39,7 +39,7 @@ impl Dataset {
     fn image_on(&self, name: &str, grid: &Grid, hu: f32) {
         let kept = self.path(&format!("made/{:?} {hu}.nii", grid.spacing_mm()));
         if !kept.exists() {
-            nifti::write_scalar_i16(&kept, &ScalarVolume::filled(grid, hu)).unwrap();
+            nifti::write_scalar_i16(&kept, &body(grid, hu)).unwrap();
         }
         std::fs::hard_link(kept, self.path(name)).unwrap();
     }
@@ -82,13 +82,21 @@ impl Dataset {
             report: Default::default(),
             sink: None,
         };
-        Entry::of::<Partition>().run(params, &io)?;
+        let run = Entry::of::<Partition>().run(params, &io);
+        // A stage that runs alone ends with an error if cases were left out, after it has done everything else.
+        run.or_else(|error| if format!("{error:#}").contains("everything else is done") { Ok(()) } else { Err(error) })?;
         Ok(Manifest::load(output)?)
     }
 }
 
-fn bad_cases(output: &Path) -> Vec<BadCase> {
-    serde_json::from_str(&std::fs::read_to_string(output.join("bad_cases.json")).unwrap()).unwrap()
+/// A body of about `hu`, with air around it.
+fn body(grid: &Grid, hu: f32) -> ScalarVolume {
+    let values = (0..grid.voxels()).map(|i| if i == 0 { -1000.0 } else { hu + (i % 5) as f32 });
+    Volume::from_x_fastest(grid, values.collect()).unwrap()
+}
+
+fn bad_cases(output: &Path) -> Vec<LeftOut> {
+    stage_kit::read_left_out(output)
 }
 
 fn lines(path: &Path) -> Vec<String> {
@@ -190,7 +198,7 @@ fn all_bad_cases_are_named_at_once_and_the_good_ones_go_on() {
     moved.affine.0[0][3] += 5.0;
     data.image_on("images/affine_0000.nii", &moved, 40.0);
     std::fs::remove_file(data.path("images/affine_0000.nii")).unwrap();
-    nifti::write_scalar_i16(data.path("images/affine_0000.nii"), &ScalarVolume::filled(&moved, 40.0)).unwrap();
+    nifti::write_scalar_i16(data.path("images/affine_0000.nii"), &body(&moved, 40.0)).unwrap();
     data.label("labels/affine.nii", &FIVE);
     data.image("images/shape_0000.nii");
     let short = Grid { shape: [4, 2, 1], ..GRID };
@@ -213,7 +221,8 @@ fn all_bad_cases_are_named_at_once_and_the_good_ones_go_on() {
         ("spacing", "spacing 0.8 × 0.8 × 0.05 mm"),
         ("text", "few"),
         ("twice", "2 files: images/twice_0000.nii, unlabeled/twice_0000.nii"),
-        ("two_maps", "2 files: labels/two_maps.nii"),
+        ("two_maps", "2 files for one case: two_maps.nii, two_maps.nii.gz"),
+        ("two_maps", "2 files for one case: two_maps.nii, two_maps.nii.gz"),
         ("values", "15 (2 voxels), 200 (1 voxels)"),
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
@@ -221,26 +230,68 @@ fn all_bad_cases_are_named_at_once_and_the_good_ones_go_on() {
         assert!(case == expected_case && text.contains(part), "case {case}: {text}; expected {expected_case}: {part}");
     }
     assert!(bad.iter().all(|finding| !finding.remedy.is_empty() && !finding.expected.is_empty()));
-    let table = std::fs::read_to_string(out.path().join("bad_cases.md")).unwrap();
+    let table = std::fs::read_to_string(out.path().join("about/left_out.md")).unwrap();
     assert!(table.contains("| shape | labels/shape.nii | shape [4, 2, 1] | the image's shape [4, 2, 2] |"), "{table}");
 }
 
 #[test]
-fn damage_beyond_the_header_and_scans_without_a_body_are_found_when_images_are_checked() {
+fn a_label_map_that_nobody_sees_does_not_make_its_case_an_unlabelled_one() {
+    let (mut data, out) = (Dataset::new(), tempfile::tempdir().unwrap());
+    for case in ["letters", "Capital", "image_name", "dead", "part", "sub", "whole"] {
+        data.image(&format!("images/{case}_0000.nii"));
+    }
+    data.image("unlabeled/free_0000.nii");
+    for label in ["letters.NII.GZ", "capital.nii", "image_name_0000.nii", "part.nii.gz.part", "whole.nii", "whole.nii.part"] {
+        data.label(&format!("labels/{label}"), &FIVE);
+    }
+    std::os::unix::fs::symlink("/nowhere/dead.nii", data.path("labels/dead.nii")).unwrap();
+    std::fs::create_dir(data.path("labels/more")).unwrap();
+    data.label("labels/more/sub.nii", &FIVE);
+    std::fs::create_dir(data.path("images/more")).unwrap();
+    data.image("images/more/deep_0000.nii");
+    for junk in [".DS_Store", "._whole.nii", "dataset.json"] {
+        std::fs::write(data.path(&format!("labels/{junk}")), "").unwrap();
+    }
+
+    let manifest = data.partition(out.path()).unwrap();
+
+    let used: Vec<(&str, Subset)> = manifest.cases.iter().map(|case| (case.id.as_str(), case.subset)).collect();
+    assert_eq!(used, [("free", Subset::Du), ("whole", Subset::Dl2)]);
+    let found: Vec<(String, String)> = bad_cases(out.path()).into_iter().map(|one| (one.case, one.file.display().to_string())).collect();
+    let expected = [
+        ("Capital", "labels/capital.nii"),
+        ("dead", "labels/dead.nii"),
+        ("deep", "images/more"),
+        ("image_name", "labels/image_name_0000.nii"),
+        ("letters", "labels/letters.NII.GZ"),
+        ("part", "labels/part.nii.gz.part"),
+        ("sub", "labels/more"),
+        ("whole", "labels/whole.nii.part"),
+    ];
+    assert_eq!(found, expected.map(|(case, file)| (case.to_owned(), file.to_owned())));
+}
+
+#[test]
+fn damage_beyond_the_header_and_scans_without_a_body_are_found_unless_headers_alone_are_read() {
     let (data, out) = (Dataset::new(), tempfile::tempdir().unwrap());
     data.image("images/good_0000.nii");
     data.image_on("images/air_0000.nii", &GRID, -1000.0);
-    nifti::write_scalar_i16(data.path("images/cut_0000.nii.gz"), &ScalarVolume::filled(&GRID, 40.0)).unwrap();
+    nifti::write_scalar_i16(data.path("images/cut_0000.nii.gz"), &body(&GRID, 40.0)).unwrap();
     let whole = std::fs::read(data.path("images/cut_0000.nii.gz")).unwrap();
     std::fs::write(data.path("images/cut_0000.nii.gz"), &whole[..whole.len() - 3]).unwrap();
-    let without_labels = serde_json::json!({ "images": ["images"], "labels": null });
-    let quick = data.partition_with(out.path(), 1, &without_labels).unwrap();
-    assert_eq!(quick.cases.len(), 3, "headers alone are sound");
-    let mut thorough = without_labels;
-    thorough["check_images"] = true.into();
-    let checked = data.partition_with(out.path(), 1, &thorough).unwrap();
+    nifti::write_scalar_i16(data.path("images/zero_0000.nii"), &ScalarVolume::filled(&GRID, 0.0)).unwrap();
+    let mut params = serde_json::json!({ "images": ["images"], "labels": null });
+    let checked = data.partition_with(out.path(), 1, &params).unwrap();
     assert_eq!(checked.cases.len(), 1);
-    assert_eq!(bad_cases(out.path()).iter().map(|finding| finding.case.as_str()).collect::<Vec<_>>(), ["air", "cut"]);
+    assert_eq!(bad_cases(out.path()).iter().map(|finding| finding.case.as_str()).collect::<Vec<_>>(), ["air", "cut", "zero"]);
+    params["exclude"] = serde_json::json!(["air", "cut", "zero"]);
+    data.partition_with(out.path(), 1, &params).unwrap();
+    assert!(bad_cases(out.path()).is_empty(), "what is known to be bad is named no more");
+    params["exclude"] = serde_json::json!(["ari"]);
+    let error = format!("{:#}", data.partition_with(out.path(), 1, &params).unwrap_err());
+    assert!(error.contains("exclude: there is no case ari in the dataset; did you mean air?"), "{error}");
+    let quick = serde_json::json!({ "images": ["images"], "labels": null, "check_images": false });
+    assert_eq!(data.partition_with(out.path(), 1, &quick).unwrap().cases.len(), 4, "headers alone are sound");
 }
 
 #[test]
@@ -249,7 +300,7 @@ fn without_any_good_case_the_stage_fails_and_says_why() {
     std::fs::write(data.path("images/a_0000.nii"), "not an image").unwrap();
     let without_labels = serde_json::json!({ "images": ["images"], "labels": null });
     let error = format!("{:#}", data.partition_with(out.path(), 1, &without_labels).unwrap_err());
-    assert!(error.contains("no case can be used 1 bad cases:\n  case a: images/a_0000.nii"), "{error}");
+    assert!(error.contains("no case can be used: each of the 1 cases is bad"), "{error}");
     let error = format!("{:#}", data.partition_with(out.path(), 1, &serde_json::json!({ "images": ["nowhere"] })).unwrap_err());
     assert!(error.contains("nowhere"), "{error}");
 }
@@ -279,6 +330,7 @@ fn parameters_that_make_no_sense_are_refused_by_name() {
         validation_fraction: 0.2,
         spacing_mm_range: [0.1, 20.0],
         check_images: false,
+        exclude: Vec::new(),
     };
     let with = |field: &str, value: serde_json::Value| {
         let mut params = serde_json::to_value(&config).unwrap();

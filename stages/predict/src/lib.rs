@@ -11,12 +11,12 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::Result;
-use dataset::ImageFile;
+use dataset::{ImageFile, Naming};
 use inference::{LabelledPlane, MODEL_FILE, Manner, Student};
 use nets::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
+use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::Scan;
 
 pub use journal::JOURNAL_FILE;
@@ -82,8 +82,14 @@ impl CaseStage for Predict {
     type Tools = Tools;
 
     fn jobs(_: &Config, io: &StageIo) -> Result<Vec<ImageFile>> {
-        Ok(dataset::images_at(io.input("images")?)?)
+        Ok(dataset::images_at(io.input("images")?)?.some(Naming::Images)?)
     }
+
+    fn aside(_: &Config, io: &StageIo) -> Result<Aside> {
+        Ok(dataset::images_at(io.input("images")?)?.apart_from(&io.output).aside)
+    }
+
+    const KEEPS_LEFT_OUT: bool = false;
 
     fn case(config: &Config, case: &ImageFile) -> CaseSpec {
         let more = [(config.preview, "png"), (config.statistics, "json")];

@@ -14,7 +14,7 @@ use nets::{Precision, TeacherConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
 use volume::{ModelGrid, nifti};
 
 use crate::teacher::{Shown, Teacher};
@@ -105,6 +105,10 @@ impl CaseStage for PseudoLabel {
         let opinions = trust::opinions(config.trust.as_ref(), io)?;
         let job = |scan: Scan| Job { opinion: opinions.map(|folder| Opinion::on(&scan.id, folder)), scan };
         Ok(labelling::scans(&config.subsets, io)?.into_iter().map(job).collect())
+    }
+
+    fn aside(_: &Config, io: &StageIo) -> Result<Aside> {
+        labelling::aside(io)
     }
 
     fn case(config: &Config, Job { scan, opinion }: &Job) -> CaseSpec {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use dataset::ImageFile;
+use dataset::{ImageFile, Naming};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
+use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::nifti;
 
 /// `resample-back` has no parameters: labels go to the nearest voxel.
@@ -56,6 +56,10 @@ impl CaseStage for ResampleBack {
         let labels = io.input("labels")?.join("labels");
         let images = dataset::image_files(io.input("images")?)?;
         Ok(images.into_iter().map(|image| Pair { labels: labels.join(image.label_name()), image }).collect())
+    }
+
+    fn aside(_: &Config, io: &StageIo) -> Result<Aside> {
+        Ok(dataset::list(io.input("images")?, Naming::Images)?.aside)
     }
 
     fn case(_: &Config, pair: &Pair) -> CaseSpec {

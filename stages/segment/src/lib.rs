@@ -1,9 +1,9 @@
 //! Segments CT scans with the student (paper 2.2 and 2.3): images to organ and cancer maps on the model grid.
 
 use anyhow::Result;
-use dataset::ImageFile;
+use dataset::{ImageFile, Naming};
 use inference::{Student, StudentParams};
-use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
+use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::{Scan, nifti};
 
 /// The stage `segment`.
@@ -38,6 +38,10 @@ impl CaseStage for Segment {
 
     fn jobs(_: &StudentParams, io: &StageIo) -> Result<Vec<ImageFile>> {
         Ok(dataset::image_files(io.input("images")?)?)
+    }
+
+    fn aside(_: &StudentParams, io: &StageIo) -> Result<Aside> {
+        Ok(dataset::list(io.input("images")?, Naming::Images)?.aside)
     }
 
     fn case(_: &StudentParams, case: &ImageFile) -> CaseSpec {

@@ -298,7 +298,7 @@ Each verb has examples of its own: {name} VERB --help.
 
 A run that was interrupted, even by a power failure, goes on with the next `{name} run`.
 
-Exit codes: 0 done or fresh, 1 a stage failed, 2 wrong configuration, 3 a dry run found work,
+Exit codes: 0 done or fresh, 1 a stage failed or left cases out, 2 wrong configuration, 3 a dry run found work,
 4 another runner is doing the work, 130 stopped by a signal"
     )
 }

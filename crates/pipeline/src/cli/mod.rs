@@ -2,7 +2,7 @@
 //! `schema`, `completions`, `gc`,
 //! `verify`, `unlock`, `demo`, `stages`.
 //!
-//! Exit codes: 0 done or fresh, 1 a stage failed, 2 the configuration is wrong, 3 a dry run found work, 4 another runner
+//! Exit codes: 0 done or fresh, 1 a stage failed or left cases out, 2 the configuration is wrong, 3 a dry run found work, 4 another runner
 //! holds the lock, 130 stopped by a signal.
 
 mod args;

@@ -124,11 +124,17 @@ fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> Result<(u8,
             display.note(&format!("{node}: {how}"));
         }
     }
+    for (node, left_out) in summary.left_out.iter().filter(|(node, _)| !summary.done.contains(node)) {
+        // A node that was done has said so itself.
+        display.note(&format!("{node}: {}", stage_kit::left_out_text(left_out)));
+    }
     display.note(&summary_line(&summary, opened.store.results(), begun));
     let code = match &summary {
         Summary { interrupted: true, .. } => INTERRUPTED,
         Summary { failed, .. } if !failed.is_empty() => FAILED,
         Summary { locked, .. } if !locked.is_empty() => LOCKED,
+        // All that could be done is done, and it is not all that was asked for.
+        Summary { left_out, .. } if !left_out.is_empty() => FAILED,
         _ => DONE,
     };
     Ok((code, summary))
@@ -146,6 +152,7 @@ fn summary_line(summary: &Summary, results: &Path, begun: Instant) -> String {
     part(summary.failed.len(), "failed");
     part(summary.locked.len(), "locked");
     part(summary.left, "left");
+    part(summary.left_out.iter().map(|(_, left_out)| left_out.len()).sum(), "findings left cases out");
     format!("{} in {}; results: {}", parts.join(", "), duration(begun.elapsed()), results.display())
 }
 
