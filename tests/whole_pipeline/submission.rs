@@ -88,8 +88,10 @@ fn what_a_submission_lacks_is_named() {
     let fails = |arguments: &[&str], parts: &[&str]| lab.run(&[&["submission"], arguments].concat()).must_fail(1, parts);
     lab.run(&["submission", "--set", "submission.team=FLARE"]).must_fail(2, &["team", "`FLARE`", "lower-case"]);
     fails(&["--set", "submission.libraries=[libcudnn.so.9]"], &["libcudnn.so.9", "no input `libraries`"]);
-    fails(&["--data", "program=store"], &["store is no file", "`predict`"]);
-    fails(&["--data", "recipe=store"], &["Dockerfile"]);
+    // Not the store, which changes while it is looked at.
+    fs::create_dir(lab.path("empty")).unwrap();
+    fails(&["--data", "program=empty"], &["empty is no file", "`predict`"]);
+    fails(&["--data", "recipe=empty"], &["Dockerfile"]);
     let mut absent = lab.command(&["run", "submission", "--set", "submission.builder=docker"]);
     absent.env("DOCKER_HOST", "unix:///absent/socket");
     outcome(absent).must_fail(1, &["`builder`", "no container engine works here", "install docker"]);

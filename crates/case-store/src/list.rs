@@ -47,31 +47,57 @@ pub struct CaseEntry {
 pub struct Seen {
     /// The file.
     pub path: PathBuf,
-    /// Its inode.
-    pub inode: u64,
-    /// Its length.
-    pub size: u64,
-    /// When it was last written, in seconds and nanoseconds.
-    pub modified: (i64, i64),
+    /// BLAKE3 of its content; empty if there was no file.
+    pub hash: String,
+    /// What tells that it is still the same file; none if there was none.
+    stat: Option<Stat>,
+}
+
+/// Device and inode, length, and when it was last written and changed in any way, in seconds and nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stat {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stat {
+    fn of(path: &Path) -> Option<Self> {
+        let meta = path.metadata().ok()?;
+        Some(Self {
+            file: (meta.dev(), meta.ino()),
+            size: meta.len(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
+    }
 }
 
 impl Seen {
-    /// The file as it is now.
-    ///
-    /// # Errors
-    /// When nothing is there.
-    pub fn now(path: &Path) -> std::io::Result<Self> {
-        let meta = path.metadata()?;
-        Ok(Self { path: path.to_owned(), inode: meta.ino(), size: meta.len(), modified: (meta.mtime(), meta.mtime_nsec()) })
+    /// The file as it is now, whose content has that hash.
+    #[must_use]
+    pub fn now(path: &Path, hash: &str) -> Self {
+        Self { path: path.to_owned(), hash: hash.to_owned(), stat: Stat::of(path) }
     }
 
-    /// Refuses a file that was written since.
+    /// Refuses a file that is another one since. One that only its times tell apart is read again.
     ///
     /// # Errors
     /// Names the file.
     pub fn check(&self) -> Result<()> {
-        let now = Self::now(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
-        anyhow::ensure!(now == *self, "{} was changed while it was read; run again when it is at rest", self.path.display());
+        let now = Stat::of(&self.path);
+        if now == self.stat {
+            return Ok(());
+        }
+        let same = match now {
+            None => false,
+            Some(_) => {
+                let read = || blake3::Hasher::new().update_reader(std::fs::File::open(&self.path)?).map(|hasher| hasher.finalize());
+                read().with_context(|| format!("cannot read {}", self.path.display()))?.to_hex().as_str() == self.hash
+            }
+        };
+        anyhow::ensure!(same, "{} was changed while it was read; run again when it is at rest", self.path.display());
         Ok(())
     }
 }
@@ -84,5 +110,33 @@ impl CaseList {
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the list of cases {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is no list of cases; start the run again", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_is_seen_even_if_its_time_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, other] = ["a", "b"].map(|name| folder.path().join(name));
+        std::fs::write(&path, "one").unwrap();
+        let hash = blake3::hash(b"one").to_hex().to_string();
+        let seen = Seen::now(&path, &hash);
+        seen.check().unwrap();
+        std::fs::hard_link(&path, folder.path().join("link")).unwrap();
+        seen.check().unwrap();
+        std::fs::write(&other, "two").unwrap();
+        let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+        std::fs::File::options().write(true).open(&other).unwrap().set_modified(time).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert!(seen.check().unwrap_err().to_string().contains("was changed while it was read"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(seen.check().is_err());
+        let absent = Seen::now(&path, "");
+        absent.check().unwrap();
+        std::fs::write(&path, "one").unwrap();
+        assert!(absent.check().is_err(), "what was not there and is there now was read by nobody knows whom");
     }
 }

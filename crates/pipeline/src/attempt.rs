@@ -22,6 +22,7 @@ use crate::progress::ProgressFile;
 use crate::publish::Written;
 use crate::record::{InputRecord, MadeBy, Record};
 use crate::store::{Store, remove_if_there};
+use crate::taint;
 use crate::text::utc;
 
 /// One attempt at a job. It needs the store and the job alone, so that it can be made wherever the store can be seen.
@@ -62,6 +63,7 @@ impl Attempt<'_> {
             }
             return Ok(());
         }
+        taint::check_inputs(self.store, job, self.hasher)?;
         let mut list = self.list();
         if list.is_none() && self.part != Part::Whole {
             return Err(anyhow::anyhow!("the stage {} does not work case by case; do the job as a whole", job.stage).into());
@@ -84,6 +86,8 @@ impl Attempt<'_> {
             Ended::Stopped => return Err(Failure::Stopped),
             Ended::Badly(status) => return Err(self.failed(&child::describe(status))),
         }
+        // What was read may have changed under the stage's hands.
+        taint::check_inputs(self.store, job, self.hasher)?;
         if let Part::Cases(_) = self.part {
             return self.finish_part().map_err(Failure::Runner);
         }

@@ -36,8 +36,8 @@ pub struct PlannedCase {
     pub key: String,
     /// Name → hash of its own files; empty where there is none.
     pub reads: BTreeMap<String, String>,
-    /// Those of its files that come from outside, and may change.
-    pub outside: Vec<PathBuf>,
+    /// These files and their hashes; an empty one of a file that is not there.
+    pub files: Vec<(PathBuf, String)>,
     /// Whatever else it depends on.
     pub facts: Value,
     /// What it writes.
@@ -56,7 +56,6 @@ pub struct Filter {
 /// An input and what is in it.
 pub(crate) struct Opened<'a> {
     pub(crate) input: &'a Input,
-    pub(crate) outside: bool,
     /// Read only where cases read their own files.
     pub(crate) tree: Option<Arc<Tree>>,
 }
@@ -81,9 +80,9 @@ impl Cases {
         let mut list = Vec::with_capacity(cases.len());
         for spec in cases {
             let mut reads = BTreeMap::new();
-            let mut outside = Vec::new();
+            let mut files = Vec::new();
             for (name, path) in &spec.reads {
-                let (opened, hash) = find(&own, path).with_context(|| {
+                let hash = find(&own, path).with_context(|| {
                     format!(
                         "internal error: stage {} says that case {} reads {}, which is none of its inputs",
                         node.stage.name,
@@ -91,14 +90,14 @@ impl Cases {
                         path.display()
                     )
                 })?;
-                if opened.outside && !hash.is_empty() {
-                    outside.push(path.clone());
-                }
+                // The list of cases was made after the list of files.
+                anyhow::ensure!(!hash.is_empty() || !path.exists(), "{} appeared while the run was planned; run again", path.display());
+                files.push((path.clone(), hash.clone()));
                 reads.insert((*name).to_owned(), hash);
             }
             let key = Common::case_key(&digest, &spec.id, &reads, &spec.facts);
             let writes = spec.places();
-            list.push(PlannedCase { id: spec.id, case: spec.case, key, reads, outside, facts: spec.facts, writes });
+            list.push(PlannedCase { id: spec.id, case: spec.case, key, reads, files, facts: spec.facts, writes });
         }
         Ok(Some(Self { common, rest, list }))
     }
@@ -126,7 +125,7 @@ impl Cases {
     /// The list for the stage. Files from outside are looked at once more, and must be what they were when they were hashed.
     pub(crate) fn entries(&self, store: &Store, hasher: &Hasher) -> Result<CaseList> {
         let entry = |case: &PlannedCase| {
-            let seen = case.outside.iter().map(|path| seen(path, &case.reads, hasher)).collect::<Result<Vec<_>>>()?;
+            let seen = case.files.iter().map(|(path, hash)| seen(path, hash, hasher)).collect::<Result<Vec<_>>>()?;
             let PlannedCase { id, key, reads, facts, writes, .. } = case.clone();
             Ok(CaseEntry { id, key, done: false, reads, seen, facts, writes })
         };
@@ -135,10 +134,10 @@ impl Cases {
     }
 }
 
-fn seen(path: &Path, reads: &BTreeMap<String, String>, hasher: &Hasher) -> Result<Seen> {
-    let before = Seen::now(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let hash = hasher.file(path)?;
-    anyhow::ensure!(reads.values().any(|known| *known == hash), "{} changed just now; run again when it is at rest", path.display());
+fn seen(path: &Path, hash: &str, hasher: &Hasher) -> Result<Seen> {
+    let before = Seen::now(path, hash);
+    let now = if path.exists() { hasher.file(path)? } else { String::new() };
+    anyhow::ensure!(now == hash, "{} has changed since the run was planned; run again when it is at rest", path.display());
     Ok(before)
 }
 
@@ -148,8 +147,8 @@ pub(crate) fn by_case(node: &Node, role: &str) -> bool {
     node.stage.reads.iter().any(|role| role.name == name && role.by_case)
 }
 
-/// The input that a file lies in, and the file's hash; an empty one when nothing is there.
-fn find<'a, 'b>(own: &[&'a Opened<'b>], path: &Path) -> Option<(&'a Opened<'b>, String)> {
+/// The hash of a file that lies in one of the inputs; an empty one when nothing is there.
+fn find(own: &[&Opened<'_>], path: &Path) -> Option<String> {
     let mut found = None;
     for opened in own {
         let Ok(inside) = path.strip_prefix(&opened.input.path) else { continue };
@@ -159,7 +158,7 @@ fn find<'a, 'b>(own: &[&'a Opened<'b>], path: &Path) -> Option<(&'a Opened<'b>, 
         };
         // One input may lie inside another; whichever has the file knows its hash.
         let known = hash.is_some();
-        found = Some((*opened, hash.unwrap_or_default()));
+        found = Some(hash.unwrap_or_default());
         if known {
             break;
         }

@@ -143,7 +143,7 @@ impl Hasher {
     /// The digest of a file or folder, and the tree of a folder. `note` is told when much has to be read.
     ///
     /// # Errors
-    /// Names the file that cannot be read, or whose name is not UTF-8.
+    /// When the file cannot be read, or the folder cannot be listed. What cannot be read in a folder counts as such.
     pub fn digest(&self, path: &Path, note: &dyn Fn(String)) -> Result<(Digest, Option<Tree>)> {
         if path.is_file() {
             return Ok((format!("file:{}", self.file(path)?), None));
@@ -158,12 +158,13 @@ impl Hasher {
     /// As [`Hasher::digest`].
     pub fn tree(&self, folder: &Path, note: &dyn Fn(String)) -> Result<Tree> {
         let files = files_in(folder)?;
-        let unread: u64 = files.iter().filter(|(_, _, stat)| self.known(stat).is_none()).map(|(_, _, stat)| stat.size).sum();
+        let unread: u64 =
+            files.iter().filter_map(|(_, _, stat)| *stat).filter(|stat| self.known(stat).is_none()).map(|stat| stat.size).sum();
         if unread > MUCH_BYTES {
             note(format!("reading {} once, for its digest: {} files, {} GiB not seen before", folder.display(), files.len(), unread >> 30));
         }
-        let hashes: Result<BTreeMap<_, _>> = files.into_par_iter().map(|(name, path, stat)| Ok((name, self.hash(&path, &stat)?))).collect();
-        Ok(Tree(hashes?))
+        let hash = |path: &Path, stat: Option<Stat>| stat.and_then(|stat| self.hash(path, &stat).ok()).unwrap_or_else(unreadable);
+        Ok(Tree(files.into_par_iter().map(|(name, path, stat)| (name, hash(&path, stat))).collect()))
     }
 
     /// BLAKE3 of one file, in hexadecimal digits.
@@ -218,31 +219,46 @@ impl Hasher {
 }
 
 /// Lines with a last one that tells whether they are whole: a flipped bit in a hash would pass for another content.
-fn sealed(lines: &str) -> String {
+pub(crate) fn sealed(lines: &str) -> String {
     format!("{lines}{}\n", blake3::hash(lines.as_bytes()))
 }
 
 /// The lines that [`sealed`] was given; none if any bit of them has changed.
-fn unsealed(text: &str) -> &str {
+pub(crate) fn unsealed(text: &str) -> &str {
     let Some((lines, seal)) = text.len().checked_sub(2 * blake3::OUT_LEN + 1).and_then(|at| text.split_at_checked(at)) else { return "" };
     if blake3::hash(lines.as_bytes()).to_hex().as_str() == seal.trim_end() { lines } else { "" }
 }
 
-/// All files below `folder`: relative name, path and stat.
-fn files_in(folder: &Path) -> Result<Vec<(String, PathBuf, Stat)>> {
+/// All files below `folder`: relative name, path and stat. What cannot be read, such as a link that leads nowhere, has no stat: it
+/// costs what it concerns, and whoever needs it says so.
+fn files_in(folder: &Path) -> Result<Vec<(String, PathBuf, Option<Stat>)>> {
     let mut files = Vec::new();
     for entry in WalkDir::new(folder).follow_links(true) {
-        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
-        if !entry.file_type().is_file() {
-            continue;
-        }
-        let meta = entry.metadata().with_context(|| format!("cannot read {}", entry.path().display()))?;
-        let relative = entry.path().strip_prefix(folder).unwrap_or(entry.path());
-        let name = relative.to_str().filter(|name| !name.contains('\n'));
-        let name = name.with_context(|| format!("{}: the file's name must be UTF-8 without line breaks", entry.path().display()))?;
-        files.push((name.to_owned(), entry.path().to_owned(), Stat::of(&meta)));
+        let (path, stat) = match entry {
+            Ok(entry) if entry.file_type().is_file() => (entry.path().to_owned(), entry.metadata().ok().map(|meta| Stat::of(&meta))),
+            Ok(_) => continue,
+            Err(error) => match error.path().filter(|path| *path != folder) {
+                Some(path) => (path.to_owned(), None),
+                None => return Err(error).with_context(|| format!("cannot list {}", folder.display())),
+            },
+        };
+        files.push((name_in(&path, folder), path, stat));
     }
     Ok(files)
+}
+
+/// The relative name as text; bytes that are no text, and line breaks, are written as `\xff`.
+fn name_in(path: &Path, folder: &Path) -> String {
+    let relative = path.strip_prefix(folder).unwrap_or(path);
+    match relative.to_str().filter(|name| !name.contains('\n')) {
+        Some(name) => name.to_owned(),
+        None => relative.as_os_str().as_encoded_bytes().escape_ascii().to_string(),
+    }
+}
+
+/// In place of the hash of a file that cannot be read.
+fn unreadable() -> String {
+    blake3::hash(b"a file that cannot be read").to_hex().to_string()
 }
 
 #[cfg(test)]
@@ -272,6 +288,21 @@ mod tests {
         assert_eq!(digest(one.path()), digest(two.path()), "an empty folder is nothing");
         std::fs::rename(two.path().join("a.txt"), two.path().join("c.txt")).unwrap();
         assert_ne!(digest(one.path()), digest(two.path()));
+    }
+
+    #[test]
+    fn what_cannot_be_read_costs_itself_and_no_more() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let (one, two, store) = (folder(), folder(), tempfile::tempdir().unwrap());
+        let tree = |folder: &Path| hasher(store.path()).tree(folder, &quiet).unwrap();
+        std::os::unix::fs::symlink("/nowhere", one.path().join("gone")).unwrap();
+        std::os::unix::fs::symlink(".", one.path().join("sub/circle")).unwrap();
+        std::fs::write(one.path().join(std::ffi::OsStr::from_bytes(b"m\xfcller")), "three").unwrap();
+        let found = tree(one.path());
+        assert_eq!(found.0.keys().collect::<Vec<_>>(), ["a.txt", "gone", "m\\xfcller", "sub/b.txt", "sub/circle"]);
+        assert_eq!((&found.0["a.txt"], &found.0["gone"]), (&tree(two.path()).0["a.txt"], &unreadable()));
+        std::fs::remove_file(one.path().join("gone")).unwrap();
+        assert_ne!(tree(one.path()), found, "that a link leads nowhere is a part of what is there");
     }
 
     #[test]

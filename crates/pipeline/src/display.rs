@@ -29,7 +29,7 @@ impl Display {
     pub fn note(&self, text: &str) {
         let say = || {
             // A closed standard error is no reason to stop working.
-            let _ = writeln!(std::io::stderr(), "{text}");
+            let _ = writeln!(std::io::stderr(), "{}", stage_kit::shown(text));
         };
         match &self.bars {
             Some(bars) => bars.suspend(say),

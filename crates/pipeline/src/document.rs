@@ -1,11 +1,13 @@
 //! A pipeline file with everything that it extends, merged into one value that knows where each field came from.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use crate::error::{ConfigError, Problem};
 use crate::like::{self, Likes};
+use crate::text::instead;
 use crate::yaml;
 
 /// What the command line says on top of the file.
@@ -48,6 +50,7 @@ impl Document {
         let mut found = Vec::new();
         gather(path, 0, &mut found)?;
         let mut layers: Vec<Layer> = found.into_iter().map(|(_, layer)| layer).collect();
+        check_data(&layers, overrides)?;
         layers.push(Layer { name: "the command line".into(), text: None, value: over(overrides)? });
         let mut value = Value::Object(Map::new());
         for (index, layer) in layers.iter().enumerate() {
@@ -152,6 +155,8 @@ fn gather(path: &Path, depth: usize, layers: &mut Vec<(PathBuf, Layer)>) -> Resu
 fn read_layer(path: &Path) -> Result<(Layer, Vec<PathBuf>), ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|error| whole_file(path, format!("cannot read the pipeline file: {error}")))?;
     let name = path.display().to_string();
+    // Editors of Windows write a byte-order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
     let parsed = yaml::parse(&text);
     let mut value =
         parsed.map_err(|error| Problem { file: name.clone(), line: error.line, field: String::new(), message: error.message })?;
@@ -207,6 +212,33 @@ fn tidy(path: &Path) -> PathBuf {
         }
         tidied
     })
+}
+
+/// Refuses data on the command line that no file knows: a misspelt name would leave the file's in force.
+fn check_data(layers: &[Layer], overrides: &Overrides) -> Result<(), ConfigError> {
+    let mut known = BTreeSet::new();
+    for layer in layers {
+        known.extend(layer.value.get("data").and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str));
+        referenced(layer.value.get("nodes").unwrap_or(&Value::Null), &mut known);
+    }
+    let known: Vec<&str> = known.into_iter().collect();
+    let unknown = |(name, _): &&(String, PathBuf)| !known.contains(&name.as_str());
+    let problem = |(name, _): &(String, PathBuf)| {
+        let message = format!("there is no `data.{name}`; {}", instead(name, "`data:` has", &known));
+        Problem { file: "the command line".into(), line: None, field: format!("--data {name}"), message }
+    };
+    let problems: Vec<Problem> = overrides.data.iter().filter(unknown).map(problem).collect();
+    if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
+}
+
+/// The names behind references such as `data.dataset/labels`.
+fn referenced<'v>(value: &'v Value, names: &mut BTreeSet<&'v str>) {
+    match value {
+        Value::String(text) => names.extend(text.strip_prefix("data.").map(|name| name.split('/').next().unwrap_or(name))),
+        Value::Array(list) => list.iter().for_each(|value| referenced(value, names)),
+        Value::Object(map) => map.values().for_each(|value| referenced(value, names)),
+        _ => {}
+    }
 }
 
 /// The layer of the command line.
@@ -375,6 +407,28 @@ mod tests {
             let error = Document::load(&top, &Overrides::default()).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.contains("must be the path of a file, or a list of them") && error.contains(&format!(":{line}")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.yaml");
+        std::fs::write(&path, "\u{feff}seed: 1\nnodes: {}\n").unwrap();
+        assert_eq!(Document::load(&path, &Overrides::default()).unwrap().value["seed"], 1);
+    }
+
+    #[test]
+    fn data_on_the_command_line_must_be_known_to_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.yaml");
+        std::fs::write(&path, "data: {dataset: x}\nnodes: {a: {inputs: {libraries: data.cuda/lib}}}\n").unwrap();
+        let load = |name: &str| Document::load(&path, &Overrides { data: vec![(name.into(), "y".into())], ..Overrides::default() });
+        assert!(load("dataset").is_ok() && load("cuda").is_ok());
+        let error = load("dataste").err().unwrap().to_string();
+        assert!(
+            error.contains("--data dataste: there is no `data.dataste`; `data:` has cuda, dataset; did you mean `dataset`?"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use walkdir::WalkDir;
 
 use crate::graph::Pipeline;
 use crate::job::Job;
+use crate::own::{self, Kind};
 use crate::plan::State;
 use crate::slurm;
 use crate::store::Store;
@@ -56,20 +57,12 @@ pub fn collect(pipeline: &Pipeline, store: &Store, states: &BTreeMap<usize, Stat
         // What begins with a dot was about to become a link when its runner was killed.
         sweep.swept.links.extend(Some(name).filter(|name| !name.starts_with('.')));
     }
-    for path in entries(&store.root().join("objects"))? {
-        if !kept.keys.contains(&stem(&path)) {
-            sweep.remove(&path)?;
-            sweep.swept.results += 1;
-        }
-    }
-    for path in entries(&store.root().join("records"))? {
-        if !kept.keys.contains(&stem(&path)) {
-            sweep.remove(&path)?;
-        }
-    }
-    for path in entries(&store.root().join("trees"))? {
-        if !kept.trees.contains(&stem(&path)) {
-            sweep.remove(&path)?;
+    for (kind, keep) in [(Kind::Object, &kept.keys), (Kind::Record, &kept.keys), (Kind::Tree, &kept.trees)] {
+        for path in sweep.entries(kind)? {
+            if !keep.contains(&stem(&path)) {
+                sweep.remove(&path)?;
+                sweep.swept.results += usize::from(kind == Kind::Object);
+            }
         }
     }
     let over = attempts(pipeline, store, &kept)?;
@@ -79,11 +72,11 @@ pub fn collect(pipeline: &Pipeline, store: &Store, states: &BTreeMap<usize, Stat
         sweep.swept.attempts += 1;
     }
     sweep.cases(&kept)?;
-    for path in entries(store.root())?.iter().filter(|path| is_temporary(path)) {
+    for path in own::list(store.root())?.iter().filter(|path| own::is_temporary(path)) {
         sweep.remove(path)?;
     }
     let locks = store.locks();
-    for path in entries(&store.root().join("locks"))? {
+    for path in sweep.entries(Kind::Lock)? {
         if !locks.contains_key(&*path.file_name().unwrap_or_default().to_string_lossy()) {
             sweep.remove(&path)?;
         }
@@ -95,13 +88,13 @@ pub fn collect(pipeline: &Pipeline, store: &Store, states: &BTreeMap<usize, Stat
 /// The readable links of `pipeline` to nodes that it has no more.
 fn gone_links(pipeline: &Pipeline, store: &Store) -> Result<Vec<PathBuf>> {
     let node_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().split(':').next().unwrap_or_default().to_owned();
-    Ok(entries(store.results())?.into_iter().filter(|path| pipeline.find(&node_of(path)).is_none()).collect())
+    Ok(own::list(store.results())?.into_iter().filter(|path| path.is_symlink() && pipeline.find(&node_of(path)).is_none()).collect())
 }
 
 fn reached(store: &Store, states: &BTreeMap<usize, State>, gone: &[PathBuf]) -> Result<Kept> {
     let mut kept = Kept::default();
-    for view in entries(&store.root().join("results"))? {
-        for link in entries(&view)?.into_iter().filter(|link| !gone.contains(link)) {
+    for view in own::list(&store.root().join("results"))? {
+        for link in own::list(&view)?.into_iter().filter(|link| !gone.contains(link)) {
             kept.keys.extend(fs::read_link(&link).ok().map(|target| stem(&target)));
         }
     }
@@ -134,7 +127,7 @@ fn attempts(pipeline: &Pipeline, store: &Store, kept: &Kept) -> Result<Vec<PathB
         let key = stem(path);
         !kept.keys.contains(&key) && Job::load(store, &key).map_or(true, |job| job.pipeline == pipeline.name)
     };
-    Ok(entries(&store.root().join("attempts"))?.into_iter().filter(is_over).collect())
+    Ok(own::entries(store.root(), Kind::Attempt)?.0.into_iter().filter(is_over).collect())
 }
 
 struct Sweep<'a> {
@@ -146,9 +139,16 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
+    /// The entries of a kind. What somebody began to write beside them and was killed goes at once.
+    fn entries(&mut self, kind: Kind) -> Result<Vec<PathBuf>> {
+        let (own, temporary) = own::entries(self.store.root(), kind)?;
+        temporary.iter().try_for_each(|path| self.remove(path))?;
+        Ok(own)
+    }
+
     /// What is kept of jobs on a cluster goes with the attempt that they are for, be it `over` or long published.
     fn submissions(&mut self, over: &[PathBuf]) -> Result<()> {
-        for path in entries(&slurm::submissions(self.store))? {
+        for path in self.entries(Kind::Submission)? {
             let attempt = self.store.attempt(&stem(&path));
             let is_over = over.contains(&attempt);
             if is_over {
@@ -162,13 +162,10 @@ impl Sweep<'_> {
     }
 
     fn cases(&mut self, kept: &Kept) -> Result<()> {
-        let cases = self.store.cases();
-        for (root, keep) in [(cases.records(), &kept.cases), (cases.blobs(), &kept.blobs)] {
-            for shard in entries(&root)? {
-                for path in entries(&shard)?.iter().filter(|path| !keep.contains(&stem(path))) {
-                    self.remove(path)?;
-                    self.swept.cases += usize::from(root == cases.records());
-                }
+        for (kind, keep) in [(Kind::CaseRecord, &kept.cases), (Kind::Blob, &kept.blobs)] {
+            for path in self.entries(kind)?.iter().filter(|path| !keep.contains(&stem(path))) {
+                self.remove(path)?;
+                self.swept.cases += usize::from(kind == Kind::CaseRecord);
             }
         }
         Ok(())
@@ -194,20 +191,6 @@ impl Sweep<'_> {
     fn freed(&self) -> u64 {
         self.links.values().filter(|(removed, links, _)| removed >= links).map(|(_, _, size)| size).sum()
     }
-}
-
-/// What lies in a folder; nothing when there is no such folder.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    if !folder.is_dir() {
-        return Ok(Vec::new());
-    }
-    let list = || -> std::io::Result<Vec<PathBuf>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
-    list().with_context(|| format!("cannot list {}", folder.display()))
-}
-
-/// Whether it is a file that somebody began to write and was killed.
-fn is_temporary(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".writing-"))
 }
 
 /// The name without what follows a dot: the key of a record, of a case, or of a folder.

@@ -13,6 +13,7 @@ use crate::nodes::{RawNode, read_nodes};
 use crate::order::{cycle_problem, order, reordered};
 use crate::resources::Resources;
 use crate::slurm::SlurmOptions;
+use crate::text::instead;
 
 /// A pipeline in which everything is known: stages exist, parameters are complete, references lead somewhere, and
 /// there is no cycle.
@@ -87,7 +88,7 @@ impl Pipeline {
         let document = Document::load(path, overrides)?;
         let mut problems = Vec::new();
         for key in document.value.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-            problems.push(document.problem(&[key], format!("a pipeline file has no `{key}`; it has {}", KEYS.join(", "))));
+            problems.push(document.problem(&[key], format!("a pipeline file has no `{key}`; {}", instead(key, "it has", &KEYS))));
         }
         let (seed, device, store) = settings(&document, &mut problems);
         let slurm = SlurmOptions::parse(document.value.get("slurm")).unwrap_or_else(|(key, message)| {
@@ -136,8 +137,8 @@ impl Pipeline {
             let found: Vec<usize> =
                 (0..self.nodes.len()).filter(|&i| self.nodes[i].name == *name || self.nodes[i].name.starts_with(&family)).collect();
             if found.is_empty() {
-                let known = self.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
-                let message = format!("there is no node `{name}`; the nodes are {known}");
+                let known: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+                let message = format!("there is no node `{name}`; {}", instead(name, "the nodes are", &known));
                 return Err(Problem { file: self.document.file().to_owned(), line: None, field: String::new(), message }.into());
             }
             selected.extend(found);
@@ -200,7 +201,8 @@ fn settings(document: &Document, problems: &mut Vec<Problem>) -> (u64, DeviceCho
 fn check_set(overrides: &Overrides, raw: &[RawNode], problems: &mut Vec<Problem>) {
     for (node, param, _) in &overrides.params {
         if !raw.iter().any(|raw| raw.written == *node) {
-            let message = format!("there is no node `{node}`");
+            let known: Vec<&str> = raw.iter().map(|raw| raw.written.as_str()).collect();
+            let message = format!("there is no node `{node}`; {}", instead(node, "the nodes are", &known));
             problems.push(Problem { file: "the command line".into(), line: None, field: format!("--set {node}.{param}"), message });
         }
     }

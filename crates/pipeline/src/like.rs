@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::document::merge;
+use crate::text::instead;
 
 /// What is wrong with the `like` of a node.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ fn chain<'n>(nodes: &'n Map<String, Value>, name: &'n str) -> Result<Vec<&'n str
         let next = like.as_str().ok_or_else(|| format!("must be the name of a node, but is {like}"))?;
         if !nodes.contains_key(next) {
             let known: Vec<&str> = nodes.keys().map(String::as_str).filter(|known| *known != name).collect();
-            return Err(format!("there is no node `{next}`; the nodes are {}", known.join(", ")));
+            return Err(format!("there is no node `{next}`; {}", instead(next, "the nodes are", &known)));
         }
         if chain.contains(&next) {
             return Err(format!("goes in a circle: {} is like {next}", chain.join(" is like ")));
@@ -136,7 +137,7 @@ mod tests {
             [
                 "a: goes in a circle: a is like b is like a",
                 "b: goes in a circle: b is like a is like b",
-                "c: there is no node `d`; the nodes are a, b, e",
+                "c: there is no node `d`; the nodes are a, b, e; did you mean `a`?",
                 "e: must be the name of a node, but is 3",
             ]
         );

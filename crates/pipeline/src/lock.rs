@@ -171,6 +171,30 @@ pub(crate) fn free_of_job(path: &Path, job: &str) -> Result<()> {
     Ok(())
 }
 
+/// Lets go of the lock at `path` if its holder is dead or, with `elsewhere`, on another machine. Whether it was let go.
+///
+/// Whoever takes the lock meanwhile keeps it: the kernel's lock is held while the holder is looked at, and the file stays. Only a lock that
+/// another machine's kernel holds still is removed whole.
+pub(crate) fn free(path: &Path, elsewhere: bool) -> Result<bool> {
+    let Ok(mut file) = File::options().read(true).write(true).open(path) else { return Ok(false) };
+    let held = match file.try_lock() {
+        Ok(()) => false,
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    };
+    let mut text = String::new();
+    file.read_to_string(&mut text).with_context(|| format!("cannot read {}", path.display()))?;
+    let life = serde_json::from_str::<Holder>(&text).ok().map(|holder| holder.life());
+    match life {
+        _ if held && (!elsewhere || life != Some(Life::Elsewhere)) => return Ok(false),
+        Some(Life::Elsewhere) if !elsewhere => return Ok(false),
+        _ if held => fs::remove_file(path),
+        _ => file.set_len(0),
+    }
+    .with_context(|| format!("cannot free the lock {}", path.display()))?;
+    Ok(true)
+}
+
 /// A lock as it is found.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -209,6 +233,23 @@ mod tests {
         drop(lease);
         assert!(!look(&path).unwrap().held);
         assert!(Lease::take(&path, "a").unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_lock_is_freed_of_the_dead_and_by_force_of_other_machines_and_never_of_the_living() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let lease = Lease::take(&path, "a").unwrap().ok().unwrap();
+        assert!(!free(&path, true).unwrap(), "not even by force");
+        assert!(Lease::try_take(&path, "b").unwrap().is_err(), "it is still held");
+        drop(lease);
+        let dead = Holder { boot: "earlier".into(), ..Holder::here("a") };
+        fs::write(&path, serde_json::to_string(&dead).unwrap()).unwrap();
+        assert!(free(&path, false).unwrap());
+        fs::write(&path, serde_json::to_string(&Holder { host: "elsewhere".into(), ..dead }).unwrap()).unwrap();
+        assert!(!free(&path, false).unwrap());
+        assert!(free(&path, true).unwrap());
+        assert!(Lease::try_take(&path, "b").unwrap().is_ok());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::graph::{Node, Source};
 use crate::nodes::{RawInput, RawNode};
 use crate::params;
 use crate::reference::{Reference, is_name};
+use crate::text::instead;
 
 /// One entry of `data:`.
 pub(crate) enum Data {
@@ -81,8 +82,9 @@ impl Builder<'_> {
 
     fn node(&mut self, raw: &RawNode, all: &[RawNode], index: &HashMap<&str, usize>) -> Option<Node> {
         let Some(stage) = self.stages.iter().find(|stage| stage.name == raw.stage) else {
-            let known = self.stages.iter().map(|stage| stage.name).collect::<Vec<_>>().join(", ");
-            self.problem(&["nodes", &raw.written, "stage"], format!("there is no stage `{}`; the stages are {known}", raw.stage));
+            let known: Vec<&str> = self.stages.iter().map(|stage| stage.name).collect();
+            let message = format!("there is no stage `{}`; {}", raw.stage, instead(&raw.stage, "the stages are", &known));
+            self.problem(&["nodes", &raw.written, "stage"], message);
             return None;
         };
         self.check_roles(raw, stage);
@@ -105,9 +107,10 @@ impl Builder<'_> {
             let field = input.field(raw);
             match stage.reads.iter().find(|role| role.name == input.role) {
                 None => {
-                    let known = stage.reads.iter().map(|role| role.name).collect::<Vec<_>>().join(", ");
-                    let known = if known.is_empty() { "nothing".into() } else { known };
-                    self.problem(&field[..4], format!("stage {} has no input `{}`; it reads {known}", stage.name, input.role));
+                    let known: Vec<&str> = stage.reads.iter().map(|role| role.name).collect();
+                    let message =
+                        format!("stage {} has no input `{}`; {}", stage.name, input.role, instead(&input.role, "it reads", &known));
+                    self.problem(&field[..4], message);
                 }
                 Some(role) if role.many && input.name.is_none() => {
                     let message = format!("needs names for its many inputs: `{}: {{NAME: NODE, …}}`", role.name);
@@ -134,9 +137,8 @@ impl Builder<'_> {
             Reference::Node { name, sub } => self.node_source(&field, name, sub.clone(), all, index),
             Reference::Data { name, sub } => match self.data.get(name) {
                 None => {
-                    let known = self.data.keys().cloned().collect::<Vec<_>>().join(", ");
-                    let known = if known.is_empty() { "empty".into() } else { known };
-                    self.problem(&field, format!("there is no `data.{name}`; `data:` is {known}"));
+                    let known: Vec<&str> = self.data.keys().map(String::as_str).collect();
+                    self.problem(&field, format!("there is no `data.{name}`; {}", instead(name, "`data:` has", &known)));
                     None
                 }
                 Some(Data::Path(path)) => {
@@ -161,8 +163,8 @@ impl Builder<'_> {
             self.problem(field, format!("`{name}` stands for {} nodes; name one of {}", family.len(), family.join(", ")));
         } else if self.document.value.get("nodes").and_then(|nodes| nodes.get(name)).is_none() {
             // A node that is written but unsound has been told already.
-            let known = all.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
-            self.problem(field, format!("there is no node `{name}`; the nodes are {known}"));
+            let known: Vec<&str> = all.iter().map(|node| node.name.as_str()).collect();
+            self.problem(field, format!("there is no node `{name}`; {}", instead(name, "the nodes are", &known)));
         }
         None
     }

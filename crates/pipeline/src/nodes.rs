@@ -6,6 +6,7 @@ use crate::document::Document;
 use crate::error::Problem;
 use crate::reference::{Reference, is_foreach_value, is_name};
 use crate::resources::Resources;
+use crate::text::instead;
 
 /// One node.
 pub(crate) struct RawNode {
@@ -88,7 +89,7 @@ impl Reader<'_> {
         };
         let mut sound = true;
         for key in node.keys().filter(|key| !NODE_KEYS.contains(&key.as_str())) {
-            self.problem(&[key], format!("a node has no `{key}`; it has {}", NODE_KEYS.join(", ")));
+            self.problem(&[key], format!("a node has no `{key}`; {}", instead(key, "it has", &NODE_KEYS)));
             sound = false;
         }
         let Some(Value::String(stage)) = node.get("stage") else {

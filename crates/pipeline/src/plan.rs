@@ -187,7 +187,7 @@ impl<'a> Planner<'a> {
                 () if input.digest.starts_with("tree:") => Some(Arc::new(self.contents(&input.digest, &input.path)?)),
                 () => None,
             };
-            opened.insert(role.clone(), Opened { input, outside, tree });
+            opened.insert(role.clone(), Opened { input, tree });
         }
         let mut cases = Cases::of(self.pipeline, node, &opened)?;
         if let Some(cases) = cases.as_mut().filter(|_| self.is_limited(index)) {

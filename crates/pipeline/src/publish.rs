@@ -10,7 +10,7 @@ use case_store::{CaseList, CaseStore, FileRecord};
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
-use crate::digest::{Digest, Tree};
+use crate::digest::{Digest, Tree, sealed};
 use crate::layout::gather;
 use crate::record::Record;
 use crate::store::{Store, remove_if_there};
@@ -45,7 +45,7 @@ impl Store {
         let record = fill(Written { output: self.keep_tree(&tree)?, about, files, bytes });
         if let Some(list) = cases {
             let lines: String = list.cases.iter().map(|case| format!("{}  {}\n", case.key, case.id)).collect();
-            stage_kit::write_atomic_text(&self.cases_path(key), &lines)?;
+            stage_kit::write_atomic_text(&self.cases_path(key), &sealed(&lines))?;
         }
         let object = self.object(key);
         let publish = || -> std::io::Result<()> {

@@ -39,7 +39,9 @@ impl Resources {
                 "memory" => resources.memory = Some(quantity(value, &MEMORY).ok_or_else(|| refuse("memory, such as `16 GB` or `500 MB`"))?),
                 "time" => resources.time = Some(quantity(value, &TIME).ok_or_else(|| refuse("time, such as `8 h` or `90 min`"))?),
                 "batch" => resources.batch = Some(at_least_one()?),
-                _ => return Err((Some(key.clone()), format!("`resources` has no `{key}`; it has {}", KEYS.join(", ")))),
+                _ => {
+                    return Err((Some(key.clone()), format!("`resources` has no `{key}`; {}", crate::text::instead(key, "it has", &KEYS))));
+                }
             }
         }
         Ok(resources)

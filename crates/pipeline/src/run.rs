@@ -203,12 +203,22 @@ impl<'scope, 'env> Runner<'scope, 'env> {
         let twin = self.status.contains(&Status::Running(work.key.clone()));
         if self.running.len() < self.options.jobs && !twin && (!self.executor.is_local() || self.machine.take(index, &node.resources)) {
             if self.planner.hasher.reads_everything() && !forced {
-                // A record that did not pass the check above stands in the way of the work.
-                self.planner.store.withdraw(&work.key)?;
+                // A record that did not pass the check above stands in the way of the work, and what was made from its files is in doubt.
+                self.withdraw_damaged(&work.key)?;
             }
             self.start(index, work, forced)?;
         } else {
             self.planned.insert(index, work);
+        }
+        Ok(())
+    }
+
+    fn withdraw_damaged(&self, key: &str) -> Result<()> {
+        let (store, hasher) = (self.planner.store, self.planner.hasher);
+        let Some(record) = store.record(key) else { return store.withdraw(key) };
+        let found = hasher.tree(&store.object(key), &|text| self.display.note(&text))?;
+        for node in crate::taint::withdraw(store, &record, &found.split().0)? {
+            self.display.note(&format!("{node}: was made from damaged files, before or after; its result is taken back"));
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! trees/HASH            the list of files behind a digest `tree:HASH`
 //! cases/, blobs/        results of single cases (see the crate `case-store`); objects link to their files
 //! attempts/KEY/         output, work (checkpoints), params.json and log.txt of work that goes on or was interrupted
+//! STORE                 the mark: only a folder with it is ever cleaned up (see `own`)
 //! in-use                held by runners, and alone by who cleans up
 //! locks/KEY             held while somebody works on the key
 //! results/FILE/NODE     a link to the latest object of a node of FILE.yaml, for people
@@ -22,8 +23,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use case_store::CaseStore;
 
-use crate::digest::{Digest, Tree};
+use crate::digest::{Digest, Tree, unsealed};
 use crate::lock::{self, Found};
+use crate::own;
 use crate::record::Record;
 
 /// The store.
@@ -55,16 +57,21 @@ impl Store {
         &self.root
     }
 
-    /// Makes its folders.
+    /// Makes its folders, and marks it.
     ///
     /// # Errors
-    /// When the folder cannot be written.
+    /// When the folder is no store, its folders lie on several file systems, or it cannot be written.
     pub fn create(&self) -> Result<()> {
-        let folders = ["objects", "records", "trees", "cases", "blobs", "attempts", "locks"].map(|folder| self.root.join(folder));
-        for folder in folders.iter().chain([&self.view]) {
-            fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        }
-        Ok(())
+        own::create(&self.root)?;
+        fs::create_dir_all(&self.view).with_context(|| format!("cannot make the folder {}", self.view.display()))
+    }
+
+    /// Whether there is a store; a folder of something else is refused.
+    ///
+    /// # Errors
+    /// Names what lies there instead.
+    pub fn exists(&self) -> Result<bool> {
+        own::check(&self.root)
     }
 
     /// Results of single cases.
@@ -140,14 +147,13 @@ impl Store {
         entries.filter_map(look).filter(|(_, found)| found.held || found.holder.is_some()).collect()
     }
 
-    /// Removes a lock whoever holds it: for holders of which it is known by other means, such as a scheduler's, that they
-    /// are gone.
+    /// Lets go of a lock that its holder has left: of a dead process, or with `elsewhere` of a process on another machine, which cannot
+    /// be asked. Whether it was let go; never that of a process that lives, or that took it just now.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub fn remove_lock(&self, name: &str) -> Result<()> {
-        let path = self.lock(name);
-        remove_if_there(&path).with_context(|| format!("cannot remove {}", path.display()))
+    pub fn free_lock(&self, name: &str, elsewhere: bool) -> Result<bool> {
+        lock::free(&self.lock(name), elsewhere)
     }
 
     /// The link to a node's latest object.
@@ -240,12 +246,23 @@ impl Store {
     #[must_use]
     pub fn cases_of(&self, key: &str) -> BTreeMap<String, String> {
         let text = fs::read_to_string(self.cases_path(key)).unwrap_or_default();
-        text.lines().filter_map(|line| line.split_once("  ")).map(|(key, id)| (id.to_owned(), key.to_owned())).collect()
+        cases_in(&text)
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| line.split_once("  "))
+            .map(|(key, id)| (id.to_owned(), key.to_owned()))
+            .collect()
     }
 
     pub(crate) fn cases_path(&self, key: &str) -> PathBuf {
         self.root.join("records").join(format!("{key}.cases"))
     }
+}
+
+/// The lines of a list of cases; `None` if it is damaged. Lists of earlier versions have no seal.
+pub(crate) fn cases_in(text: &str) -> Option<&str> {
+    let is_sealed = text.lines().last().is_some_and(|line| !line.contains(' '));
+    if is_sealed { Some(unsealed(text)).filter(|lines| !lines.is_empty()) } else { Some(text) }
 }
 
 pub(crate) fn remove_if_there(path: &Path) -> std::io::Result<()> {

@@ -45,6 +45,24 @@ pub fn size(bytes: u64) -> String {
     if unit == 0 || value >= 100.0 { format!("{value:.0} {}", units[unit]) } else { format!("{value:.1} {}", units[unit]) }
 }
 
+/// So many known names are listed beside one that is unknown.
+const MOST_KNOWN: usize = 24;
+
+/// What there is in place of an unknown name: `the nodes are a, b; did you mean a?`.
+pub(crate) fn instead(unknown: &str, are: &str, known: &[&str]) -> String {
+    let mut text = match known {
+        [] => format!("{are} nothing"),
+        known => format!("{are} {}", known[..known.len().min(MOST_KNOWN)].join(", ")),
+    };
+    if known.len() > MOST_KNOWN {
+        text += &format!(" and {} more", known.len() - MOST_KNOWN);
+    }
+    if let Some(near) = stage_kit::nearest(unknown, known.iter().copied()) {
+        text += &format!("; did you mean `{near}`?");
+    }
+    text
+}
+
 /// `1 file`, `2 files`.
 pub(crate) fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })

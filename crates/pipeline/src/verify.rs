@@ -12,8 +12,10 @@ use rayon::prelude::*;
 use walkdir::WalkDir;
 
 use crate::digest::{Digest, Tree};
+use crate::own::{self, Kind};
 use crate::record::Record;
-use crate::store::{Store, remove_if_there};
+use crate::store::{Store, cases_in, remove_if_there};
+use crate::taint::{self, Taint};
 
 /// Something that is not what it was when it was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +32,19 @@ pub struct Damage {
 /// # Errors
 /// When the store cannot be read, or a damaged part cannot be taken back.
 pub fn verify(store: &Store) -> Result<(Vec<Damage>, usize)> {
-    let check = Check { store, hashes: Mutex::new(HashMap::new()) };
+    let check = Check { store, hashes: Mutex::new(HashMap::new()), taint: Mutex::new(Taint::default()) };
     let mut damage = check.trees()?;
     damage.extend(check.blobs()?);
     // Cases after blobs: a case whose blob is gone by now is damaged too.
     damage.extend(check.cases()?);
     damage.extend(check.records()?);
+    let taint = check.taint.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for node in taint::spread(store, taint)? {
+        damage.push(Damage {
+            path: store.result(&node),
+            what: "it was made from what is damaged, before or after; its record was taken back".into(),
+        });
+    }
     let read = check.hashes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).len();
     Ok((damage, read))
 }
@@ -44,6 +53,8 @@ struct Check<'a> {
     store: &'a Store,
     /// Results and cases share files; each is read once.
     hashes: Mutex<HashMap<(u64, u64), String>>,
+    /// What turned out to be damaged.
+    taint: Mutex<Taint>,
 }
 
 impl Check<'_> {
@@ -64,7 +75,7 @@ impl Check<'_> {
 
     fn trees(&self) -> Result<Vec<Damage>> {
         let mut damage = Vec::new();
-        for path in files(&self.store.root().join("trees"))? {
+        for path in own::entries(self.store.root(), Kind::Tree)?.0 {
             if self.hash(&path)? != name(&path) {
                 remove_if_there(&path).with_context(|| format!("cannot remove {}", path.display()))?;
                 damage.push(Damage { path, what: "the list of files is damaged and was removed; it is made anew from the files".into() });
@@ -74,13 +85,14 @@ impl Check<'_> {
     }
 
     fn blobs(&self) -> Result<Vec<Damage>> {
-        let blobs = files(&self.store.cases().blobs())?;
+        let blobs = own::entries(self.store.root(), Kind::Blob)?.0;
         let check = |path: PathBuf| -> Result<Option<Damage>> {
             let hash = name(&path);
             if self.hash(&path)? == hash {
                 return Ok(None);
             }
             self.store.cases().drop_blob(&hash)?;
+            self.tainted(|taint| taint.files.insert(hash));
             Ok(Some(Damage { path, what: "the file of a case is not what was published; it was removed".into() }))
         };
         some(blobs.into_par_iter().map(check).collect::<Result<_>>()?)
@@ -88,7 +100,7 @@ impl Check<'_> {
 
     fn cases(&self) -> Result<Vec<Damage>> {
         let cases = self.store.cases();
-        let records = files(&cases.records())?;
+        let records = own::entries(self.store.root(), Kind::CaseRecord)?.0;
         let check = |path: PathBuf| -> Result<Option<Damage>> {
             let key = name(&path).trim_end_matches(".json").to_owned();
             let what = match cases.sealed(&key) {
@@ -104,12 +116,15 @@ impl Check<'_> {
 
     fn records(&self) -> Result<Vec<Damage>> {
         let mut damage = Vec::new();
-        for path in files(&self.store.root().join("records"))? {
+        for path in own::entries(self.store.root(), Kind::Record)?.0 {
             let Some(key) = name(&path).strip_suffix(".json").map(str::to_owned) else { continue };
             let object = self.store.object(&key);
             let found = match fs::read_to_string(&path).ok().and_then(|text| case_store::open::<Record>(&text)) {
                 None => Some((path, "the record is damaged; it was taken back".to_owned())),
-                Some(record) => self.differences(&record, &object)?.map(|what| (object, what)),
+                Some(record) => match self.differences(&record, &object)? {
+                    Some(what) => Some((object, what)),
+                    None => self.cases_list(&record),
+                },
             };
             if let Some((path, what)) = found {
                 self.store.withdraw(&key)?;
@@ -117,6 +132,18 @@ impl Check<'_> {
             }
         }
         Ok(damage)
+    }
+
+    /// What is wrong with the list of cases of a record, if anything is.
+    fn cases_list(&self, record: &Record) -> Option<(PathBuf, String)> {
+        let path = self.store.cases_path(&record.key);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let listed = cases_in(&text).map_or(0, |lines| lines.lines().count());
+        (listed != record.cases).then(|| (path, format!("the list of the cases of {} is damaged; its record was taken back", record.node)))
+    }
+
+    fn tainted(&self, add: impl FnOnce(&mut Taint) -> bool) {
+        add(&mut self.taint.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
 
     /// What is wrong with the object of a record, if anything is.
@@ -136,6 +163,15 @@ impl Check<'_> {
             }
             return Ok(None);
         }
+        let of = Taint::of(self.store, record, &result);
+        for hash in &of.files {
+            self.store.cases().drop_blob(hash)?;
+        }
+        self.tainted(|taint| {
+            taint.files.extend(of.files);
+            taint.digests.extend(of.digests);
+            true
+        });
         let expected = |digest: Option<&Digest>| digest.map_or_else(|| Some(Tree::default()), |digest| self.store.tree(digest));
         let parts = [(expected(Some(&record.output)), result), (expected(record.about.as_ref()), about)];
         let changes = parts.into_iter().filter_map(|(expected, found)| Some(crate::explain::tree_change(&expected?, &found)));
@@ -156,15 +192,12 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// All files below a folder but those that somebody is writing; none when there is no such folder.
+/// All files below the folder of a result.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    if !folder.is_dir() {
-        return Ok(files);
-    }
     for entry in WalkDir::new(folder).sort_by_file_name() {
         let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
-        if entry.file_type().is_file() && !entry.file_name().to_string_lossy().starts_with(".writing-") {
+        if entry.file_type().is_file() {
             files.push(entry.into_path());
         }
     }

@@ -212,7 +212,7 @@ pub(crate) struct GcArgs {
 /// Which locks to remove.
 #[derive(Args)]
 pub(crate) struct UnlockArgs {
-    /// Remove all locks, even those of living processes and of other machines
+    /// Remove the locks of other machines too, which cannot be asked; never that of a process that lives on this one
     #[arg(long)]
     pub(crate) force: bool,
 }

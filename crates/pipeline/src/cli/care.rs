@@ -13,16 +13,27 @@ use crate::lock::Life;
 use crate::plan::Planner;
 use crate::text::{counted, size};
 
+/// The store, for this process alone; otherwise the exit code: there is none yet, or a runner is at work.
+fn alone(opened: &Opened) -> Result<Result<std::fs::File, u8>> {
+    if !opened.store.exists()? {
+        say("there is no store yet\n");
+        return Ok(Err(DONE));
+    }
+    Ok(match opened.store.enter_alone()? {
+        Some(alone) => Ok(alone),
+        None => {
+            eprintln!("a runner is at work in {}; wait until it has ended", opened.store.root().display());
+            Err(LOCKED)
+        }
+    })
+}
+
 /// `gc`.
 pub(super) fn gc(program: &Program, choice: &Choice, args: &GcArgs) -> Result<u8> {
     let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
-    if !opened.store.root().is_dir() {
-        say("there is no store yet\n");
-        return Ok(DONE);
-    }
-    let Some(_alone) = opened.store.enter_alone()? else {
-        eprintln!("a runner is at work in {}; wait until it has ended", opened.store.root().display());
-        return Ok(LOCKED);
+    let _alone = match alone(&opened)? {
+        Ok(alone) => alone,
+        Err(code) => return Ok(code),
     };
     let all: BTreeSet<usize> = (0..opened.pipeline.nodes.len()).collect();
     // What nodes are made of now can be told only from their data; without these they are left as they were last run.
@@ -51,6 +62,11 @@ pub(super) fn gc(program: &Program, choice: &Choice, args: &GcArgs) -> Result<u8
 /// `verify`.
 pub(super) fn verify(program: &Program, choice: &Choice) -> Result<u8> {
     let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+    // What a runner is just writing would look damaged.
+    let _alone = match alone(&opened)? {
+        Ok(alone) => alone,
+        Err(code) => return Ok(code),
+    };
     let (damage, read) = crate::verify::verify(&opened.store)?;
     for found in &damage {
         say(&format!("{}: {}\n", found.path.display(), found.what));
@@ -66,6 +82,10 @@ pub(super) fn verify(program: &Program, choice: &Choice) -> Result<u8> {
 /// `unlock`.
 pub(super) fn unlock(program: &Program, choice: &Choice, args: &UnlockArgs) -> Result<u8> {
     let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+    if !opened.store.exists()? {
+        say("there is no store yet\n");
+        return Ok(DONE);
+    }
     let mut left = false;
     let locks = opened.store.locks();
     if locks.is_empty() {
@@ -77,8 +97,8 @@ pub(super) fn unlock(program: &Program, choice: &Choice, args: &UnlockArgs) -> R
             None => ("a process that has not said who it is".to_owned(), Life::Alive),
         };
         // What the kernel says holds: a dead runner's stage may live on for a moment.
-        let life = if found.held { Life::Alive } else { life };
-        let gone = args.force || life == Life::Dead;
+        let life = if found.held && life == Life::Dead { Life::Alive } else { life };
+        let gone = life != Life::Alive && opened.store.free_lock(&name, args.force)?;
         let state = match life {
             Life::Alive => "alive",
             Life::Dead => "dead",
@@ -86,9 +106,6 @@ pub(super) fn unlock(program: &Program, choice: &Choice, args: &UnlockArgs) -> R
         };
         let node = found.holder.as_ref().map_or_else(|| name.clone(), |holder| holder.node.clone());
         say(&format!("{node}: {holder}, {state}{}\n", if gone { ": removed" } else { "" }));
-        if gone {
-            opened.store.remove_lock(&name)?;
-        }
         left |= !gone;
     }
     Ok(if left { LOCKED } else { DONE })

@@ -278,5 +278,5 @@ pub(super) fn own_file() -> Result<PathBuf> {
 /// Writes to standard output; a reader that has gone away, such as `head`, is no error.
 pub(super) fn say(text: &str) {
     let mut out = std::io::stdout();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(stage_kit::shown(text).as_bytes()).and_then(|()| out.flush());
 }

@@ -117,8 +117,55 @@ fn damage_in_the_store_is_found_by_verify_and_repaired() {
     fs::remove_file(&damaged).unwrap();
     fs::write(&damaged, "rubbish").unwrap();
     assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0], "results are trusted");
-    assert_eq!(lab.run(&["--verify"]).must_succeed().ran(), ["j"]);
+    assert_eq!(lab.run(&["--verify"]).must_succeed().ran(), ["j", "m"], "and what was made from it");
     assert_eq!(lab.read("work/results/pipeline/j/joined.txt"), "one+two+four+three");
+}
+
+#[test]
+fn a_damaged_result_is_not_read_by_what_comes_next_and_what_was_made_from_it_is_made_anew() {
+    let lab = finished();
+    let object = fs::canonicalize(lab.path("work/results/pipeline/a")).unwrap();
+    let damaged = object.join("words/1.txt");
+    let before = lab.read("work/results/pipeline/a/words/1.txt");
+    fs::remove_file(&damaged).unwrap();
+    fs::write(&damaged, "rubbish").unwrap();
+    let run = lab.run(&["j", "--set", "j.glue=_"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("are not those that were published; they were damaged since"), "{}", run.stderr);
+    assert!(run.stderr.contains("run again, which makes it anew"), "{}", run.stderr);
+    let again = lab.run(&[]).must_succeed();
+    assert_eq!(again.ran(), ["a", "j", "m"], "whether they were made before or after, nobody knows");
+    assert_eq!(lab.read("work/results/pipeline/a/words/1.txt"), before);
+}
+
+#[test]
+fn a_folder_of_something_else_is_never_taken_for_a_store() {
+    let lab = finished();
+    lab.write("scans/a_0000.nii.gz", "a scan");
+    lab.write("scans/blobs/ab/b_0000.nii.gz", "another");
+    for verb in [&["verify"][..], &["gc"], &["unlock", "--force"], &["run"]] {
+        let refused = lab.call(&[verb, &["--store", "scans"]].concat());
+        assert_eq!(refused.code, Some(2), "{verb:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains("is no store of results: it holds a_0000.nii.gz"), "{}", refused.stderr);
+    }
+    assert_eq!(lab.read("scans/blobs/ab/b_0000.nii.gz"), "another");
+    // In a store of ours, what is not ours stays, and links are not followed.
+    lab.write("work/blobs/ab/mine.nii.gz", "mine");
+    lab.write("elsewhere/keep.txt", "mine");
+    std::os::unix::fs::symlink(lab.path("elsewhere"), lab.path("work/blobs/cd")).unwrap();
+    lab.call(&["gc"]).must_succeed();
+    lab.call(&["verify"]).must_succeed();
+    assert_eq!((lab.read("work/blobs/ab/mine.nii.gz"), lab.read("elsewhere/keep.txt")), ("mine".into(), "mine".into()));
+}
+
+#[test]
+fn a_damaged_list_of_cases_is_found_and_a_misspelt_name_is_refused() {
+    let lab = finished();
+    let refused = lab.run(&["--data", "wrods=x"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("there is no `data.wrods`"), "{}", refused.stderr);
+    let refused = lab.run(&["jj"]);
+    assert!(refused.stderr.contains("there is no node `jj`") && refused.stderr.contains("did you mean `j`?"), "{}", refused.stderr);
 }
 
 #[test]

@@ -7,7 +7,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown key at the top",
         "seed: 1\nstore: w\nnodse: {}\nnodes:\n  a: {stage: words, params: {text: x}}\n",
-        "pipeline.yaml:3: nodse: a pipeline file has no `nodse`; it has extends, seed, device, store, slurm, data, nodes",
+        "pipeline.yaml:3: nodse: a pipeline file has no `nodse`; it has extends, seed, device, store, slurm, data, nodes; did you mean `nodes`?",
     ),
     (
         "a site's option that is none",
@@ -17,7 +17,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown key of a node",
         "seed: 1\nstore: w\nnodes:\n  a:\n    stage: words\n    parms: {text: x}\n    params: {text: x}\n",
-        "pipeline.yaml:6: nodes.a.parms: a node has no `parms`; it has stage, foreach, inputs, params, seed, resources",
+        "pipeline.yaml:6: nodes.a.parms: a node has no `parms`; it has stage, like, foreach, inputs, params, seed, resources; did you mean `params`?",
     ),
     ("no nodes", "seed: 1\nstore: w\nnodes: {}\n", "pipeline.yaml:3: nodes: must be a map of at least one node"),
     (
@@ -28,7 +28,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown stage",
         "seed: 1\nstore: w\nnodes:\n  a:\n    stage: wrods\n",
-        "pipeline.yaml:5: nodes.a.stage: there is no stage `wrods`; the stages are words, join, measure, shout",
+        "pipeline.yaml:5: nodes.a.stage: there is no stage `wrods`; the stages are words, join, measure, shout; did you mean `words`?",
     ),
     (
         "an unknown role",
@@ -48,7 +48,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown node",
         "seed: 1\nstore: w\nnodes:\n  a: {stage: words, params: {text: x}}\n  m:\n    stage: measure\n    inputs: {what: b/words}\n",
-        "pipeline.yaml:7: nodes.m.inputs.what: there is no node `b`; the nodes are a, m",
+        "pipeline.yaml:7: nodes.m.inputs.what: there is no node `b`; the nodes are a, m; did you mean `a`?",
     ),
     (
         "a node of many, not told which",
@@ -58,7 +58,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "unknown data",
         "seed: 1\nstore: w\nnodes:\n  m:\n    stage: measure\n    inputs: {what: data.set}\n",
-        "pipeline.yaml:6: nodes.m.inputs.what: there is no `data.set`; `data:` is empty",
+        "pipeline.yaml:6: nodes.m.inputs.what: there is no `data.set`; `data:` has nothing",
     ),
     (
         "a path where a reference stands",
