@@ -1,7 +1,7 @@
 //! Parameters on disk: `.safetensors` under MONAI's names, and PyTorch's `.pth`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, Var};
@@ -21,6 +21,37 @@ pub enum WeightsError {
         path: PathBuf,
         /// The reason.
         reason: candle_core::Error,
+    },
+    /// A PyTorch file that holds no state dict.
+    #[error("cannot read the weights: {0}")]
+    Pth(#[from] pth::PthError),
+    /// A file whose name does not say what it holds.
+    #[error(
+        "cannot read the weights {0}: its ending is neither .safetensors nor .pth or .pt (a PyTorch state dict); rename it to what it is"
+    )]
+    Ending(PathBuf),
+    /// Names as a wrapper of the network writes them.
+    #[error(
+        "the names in {path} all begin with `{prefix}`, as {by} writes them; save them without: \
+        torch.save({{k.removeprefix(\"{prefix}\"): v for k, v in torch.load(FILE).items()}}, OTHER)"
+    )]
+    Prefix {
+        /// The file.
+        path: PathBuf,
+        /// What they begin with.
+        prefix: &'static str,
+        /// Who writes such names.
+        by: &'static str,
+    },
+    /// Weights that are no numbers.
+    #[error(
+        "{path}: {found}; a network with such weights finds nothing, or nothing but background. Take the weights of an earlier epoch, or train again"
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The parameters, with how many of their values are NaN or infinite.
+        found: String,
     },
     /// The weights are of another network.
     #[error("the weights {path} do not fit the network: {found}. Take weights of the same network, features and number of classes")]
@@ -80,6 +111,7 @@ impl Params {
         if !differences.is_empty() {
             return Err(WeightsError::Mismatch { path: path.into(), found: shortened(differences) });
         }
+        self.must_be_finite(path, tensors, &wanted)?;
         for (name, var) in self.all().filter(|(name, _)| wanted(name)) {
             let Some(tensor) = tensors.get(name) else { continue };
             copy(tensor, var).map_err(|reason| WeightsError::Read { path: path.into(), reason })?;
@@ -94,6 +126,9 @@ impl Params {
     /// When the file is missing or damaged, or none of its parameters fits.
     pub fn load_matching(&self, path: &Path) -> Result<Vec<String>, WeightsError> {
         let tensors = named(path)?;
+        let fits =
+            |name: &str| tensors.get(name).is_some_and(|tensor| self.all().any(|(own, var)| own == name && tensor.dims() == var.dims()));
+        self.must_be_finite(path, &tensors, fits)?;
         let mut left = Vec::new();
         for (name, var) in self.all() {
             match tensors.get(name).filter(|tensor| tensor.dims() == var.dims()) {
@@ -130,6 +165,21 @@ impl Params {
             Ok(file.write_all(data)?)
         })
         .map_err(|error| failed(format!("{error:#}")))
+    }
+
+    /// Refuses parameters with values that are NaN or infinite, before any is taken.
+    fn must_be_finite(&self, path: &Path, tensors: &HashMap<String, Tensor>, wanted: impl Fn(&str) -> bool) -> Result<(), WeightsError> {
+        let failed = |reason| WeightsError::Read { path: path.into(), reason };
+        let mut found = Vec::new();
+        for name in self.names().filter(|name| wanted(name)) {
+            let Some(tensor) = tensors.get(name) else { continue };
+            let values = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>()).map_err(failed)?;
+            let bad = values.iter().filter(|value| !value.is_finite()).count();
+            if bad > 0 {
+                found.push(format!("{bad} of {} values of `{name}` are NaN or infinite", values.len()));
+            }
+        }
+        if found.is_empty() { Ok(()) } else { Err(WeightsError::NotFinite { path: path.into(), found: shortened(&found) }) }
     }
 
     /// What a file lacks of the parameters that are wanted. Those that nothing is computed with may be missing.
@@ -192,7 +242,7 @@ fn with_metadata<'b>(bytes: &'b [u8], metadata: &BTreeMap<String, String>) -> Op
     Some(([&(header.len() as u64).to_le_bytes()[..], &header].concat(), data))
 }
 
-/// The metadata of a `.safetensors` file; a PyTorch state dict has none.
+/// The metadata of a `.safetensors` file; a PyTorch state dict has none. Only the header is read.
 ///
 /// # Errors
 /// When the file is missing or damaged.
@@ -202,10 +252,24 @@ pub fn metadata(path: &Path) -> Result<HashMap<String, String>, WeightsError> {
         return Ok(HashMap::new());
     }
     let failed = |reason: candle_core::Error| WeightsError::Read { path: path.into(), reason };
-    let bytes = std::fs::read(path).map_err(|error| failed(error.into()))?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| failed(error.into()))?;
-    Ok(header.metadata().clone().unwrap_or_default())
+    let header = || -> std::io::Result<serde_json::Value> {
+        let mut file = std::fs::File::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)?;
+        let length = u64::from_le_bytes(length);
+        if length > MOST_HEADER_BYTES {
+            return Err(std::io::Error::other(format!("its header would have {length} bytes")));
+        }
+        Ok(serde_json::from_reader(std::io::BufReader::new(file.take(length)))?)
+    };
+    let header = header().map_err(|error| failed(error.into()))?;
+    let fields = header.get("__metadata__").and_then(serde_json::Value::as_object);
+    let text = |(key, value): (&String, &serde_json::Value)| Some((key.clone(), value.as_str()?.to_owned()));
+    Ok(fields.into_iter().flatten().filter_map(text).collect())
 }
+
+/// The safetensors format allows no longer header.
+const MOST_HEADER_BYTES: u64 = 100_000_000;
 
 fn copy(tensor: &Tensor, var: &Var) -> candle_core::Result<()> {
     var.set(&tensor.to_dtype(DType::F32)?.to_device(var.device())?.contiguous()?)
@@ -214,6 +278,11 @@ fn copy(tensor: &Tensor, var: &Var) -> candle_core::Result<()> {
 /// The tensors of a file, without the prefix `weights.`; where it is in use, those without it are left out.
 fn named(path: &Path) -> Result<HashMap<String, Tensor>, WeightsError> {
     let tensors = read(path)?;
+    for (prefix, by) in [("module.", "torch.nn.DataParallel"), ("_orig_mod.", "torch.compile")] {
+        if !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(prefix)) {
+            return Err(WeightsError::Prefix { path: path.into(), prefix, by });
+        }
+    }
     if !tensors.keys().any(|name| name.starts_with("weights.")) {
         return Ok(tensors);
     }
@@ -230,9 +299,14 @@ fn is_pickle(path: &Path) -> bool {
 
 fn read(path: &Path) -> Result<HashMap<String, Tensor>, WeightsError> {
     must_be_there(path)?;
-    let tensors = match is_pickle(path) {
-        true => candle_core::pickle::read_all(path).map(|pairs| pairs.into_iter().collect()),
-        false => candle_core::safetensors::load(path, &Device::Cpu),
-    };
-    tensors.map_err(|reason| WeightsError::Read { path: path.into(), reason })
+    let failed = |reason| WeightsError::Read { path: path.into(), reason };
+    if is_pickle(path) {
+        let tensor =
+            |(name, pth::Tensor { shape, values }): (String, pth::Tensor)| Ok((name, Tensor::from_vec(values, shape, &Device::Cpu)?));
+        return pth::read(path)?.into_iter().map(tensor).collect::<candle_core::Result<_>>().map_err(failed);
+    }
+    if path.extension().is_none_or(|ending| ending != "safetensors") {
+        return Err(WeightsError::Ending(path.into()));
+    }
+    candle_core::safetensors::load(path, &Device::Cpu).map_err(failed)
 }
