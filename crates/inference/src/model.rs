@@ -43,6 +43,7 @@ impl StudentParams {
     pub fn check(&self) -> Result<(), StudentError> {
         self.grid.map_or(Ok(()), |grid| grid.check())?;
         check_volume(self.smallest_tumor_ml)?;
+        self.network.as_ref().map_or(Ok(()), DualUNet2dConfig::check).map_err(StudentError::Network)?;
         // Only a size that is given can be wrong.
         Ok(self.window.of(None).check()?)
     }
@@ -130,6 +131,9 @@ pub enum StudentError {
         /// What it lacks.
         reason: String,
     },
+    /// A network that cannot be.
+    #[error("network.{0}")]
+    Network(String),
     /// Parameters that make no sense.
     #[error("window: {0}")]
     Window(#[from] WindowError),
@@ -178,6 +182,7 @@ impl StudentConfig {
     /// # Errors
     /// Says which and why.
     pub fn check(&self) -> Result<(), StudentError> {
+        self.network.check().map_err(StudentError::Network)?;
         self.grid.check()?;
         check_volume(self.smallest_tumor_ml)?;
         Ok(self.window.check()?)

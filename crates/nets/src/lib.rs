@@ -16,6 +16,7 @@ mod params;
 mod preactivated;
 mod recompute;
 mod residual;
+mod size;
 mod student;
 mod swin;
 mod swin_unetr;

@@ -31,7 +31,8 @@ impl ResidualConfig {
     /// Names the parameter, its value and what it must be.
     pub fn check(&self) -> Result<(), String> {
         let Self { features, blocks, groups } = self;
-        if *groups == 0 || features.iter().any(|&n| n == 0 || n % groups != 0) {
+        crate::size::check_channels("features", features)?;
+        if *groups == 0 || features.iter().any(|&n| n % groups != 0) {
             return Err(format!("groups: {groups} must divide every number of channels in features {features:?}"));
         }
         if blocks.contains(&0) {

@@ -10,6 +10,7 @@ use crate::Network;
 use crate::blocks::{Down, Head, TwoConv, UpCat};
 use crate::compute::Compute;
 use crate::params::ParamSpec;
+use crate::size::check_channels;
 
 /// The size of the student.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -17,6 +18,16 @@ use crate::params::ParamSpec;
 pub struct DualUNet2dConfig {
     /// Channels of the five encoder levels and of the last decoder level; the paper's are 16, 32, 64, 128, 256, 128.
     pub features: [usize; 6],
+}
+
+impl DualUNet2dConfig {
+    /// Refuses sizes that cannot be.
+    ///
+    /// # Errors
+    /// Names the parameter, its value and what it must be.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        check_channels("features", &self.features)
+    }
 }
 
 struct Decoder {

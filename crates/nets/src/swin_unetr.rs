@@ -35,6 +35,7 @@ impl Default for SwinUnetrConfig {
 impl SwinUnetrConfig {
     pub(crate) fn check(&self) -> Result<(), String> {
         let Self { feature_size, num_heads, window_size, depths: _ } = *self;
+        crate::size::check_channels("feature_size", &[feature_size])?;
         for (stage, heads) in num_heads.into_iter().enumerate() {
             let width = feature_size << stage;
             if heads == 0 || width == 0 || width % heads != 0 {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::params::ParamSpec;
+use crate::size::{check_channels, check_patch};
 use crate::swin_unetr::STRIDE;
 use crate::{Network, SwinUnetr, SwinUnetrConfig, Trained, UNet3d, UNet3dConfig, Unetr, UnetrConfig};
 
@@ -72,9 +73,13 @@ impl TeacherConfig {
             Self::UNet(_) if patch.iter().any(|&side| side < UNET_SIDE) => {
                 Err(format!("patch: {patch:?}: every side must be at least {UNET_SIDE} voxels, because the network halves it four times"))
             }
-            Self::UNet(_) => Ok(()),
+            Self::UNet(config) => {
+                check_channels("features", &config.features)?;
+                check_patch(&patch, config.features[0].max(config.features[5]))
+            }
             Self::Unetr(config) => {
                 config.check()?;
+                check_patch(&patch, config.feature_size)?;
                 if patch == config.img_size {
                     return Ok(());
                 }
@@ -85,6 +90,7 @@ impl TeacherConfig {
             }
             Self::SwinUnetr(config) => {
                 config.check()?;
+                check_patch(&patch, config.feature_size)?;
                 if patch.iter().all(|&side| side > 0 && side % STRIDE == 0) {
                     return Ok(());
                 }

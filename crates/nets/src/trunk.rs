@@ -33,11 +33,12 @@ impl TrunkConfig {
     /// # Errors
     /// Names the parameter, its value and what it must be.
     pub fn check(&self, patch: [usize; 3]) -> Result<(), String> {
-        let reduction = match self {
-            Self::Residual(config) => config.check().map(|()| [16; 3]),
-            Self::UNet(config) => config.check().map(|()| config.reduction()),
-            Self::SwinUnetr(config) => config.check().map(|()| [STRIDE; 3]),
+        let (reduction, channels) = match self {
+            Self::Residual(config) => config.check().map(|()| ([16; 3], config.features[0])),
+            Self::UNet(config) => config.check().map(|()| (config.reduction(), config.features[0])),
+            Self::SwinUnetr(config) => config.check().map(|()| ([STRIDE; 3], config.feature_size)),
         }?;
+        crate::size::check_patch(&patch, channels)?;
         if patch.iter().zip(reduction).any(|(side, by)| *side == 0 || side % by != 0) {
             return Err(format!("patch {patch:?}: sides must be multiples of {reduction:?}, by which the network divides them"));
         }

@@ -13,6 +13,12 @@ const SLOPE: f64 = 0.01;
 /// The term under the root of the instance norm.
 const EPSILON: f64 = 1e-5;
 
+/// More levels than any patch has sides for.
+const MOST_LEVELS: usize = 10;
+
+/// The longest step from a level to the next.
+const LONGEST_STRIDE: usize = 8;
+
 /// The size of a U-Net.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -41,11 +47,15 @@ impl UNetConfig {
     /// Names the parameter, its value and what it must be.
     pub fn check(&self) -> Result<(), String> {
         let Self { features, strides, blocks, first_kernel } = self;
-        if features.len() < 2 || features.contains(&0) {
-            return Err(format!("features {features:?}: at least two levels with channels are needed"));
+        crate::size::check_channels("features", features)?;
+        if !(2..=MOST_LEVELS).contains(&features.len()) {
+            return Err(format!("features {features:?}: 2 to {MOST_LEVELS} levels are needed"));
         }
-        if strides.len() + 1 != features.len() || strides.iter().flatten().any(|&stride| stride == 0) {
-            return Err(format!("strides {strides:?}: one triple above 0 is needed between each two of the {} levels", features.len()));
+        if strides.len() + 1 != features.len() || strides.iter().flatten().any(|stride| !(1..=LONGEST_STRIDE).contains(stride)) {
+            return Err(format!(
+                "strides {strides:?}: one triple of 1 to {LONGEST_STRIDE} is needed between each two of the {} levels",
+                features.len()
+            ));
         }
         if blocks.as_ref().is_some_and(|blocks| blocks.len() != features.len() || blocks.contains(&0)) {
             return Err(format!("blocks {blocks:?}: at least one for each of the {} levels is needed", features.len()));

@@ -38,14 +38,14 @@ impl Default for UnetrConfig {
 impl UnetrConfig {
     pub(crate) fn check(&self) -> Result<(), String> {
         let Self { img_size, feature_size, hidden_size, mlp_dim, num_heads } = *self;
+        for (name, channels) in [("feature_size", feature_size), ("hidden_size", hidden_size), ("mlp_dim", mlp_dim)] {
+            crate::size::check_channels(name, &[channels])?;
+        }
         if img_size.iter().any(|side| *side == 0 || side % PATCH != 0) {
             return Err(format!("img_size {img_size:?}: every side must be a multiple of {PATCH} voxels, which make a token"));
         }
         if num_heads == 0 || hidden_size == 0 || hidden_size % num_heads != 0 {
             return Err(format!("num_heads {num_heads} must divide hidden_size {hidden_size}"));
-        }
-        if feature_size == 0 || mlp_dim == 0 {
-            return Err(format!("feature_size {feature_size} and mlp_dim {mlp_dim} must be above 0"));
         }
         Ok(())
     }

@@ -67,6 +67,7 @@ impl Stage for TrainStudent {
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
+        config.network.check().map_err(|reason| anyhow::anyhow!("network.{reason}"))?;
         ensure!(
             config.crop.iter().all(|&side| side >= 16),
             "crop: {:?}: every side must be at least 16 pixels, because the network halves it four times",
