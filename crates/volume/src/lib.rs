@@ -26,6 +26,7 @@ mod affine;
 mod back;
 mod body;
 mod grid;
+mod intensities;
 mod intensity;
 mod levels;
 mod model_grid;
@@ -40,6 +41,7 @@ mod volume;
 
 pub use affine::{Affine, AffineError};
 pub use grid::{Box3, Grid, KEEP_SPACING};
+pub use intensities::{Doubt, DoubtKind, Intensities};
 pub use intensity::{foreground_box, window};
 pub use model_grid::{ModelGrid, ModelGridError};
 pub use orientation::{Orientation, OrientationError};
