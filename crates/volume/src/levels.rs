@@ -3,34 +3,33 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::nifti::{NiftiError, SliceReader};
+use crate::nifti::{NiftiError, ReadSlices};
 use crate::placement::Placement;
 
 /// Voxels that are held of a file that is not stored in axial slices, in 4 bytes each.
 pub(crate) const MOST_HELD: usize = 1 << 26;
 
 /// Reads the wanted levels of a file without repetition, as they come from it: upwards, or downwards when it is stored so.
-pub(crate) struct Levels {
+pub(crate) struct Levels<R: ReadSlices> {
     placement: Arc<Placement>,
     wanted: std::vec::IntoIter<usize>,
-    slice: Vec<f32>,
-    from: Source,
+    slice: Vec<R::Voxel>,
+    from: Source<R>,
 }
 
 /// How levels come from a file.
-enum Source {
+enum Source<R: ReadSlices> {
     /// A file in axial slices is unpacked once; so many of its slices have been read.
-    Slices { reader: Box<SliceReader>, read: usize },
+    Slices { reader: Box<R>, read: usize },
     /// Of a file in sagittal or coronal slices, every slice has a part of every level: as many levels as are held at a time
     /// are gathered from all of its slices, and it is unpacked again for the next ones.
-    Parts { path: PathBuf, at_a_time: usize, gathered: Gathered },
+    Parts { path: PathBuf, at_a_time: usize, gathered: Gathered<R::Voxel> },
 }
 
 /// Some levels, one behind another.
-#[derive(Default)]
-struct Gathered {
+struct Gathered<T> {
     levels: Vec<usize>,
-    values: Vec<f32>,
+    values: Vec<T>,
     /// How many of them have been taken.
     taken: usize,
 }
@@ -45,13 +44,13 @@ fn in_order(placement: &Placement, levels: impl Iterator<Item = usize>) -> Vec<u
     levels
 }
 
-impl Levels {
+impl<R: ReadSlices> Levels<R> {
     pub(crate) fn open(path: &Path, placement: &Arc<Placement>, wanted: impl Iterator<Item = usize>) -> Result<Self, NiftiError> {
         let from = if placement.is_axial() {
-            Source::Slices { reader: Box::new(SliceReader::open(path)?), read: 0 }
+            Source::Slices { reader: Box::new(R::open(path)?), read: 0 }
         } else {
             let at_a_time = (MOST_HELD / placement.level_voxels().max(1)).max(1);
-            Source::Parts { path: path.to_owned(), at_a_time, gathered: Gathered::default() }
+            Source::Parts { path: path.to_owned(), at_a_time, gathered: Gathered { levels: Vec::new(), values: Vec::new(), taken: 0 } }
         };
         let wanted = in_order(placement, wanted).into_iter();
         Ok(Self { placement: Arc::clone(placement), wanted, slice: Vec::new(), from })
@@ -59,7 +58,7 @@ impl Levels {
 
     /// Puts the next wanted level into `level`, x fastest, and tells which it is; None after the last, when the rest of
     /// the file has been found to be sound.
-    pub(crate) fn next(&mut self, level: &mut Vec<f32>) -> Result<Option<usize>, NiftiError> {
+    pub(crate) fn next(&mut self, level: &mut Vec<R::Voxel>) -> Result<Option<usize>, NiftiError> {
         let Self { placement, wanted, slice, from } = self;
         match from {
             Source::Slices { reader, read } => {
@@ -75,7 +74,7 @@ impl Levels {
             }
             Source::Parts { path, at_a_time, gathered } => {
                 if gathered.taken == gathered.levels.len() {
-                    gathered.gather(path, placement, wanted.by_ref().take(*at_a_time).collect(), slice)?;
+                    gathered.gather::<R>(path, placement, wanted.by_ref().take(*at_a_time).collect(), slice)?;
                 }
                 Ok(gathered.take(placement.level_voxels(), level))
             }
@@ -83,12 +82,18 @@ impl Levels {
     }
 }
 
-impl Gathered {
+impl<T: Copy + Default> Gathered<T> {
     /// Gathers `levels` in place of those that are here.
-    fn gather(&mut self, path: &Path, placement: &Placement, levels: Vec<usize>, slice: &mut Vec<f32>) -> Result<(), NiftiError> {
-        self.values.resize(levels.len() * placement.level_voxels(), 0.0);
+    fn gather<R: ReadSlices<Voxel = T>>(
+        &mut self,
+        path: &Path,
+        placement: &Placement,
+        levels: Vec<usize>,
+        slice: &mut Vec<T>,
+    ) -> Result<(), NiftiError> {
+        self.values.resize(levels.len() * placement.level_voxels(), T::default());
         if !levels.is_empty() {
-            let mut reader = SliceReader::open(path)?;
+            let mut reader = R::open(path)?;
             let mut k = 0;
             while reader.next_slice(slice)? {
                 placement.share_out(k, slice, &levels, &mut self.values);
@@ -100,7 +105,7 @@ impl Gathered {
     }
 
     /// The next level, of so many voxels, if one is left.
-    fn take(&mut self, voxels: usize, level: &mut Vec<f32>) -> Option<usize> {
+    fn take(&mut self, voxels: usize, level: &mut Vec<T>) -> Option<usize> {
         let found = *self.levels.get(self.taken)?;
         level.clear();
         level.extend_from_slice(&self.values[self.taken * voxels..][..voxels]);
@@ -135,7 +140,7 @@ mod tests {
             let placement = Arc::new(Placement::between(&grid, &MODEL.of(&grid).unwrap()).unwrap());
             for at_a_time in [1, 2, 7] {
                 let wanted = in_order(&placement, [5, 1, 2, 2, 6].into_iter());
-                let mut levels = Levels::open(&path, &placement, wanted.iter().copied()).unwrap();
+                let mut levels = Levels::<nifti::SliceReader>::open(&path, &placement, wanted.iter().copied()).unwrap();
                 if let Source::Parts { at_a_time: held, .. } = &mut levels.from {
                     *held = at_a_time;
                 }

@@ -89,7 +89,7 @@ impl Placement {
     }
 
     /// Puts an axial slice of the file into RAS order.
-    pub(crate) fn turn(&self, slice: &[f32], turned: &mut Vec<f32>) {
+    pub(crate) fn turn<T: Copy>(&self, slice: &[T], turned: &mut Vec<T>) {
         turned.clear();
         let ([nx, ny, _], [x, y]) = (self.ras, [self.steps(0), self.steps(1)]);
         for j in 0..ny {
@@ -105,7 +105,7 @@ impl Placement {
 
     /// Puts what slice `k` of a file in sagittal or coronal slices has of some levels into them. These lie one behind
     /// another in RAS order.
-    pub(crate) fn share_out(&self, k: usize, slice: &[f32], levels: &[usize], values: &mut [f32]) {
+    pub(crate) fn share_out<T: Copy>(&self, k: usize, slice: &[T], levels: &[usize], values: &mut [T]) {
         let slow = if self.turned[0].0 == 2 { 0 } else { 1 };
         let (here, other) = (self.place(slow, k), 1 - slow);
         let (begin, step) = self.steps(other);

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::{Affine, Grid, LabelVolume, ScalarVolume, Volume};
+use crate::{Affine, Box3, Grid, LabelVolume, ScalarVolume};
 
 /// How far (in voxels, over the whole grid) the map may leave the axes and still count as parallel to them. Oblique
 /// affines that were rounded to 32 bits do so by less than a ten thousandth.
@@ -26,59 +26,132 @@ pub fn resample_linear(volume: &ScalarVolume, target: &Grid) -> ScalarVolume {
     let to_source = target.voxels_in(&source_grid);
     let source = volume.x_fastest();
     let source = Source { values: &source, shape: source_grid.shape };
-    resampled(&source, target, |z, out| match axis_lines(&to_source, target.shape) {
-        Some(lines) if (0..3).all(|axis| lines[axis].from == axis) => {
+    let lines = axis_lines(&to_source, target.shape).filter(|lines| (0..3).all(|axis| lines[axis].from == axis));
+    let fill = |z: usize, out: &mut [f32]| match &lines {
+        Some(lines) => {
             let taps = [0, 1].map(|axis| lines[axis].taps(0..target.shape[axis], source.shape[axis]));
             let (z, plane) = (lines[2].tap(z, source.shape[2]), source.shape[0] * source.shape[1]);
             let planes = [z.low, z.high].map(|z| &source.values[z * plane..][..plane]);
             blend_planes(planes, source.shape[0], &taps, z.weight, out);
         }
-        _ => linear_slice(&source, &to_source, z, target.shape, out),
-    })
+        None => linear_slice(&source, &to_source, z, target.shape, out),
+    };
+    let mut values = vec![0.0; target.voxels()];
+    let plane = target.shape[0] * target.shape[1];
+    if plane > 0 && !source.values.is_empty() {
+        values.par_chunks_mut(plane).enumerate().for_each(|(z, out)| fill(z, out));
+    }
+    match ScalarVolume::from_x_fastest(target, values) {
+        Ok(volume) => volume,
+        Err(_) => unreachable!("the values were made for this grid"),
+    }
 }
 
 /// Resamples labels onto `target`, each voxel taking the label of the nearest voxel of the source; halfway between two,
 /// the one with the even index (as PyTorch rounds). Takes the memory of the output.
 #[must_use]
 pub fn resample_nearest(volume: &LabelVolume, target: &Grid) -> LabelVolume {
-    let source_grid = volume.grid();
-    let to_source = target.voxels_in(&source_grid);
     let source = volume.x_fastest();
-    let source = Source { values: &source, shape: source_grid.shape };
-    resampled(&source, target, |z, out| match axis_lines(&to_source, target.shape) {
-        Some(lines) => nearest_slice_along_axes(&source, &lines, z, target.shape, out),
-        None => nearest_slice(&source, &to_source, z, target.shape, out),
-    })
-}
-
-/// Values with x fastest.
-struct Source<'a, T> {
-    values: &'a [T],
-    shape: [usize; 3],
-}
-
-impl<T> Source<'_, T> {
-    fn steps(&self) -> [usize; 3] {
-        [1, self.shape[0], self.shape[0] * self.shape[1]]
-    }
-}
-
-/// A new volume on `target`, its slices along z filled in parallel. A source without voxels has nothing to say, and
-/// leaves the default value everywhere.
-fn resampled<T: Copy + Default + Send + Sync>(
-    source: &Source<'_, T>,
-    target: &Grid,
-    fill_slice: impl Fn(usize, &mut [T]) + Sync,
-) -> Volume<T> {
-    let mut values = vec![T::default(); target.voxels()];
+    let slices = NearestSlices::of(&source, &volume.grid(), target);
+    let mut values = vec![0; target.voxels()];
     let plane = target.shape[0] * target.shape[1];
-    if plane > 0 && !source.values.is_empty() {
-        values.par_chunks_mut(plane).enumerate().for_each(|(z, out)| fill_slice(z, out));
+    if plane > 0 && !source.is_empty() {
+        values.par_chunks_mut(plane).enumerate().for_each(|(z, out)| slices.write(z, out));
     }
-    match Volume::from_x_fastest(target, values) {
+    match LabelVolume::from_x_fastest(target, values) {
         Ok(volume) => volume,
         Err(_) => unreachable!("the values were made for this grid"),
     }
+}
+
+/// Labels on another grid, slice by slice, to the bit as [`resample_nearest`] gives them.
+pub struct NearestSlices<'a> {
+    /// What is known: labels inside `region` of the source, x fastest, and the one label of everything else.
+    labels: &'a [u8],
+    region: Box3,
+    outside: u8,
+    source: [usize; 3],
+    to_source: Affine,
+    lines: Option<[Line; 3]>,
+    target: [usize; 3],
+}
+
+impl<'a> NearestSlices<'a> {
+    /// Of labels of all of `source`, x fastest.
+    #[must_use]
+    pub fn of(labels: &'a [u8], source: &Grid, target: &Grid) -> Self {
+        Self::inside(labels, &Box3 { start: [0; 3], shape: source.shape }, 0, source, target)
+    }
+
+    /// Of labels inside `region` of `source`, x fastest; everything else there has the label `outside`.
+    ///
+    /// # Panics
+    ///
+    /// When these are not the labels of the region.
+    #[must_use]
+    pub fn inside(labels: &'a [u8], region: &Box3, outside: u8, source: &Grid, target: &Grid) -> Self {
+        assert_eq!(labels.len(), region.shape.iter().product::<usize>(), "the labels of {:?} voxels", region.shape);
+        let to_source = target.voxels_in(source);
+        let lines = axis_lines(&to_source, target.shape);
+        Self { labels, region: *region, outside, source: source.shape, to_source, lines, target: target.shape }
+    }
+
+    /// Writes slice `z` of the target, x fastest.
+    ///
+    /// # Panics
+    ///
+    /// When `out` is no slice of the target.
+    pub fn write(&self, z: usize, out: &mut [u8]) {
+        assert_eq!(out.len(), self.target[0] * self.target[1], "a slice of {:?} voxels", self.target);
+        if out.is_empty() {
+            return;
+        }
+        match &self.lines {
+            Some(lines) => self.along_axes(lines, z, out),
+            None => self.anywhere(z, out),
+        }
+    }
+
+    /// How far into the labels index `index` of an axis of the source leads, if it is inside the region.
+    fn offset(&self, axis: usize, index: usize) -> Option<usize> {
+        let step = self.region.shape[..axis].iter().product::<usize>();
+        index.checked_sub(self.region.start[axis]).filter(|i| *i < self.region.shape[axis]).map(|i| i * step)
+    }
+
+    /// When the axes are parallel: the offsets of the three axes add up.
+    fn along_axes(&self, lines: &[Line; 3], z: usize, out: &mut [u8]) {
+        let offset = |axis: usize, index: usize| {
+            let line = &lines[axis];
+            self.offset(line.from, line.nearest(index, self.source[line.from]))
+        };
+        let along_x: Vec<Option<usize>> = (0..self.target[0]).map(|x| offset(0, x)).collect();
+        let at_z = offset(2, z);
+        for (y, row) in out.chunks_exact_mut(self.target[0]).enumerate() {
+            match at_z.zip(offset(1, y)) {
+                None => row.fill(self.outside),
+                Some((z, y)) => {
+                    let labels = &self.labels[z + y..];
+                    row.iter_mut().zip(&along_x).for_each(|(out, x)| *out = x.map_or(self.outside, |x| labels[x]));
+                }
+            }
+        }
+    }
+
+    /// By any map.
+    fn anywhere(&self, z: usize, out: &mut [u8]) {
+        for (y, row) in out.chunks_exact_mut(self.target[0]).enumerate() {
+            for (out, place) in row.iter_mut().zip(places_of_row(&self.to_source, y, z)) {
+                let [x, y, z] = from_fn(|axis| self.offset(axis, nearest(place[axis], self.source[axis])));
+                *out = x.zip(y).zip(z).map_or(self.outside, |((x, y), z)| self.labels[x + y + z]);
+            }
+        }
+    }
+}
+
+/// Values with x fastest.
+struct Source<'a> {
+    values: &'a [f32],
+    shape: [usize; 3],
 }
 
 /// Along one axis of the target, the place in the source is `scale * index + shift` on source axis `from`.
@@ -172,8 +245,8 @@ pub(crate) fn blend_planes([near, far]: [&[f32]; 2], nx: usize, [xs, ys]: &[Vec<
 }
 
 /// One slice by any map: eight neighbours of each voxel.
-fn linear_slice(source: &Source<'_, f32>, to_source: &Affine, z: usize, shape: [usize; 3], out: &mut [f32]) {
-    let [_, step_y, step_z] = source.steps();
+fn linear_slice(source: &Source<'_>, to_source: &Affine, z: usize, shape: [usize; 3], out: &mut [f32]) {
+    let (step_y, step_z) = (source.shape[0], source.shape[0] * source.shape[1]);
     for (y, row) in out.chunks_exact_mut(shape[0]).enumerate() {
         for (out, place) in row.iter_mut().zip(places_of_row(to_source, y, z)) {
             let [x, y, z] = from_fn(|axis| tap(place[axis], source.shape[axis]));
@@ -183,34 +256,6 @@ fn linear_slice(source: &Source<'_, f32>, to_source: &Affine, z: usize, shape: [
             let near = lerp(edge(y_low + z_low), edge(y_high + z_low), y.weight);
             let far = lerp(edge(y_low + z_high), edge(y_high + z_high), y.weight);
             *out = lerp(near, far, z.weight);
-        }
-    }
-}
-
-/// One slice of labels when the axes are parallel: the offsets of the three axes add up.
-fn nearest_slice_along_axes(source: &Source<'_, u8>, lines: &[Line; 3], z: usize, shape: [usize; 3], out: &mut [u8]) {
-    let steps = source.steps();
-    let offset = |axis: usize, index: usize| {
-        let line = &lines[axis];
-        line.nearest(index, source.shape[line.from]) * steps[line.from]
-    };
-    let along_x: Vec<usize> = (0..shape[0]).map(|x| offset(0, x)).collect();
-    let at_z = offset(2, z);
-    for (y, row) in out.chunks_exact_mut(shape[0]).enumerate() {
-        let values = &source.values[at_z + offset(1, y)..];
-        for (out, &x) in row.iter_mut().zip(&along_x) {
-            *out = values[x];
-        }
-    }
-}
-
-/// One slice of labels by any map.
-fn nearest_slice(source: &Source<'_, u8>, to_source: &Affine, z: usize, shape: [usize; 3], out: &mut [u8]) {
-    let [_, step_y, step_z] = source.steps();
-    for (y, row) in out.chunks_exact_mut(shape[0]).enumerate() {
-        for (out, place) in row.iter_mut().zip(places_of_row(to_source, y, z)) {
-            let [x, y, z] = from_fn(|axis| nearest(place[axis], source.shape[axis]));
-            *out = source.values[x + y * step_y + z * step_z];
         }
     }
 }

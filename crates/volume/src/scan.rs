@@ -14,7 +14,7 @@ use ndarray::{Array3, ShapeBuilder};
 use crate::back::Onto;
 use crate::intensity::windowed;
 use crate::levels::{self, Levels};
-use crate::nifti::{self, Header, NiftiError};
+use crate::nifti::{self, Header, NiftiError, SliceReader};
 use crate::placement::Placement;
 use crate::resample::{Tap, blend_planes};
 use crate::{Box3, Grid, ModelGrid, ModelGridError, ScalarVolume, body, foreground_box};
@@ -169,7 +169,7 @@ impl Scan {
         let mut seen = body::Sampled::new(&self.grid);
         match &self.way {
             Way::Streamed(placement) => {
-                let mut levels = Levels::open(&self.path, placement, seen.levels(placement))?;
+                let mut levels = Levels::<SliceReader>::open(&self.path, placement, seen.levels(placement))?;
                 let mut values = Vec::new();
                 while let Some(level) = levels.next(&mut values)? {
                     seen.look_at(placement, level, &values, self.model.window_hu[0]);
@@ -238,7 +238,7 @@ impl Planes {
 
 /// A file that is read as planes are asked for, and the two levels of it that were read last.
 struct Streamed {
-    levels: Levels,
+    levels: Levels<SliceReader>,
     placement: Arc<Placement>,
     taps: [Vec<Tap>; 2],
     window_hu: [f32; 2],

@@ -16,7 +16,7 @@ pub struct NiftiError {
 }
 
 impl NiftiError {
-    pub(super) fn at(path: &Path) -> impl FnOnce(Problem) -> Self {
+    pub(crate) fn at(path: &Path) -> impl FnOnce(Problem) -> Self {
         move |problem| Self { path: path.to_owned(), problem }
     }
 }

@@ -27,5 +27,6 @@ mod write;
 pub use error::{NiftiError, Problem};
 pub use header::{Header, VoxelType};
 pub use read::{read_header, read_labels, read_scalar};
-pub use slices::SliceReader;
-pub use write::{LabelWriter, write_labels, write_labels_on, write_scalar_i16};
+pub(crate) use slices::ReadSlices;
+pub use slices::{LabelReader, SliceReader, count_labels};
+pub use write::{LabelWriter, write_labels, write_labels_on, write_nearest, write_scalar_i16};

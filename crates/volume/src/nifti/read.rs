@@ -117,14 +117,7 @@ impl NonFinite {
 /// Labels from the `file_bytes` bytes of a file.
 fn labels_from<'a>(file: impl BufRead + Send + 'a, file_bytes: u64) -> Result<(LabelVolume, Header), Problem> {
     let stream = Stream::open(file, file_bytes)?;
-    let scaling = stream.header.scaling();
-    let (values, header) = stream.voxels(|header, piece, labels: &mut Vec<u8>| {
-        if header.voxel_type() == VoxelType::U8 && scaling.is_none() {
-            labels.extend_from_slice(piece);
-            return Ok(());
-        }
-        to_labels(header, scaling, piece, labels)
-    })?;
+    let (values, header) = stream.voxels(|header, piece, labels: &mut Vec<u8>| to_labels(header, piece, 0, labels))?;
     Ok((on_grid(&header, values)?, header))
 }
 
@@ -285,8 +278,13 @@ pub(super) fn to_f32(header: &Header, scaling: Option<[f64; 2]>, piece: &[u8], v
     for_voxel_type!(header, convert);
 }
 
-/// Adds the labels of a piece, or says which value is none.
-fn to_labels(header: &Header, scaling: Option<[f64; 2]>, piece: &[u8], labels: &mut Vec<u8>) -> Result<(), Problem> {
+/// Adds the labels of a piece, or says which value is none; the first of `labels` follows the first `before` of the file.
+pub(super) fn to_labels(header: &Header, piece: &[u8], before: usize, labels: &mut Vec<u8>) -> Result<(), Problem> {
+    let scaling = header.scaling();
+    if header.voxel_type() == VoxelType::U8 && scaling.is_none() {
+        labels.extend_from_slice(piece);
+        return Ok(());
+    }
     let [slope, inter] = scaling.unwrap_or([1.0, 0.0]);
     macro_rules! convert {
         ($t:ty) => {{
@@ -295,7 +293,7 @@ fn to_labels(header: &Header, scaling: Option<[f64; 2]>, piece: &[u8], labels: &
                 let value = stored as f64 * slope + inter;
                 let label = value.round();
                 if !((value - label).abs() <= LABEL_TOLERANCE && (0.0..=255.0).contains(&label)) {
-                    let at = index_of(labels.len(), header.grid().shape);
+                    let at = index_of(before + labels.len(), header.grid().shape);
                     return Err(Problem::NotALabel { value, at });
                 }
                 labels.push(label as u8);

@@ -2,19 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
-use super::read::{NonFinite, Stream, open, to_f32, voxel_bytes};
+use super::read::{NonFinite, Stream, open, to_f32, to_labels, voxel_bytes};
 use super::{Header, NiftiError, Problem};
 
 /// Slices of more voxels than this are not read one by one: a CT slice has 512 × 512, the largest known 796 × 796.
 const MOST_PER_SLICE: usize = 1 << 23;
 
+/// A file that gives one slice along its last axis at a time.
+pub(crate) trait ReadSlices: Sized {
+    /// What a voxel holds.
+    type Voxel: Copy + Default;
+
+    fn open(path: &Path) -> Result<Self, NiftiError>;
+
+    /// The next slice, x fastest, in place of what is in `values`; whether there was one.
+    fn next_slice(&mut self, values: &mut Vec<Self::Voxel>) -> Result<bool, NiftiError>;
+}
+
 /// The intensities of a file, one slice along its last axis at a time, scaled as [`read_scalar`](super::read_scalar) does.
 pub struct SliceReader {
-    path: PathBuf,
-    stream: Stream<'static>,
+    stored: Stored,
     bad: NonFinite,
-    stored: Vec<u8>,
-    next: usize,
 }
 
 impl SliceReader {
@@ -24,7 +32,122 @@ impl SliceReader {
     ///
     /// As [`read_header`](super::read_header), and when a slice is larger than any of CT.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NiftiError> {
-        let path = path.as_ref();
+        let stored = Stored::open(path.as_ref())?;
+        Ok(Self { bad: NonFinite::of(&stored.stream.header), stored })
+    }
+
+    /// The file's header.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.stored.stream.header
+    }
+
+    /// The values of the next slice, x fastest, in place of those in `values`; whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// When the file is truncated or damaged; after the last slice, when any value was NaN or infinite.
+    pub fn next_slice(&mut self, values: &mut Vec<f32>) -> Result<bool, NiftiError> {
+        self.read(values).map_err(NiftiError::at(&self.stored.path))
+    }
+
+    fn read(&mut self, values: &mut Vec<f32>) -> Result<bool, Problem> {
+        let Some(before) = self.stored.next()? else {
+            return self.bad.none_in(self.header().grid().shape).map(|()| false);
+        };
+        values.clear();
+        to_f32(self.header(), self.header().scaling(), &self.stored.slice, values);
+        self.bad.look_at(values, before);
+        Ok(true)
+    }
+}
+
+impl ReadSlices for SliceReader {
+    type Voxel = f32;
+
+    fn open(path: &Path) -> Result<Self, NiftiError> {
+        Self::open(path)
+    }
+
+    fn next_slice(&mut self, values: &mut Vec<f32>) -> Result<bool, NiftiError> {
+        self.next_slice(values)
+    }
+}
+
+/// The labels of a file, one slice along its last axis at a time, checked as [`read_labels`](super::read_labels) does.
+pub struct LabelReader(Stored);
+
+impl LabelReader {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_header`](super::read_header), and when a slice is larger than any of CT.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, NiftiError> {
+        Ok(Self(Stored::open(path.as_ref())?))
+    }
+
+    /// The file's header.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.0.stream.header
+    }
+
+    /// The labels of the next slice, x fastest, in place of those in `labels`; whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// When the file is truncated or damaged, or a value is not a label.
+    pub fn next_slice(&mut self, labels: &mut Vec<u8>) -> Result<bool, NiftiError> {
+        self.read(labels).map_err(NiftiError::at(&self.0.path))
+    }
+
+    fn read(&mut self, labels: &mut Vec<u8>) -> Result<bool, Problem> {
+        let Some(before) = self.0.next()? else { return Ok(false) };
+        labels.clear();
+        to_labels(self.header(), &self.0.slice, before, labels)?;
+        Ok(true)
+    }
+}
+
+impl ReadSlices for LabelReader {
+    type Voxel = u8;
+
+    fn open(path: &Path) -> Result<Self, NiftiError> {
+        Self::open(path)
+    }
+
+    fn next_slice(&mut self, labels: &mut Vec<u8>) -> Result<bool, NiftiError> {
+        self.next_slice(labels)
+    }
+}
+
+/// Counts the voxels of each label of a file, reading all of it in the memory of a slice.
+///
+/// # Errors
+///
+/// As [`read_labels`](super::read_labels).
+pub fn count_labels(path: impl AsRef<Path>) -> Result<([u64; 256], Header), NiftiError> {
+    let mut reader = LabelReader::open(path)?;
+    let (mut counts, mut slice) = ([0; 256], Vec::new());
+    while reader.next_slice(&mut slice)? {
+        for same in slice.chunk_by(|a, b| a == b) {
+            counts[usize::from(same[0])] += same.len() as u64;
+        }
+    }
+    Ok((counts, reader.0.stream.header))
+}
+
+/// The bytes of a file as they are stored, a slice at a time.
+struct Stored {
+    path: PathBuf,
+    stream: Stream<'static>,
+    slice: Vec<u8>,
+    next: usize,
+}
+
+impl Stored {
+    fn open(path: &Path) -> Result<Self, NiftiError> {
         let stream = open(path, |file, bytes| {
             let stream = Stream::open(file, bytes)?;
             let [nx, ny, _] = stream.header.grid().shape;
@@ -34,40 +157,22 @@ impl SliceReader {
             }
         })?;
         let [nx, ny, _] = stream.header.grid().shape;
-        let stored = vec![0; nx * ny * stream.header.voxel_type().bytes()];
-        Ok(Self { path: path.to_owned(), bad: NonFinite::of(&stream.header), stream, stored, next: 0 })
+        let slice = vec![0; nx * ny * stream.header.voxel_type().bytes()];
+        Ok(Self { path: path.to_owned(), stream, slice, next: 0 })
     }
 
-    /// The file's header.
-    #[must_use]
-    pub fn header(&self) -> &Header {
-        &self.stream.header
-    }
-
-    /// The values of the next slice, x fastest, in place of those in `values`; whether there was one.
-    ///
-    /// # Errors
-    ///
-    /// When the file is truncated or damaged; after the last slice, when any value was NaN or infinite.
-    pub fn next_slice(&mut self, values: &mut Vec<f32>) -> Result<bool, NiftiError> {
-        self.read(values).map_err(NiftiError::at(&self.path))
-    }
-
-    fn read(&mut self, values: &mut Vec<f32>) -> Result<bool, Problem> {
-        let (shape, bytes) = (self.header().grid().shape, self.stored.len());
+    /// Reads the next slice, if there is one, and says how many voxels come before it.
+    fn next(&mut self) -> Result<Option<usize>, Problem> {
+        let (shape, bytes) = (self.stream.header.grid().shape, self.slice.len());
         if self.next == shape[2] {
-            return self.bad.none_in(shape).map(|()| false);
+            return Ok(None);
         }
-        self.stream.take(&mut self.stored, (self.next * bytes) as u64)?;
-        let before = self.next * shape[0] * shape[1];
+        self.stream.take(&mut self.slice, (self.next * bytes) as u64)?;
         self.next += 1;
         if self.next == shape[2] {
-            debug_assert_eq!((self.next * bytes) as u64, voxel_bytes(self.header()));
+            debug_assert_eq!((self.next * bytes) as u64, voxel_bytes(&self.stream.header));
             self.stream.check_end()?;
         }
-        values.clear();
-        to_f32(&self.stream.header, self.stream.header.scaling(), &self.stored, values);
-        self.bad.look_at(values, before);
-        Ok(true)
+        Ok(Some((self.next - 1) * shape[0] * shape[1]))
     }
 }

@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::{Header, NiftiError, Problem, VoxelType};
-use crate::{LabelVolume, ScalarVolume};
+use crate::{LabelVolume, NearestSlices, ScalarVolume};
 
 /// Label maps shrink a hundredfold at the quickest level.
 const LABEL_LEVEL: u32 = 1;
@@ -51,6 +51,24 @@ pub fn write_labels_on(path: impl AsRef<Path>, labels: &LabelVolume) -> Result<(
     let path = path.as_ref();
     let header = Header::on(&labels.grid()).map_err(NiftiError::at(path))?;
     write_labels(path, labels, &header)
+}
+
+/// Writes a label map for the image that `like` was read from, as [`write_labels`] does, from labels on another grid: each
+/// voxel takes the label that [`resample_nearest`](crate::resample_nearest) gives it. Holds a slice of the output.
+///
+/// # Errors
+///
+/// As [`write_labels`].
+pub fn write_nearest(path: impl AsRef<Path>, labels: &LabelVolume, like: &Header) -> Result<(), NiftiError> {
+    let (mut writer, grid) = (LabelWriter::create(path, like)?, like.grid());
+    let values = labels.x_fastest();
+    let slices = NearestSlices::of(&values, &labels.grid(), &grid);
+    let mut slice = vec![0; grid.shape[0] * grid.shape[1]];
+    for z in 0..grid.shape[2] {
+        slices.write(z, &mut slice);
+        writer.add(&slice)?;
+    }
+    writer.finish()
 }
 
 /// Writes intensities rounded to 16-bit integers, as CT is stored, with the header [`Header::on`] their grid.

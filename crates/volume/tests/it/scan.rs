@@ -4,7 +4,10 @@ use std::io::{Read as _, Write as _};
 
 use ndarray::{Array3, ShapeBuilder as _};
 use proptest::prelude::*;
-use volume::{Affine, Box3, Grid, LabelVolume, ModelGrid, Orientation, ScalarVolume, Scan, nifti, resample_nearest};
+use volume::{
+    Affine, Box3, Grid, LabelScan, LabelVolume, ModelGrid, NearestSlices, Orientation, ScalarVolume, Scan, nifti, reorient,
+    resample_nearest,
+};
 
 const MODEL: ModelGrid = ModelGrid { spacing_mm: [Some(1.0), Some(1.5), Some(2.5)], window_hu: [-200.0, 300.0] };
 
@@ -42,6 +45,69 @@ fn planes_of(scan: &Scan, region: &Box3) -> Array3<f32> {
     out
 }
 
+/// A part of the model grid that begins and ends somewhere inside.
+fn part_of(shape: [usize; 3], part: [f64; 3]) -> Box3 {
+    let start = std::array::from_fn(|axis| (part[axis] * shape[axis] as f64 * 0.5) as usize);
+    Box3 { start, shape: std::array::from_fn(|axis| (shape[axis] - start[axis]).div_ceil(1 + axis % 2)) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn planes_of_a_label_map_are_those_of_the_whole_volume(
+        orientation in prop::sample::select(Orientation::all().collect::<Vec<_>>()),
+        shape in prop::array::uniform3(1usize..12),
+        spacing_mm in prop::array::uniform3(0.4..5.0f64),
+        shear in prop::sample::select(vec![0.0, 0.0, 0.2]),
+        part in prop::array::uniform3(0.0..1.0f64),
+    ) {
+        let scan = scan_in(orientation, shape, spacing_mm, shear);
+        let (_folder, path) = file(&ScalarVolume { data: scan.data.mapv(|value| (value + 150.0) % 251.0), affine: scan.affine });
+        let (labels, header) = nifti::read_labels(&path).unwrap();
+        let grid = MODEL.of(&header.grid()).unwrap();
+        let whole = resample_nearest(&reorient(&labels, Orientation::RAS), &grid);
+        let map = LabelScan::open(&path, &header.grid(), &grid).unwrap();
+        for region in [Box3 { start: [0; 3], shape: grid.shape }, part_of(grid.shape, part)] {
+            let mut found = Array3::from_elem(region.shape.f(), 255);
+            let (mut planes, mut plane) = (map.planes(&region).unwrap(), Vec::new());
+            while let Some(z) = planes.next_plane(&mut plane).unwrap() {
+                for (i, &label) in plane.iter().enumerate() {
+                    found[[i % region.shape[0], i / region.shape[0], z - region.start[2]]] = label;
+                }
+            }
+            prop_assert_eq!(found, region.of(&whole.data).to_owned());
+        }
+        let mut counts = [0; 256];
+        labels.data.iter().for_each(|&label| counts[usize::from(label)] += 1);
+        prop_assert_eq!(nifti::count_labels(&path).unwrap().0, counts);
+    }
+
+    #[test]
+    fn slices_of_labels_in_a_part_of_a_grid_are_those_of_the_whole_map(
+        orientation in prop::sample::select(Orientation::all().collect::<Vec<_>>()),
+        shape in prop::array::uniform3(1usize..12),
+        spacing_mm in prop::array::uniform3(0.4..5.0f64),
+        shear in prop::sample::select(vec![0.0, 0.0, 0.2]),
+        part in prop::array::uniform3(0.0..1.0f64),
+        outside in prop::sample::select(vec![0u8, 255]),
+    ) {
+        let target = scan_in(orientation, shape, spacing_mm, shear).grid();
+        let grid = MODEL.of(&target).unwrap();
+        let region = part_of(grid.shape, part);
+        let labels = Array3::from_shape_fn(region.shape.f(), |(x, y, z)| 1 + ((x + 5 * y + 29 * z) % 250) as u8);
+        let embedded = LabelVolume { data: region.embed_in(&labels, grid.shape, outside), affine: grid.affine };
+        let whole = resample_nearest(&embedded, &target);
+        let values: Vec<u8> = labels.t().iter().copied().collect();
+        let slices = NearestSlices::inside(&values, &region, outside, &grid, &target);
+        let mut slice = vec![0; shape[0] * shape[1]];
+        for z in 0..shape[2] {
+            slices.write(z, &mut slice);
+            let expected: Vec<u8> = whole.data.index_axis(ndarray::Axis(2), z).t().iter().copied().collect();
+            prop_assert_eq!(&slice, &expected, "slice {}", z);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
@@ -59,9 +125,7 @@ proptest! {
         prop_assert!(scan.is_held() == (shear > 0.0) || shape.contains(&1), "{orientation} is sheared, or is not held");
         prop_assert_eq!(scan.grid(), whole.grid());
 
-        let side = |axis: usize| whole.grid().shape[axis];
-        let start = std::array::from_fn(|axis| (part[axis] * side(axis) as f64 * 0.5) as usize);
-        let region = Box3 { start, shape: std::array::from_fn(|axis| (side(axis) - start[axis]).div_ceil(1 + axis % 2)) };
+        let region = part_of(whole.grid().shape, part);
         for region in [scan.whole(), region] {
             prop_assert_eq!(planes_of(&scan, &region), region.of(&whole.data).to_owned());
         }
