@@ -51,6 +51,12 @@ impl Grid {
         self.shape.iter().fold(1, |n, &side| n.saturating_mul(side))
     }
 
+    /// All of its voxels.
+    #[must_use]
+    pub fn whole(&self) -> Box3 {
+        Box3 { start: [0; 3], shape: self.shape }
+    }
+
     /// The map from this grid's voxel indices to those of `source`.
     #[must_use]
     pub fn voxels_in(&self, source: &Grid) -> Affine {
