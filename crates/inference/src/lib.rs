@@ -2,6 +2,7 @@
 //!
 //! Labels are decided slab by slab into `u8`; the logits of a whole volume are never held, nor, by the student, the volume.
 
+mod image;
 mod model;
 mod scan;
 mod slab;
@@ -9,8 +10,10 @@ mod slices;
 mod student;
 mod window;
 
+pub use image::{Image, ShownError, ShownScan};
 pub use model::{MODEL_FILE, StudentConfig, StudentError};
 pub use scan::{LabelMaps, LabelledPlane};
 pub use slices::{PlaneLabels, SliceWindow};
 pub use student::{Manner, Student};
+pub use window::{HELD, LESS};
 pub use window::{SlidingWindow, WindowError, belief_in, segment_heads, segment_windows, segment_with_confidence};

@@ -20,7 +20,7 @@ pub use cli::{StageArgs, main, run_stage, run_stage_with};
 pub use entry::{Entry, Role, Stage};
 pub use files::{finished, write_atomic, write_atomic_text};
 pub use io::{ABOUT, DeviceChoice, StageIo};
-pub use memory::{forget_peak_memory, peak_memory};
+pub use memory::{forget_peak_memory, note_memory, peak_memory};
 pub use progress::{Progress, ProgressStyle, Report, Update};
 pub use sink::Sink;
 pub use stop::stop_on_signals;

@@ -6,8 +6,8 @@
 mod teacher;
 mod trust;
 
-use anyhow::{Context, Result};
-use inference::SlidingWindow;
+use anyhow::Result;
+use inference::{ShownScan, SlidingWindow};
 use labelling::Scan;
 use labels::{CANCER_CLASSES, ORGAN_CLASSES, SubsetName};
 use nets::{Precision, TeacherConfig};
@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
-use volume::{ModelGrid, nifti};
+use volume::ModelGrid;
 
 use crate::teacher::{Shown, Teacher};
 use crate::trust::Opinion;
@@ -125,17 +125,19 @@ impl CaseStage for PseudoLabel {
     }
 
     fn work(config: &Config, io: &StageIo, teachers: &Teachers, Job { scan, opinion }: &Job) -> Result<()> {
-        let (image, header) = nifti::read_scalar(&scan.image)?;
-        let image = config.grid.prepare(image).with_context(|| format!("{}", scan.image.display()))?;
-        let region = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
-        let shown = Shown { image: &image, region, window: &config.window, header: &header };
+        let image = volume::Scan::open(&scan.image, &config.grid)?;
+        let header = image.header();
+        let shown_scan = ShownScan::read(&image, config.crop_foreground, &io.work)?;
+        let shown = Shown { scan: &shown_scan, window: &config.window };
+        let bytes = config.window.held_bytes(shown_scan.region.shape, ORGAN_CLASSES, config.trust.is_some());
+        stage_kit::note_memory(io, &scan.id, inference::HELD, bytes, inference::LESS);
         let Some(trust) = &config.trust else {
-            return scan.write(io, &header, teachers.organs.label(&shown)?, || teachers.cancer.label(&shown));
+            return scan.write(io, header, teachers.organs.label(&shown)?, || teachers.cancer.label(&shown));
         };
         let opinion = opinion.as_ref();
         let organs = trust.weigh(&teachers.organs, &shown, opinion.map(|opinion| opinion.organs.as_path()))?;
         let cancer = || trust.weigh(&teachers.cancer, &shown, opinion.map(|opinion| opinion.cancer.as_path()));
-        scan.write_weighed(io, &header, &trust.filter, organs, cancer)
+        scan.write_weighed(io, header, &trust.filter, organs, cancer)
     }
 
     fn finish(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<()> {

@@ -45,6 +45,15 @@ fn planes_of(scan: &Scan, region: &Box3) -> Array3<f32> {
     out
 }
 
+/// A volume with `inside` in a region and `outside` around it.
+fn embedded_in(inside: &Array3<u8>, region: &Box3, shape: [usize; 3], outside: u8) -> Array3<u8> {
+    let [x, y, z] = region.start;
+    Array3::from_shape_fn(shape.f(), |(i, j, k)| {
+        let at = [i.wrapping_sub(x), j.wrapping_sub(y), k.wrapping_sub(z)];
+        inside.get(at).copied().unwrap_or(outside)
+    })
+}
+
 /// A part of the model grid that begins and ends somewhere inside.
 fn part_of(shape: [usize; 3], part: [f64; 3]) -> Box3 {
     let start = std::array::from_fn(|axis| (part[axis] * shape[axis] as f64 * 0.5) as usize);
@@ -95,7 +104,7 @@ proptest! {
         let grid = MODEL.of(&target).unwrap();
         let region = part_of(grid.shape, part);
         let labels = Array3::from_shape_fn(region.shape.f(), |(x, y, z)| 1 + ((x + 5 * y + 29 * z) % 250) as u8);
-        let embedded = LabelVolume { data: region.embed_in(&labels, grid.shape, outside), affine: grid.affine };
+        let embedded = LabelVolume { data: embedded_in(&labels, &region, grid.shape, outside), affine: grid.affine };
         let whole = resample_nearest(&embedded, &target);
         let values: Vec<u8> = labels.t().iter().copied().collect();
         let slices = NearestSlices::inside(&values, &region, outside, &grid, &target);
@@ -131,7 +140,7 @@ proptest! {
 
         // Every voxel of the region another label than its neighbours, and back.
         let labels = Array3::from_shape_fn(region.shape.f(), |(x, y, z)| 1 + ((x + 5 * y + 29 * z) % 250) as u8);
-        let on_model = LabelVolume { data: region.embed(&labels, whole.grid().shape), affine: whole.affine };
+        let on_model = LabelVolume { data: embedded_in(&labels, &region, whole.grid().shape, 0), affine: whole.affine };
         let out = path.with_file_name("a.nii.gz");
         let mut back = scan.labels_to(&out, &region).unwrap();
         let mut zs: Vec<usize> = (0..region.shape[2]).collect();
