@@ -146,7 +146,7 @@ mod tests {
                 |(x, y, z): (usize, usize, usize)| if x * y * z == 0 { -1000.0 } else { (x * 37 + y * 101 + z * 59) as f32 % 400.0 };
             let image = ScalarVolume { data: Array3::from_shape_fn(grid.shape.f(), value), affine: grid.affine };
             nifti::write_scalar_i16(&path, &image).unwrap();
-            let whole = model.prepare(image).unwrap();
+            let whole = model.prepare(nifti::read_scalar(&path).unwrap().0).unwrap();
             let scan = Scan::open(&path, &model).unwrap();
             for crop_foreground in [true, false] {
                 let region = model.shown(&whole, crop_foreground).unwrap();
