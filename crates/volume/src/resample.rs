@@ -246,11 +246,17 @@ impl VoxelMap {
         (x as u32..).map(move |x| from_fn(|axis| first[axis] + f64::from(x) * step[axis]))
     }
 
-    /// The voxel of a source of the shape `source` that is nearest to a voxel.
-    pub(crate) fn nearest(&self, [x, y, z]: [usize; 3], source: [usize; 3]) -> [usize; 3] {
+    /// Where a voxel lies in the source, as [`VoxelMap::row`] says.
+    pub(crate) fn place(&self, [x, y, z]: [usize; 3]) -> [f64; 3] {
         let first = self.to_source.apply(&[0.0, y as f64, z as f64]);
         let step = self.to_source.column(0);
-        from_fn(|axis| nearest(first[axis] + x as f64 * step[axis], source[axis]))
+        from_fn(|axis| first[axis] + x as f64 * step[axis])
+    }
+
+    /// The voxel of a source of the shape `source` that is nearest to a voxel.
+    pub(crate) fn nearest(&self, voxel: [usize; 3], source: [usize; 3]) -> [usize; 3] {
+        let place = self.place(voxel);
+        from_fn(|axis| nearest(place[axis], source[axis]))
     }
 }
 
@@ -287,7 +293,7 @@ impl Line {
 
 /// The neighbours of a place on an axis of `len` voxels, held within the axis.
 #[inline]
-fn tap(place: f64, len: usize) -> Tap {
+pub(crate) fn tap(place: f64, len: usize) -> Tap {
     let place = place.clamp(0.0, (len - 1) as f64);
     // Sides fit 31 bits, and this conversion is the quick one.
     let mut low = place as i32 as usize;
@@ -361,6 +367,6 @@ pub(crate) fn blend_planes([near, far]: [&[f32]; 2], nx: usize, [xs, ys]: &[Vec<
 
 /// From `a` (weight 0) to `b` (weight 1). Two equal values give just that value.
 #[inline]
-fn lerp(a: f32, b: f32, weight: f32) -> f32 {
+pub(crate) fn lerp(a: f32, b: f32, weight: f32) -> f32 {
     a + weight * (b - a)
 }

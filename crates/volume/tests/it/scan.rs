@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use ndarray::{Array3, ShapeBuilder as _};
 use proptest::prelude::*;
 use volume::{
-    Affine, Box3, Grid, LabelScan, LabelVolume, ModelGrid, NearestSlices, Orientation, ScalarVolume, Scan, nifti, reorient,
-    resample_nearest,
+    Affine, Box3, Grid, LabelScan, LabelVolume, ModelGrid, NearestSlices, Orientation, ScalarVolume, Scan, SlicedFile, nifti, pick_linear,
+    pick_nearest, reorient, resample_linear, resample_nearest,
 };
 
 const MODEL: ModelGrid = ModelGrid { spacing_mm: [Some(1.0), Some(1.5), Some(2.5)], window_hu: [-200.0, 300.0] };
@@ -89,6 +89,31 @@ proptest! {
         let mut counts = [0; 256];
         labels.data.iter().for_each(|&label| counts[usize::from(label)] += 1);
         prop_assert_eq!(nifti::count_labels(&path).unwrap().0, counts);
+    }
+
+    #[test]
+    fn voxels_that_are_picked_from_slices_are_those_of_the_whole_volume(
+        orientation in prop::sample::select(Orientation::all().collect::<Vec<_>>()),
+        shape in prop::array::uniform3(1usize..12),
+        spacing_mm in prop::array::uniform3(0.4..5.0f64),
+        shear in prop::sample::select(vec![0.0, 0.0, 0.2]),
+        level in 0.0..1.0f64,
+        turned in prop::sample::select(Orientation::all().collect::<Vec<_>>()),
+    ) {
+        let scan = scan_in(orientation, shape, spacing_mm, shear);
+        let (_folder, path) = file(&ScalarVolume { data: scan.data.mapv(|value| (value + 150.0) % 251.0), affine: scan.affine });
+        let (values, header) = nifti::read_scalar(&path).unwrap();
+        let labels = nifti::read_labels(&path).unwrap().0;
+        let mut whole = MODEL.of(&header.grid()).unwrap();
+        let slice = (level * whole.shape[2] as f64) as usize;
+        whole = whole.cropped(&Box3 { start: [0, 0, slice], shape: [usize::MAX, usize::MAX, 1] });
+        let targets = [whole, header.grid().reoriented(turned)];
+        let linear = pick_linear(&SlicedFile::<f32>::open(&path).unwrap(), &targets).unwrap();
+        let nearest = pick_nearest(&SlicedFile::<u8>::open(&path).unwrap(), &targets).unwrap();
+        for (n, target) in targets.iter().enumerate() {
+            prop_assert_eq!(&linear[n], &resample_linear(&values, target));
+            prop_assert_eq!(&nearest[n], &resample_nearest(&labels, target));
+        }
     }
 
     #[test]
