@@ -13,6 +13,7 @@
 //! - `docker`: that Docker, where it is installed
 //! - `partial`: models from datasets that label different things, from training to scores
 //! - `filtering`: pseudo-labels with trust in them, learned from in two rounds
+//! - `memory`: what a worker holds of a large scan
 //! - `lab`: a folder with a pipeline file, and the program that runs it
 
 mod bad_data;
@@ -23,6 +24,7 @@ mod editors;
 mod filtering;
 mod killed;
 mod lab;
+mod memory;
 mod method;
 mod page;
 mod partial;
