@@ -14,6 +14,7 @@
 //! - `docker`: that Docker, where it is installed
 //! - `partial`: models from datasets that label different things, from training to scores
 //! - `filtering`: pseudo-labels with trust in them, learned from in two rounds
+//! - `memory`: what a worker holds of a large scan
 //! - `lab`: a folder with a pipeline file, and the program that runs it
 
 mod bad_data;
@@ -24,6 +25,7 @@ mod editors;
 mod filtering;
 mod killed;
 mod lab;
+mod memory;
 mod method;
 mod models;
 mod page;

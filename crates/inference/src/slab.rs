@@ -5,9 +5,12 @@
 //! reaches are decided and forgotten. The weights are the same for every class, so that the largest weighted sum is the
 //! largest weighted mean, and no map of weights is needed unless one asks how likely a class is.
 
+use std::io;
 use std::ops::Range;
 
 use ndarray::{Array3, Array4, ArrayView3, ArrayView4, ArrayViewMut3, Axis, Slice, Zip, s};
+
+use crate::image::Image;
 
 /// Where the windows lie on a volume.
 pub(crate) struct Tiling {
@@ -54,15 +57,15 @@ impl Wanted<'_> {
 /// `network` takes the voxels of a window, row by row, and gives logits of each head, or nothing for a window that has
 /// no say; `heads` counts their classes. What no window has a say in is of the first class.
 /// Sides shorter than a window are padded with zeros on both ends, the voxel too many on the far one: as in training.
-pub(crate) fn label<E>(
-    image: &ArrayView3<'_, f32>,
+pub(crate) fn label<E: From<io::Error>>(
+    image: &impl Image,
     tiling: &Tiling,
     order: Order,
     heads: &[usize],
     wanted: &mut [Wanted<'_>],
     network: impl Fn(Vec<f32>) -> Result<Option<Vec<Vec<f32>>>, E>,
 ) -> Result<(), E> {
-    let shape: [usize; 3] = image.dim().into();
+    let shape = image.shape();
     let before: [usize; 3] = std::array::from_fn(|axis| tiling.patch[axis].saturating_sub(shape[axis]) / 2);
     let padded: [usize; 3] = std::array::from_fn(|axis| shape[axis].max(tiling.patch[axis]));
     let slab = |(&classes, wanted): (&usize, &Wanted<'_>)| Slab::new(tiling, classes, padded, !matches!(wanted, Wanted::Labels(_)));
@@ -71,7 +74,7 @@ pub(crate) fn label<E>(
     for (k, &front) in rolls.iter().enumerate() {
         slabs.iter_mut().for_each(|slab| slab.advance_to(front));
         for place in places(tiling, front) {
-            let Some(logits) = network(extract(image, place, before, tiling.patch))? else { continue };
+            let Some(logits) = network(extract(image, place, before, tiling.patch)?)? else { continue };
             slabs.iter_mut().zip(&logits).for_each(|(slab, logits)| slab.add(tiling, order, place, logits));
         }
         let decided = rolls.get(k + 1).copied().unwrap_or(padded[tiling.roll]);
@@ -88,17 +91,13 @@ fn places(tiling: &Tiling, front: usize) -> Vec<[usize; 3]> {
 }
 
 /// A window of the padded image, row by row, with zeros outside the image.
-fn extract(image: &ArrayView3<'_, f32>, place: [usize; 3], before: [usize; 3], patch: [usize; 3]) -> Vec<f32> {
-    let mut out = Array3::zeros(patch);
-    let shape: [usize; 3] = image.dim().into();
-    let inside = image.slice_each_axis(|axis| {
-        let start = place[axis.axis.index()];
-        Slice::from(start..(start + patch[axis.axis.index()]).min(shape[axis.axis.index()]))
-    });
+fn extract(image: &impl Image, place: [usize; 3], before: [usize; 3], patch: [usize; 3]) -> io::Result<Vec<f32>> {
+    let (mut out, shape) = (Array3::zeros(patch), image.shape());
+    let inside = image.part(&std::array::from_fn(|axis| place[axis]..(place[axis] + patch[axis]).min(shape[axis])))?;
     let (a, b, c) = inside.dim();
     let [i, j, k] = before;
     out.slice_mut(s![i..i + a, j..j + b, k..k + c]).assign(&inside);
-    out.into_raw_vec_and_offset().0
+    Ok(out.into_raw_vec_and_offset().0)
 }
 
 /// The summed logits of one head over the part of the volume that windows are being laid over.

@@ -3,7 +3,14 @@
 use candle_core::{Device, Tensor};
 use ndarray::{Array3, ArrayView3, ShapeBuilder};
 
+use crate::image::Image;
 use crate::slab::{Order, Tiling, Wanted, label};
+
+/// What [`SlidingWindow::held_bytes`] counts, in messages.
+pub const HELD: &str = "the scores of the windows that reach a voxel";
+
+/// How they become fewer.
+pub const LESS: &str = "crop to the foreground, take a smaller patch, or give the stage fewer workers";
 
 /// How windows are laid over a volume.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,17 +50,30 @@ impl SlidingWindow {
         check_overlap(self.overlap)
     }
 
+    /// Bytes of the scores that are held while windows are laid over a volume of `shape`: those of `classes` in the slab that
+    /// windows cover, and with `weighed` the weights beside them.
+    #[must_use]
+    pub fn held_bytes(&self, shape: [usize; 3], classes: usize, weighed: bool) -> usize {
+        let roll = rolling_axis(shape);
+        let slab: usize = (0..3).map(|axis| if axis == roll { self.patch[axis] } else { shape[axis].max(self.patch[axis]) }).product();
+        slab * (classes + usize::from(weighed)) * size_of::<f32>()
+    }
+
     fn tiling(&self, shape: [usize; 3]) -> Tiling {
         let [a, b, c] = self.patch;
         Tiling {
             patch: self.patch,
             starts: std::array::from_fn(|axis| starts(self.patch[axis], self.overlap, shape[axis])),
-            // Along the longest axis the slab is the smallest.
-            roll: (0..3).max_by_key(|&axis| shape[axis]).unwrap_or(0),
+            roll: rolling_axis(shape),
             // Far corners keep a little weight, so that a voxel which only corners reach is still decided.
             weights: Array3::from_shape_fn(self.patch, |(i, j, k)| (bell(a, i) * bell(b, j) * bell(c, k)).max(1e-3)),
         }
     }
+}
+
+/// Along the longest axis the slab is the smallest.
+fn rolling_axis(shape: [usize; 3]) -> usize {
+    (0..3).max_by_key(|&axis| shape[axis]).unwrap_or(0)
 }
 
 pub(crate) fn check_overlap(overlap: f64) -> Result<(), WindowError> {
@@ -83,13 +103,13 @@ pub(crate) fn bell(side: usize, i: usize) -> f32 {
 /// # Errors
 /// Those of the network.
 pub fn segment_windows(
-    image: &ArrayView3<'_, f32>,
+    image: &impl Image,
     window: &SlidingWindow,
     classes: usize,
     device: &Device,
     network: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> candle_core::Result<Array3<u8>> {
-    let mut labels = Array3::zeros(image.dim().f());
+    let mut labels = Array3::zeros(image.shape().f());
     segment(image, window, [classes], [Wanted::Labels(labels.view_mut())], device, |patch| Ok([network(patch)?]))?;
     Ok(labels)
 }
@@ -99,13 +119,13 @@ pub fn segment_windows(
 /// # Errors
 /// Those of the network.
 pub fn segment_with_confidence(
-    image: &ArrayView3<'_, f32>,
+    image: &impl Image,
     window: &SlidingWindow,
     classes: usize,
     device: &Device,
     network: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> candle_core::Result<[Array3<u8>; 2]> {
-    let [mut labels, mut confidence] = [(); 2].map(|()| Array3::zeros(image.dim().f()));
+    let [mut labels, mut confidence] = [(); 2].map(|()| Array3::zeros(image.shape().f()));
     let wanted = Wanted::Confidence { labels: labels.view_mut(), confidence: confidence.view_mut() };
     segment(image, window, [classes], [wanted], device, |patch| Ok([network(patch)?]))?;
     Ok([labels, confidence])
@@ -117,13 +137,13 @@ pub fn segment_with_confidence(
 /// Those of the network.
 pub fn belief_in(
     labels: &ArrayView3<'_, u8>,
-    image: &ArrayView3<'_, f32>,
+    image: &impl Image,
     window: &SlidingWindow,
     classes: usize,
     device: &Device,
     network: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> candle_core::Result<Array3<u8>> {
-    let mut belief = Array3::zeros(image.dim().f());
+    let mut belief = Array3::zeros(image.shape().f());
     let wanted = Wanted::Belief { labels: labels.view(), belief: belief.view_mut() };
     segment(image, window, [classes], [wanted], device, |patch| Ok([network(patch)?]))?;
     Ok(belief)
@@ -134,20 +154,20 @@ pub fn belief_in(
 /// # Errors
 /// Those of the network.
 pub fn segment_heads<const HEADS: usize>(
-    image: &ArrayView3<'_, f32>,
+    image: &impl Image,
     window: &SlidingWindow,
     classes: [usize; HEADS],
     device: &Device,
     network: impl Fn(&Tensor) -> candle_core::Result<[Tensor; HEADS]>,
 ) -> candle_core::Result<[Array3<u8>; HEADS]> {
-    let mut labels: [Array3<u8>; HEADS] = std::array::from_fn(|_| Array3::zeros(image.dim().f()));
+    let mut labels: [Array3<u8>; HEADS] = std::array::from_fn(|_| Array3::zeros(image.shape().f()));
     let wanted = labels.each_mut().map(|labels| Wanted::Labels(labels.view_mut()));
     segment(image, window, classes, wanted, device, network)?;
     Ok(labels)
 }
 
 fn segment<const HEADS: usize>(
-    image: &ArrayView3<'_, f32>,
+    image: &impl Image,
     window: &SlidingWindow,
     classes: [usize; HEADS],
     mut wanted: [Wanted<'_>; HEADS],
@@ -155,7 +175,7 @@ fn segment<const HEADS: usize>(
     network: impl Fn(&Tensor) -> candle_core::Result<[Tensor; HEADS]>,
 ) -> candle_core::Result<()> {
     let [a, b, c] = window.patch;
-    label(image, &window.tiling(image.dim().into()), Order::ClassFirst, &classes, &mut wanted, |patch| {
+    label(image, &window.tiling(image.shape()), Order::ClassFirst, &classes, &mut wanted, |patch| {
         let heads = network(&Tensor::from_vec(patch, (1, 1, a, b, c), device)?)?;
         heads.iter().map(|logits| logits.flatten_all()?.to_vec1::<f32>()).collect::<candle_core::Result<Vec<_>>>().map(Some)
     })

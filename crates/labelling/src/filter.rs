@@ -88,33 +88,16 @@ impl Filter {
         }
     }
 
-    /// Takes the trust in `labels`, of the classes named, to 0 where it is below a bound, and to the full where the truth has
-    /// `settled` the label of a voxel. Returns what became of each class that the model has found.
-    pub fn apply(&self, map: &str, classes: &[&str], labels: &[u8], trust: &mut [u8], settled: impl Fn(usize) -> bool) -> Vec<Verdict> {
-        let mut histograms = vec![Histogram([0; 256]); classes.len()];
-        for (at, (&label, &trust)) in labels.iter().zip(&*trust).enumerate() {
-            if !settled(at) {
-                histograms[usize::from(label)].0[usize::from(trust)] += 1;
-            }
-        }
-        let found = Histogram::sum(&histograms[1..]);
+    /// Judges the labels of a map, of the classes named, whose voxels are counted but for those that the truth has settled.
+    pub(crate) fn judge(&self, map: &str, classes: &[&str], counts: &Counts) -> Judgement {
+        let found = Histogram::sum(&counts.0[1..]);
         let case = (found.voxels() > 0 && found.mean() < self.case)
             .then(|| format!("mean trust in all {map} {:.3}, below the case's {}", found.mean(), self.case));
-        let verdicts: Vec<Verdict> =
-            classes.iter().zip(&histograms).map(|(class, found)| self.judge(map, class, found, case.as_ref())).collect();
-        let bounds: Vec<f64> =
-            verdicts.iter().map(|verdict| if verdict.left_out.is_some() { f64::INFINITY } else { verdict.bound }).collect();
-        for (at, (&label, trust)) in labels.iter().zip(trust).enumerate() {
-            match settled(at) {
-                true => *trust = FULL_TRUST,
-                false if share(*trust) < bounds[usize::from(label)] => *trust = 0,
-                false => {}
-            }
-        }
-        verdicts.into_iter().filter(|verdict| verdict.voxels > 0).collect()
+        let judged = classes.iter().zip(&counts.0).map(|(class, found)| self.judge_class(map, class, found, case.as_ref()));
+        Judgement(judged.collect())
     }
 
-    fn judge(&self, map: &str, class: &str, found: &Histogram, case: Option<&String>) -> Verdict {
+    fn judge_class(&self, map: &str, class: &str, found: &Histogram, case: Option<&String>) -> Verdict {
         let bounds = self.classes.get(class).unwrap_or(&self.default);
         let bound = bounds.voxel.max(found.quantile(bounds.quantile));
         let mean = found.mean();
@@ -122,6 +105,36 @@ impl Filter {
             case.cloned().or_else(|| (mean < bounds.case).then(|| format!("mean trust {mean:.3}, below the class's {}", bounds.case)));
         let kept = if left_out.is_some() { 0 } else { found.from(bound) };
         Verdict { map: map.into(), class: class.into(), voxels: found.voxels(), trust: mean, bound, kept, left_out }
+    }
+}
+
+/// The voxels of each class of a map by the trust in them.
+pub(crate) struct Counts(Vec<Histogram>);
+
+impl Counts {
+    /// No voxels of so many classes.
+    pub(crate) fn of(classes: usize) -> Self {
+        Self(vec![Histogram([0; 256]); classes])
+    }
+
+    pub(crate) fn add(&mut self, label: u8, trust: u8) {
+        self.0[usize::from(label)].0[usize::from(trust)] += 1;
+    }
+}
+
+/// What becomes of the labels of each class of a map.
+pub(crate) struct Judgement(Vec<Verdict>);
+
+impl Judgement {
+    /// What is left of the trust in a label: nothing where it is below the bound of its class.
+    pub(crate) fn trust(&self, label: u8, trust: u8) -> u8 {
+        let Verdict { left_out, bound, .. } = &self.0[usize::from(label)];
+        if left_out.is_some() || share(trust) < *bound { 0 } else { trust }
+    }
+
+    /// The verdicts on each class that the model has found.
+    pub(crate) fn verdicts(self) -> Vec<Verdict> {
+        self.0.into_iter().filter(|verdict| verdict.voxels > 0).collect()
     }
 }
 
@@ -198,9 +211,11 @@ mod tests {
 
     fn applied(filter: &Filter, settled: impl Fn(usize) -> bool) -> (Vec<u8>, Vec<Verdict>) {
         filter.check().unwrap();
-        let mut trust = TRUST.to_vec();
-        let verdicts = filter.apply("organs", &CLASSES, &LABELS, &mut trust, settled);
-        (trust, verdicts)
+        let mut counts = Counts::of(CLASSES.len());
+        (0..10).filter(|&at| !settled(at)).for_each(|at| counts.add(LABELS[at], TRUST[at]));
+        let judgement = filter.judge("organs", &CLASSES, &counts);
+        let trust = |at: usize| if settled(at) { FULL_TRUST } else { judgement.trust(LABELS[at], TRUST[at]) };
+        ((0..10).map(trust).collect(), judgement.verdicts())
     }
 
     fn bounds(voxel: f64, quantile: f64, case: f64) -> Bounds {

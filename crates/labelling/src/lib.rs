@@ -1,19 +1,21 @@
 //! Scans that models write labels for, and what is known of them already: true labels win (paper 2.3, Fig. 1c).
 
 mod filter;
+mod found;
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use dataset::{Manifest, Naming};
-use labels::{CLASS_KEYS, FULL_TRUST, LabelPattern, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
+use labels::{CLASS_KEYS, FULL_TRUST, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
 use serde_json::json;
 use stage_kit::{Aside, CaseSpec, Role, StageIo, write_atomic_text};
-use volume::nifti::Header;
-use volume::{LabelVolume, nifti};
+use volume::nifti::{self, Header, LabelReader};
 
+use filter::Counts;
 pub use filter::{Bounds, Filter, FilterError, Verdict, table};
+use found::write_slices;
+pub use found::{Found, Weighed};
 
 /// The roles behind [`scans`].
 pub const ROLES: [Role; 3] = [
@@ -21,14 +23,6 @@ pub const ROLES: [Role; 3] = [
     Role::optional("partition", "the output of partition").by_case(),
     Role::optional("images", "instead of a dataset: a folder of CT scans, CASE_0000.nii.gz, none of them labelled").by_case(),
 ];
-
-/// A label map, and on the same grid how far each of its labels can be trusted, from 0 to 255.
-pub struct Weighed {
-    /// The labels.
-    pub labels: LabelVolume,
-    /// The trust in them.
-    pub trust: LabelVolume,
-}
 
 /// A scan to label.
 pub struct Scan {
@@ -111,11 +105,26 @@ impl Scan {
     ///
     /// # Errors
     /// Those of the model; when the label map does not fit the image, or a file cannot be written.
-    pub fn write(&self, io: &StageIo, header: &Header, organs: LabelVolume, cancer: impl FnOnce() -> Result<LabelVolume>) -> Result<()> {
-        let truth = self.read_truth(header)?;
-        let cancer = truth.as_ref().and_then(Truth::cancer).map_or_else(cancer, Ok)?;
-        let organs = merged(truth.as_ref(), organs, header)?;
-        write_maps(io, header, &self.places(), [&organs, &cancer])
+    pub fn write(&self, io: &StageIo, header: &Header, organs: Found, cancer: impl FnOnce() -> Result<Found>) -> Result<()> {
+        let truth = self.truth_on(header)?;
+        let [organs_path, cancer_path] = self.places().map(|place| io.output.join(place));
+        {
+            let (slices, mut merge) = (organs.on(&header.grid()), Merge::with(truth)?);
+            write_slices(&organs_path, header, |z, labels| {
+                slices.write(z, labels);
+                merge.slice(labels)
+            })?;
+        }
+        drop(organs);
+        if let Some(truth) = truth.filter(Truth::knows_cancer) {
+            return truth.write_cancer(&cancer_path, header);
+        }
+        let cancer = cancer()?;
+        let slices = cancer.on(&header.grid());
+        write_slices(&cancer_path, header, |z, labels| {
+            slices.write(z, labels);
+            Ok(())
+        })
     }
 
     /// The same, and beside each map the trust in its labels: full in true ones, and in those of the model what `filter` leaves.
@@ -130,19 +139,23 @@ impl Scan {
         organs: Weighed,
         cancer: impl FnOnce() -> Result<Weighed>,
     ) -> Result<()> {
-        let truth = self.read_truth(header)?;
-        let (organs, mut verdicts) = judged("organs", &CLASS_KEYS[..ORGAN_CLASSES], filter, organs, truth.as_ref())?;
-        let cancer = match truth.as_ref().and_then(Truth::cancer) {
-            Some(labels) => Weighed { trust: LabelVolume::filled(&header.grid(), FULL_TRUST), labels },
-            None => {
-                let (cancer, more) = judged("cancer", &["background", CLASS_KEYS[usize::from(TUMOR)]], filter, cancer()?, None)?;
-                verdicts.extend(more);
-                cancer
-            }
-        };
-        let labels = merged(truth.as_ref(), organs.labels, header)?;
-        write_maps(io, header, &self.places(), [&labels, &cancer.labels])?;
-        write_maps(io, header, &self.trust_places(), [&organs.trust, &cancer.trust])?;
+        let truth = self.truth_on(header)?;
+        let [organs_path, cancer_path] = self.places().map(|place| io.output.join(place));
+        let [organs_trust, cancer_trust] = self.trust_places().map(|place| io.output.join(place));
+        let write =
+            |classes: &[&str], map, weighed: &Weighed, truth, paths| write_judged(filter, map, classes, weighed, truth, header, paths);
+        let mut verdicts = write(&CLASS_KEYS[..ORGAN_CLASSES], "organs", &organs, truth, [&organs_path, &organs_trust])?;
+        drop(organs);
+        if let Some(truth) = truth.filter(Truth::knows_cancer) {
+            truth.write_cancer(&cancer_path, header)?;
+            write_slices(&cancer_trust, header, |_, trust| {
+                trust.fill(FULL_TRUST);
+                Ok(())
+            })?;
+        } else {
+            let classes = ["background", CLASS_KEYS[usize::from(TUMOR)]];
+            verdicts.extend(write(&classes, "cancer", &cancer()?, None, [&cancer_path, &cancer_trust])?);
+        }
         write_atomic_text(&io.work.join(self.verdicts()), &serde_json::to_string(&verdicts)?)
     }
 
@@ -156,72 +169,109 @@ impl Scan {
         serde_json::from_str(&text).with_context(|| format!("{}: delete it and run again", path.display()))
     }
 
-    fn read_truth(&self, header: &Header) -> Result<Option<Truth>> {
+    /// The label map of the dataset, if there is one; it must be on the grid of the image.
+    fn truth_on(&self, image: &Header) -> Result<Option<Truth<'_>>> {
         let Some((path, subset)) = &self.truth else { return Ok(None) };
-        Ok(Some(Truth { path: path.clone(), labels: read_truth(path, header)?, subset: *subset }))
+        let found = nifti::read_header(path)?.grid();
+        ensure!(
+            found.approx_eq(&image.grid()),
+            "{}: the label map has {:?} voxels and the image {:?}, or their affines differ; correct the header of one of them",
+            path.display(),
+            found.shape,
+            image.grid().shape
+        );
+        Ok(Some(Truth { path, subset: *subset }))
     }
-}
-
-/// A map with the trust that `filter` leaves, full where `truth` has settled a label, and what became of each class.
-fn judged(map: &str, classes: &[&str], filter: &Filter, weighed: Weighed, truth: Option<&Truth>) -> Result<(Weighed, Vec<Verdict>)> {
-    let grid = weighed.labels.grid();
-    let mut trust = weighed.trust.x_fastest().into_owned();
-    let truth = truth.map(|truth| (truth.subset.annotated_organs(), truth.labels.x_fastest()));
-    let verdicts = {
-        let found = weighed.labels.x_fastest();
-        let settled = |at: usize| {
-            let decides = |(annotated, truth): &(LabelPattern, Cow<'_, [u8]>)| labels::truth_decides(*annotated, truth[at], found[at]);
-            truth.as_ref().is_some_and(decides)
-        };
-        filter.apply(map, classes, &found, &mut trust, settled)
-    };
-    Ok((Weighed { labels: weighed.labels, trust: LabelVolume::from_x_fastest(&grid, trust)? }, verdicts))
-}
-
-fn write_maps(io: &StageIo, header: &Header, places: &[String; 2], maps: [&LabelVolume; 2]) -> Result<()> {
-    for (place, map) in places.iter().zip(maps) {
-        nifti::write_labels(io.output.join(place), map, header)?;
-    }
-    Ok(())
 }
 
 /// The label map of a dataset, on the grid of the image.
-struct Truth {
-    path: PathBuf,
-    labels: LabelVolume,
+#[derive(Clone, Copy)]
+struct Truth<'a> {
+    path: &'a Path,
     subset: Subset,
 }
 
-impl Truth {
-    /// Cancer, where it was looked for.
-    fn cancer(&self) -> Option<LabelVolume> {
-        let cancer = || LabelVolume { data: self.labels.data.mapv(|label| u8::from(label == TUMOR)), affine: self.labels.affine };
-        SubsetName::Dc.contains(self.subset).then(cancer)
+impl Truth<'_> {
+    /// Whether cancer was looked for.
+    fn knows_cancer(&self) -> bool {
+        SubsetName::Dc.contains(self.subset)
     }
 
-    fn merged(&self, organs: &LabelVolume, header: &Header) -> Result<LabelVolume> {
-        let mut merged = vec![0; organs.data.len()];
-        labels::merge_annotated_organs(self.subset.annotated_organs(), &self.labels.x_fastest(), &organs.x_fastest(), &mut merged)?;
-        Ok(LabelVolume::from_x_fastest(&header.grid(), merged)?)
-    }
-}
-
-/// A model's organs, and true ones in their place.
-fn merged(truth: Option<&Truth>, organs: LabelVolume, header: &Header) -> Result<LabelVolume> {
-    match truth {
-        Some(truth) => truth.merged(&organs, header).with_context(|| format!("merging with {}", truth.path.display())),
-        None => Ok(organs),
+    fn write_cancer(&self, path: &Path, header: &Header) -> Result<()> {
+        let (mut truth, mut labels) = (LabelReader::open(self.path)?, Vec::new());
+        write_slices(path, header, |_, cancer| {
+            truth.next_slice(&mut labels)?;
+            cancer.iter_mut().zip(&labels).for_each(|(cancer, &label)| *cancer = u8::from(label == TUMOR));
+            Ok(())
+        })
     }
 }
 
-fn read_truth(path: &Path, image: &Header) -> Result<LabelVolume> {
-    let (truth, header) = nifti::read_labels(path)?;
-    ensure!(
-        header.grid().approx_eq(&image.grid()),
-        "{}: the label map has {:?} voxels and the image {:?}, or their affines differ; correct the header of one of them",
-        path.display(),
-        header.grid().shape,
-        image.grid().shape
-    );
-    Ok(truth)
+/// Puts true organs into the place of a model's, slice by slice.
+struct Merge<'a> {
+    truth: Option<(Truth<'a>, LabelReader)>,
+    labels: Vec<u8>,
+    found: Vec<u8>,
+}
+
+impl<'a> Merge<'a> {
+    fn with(truth: Option<Truth<'a>>) -> Result<Self> {
+        let truth = truth.map(|truth| anyhow::Ok((truth, LabelReader::open(truth.path)?))).transpose()?;
+        Ok(Self { truth, labels: Vec::new(), found: Vec::new() })
+    }
+
+    /// Merges the model's labels of the next slice. Afterwards [`Merge::settled`] answers for it.
+    fn slice(&mut self, labels: &mut [u8]) -> Result<()> {
+        let Some((truth, reader)) = &mut self.truth else { return Ok(()) };
+        reader.next_slice(&mut self.labels)?;
+        self.found.clear();
+        self.found.extend_from_slice(labels);
+        labels::merge_annotated_organs(truth.subset.annotated_organs(), &self.labels, &self.found, labels)
+            .with_context(|| format!("merging with {}", truth.path.display()))
+    }
+
+    /// Whether the truth alone has decided a voxel of the slice that was merged last.
+    fn settled(&self, at: usize) -> bool {
+        self.truth
+            .as_ref()
+            .is_some_and(|(truth, _)| labels::truth_decides(truth.subset.annotated_organs(), self.labels[at], self.found[at]))
+    }
+}
+
+/// Writes labels, merged with the truth, and the trust that `filter` leaves in them, full where the truth has settled a label.
+/// Says what became of each class. Asks for the slices twice, because what is left depends on all of them.
+fn write_judged(
+    filter: &Filter,
+    map: &str,
+    classes: &[&str],
+    weighed: &Weighed,
+    truth: Option<Truth<'_>>,
+    header: &Header,
+    [labels_path, trust_path]: [&Path; 2],
+) -> Result<Vec<Verdict>> {
+    let grid = header.grid();
+    let (mut slice, mut counts) = (weighed.on(&grid), Counts::of(classes.len()));
+    let mut merge = Merge::with(truth)?;
+    let mut trust = vec![0; grid.shape[0] * grid.shape[1]];
+    write_slices(labels_path, header, |z, labels| {
+        slice(z, labels, &mut trust);
+        let found = labels.to_vec();
+        merge.slice(labels)?;
+        let open = found.iter().zip(&trust).enumerate().filter(|(at, _)| !merge.settled(*at));
+        open.for_each(|(_, (&label, &trust))| counts.add(label, trust));
+        Ok(())
+    })?;
+    let judgement = filter.judge(map, classes, &counts);
+    let mut merge = Merge::with(truth)?;
+    let mut labels = vec![0; grid.shape[0] * grid.shape[1]];
+    write_slices(trust_path, header, |z, trust| {
+        slice(z, &mut labels, trust);
+        let found = labels.clone();
+        merge.slice(&mut labels)?;
+        for (at, (trust, label)) in trust.iter_mut().zip(found).enumerate() {
+            *trust = if merge.settled(at) { FULL_TRUST } else { judgement.trust(label, *trust) };
+        }
+        Ok(())
+    })?;
+    Ok(judgement.verdicts())
 }

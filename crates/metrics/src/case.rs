@@ -1,8 +1,9 @@
-use labels::{CLASS_KEYS, LabelPattern, NUM_CLASSES, TUMOR};
+use labels::{CLASS_KEYS, LabelPattern, TUMOR};
 use ndarray::{ArrayView3, Axis};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::extents::{Extents, SlicePairs, SliceSink};
 use crate::mask::{Mask, Region, dice};
 use crate::surface::SurfaceDistances;
 use crate::{MetricsError, NSD_TOLERANCE_MM, Protocol};
@@ -95,13 +96,73 @@ pub fn evaluate_case(
     if prediction.shape() != truth.shape() {
         return Err(MetricsError::ShapeMismatch { prediction: prediction.shape().to_vec(), truth: truth.shape().to_vec() });
     }
+    let [scores] = evaluate_slices(&Held { prediction, truth }, spacing_mm, [protocol])?;
+    Ok(scores)
+}
+
+/// [`evaluate_case`] by several protocols of maps that are read slice by slice, once to find the classes and once for as many
+/// classes as are held at a time: a bit for each voxel of a class's box.
+///
+/// # Errors
+/// As [`evaluate_case`], and when slices cannot be read.
+pub fn evaluate_slices<S: SlicePairs, const N: usize>(
+    maps: &S,
+    spacing_mm: [f64; 3],
+    protocols: [Protocol; N],
+) -> Result<[CaseScores; N], S::Error> {
+    evaluate_in_groups(maps, spacing_mm, protocols, MOST_HELD)
+}
+
+fn evaluate_in_groups<S: SlicePairs, const N: usize>(
+    maps: &S,
+    spacing_mm: [f64; 3],
+    protocols: [Protocol; N],
+    most_held: usize,
+) -> Result<[CaseScores; N], S::Error> {
     check_spacing(spacing_mm)?;
-    let extents = Extents::of(&prediction, &truth);
+    let extents = Extents::of(maps)?;
     check_labels("the prediction", &extents.prediction_voxels)?;
     check_labels("the ground truth", &extents.truth_voxels)?;
-    let classes =
-        (1..=TUMOR).into_par_iter().map(|label| score_class(label, &prediction, &truth, &extents, spacing_mm, protocol)).collect();
-    Ok(CaseScores { protocol, classes })
+    let width = maps.shape()[0];
+    let mut classes: Vec<Vec<ClassScore>> =
+        (1..=TUMOR).map(|label| protocols.map(|protocol| absent(label, &extents, protocol)).into()).collect();
+    for group in extents.groups(most_held) {
+        let mut pairs: Vec<Pair> = group.into_iter().map(|label| Pair::new(label, extents.either[usize::from(label)])).collect();
+        maps.each(&mut |z, prediction, truth| pairs.iter_mut().for_each(|pair| pair.add_slice(z, prediction, truth, width)))?;
+        let score = |pair: &Pair| Ok((pair.label, pair.scores(extents.truth_slices[usize::from(pair.label)], spacing_mm, &protocols)?));
+        let scored: Vec<(u8, Vec<ClassScore>)> = pairs.par_iter().map(score).collect::<Result<_, MetricsError>>()?;
+        scored.into_iter().for_each(|(label, scores)| classes[usize::from(label) - 1] = scores);
+    }
+    Ok(std::array::from_fn(|n| CaseScores { protocol: protocols[n], classes: classes.iter().map(|scores| scores[n].clone()).collect() }))
+}
+
+/// Bytes of masks that are held at a time.
+const MOST_HELD: usize = 1 << 27;
+
+/// Two maps in memory.
+struct Held<'a> {
+    prediction: ArrayView3<'a, u8>,
+    truth: ArrayView3<'a, u8>,
+}
+
+impl SlicePairs for Held<'_> {
+    type Error = MetricsError;
+
+    fn shape(&self) -> [usize; 3] {
+        self.truth.dim().into()
+    }
+
+    fn each(&self, sink: &mut SliceSink<'_>) -> Result<(), MetricsError> {
+        let mut slices = [Vec::new(), Vec::new()];
+        for z in 0..self.truth.len_of(Axis(2)) {
+            for (slice, map) in slices.iter_mut().zip([&self.prediction, &self.truth]) {
+                slice.clear();
+                slice.extend(map.index_axis(Axis(2), z).t().iter().copied());
+            }
+            sink(z, &slices[0], &slices[1]);
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn check_spacing(spacing_mm: [f64; 3]) -> Result<(), MetricsError> {
@@ -112,45 +173,73 @@ fn check_labels(which: &'static str, voxels: &[u64; 256]) -> Result<(), MetricsE
     LabelPattern::from_histogram(voxels).map(|_| ()).map_err(|reason| MetricsError::BadLabels { which, reason })
 }
 
-fn score_class(
-    label: u8,
-    prediction: &ArrayView3<'_, u8>,
-    truth: &ArrayView3<'_, u8>,
-    extents: &Extents,
-    spacing_mm: [f64; 3],
-    protocol: Protocol,
-) -> ClassScore {
+/// The score by rule of a class that a map lacks; what stands here for a class that both have is measured later.
+fn absent(label: u8, extents: &Extents, protocol: Protocol) -> ClassScore {
     let class = usize::from(label);
-    let in_prediction = extents.prediction_voxels[class] > 0;
-    let in_truth = extents.truth_voxels[class] > 0;
-    match (in_prediction, in_truth) {
-        (false, false) => {
-            let score = (protocol == Protocol::Official).then_some(1.0);
-            return ClassScore::by_rule(label, score, Note::AbsentFromBoth);
-        }
-        (true, false) => return ClassScore::by_rule(label, Some(0.0), Note::AbsentFromTruth),
-        (false, true) => return ClassScore::by_rule(label, Some(0.0), Note::AbsentFromPrediction),
-        (true, true) => {}
+    match (extents.prediction_voxels[class] > 0, extents.truth_voxels[class] > 0) {
+        (true, false) => ClassScore::by_rule(label, Some(0.0), Note::AbsentFromTruth),
+        (false, true) => ClassScore::by_rule(label, Some(0.0), Note::AbsentFromPrediction),
+        _ => ClassScore::by_rule(label, (protocol == Protocol::Official).then_some(1.0), Note::AbsentFromBoth),
     }
-    let mut region = extents.either[class];
-    if protocol.compares_only_annotated_slices(label) {
-        let [first, end] = extents.truth_slices[class];
-        if end - first < 2 {
-            return ClassScore::by_rule(label, None, Note::TruthOnOneSlice);
-        }
-        // The evaluator slices up to the last annotated slice, which Python leaves out.
-        (region.start[2], region.end[2]) = (first, end - 1);
-    }
-    let prediction = Mask::of_label(prediction, label, &region);
-    let truth = Mask::of_label(truth, label, &region);
-    measure(label, &prediction, &truth, spacing_mm, protocol)
 }
 
-fn measure(label: u8, prediction: &Mask, truth: &Mask, spacing_mm: [f64; 3], protocol: Protocol) -> ClassScore {
+/// A class in both maps, inside the box that holds it in either.
+struct Pair {
+    label: u8,
+    region: Region,
+    prediction: Mask,
+    truth: Mask,
+}
+
+impl Pair {
+    fn new(label: u8, region: Region) -> Self {
+        Self { label, region, prediction: Mask::empty(region.shape()), truth: Mask::empty(region.shape()) }
+    }
+
+    fn add_slice(&mut self, z: usize, prediction: &[u8], truth: &[u8], width: usize) {
+        if (self.region.start[2]..self.region.end[2]).contains(&z) {
+            let here = z - self.region.start[2];
+            self.prediction.set_slice(here, prediction, width, self.label, &self.region);
+            self.truth.set_slice(here, truth, width, self.label, &self.region);
+        }
+    }
+
+    /// The scores by each protocol; `truth_slices` are the first and one past the last annotated slice.
+    fn scores(&self, truth_slices: [usize; 2], spacing_mm: [f64; 3], protocols: &[Protocol]) -> Result<Vec<ClassScore>, MetricsError> {
+        // Protocols that compare the same voxels share the distances.
+        let mut whole = None;
+        let mut score = |&protocol: &Protocol| {
+            if !protocol.compares_only_annotated_slices(self.label) {
+                return measure(self.label, &self.prediction, &self.truth, spacing_mm, protocol, &mut whole);
+            }
+            let [first, end] = truth_slices.map(|z| z - self.region.start[2]);
+            if end - first < 2 {
+                return Ok(ClassScore::by_rule(self.label, None, Note::TruthOnOneSlice));
+            }
+            // The evaluator slices up to the last annotated slice, which Python leaves out.
+            let (prediction, truth) = (self.prediction.slices(first..end - 1), self.truth.slices(first..end - 1));
+            measure(self.label, &prediction, &truth, spacing_mm, protocol, &mut None)
+        };
+        protocols.iter().map(&mut score).collect()
+    }
+}
+
+/// Scores two masks; `distances` are those between them, computed if they are missing and needed.
+fn measure(
+    label: u8,
+    prediction: &Mask,
+    truth: &Mask,
+    spacing_mm: [f64; 3],
+    protocol: Protocol,
+    distances: &mut Option<SurfaceDistances>,
+) -> Result<ClassScore, MetricsError> {
     let dsc = dice(prediction, truth);
     let mut score = ClassScore { label, dsc: Some(protocol.rounded(dsc)), nsd: Some(0.0), hd_mm: None, hd95_mm: None, note: None };
     if protocol.measures_surfaces(dsc) {
-        let distances = SurfaceDistances::between(prediction, truth, spacing_mm);
+        let distances = match distances {
+            Some(distances) => distances,
+            None => distances.insert(SurfaceDistances::between(prediction, truth, spacing_mm)?),
+        };
         let tolerance_mm = NSD_TOLERANCE_MM[usize::from(label) - 1];
         score.nsd = distances.nsd(tolerance_mm).map(|nsd| protocol.rounded(nsd));
         if protocol.measures_hausdorff() {
@@ -158,85 +247,25 @@ fn measure(label: u8, prediction: &Mask, truth: &Mask, spacing_mm: [f64; 3], pro
             score.hd95_mm = distances.hausdorff95_mm();
         }
     }
-    score
+    Ok(score)
 }
 
-/// Where the classes of two maps are.
-struct Extents {
-    /// Voxels of every value.
-    prediction_voxels: [u64; 256],
-    truth_voxels: [u64; 256],
-    /// The box of each class in either map.
-    either: [Region; NUM_CLASSES],
-    /// First and one past the last axial slice of each class in the ground truth.
-    truth_slices: [[usize; 2]; NUM_CLASSES],
-}
+#[cfg(test)]
+mod tests {
+    use ndarray::Array3;
 
-impl Extents {
-    const NOTHING: Self = Self {
-        prediction_voxels: [0; 256],
-        truth_voxels: [0; 256],
-        either: [Region::EMPTY; NUM_CLASSES],
-        truth_slices: [[usize::MAX, 0]; NUM_CLASSES],
-    };
+    use super::*;
 
-    fn of(prediction: &ArrayView3<'_, u8>, truth: &ArrayView3<'_, u8>) -> Self {
-        (0..truth.len_of(Axis(2)))
-            .into_par_iter()
-            .fold(
-                || Self::NOTHING,
-                |mut extents, z| {
-                    extents.add_slice(prediction, truth, z);
-                    extents
-                },
-            )
-            .reduce(|| Self::NOTHING, |a, b| a.joined(&b))
-    }
-
-    fn add_slice(&mut self, prediction: &ArrayView3<'_, u8>, truth: &ArrayView3<'_, u8>, z: usize) {
-        let prediction = prediction.index_axis(Axis(2), z);
-        let truth = truth.index_axis(Axis(2), z);
-        for (y, (p_row, t_row)) in (prediction.columns().into_iter()).zip(truth.columns()).enumerate() {
-            for (x, (&p, &t)) in p_row.iter().zip(&t_row).enumerate() {
-                self.prediction_voxels[usize::from(p)] += 1;
-                self.truth_voxels[usize::from(t)] += 1;
-                if p != 0 {
-                    self.include(p, [x, y, z]);
-                }
-                if t != 0 && t != p {
-                    self.include(t, [x, y, z]);
-                }
-            }
+    #[test]
+    fn scores_are_the_same_however_many_classes_are_held_at_a_time() {
+        let map = |shift: usize| Array3::from_shape_fn((70, 20, 11), |(x, y, z)| (((x + shift) / 9 + 4 * (y / 7) + z / 5) % 15) as u8);
+        let (truth, prediction) = (map(0), map(2));
+        let held = Held { prediction: prediction.view(), truth: truth.view() };
+        let scores = |most_held| evaluate_in_groups(&held, [0.8, 0.8, 2.5], [Protocol::Official, Protocol::Plain], most_held).unwrap();
+        let whole = scores(MOST_HELD);
+        assert!(whole[1].classes.iter().all(|class| class.hd_mm.is_some()));
+        for most_held in [1, 10_000] {
+            assert_eq!(scores(most_held), whole);
         }
-        self.note_slice(truth.iter().copied(), z);
-    }
-
-    fn include(&mut self, label: u8, voxel: [usize; 3]) {
-        if let Some(region) = self.either.get_mut(usize::from(label)) {
-            region.include(voxel);
-        }
-    }
-
-    fn note_slice(&mut self, truth: impl Iterator<Item = u8>, z: usize) {
-        let present = truth.filter(|&label| usize::from(label) < NUM_CLASSES).fold(0u16, |present, label| present | 1 << label);
-        for (label, [first, end]) in self.truth_slices.iter_mut().enumerate() {
-            if present >> label & 1 == 1 {
-                (*first, *end) = ((*first).min(z), (*end).max(z + 1));
-            }
-        }
-    }
-
-    fn joined(mut self, other: &Self) -> Self {
-        for value in 0..256 {
-            self.prediction_voxels[value] += other.prediction_voxels[value];
-            self.truth_voxels[value] += other.truth_voxels[value];
-        }
-        for label in 0..NUM_CLASSES {
-            self.either[label] = self.either[label].joined(&other.either[label]);
-            let [first, end] = other.truth_slices[label];
-            let slices = &mut self.truth_slices[label];
-            *slices = [slices[0].min(first), slices[1].max(end)];
-        }
-        self
     }
 }

@@ -1,39 +1,56 @@
 //! Exact Euclidean distance transform, one axis after the other (Felzenszwalb and Huttenlocher, 2012).
 
+use std::ops::Range;
+
 /// How many neighbouring lines one pass treats together, so that it reads whole cache lines.
 const LINES_AT_ONCE: usize = 8;
 
-/// Squared distance in mm² from every point of a grid to the nearest site; infinite if there is no site.
+/// Gives `visit` the squared distance in mm² from every point of a grid to the nearest site; infinite if there is no site.
 ///
-/// `shape` counts points along x, y and z with x fastest; `is_site` answers for a linear index.
+/// `shape` counts points along x, y and z with x fastest; `sites` says of a row along x which of its points are sites.
+/// Points come in blocks of some columns along x, as many as `most_points` allow: `visit` is told which columns, and their
+/// distances with x fastest. A point's distance does not depend on its block.
 /// Squares are added in the order x, y, z, so that a distance that is exact in floating point stays exact
 /// and compares equal to a tolerance.
-pub(crate) fn squared_distances_mm2(shape: [usize; 3], spacing_mm: [f64; 3], is_site: impl Fn(usize) -> bool) -> Vec<f64> {
+pub(crate) fn squared_distances_mm2(
+    shape: [usize; 3],
+    spacing_mm: [f64; 3],
+    most_points: usize,
+    sites: impl Fn(usize, &mut [bool]),
+    mut visit: impl FnMut(Range<usize>, &[f64]),
+) {
     let [nx, ny, nz] = shape;
-    let mut squared = vec![f64::INFINITY; nx * ny * nz];
-    for (row, line) in squared.chunks_exact_mut(nx).enumerate() {
-        along_x(line, spacing_mm[0], |x| is_site(row * nx + x));
-    }
+    let width = (most_points / (ny * nz).max(1)).next_multiple_of(LINES_AT_ONCE).clamp(LINES_AT_ONCE, nx.next_multiple_of(LINES_AT_ONCE));
     let mut envelope = Envelope::new(ny.max(nz));
-    for plane in squared.chunks_exact_mut(nx * ny) {
-        along_strided_lines(plane, nx, ny, spacing_mm[1], &mut envelope);
+    let (mut is_site, mut row_squared) = (vec![false; nx], vec![0.0; nx]);
+    for first in (0..nx).step_by(width) {
+        let columns = first..nx.min(first + width);
+        let mut squared = vec![f64::INFINITY; columns.len() * ny * nz];
+        for (row, line) in squared.chunks_exact_mut(columns.len()).enumerate() {
+            sites(row, &mut is_site);
+            if is_site.contains(&true) {
+                along_x(&mut row_squared, spacing_mm[0], &is_site);
+                line.copy_from_slice(&row_squared[columns.clone()]);
+            }
+        }
+        for plane in squared.chunks_exact_mut(columns.len() * ny) {
+            along_strided_lines(plane, columns.len(), ny, spacing_mm[1], &mut envelope);
+        }
+        along_strided_lines(&mut squared, columns.len() * ny, nz, spacing_mm[2], &mut envelope);
+        visit(columns, &squared);
     }
-    along_strided_lines(&mut squared, nx * ny, nz, spacing_mm[2], &mut envelope);
-    squared
 }
 
 /// Along the first axis the nearest site is the last one passed, from either side.
-fn along_x(line: &mut [f64], spacing_mm: f64, is_site: impl Fn(usize) -> bool) {
+fn along_x(line: &mut [f64], spacing_mm: f64, is_site: &[bool]) {
     let mut last = None;
     for x in 0..line.len() {
-        last = if is_site(x) { Some(x) } else { last };
-        if let Some(site) = last {
-            line[x] = ((x - site) as f64 * spacing_mm).powi(2);
-        }
+        last = if is_site[x] { Some(x) } else { last };
+        line[x] = last.map_or(f64::INFINITY, |site| ((x - site) as f64 * spacing_mm).powi(2));
     }
     let mut next = None;
     for x in (0..line.len()).rev() {
-        next = if is_site(x) { Some(x) } else { next };
+        next = if is_site[x] { Some(x) } else { next };
         if let Some(site) = next {
             line[x] = line[x].min(((site - x) as f64 * spacing_mm).powi(2));
         }
@@ -127,14 +144,26 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_looking_at_every_site(
-            shape in [1usize..12, 1usize..12, 1usize..7],
+            shape in [1usize..20, 1usize..12, 1usize..7],
             spacing_mm in [0.3f64..4.0, 0.3f64..4.0, 0.3f64..6.0],
             seeds in prop::collection::vec(any::<prop::sample::Index>(), 0..9),
         ) {
             let n: usize = shape.iter().product();
             let sites: Vec<usize> = seeds.iter().map(|seed| seed.index(n)).collect();
             let place = |i: usize| [i % shape[0], i / shape[0] % shape[1], i / (shape[0] * shape[1])];
-            let found = squared_distances_mm2(shape, spacing_mm, |i| sites.contains(&i));
+            let of_row = |row: usize, is_site: &mut [bool]| {
+                is_site.iter_mut().enumerate().for_each(|(x, is_site)| *is_site = sites.contains(&(row * shape[0] + x)));
+            };
+            let mut found = vec![f64::NAN; n];
+            squared_distances_mm2(shape, spacing_mm, n, of_row, |columns, squared| {
+                assert_eq!(columns, 0..shape[0]);
+                found.copy_from_slice(squared);
+            });
+            squared_distances_mm2(shape, spacing_mm, 1, of_row, |columns, squared| {
+                for (row, values) in squared.chunks_exact(columns.len()).enumerate() {
+                    assert_eq!(found[row * shape[0]..][..shape[0]][columns.clone()], *values, "the same in blocks");
+                }
+            });
             for i in 0..n {
                 let to = |site: usize| -> f64 {
                     let (a, b) = (place(i), place(site));

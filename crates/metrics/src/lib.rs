@@ -6,6 +6,7 @@
 
 mod case;
 mod edt;
+mod extents;
 mod mask;
 mod paired;
 mod protocol;
@@ -14,7 +15,8 @@ mod surface;
 mod surfel;
 pub mod table;
 
-pub use case::{CaseScores, ClassScore, Note, evaluate_case};
+pub use case::{CaseScores, ClassScore, Note, evaluate_case, evaluate_slices};
+pub use extents::{SlicePairs, SliceSink};
 pub use paired::Paired;
 pub use protocol::{NSD_TOLERANCE_MM, Protocol};
 pub use summary::{ClassSummary, ScoreStats, Stat, Summary};
@@ -49,6 +51,16 @@ pub enum MetricsError {
         which: &'static str,
         /// The values.
         reason: labels::LabelError,
+    },
+    /// Surfaces that no organ has.
+    #[error(
+        "the surfaces of a class have {found} elements, expected at most {most}; one of the maps is noise rather than organs, look at both"
+    )]
+    TooManySurfels {
+        /// Elements of both surfaces.
+        found: usize,
+        /// The limit.
+        most: usize,
     },
     /// Scores of both protocols cannot be averaged together.
     #[error("{what} was scored by the {found} protocol, those before by the {expected} one; summarise them apart")]

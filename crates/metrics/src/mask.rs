@@ -1,4 +1,4 @@
-use ndarray::{ArrayView3, s};
+use std::ops::Range;
 
 /// A part of a volume: the first voxel and one past the last voxel along x, y and z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,43 +18,61 @@ impl Region {
         }
     }
 
-    pub(crate) fn joined(mut self, other: &Self) -> Self {
-        for axis in 0..3 {
-            self.start[axis] = self.start[axis].min(other.start[axis]);
-            self.end[axis] = self.end[axis].max(other.end[axis]);
-        }
-        self
+    pub(crate) fn shape(&self) -> [usize; 3] {
+        std::array::from_fn(|axis| self.end[axis].saturating_sub(self.start[axis]))
     }
 }
 
-/// Where one label is, as 0 and 1, with x fastest.
+/// Where one label is: a bit a voxel, rows along x from a word of their own.
 pub(crate) struct Mask {
     pub(crate) shape: [usize; 3],
-    pub(crate) voxels: Vec<u8>,
+    words: Vec<u64>,
 }
 
 impl Mask {
-    /// The voxels of `label` inside `region`.
-    pub(crate) fn of_label(map: &ArrayView3<'_, u8>, label: u8, region: &Region) -> Self {
-        let [[x0, y0, z0], [x1, y1, z1]] = [region.start, region.end];
-        let shape = [x1 - x0, y1 - y0, z1 - z0];
-        let mut voxels = Vec::with_capacity(shape.iter().product());
-        for z in z0..z1 {
-            for y in y0..y1 {
-                let row = map.slice(s![x0..x1, y, z]);
-                voxels.extend(row.iter().map(|&value| u8::from(value == label)));
+    /// No voxel of a box.
+    pub(crate) fn empty(shape: [usize; 3]) -> Self {
+        Self { shape, words: vec![0; Self::bytes(shape) / 8] }
+    }
+
+    /// The memory that it takes.
+    pub(crate) fn bytes([nx, ny, nz]: [usize; 3]) -> usize {
+        nx.div_ceil(64) * ny * nz * 8
+    }
+
+    fn row_words(&self) -> usize {
+        self.shape[0].div_ceil(64)
+    }
+
+    /// The bits of a row.
+    pub(crate) fn row(&self, y: usize, z: usize) -> &[u64] {
+        &self.words[(z * self.shape[1] + y) * self.row_words()..][..self.row_words()]
+    }
+
+    /// Sets the voxels of `label` in slice `z` of the box `region`, from the slice of the whole map with rows of `width`.
+    pub(crate) fn set_slice(&mut self, z: usize, map: &[u8], width: usize, label: u8, region: &Region) {
+        let [nx, ny, _] = self.shape;
+        let words = self.row_words();
+        let rows = map.chunks_exact(width).skip(region.start[1]);
+        for (bits, row) in self.words[z * ny * words..][..ny * words].chunks_exact_mut(words).zip(rows) {
+            for (bits, values) in bits.iter_mut().zip(row[region.start[0]..][..nx].chunks(64)) {
+                *bits = (0..).zip(values).fold(0, |bits, (i, &value)| bits | u64::from(value == label) << i);
             }
         }
-        Self { shape, voxels }
+    }
+
+    /// Some of its slices.
+    pub(crate) fn slices(&self, zs: Range<usize>) -> Self {
+        let (slice, [nx, ny, _]) = (self.row_words() * self.shape[1], self.shape);
+        Self { words: self.words[zs.start * slice..zs.end * slice].to_vec(), shape: [nx, ny, zs.len()] }
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.voxels.iter().map(|&inside| u64::from(inside)).sum()
+        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
     pub(crate) fn overlap(&self, other: &Self) -> u64 {
-        let pairs = self.voxels.iter().zip(&other.voxels);
-        pairs.map(|(&a, &b)| u64::from(a & b)).sum()
+        self.words.iter().zip(&other.words).map(|(a, b)| u64::from((a & b).count_ones())).sum()
     }
 }
 

@@ -4,8 +4,8 @@ use std::array::from_fn;
 use std::cmp::Reverse;
 
 use labels::{LabelPattern, NUM_CLASSES, TUMOR};
-use ndarray::{ArrayView2, Axis};
-use volume::{Box3, Grid, LabelVolume, Orientation, ScalarVolume, foreground_box, resample_linear, resample_nearest, window};
+use volume::nifti::NiftiError;
+use volume::{Box3, Grid, Orientation, ScalarVolume, Slices, foreground_box, pick_linear, pick_nearest, window};
 
 /// The longer side of an axial panel, and the greatest height of a coronal one, in pixels.
 pub(crate) const PANEL_PX: usize = 320;
@@ -43,13 +43,8 @@ impl Cut {
         self.grid.shape[1]
     }
 
-    /// The labels at the pixels, rows from the top.
-    pub(crate) fn labels(&self, labels: &LabelVolume) -> Vec<u8> {
-        resample_nearest(labels, &self.grid).x_fastest().into_owned()
-    }
-
-    /// The cut through the voxels of `slab`, whose rows run against axis `down` of `ras`.
-    fn through(ras: &Grid, slab: &Box3, down: usize, pixel_mm: f64, image: &ScalarVolume, window_hu: [f32; 2]) -> Self {
+    /// The grid of the cut through the voxels of `slab`, whose rows run against axis `down` of `ras`.
+    fn through(ras: &Grid, slab: &Box3, down: usize, pixel_mm: f64) -> Grid {
         let across = AXIAL + CORONAL - down;
         let spacing_mm = ras.spacing_mm();
         let pixels = |axis: usize| ((slab.shape[axis] as f64 * spacing_mm[axis] / pixel_mm).round() as usize).max(1);
@@ -65,73 +60,89 @@ impl Cut {
             ras.affine.column(down).map(|mm| -mm * steps[1]),
             ras.affine.column(across),
         ];
-        let grid = Grid { shape, affine: volume::Affine::from_columns(columns, ras.affine.apply(&first)) };
-        let mut ct = resample_linear(image, &grid);
-        window(&mut ct, window_hu);
-        let gray = ct.x_fastest().iter().map(|share| (share * 255.0).round() as u8).collect();
-        Self { grid, gray, crossing: None }
+        Grid { shape, affine: volume::Affine::from_columns(columns, ras.affine.apply(&first)) }
     }
 }
 
+/// The labels at the pixels of each cut, rows from the top.
+pub(crate) fn labels_of(cuts: &[Cut], labels: &impl Slices<u8>) -> Result<Vec<Vec<u8>>, NiftiError> {
+    let grids: Vec<Grid> = cuts.iter().map(|cut| cut.grid).collect();
+    Ok(pick_nearest(labels, &grids)?.iter().map(|labels| labels.x_fastest().into_owned()).collect())
+}
+
 /// The axial cut with the most to see and, where the scan is high enough, the coronal one with the most to see.
-pub(crate) fn cuts(image: &ScalarVolume, truth: &LabelVolume, window_hu: [f32; 2]) -> Vec<Cut> {
+pub(crate) fn cuts(image: &impl Slices<f32>, truth: &impl Slices<u8>, window_hu: [f32; 2]) -> Result<Vec<Cut>, NiftiError> {
     let ras = image.grid().reoriented(Orientation::RAS);
     let spacing_mm = ras.spacing_mm();
-    let frame = body(image, &ras, fullest_slice(truth, AXIAL));
+    let [fullest_axial, fullest_coronal] = fullest_slices(truth, [AXIAL, CORONAL])?;
+    let frame = body(image, &ras, fullest_axial)?;
     let side_mm = |axis: usize| frame.shape[axis] as f64 * spacing_mm[axis];
     let pixel_mm = side_mm(SAGITTAL).max(side_mm(CORONAL)) / PANEL_PX as f64;
-    let mut cuts = vec![Cut::through(&ras, &frame, CORONAL, pixel_mm, image, window_hu)];
+    let mut grids = vec![Cut::through(&ras, &frame, CORONAL, pixel_mm)];
+    let mut crossings = vec![None];
     if ras.shape[AXIAL] as f64 * spacing_mm[AXIAL] >= LEAST_CORONAL_PX * pixel_mm {
         let highest = ((PANEL_PX as f64 * pixel_mm / spacing_mm[AXIAL]) as usize).clamp(1, ras.shape[AXIAL]);
         let level = frame.start[AXIAL];
         let mut slab = frame;
-        slab.start[CORONAL] = fullest_slice(truth, CORONAL);
+        slab.start[CORONAL] = fullest_coronal;
         slab.shape[CORONAL] = 1;
         // A long scan is shown around the level of the axial cut.
         slab.start[AXIAL] = level.saturating_sub(highest / 2).min(ras.shape[AXIAL] - highest);
         slab.shape[AXIAL] = highest;
-        let mut coronal = Cut::through(&ras, &slab, AXIAL, pixel_mm, image, window_hu);
+        let coronal = Cut::through(&ras, &slab, AXIAL, pixel_mm);
         let from_top = (slab.start[AXIAL] + highest - level) as f64 - 0.5;
-        coronal.crossing = Some((from_top / highest as f64 * coronal.height() as f64) as usize);
-        cuts.push(coronal);
+        crossings.push(Some((from_top / highest as f64 * coronal.shape[1] as f64) as usize));
+        grids.push(coronal);
     }
-    cuts
+    let seen = pick_linear(image, &grids)?;
+    let cut = |((grid, mut ct), crossing): ((Grid, ScalarVolume), Option<usize>)| {
+        window(&mut ct, window_hu);
+        let gray = ct.x_fastest().iter().map(|share| (share * 255.0).round() as u8).collect();
+        Cut { grid, gray, crossing }
+    };
+    Ok(grids.into_iter().zip(seen).zip(crossings).map(cut).collect())
 }
 
 /// The voxels of one axial slice (in RAS order) that show the patient, or all of it when there is nothing but air.
-fn body(image: &ScalarVolume, ras: &Grid, level: usize) -> Box3 {
+fn body(image: &impl Slices<f32>, ras: &Grid, level: usize) -> Result<Box3, NiftiError> {
     let slice = Box3 { start: [0, 0, level], shape: [ras.shape[SAGITTAL], ras.shape[CORONAL], 1] };
-    let found = foreground_box(&resample_linear(image, &ras.cropped(&slice)), BODY_ABOVE_HU);
+    let seen = pick_linear(image, &[ras.cropped(&slice)])?;
+    let found = seen.first().and_then(|seen| foreground_box(seen, BODY_ABOVE_HU));
     let spacing_mm = ras.spacing_mm();
-    found.map_or(slice, |found| {
+    Ok(found.map_or(slice, |found| {
         let margin = from_fn(|axis| if axis == AXIAL { 0 } else { (AIR_MM / spacing_mm[axis]).ceil() as usize });
         let frame = found.grown(margin, slice.shape);
         Box3 { start: [frame.start[SAGITTAL], frame.start[CORONAL], level], shape: frame.shape }
-    })
+    }))
 }
 
-/// The slice across one of the patient's axes, counted in RAS order, with the most tumor; without any, the one with
+/// The slices across two of the patient's axes, counted in RAS order, with the most tumor; without any, those with
 /// the most labels, then the most labelled voxels, then the most central.
-fn fullest_slice(truth: &LabelVolume, world_axis: usize) -> usize {
-    let orientation = truth.affine.orientation();
-    let axis = (0..3).find(|&axis| orientation.world_axis(axis) == world_axis).unwrap_or(world_axis);
-    let slices = truth.data.len_of(Axis(axis));
-    let place = |index: usize| if orientation.is_positive(axis) { index } else { slices - 1 - index };
-    let fullness = truth.data.axis_iter(Axis(axis)).enumerate().map(|(index, slice)| {
-        let (tumor, labels, voxels) = contents(&slice);
-        let off_center = (2 * place(index) + 1).abs_diff(slices);
-        (tumor, labels, voxels, Reverse(off_center), place(index))
-    });
-    fullness.max().map_or(0, |(.., place)| place)
-}
-
-/// Voxels of tumor, number of labels, and labelled voxels.
-fn contents(slice: &ArrayView2<'_, u8>) -> (u64, usize, u64) {
-    let mut voxels = [0u64; 256];
-    // The transposed view runs through memory in order.
-    slice.t().iter().for_each(|&label| voxels[usize::from(label)] += 1);
-    let labels = voxels[1..NUM_CLASSES].iter().filter(|&&voxels| voxels > 0).count();
-    (voxels[usize::from(TUMOR)], labels, voxels[1..].iter().sum())
+fn fullest_slices(truth: &impl Slices<u8>, world_axes: [usize; 2]) -> Result<[usize; 2], NiftiError> {
+    let grid = truth.grid();
+    let orientation = grid.orientation();
+    let axes = world_axes.map(|wanted| (0..3).find(|&axis| orientation.world_axis(axis) == wanted).unwrap_or(wanted));
+    // Voxels of each label in each slice across either axis.
+    let mut counts = axes.map(|axis| vec![[0u64; 256]; grid.shape[axis]]);
+    truth.each_slice(&mut |k, labels| {
+        for (y, row) in labels.chunks_exact(grid.shape[0]).enumerate() {
+            for (x, &label) in row.iter().enumerate().filter(|(_, label)| **label != 0) {
+                for (counts, axis) in counts.iter_mut().zip(axes) {
+                    counts[[x, y, k][axis]][usize::from(label)] += 1;
+                }
+            }
+        }
+    })?;
+    Ok(from_fn(|n| {
+        let (axis, slices) = (axes[n], counts[n].len());
+        let place = |index: usize| if orientation.is_positive(axis) { index } else { slices - 1 - index };
+        let fullness = counts[n].iter().enumerate().map(|(index, voxels)| {
+            let labels = voxels[1..NUM_CLASSES].iter().filter(|&&voxels| voxels > 0).count();
+            let off_center = (2 * place(index) + 1).abs_diff(slices);
+            (voxels[usize::from(TUMOR)], labels, voxels[1..].iter().sum::<u64>(), Reverse(off_center), place(index))
+        });
+        fullness.max().map_or(0, |(.., place)| place)
+    }))
 }
 
 /// The classes seen at the pixels of a cut.
@@ -142,7 +153,7 @@ pub(crate) fn pattern(labels: &[u8]) -> Result<LabelPattern, labels::LabelError>
 #[cfg(test)]
 mod tests {
     use ndarray::Array3;
-    use volume::Affine;
+    use volume::{Affine, LabelVolume};
 
     use super::*;
 
@@ -154,13 +165,14 @@ mod tests {
     #[test]
     fn tumor_counts_before_labels_labels_before_voxels_and_the_middle_decides() {
         let shape = [6, 6, 7];
-        assert_eq!(fullest_slice(&labelled(shape, |_| 0), AXIAL), 3, "nothing anywhere");
+        let fullest_slices = |truth: &LabelVolume| fullest_slices(truth, [AXIAL, CORONAL]).unwrap();
+        assert_eq!(fullest_slices(&labelled(shape, |_| 0))[0], 3, "nothing anywhere");
         let one = labelled(shape, |[x, _, z]| if z == 1 { 1 } else { u8::from(z == 5 && x == 0) * 2 });
-        assert_eq!(fullest_slice(&one, AXIAL), 1, "one label each, but more of it");
+        assert_eq!(fullest_slices(&one)[0], 1, "one label each, but more of it");
         let two = labelled(shape, |[x, y, z]| if z == 1 { 1 } else { u8::from(z == 5 && x == 0) * (2 + u8::from(y == 0)) });
-        assert_eq!(fullest_slice(&two, AXIAL), 5, "two labels are more than one");
+        assert_eq!(fullest_slices(&two)[0], 5, "two labels are more than one");
         let tumor = labelled(shape, |[x, y, z]| if [x, y, z] == [2, 4, 6] { 14 } else { z as u8 });
-        assert_eq!([fullest_slice(&tumor, AXIAL), fullest_slice(&tumor, CORONAL)], [6, 4]);
+        assert_eq!(fullest_slices(&tumor), [6, 4]);
     }
 
     #[test]
@@ -168,9 +180,9 @@ mod tests {
         // 100 mm across and 1000 mm long: the coronal view has room for a tenth.
         let truth = labelled([50, 50, 200], |[x, y, z]| u8::from([x, y, z] == [10, 20, 150]) * TUMOR);
         let image = ScalarVolume::filled(&truth.grid(), 40.0);
-        let cuts = cuts(&image, &truth, [-160.0, 240.0]);
+        let cuts = cuts(&image, &truth, [-160.0, 240.0]).unwrap();
         assert_eq!([cuts[1].width(), cuts[1].height()], [PANEL_PX, PANEL_PX]);
-        let labels = cuts[1].labels(&truth);
+        let labels = &labels_of(&cuts, &truth).unwrap()[1];
         let rows: Vec<usize> = (0..PANEL_PX).filter(|row| labels[row * PANEL_PX..][..PANEL_PX].contains(&TUMOR)).collect();
         assert_eq!(rows.len(), 16, "5 mm of 320 pixels to 100 mm");
         assert!(rows.contains(&cuts[1].crossing.unwrap()) && (144..=176).contains(&rows[8]));

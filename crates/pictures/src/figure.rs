@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use labels::{CLASS_NAMES, LabelPattern};
-use volume::{LabelVolume, ScalarVolume};
+use volume::Slices;
 
 use crate::PictureError;
 use crate::canvas::{Color, Picture};
-use crate::cut::{Cut, cuts, pattern};
+use crate::cut::{Cut, cuts, labels_of, pattern};
 use crate::font::{CAPITAL_PX, CHAR_PX, LINE_PX, wrap};
 use crate::overlay::{class_color, overlaid};
 
@@ -25,7 +25,7 @@ const STROKE_PX: usize = 10;
 /// One case seen by several models: a column per panel, with an axial slice and, where the scan is high enough, a
 /// coronal one.
 ///
-/// Holds the slices and no volumes, so that label maps can be added one after the other.
+/// Holds what is seen and no volumes, which are read slice by slice.
 pub struct Figure {
     title: String,
     image: volume::Grid,
@@ -47,8 +47,9 @@ impl Figure {
     /// `image` is in HU; `window_hu` becomes black and white.
     ///
     /// # Errors
-    /// When the image has no voxels or no usable affine, the window is empty, or `truth` is not on the image's grid.
-    pub fn new(title: &str, image: &ScalarVolume, truth: &LabelVolume, window_hu: [f32; 2]) -> Result<Self, PictureError> {
+    /// When the image has no voxels or no usable affine, the window is empty, or `truth` is not on the image's grid, or
+    /// when either cannot be read.
+    pub fn new(title: &str, image: &impl Slices<f32>, truth: &impl Slices<u8>, window_hu: [f32; 2]) -> Result<Self, PictureError> {
         let grid = image.grid();
         if grid.shape.contains(&0) {
             return Err(PictureError::NoVoxels { shape: grid.shape });
@@ -59,8 +60,8 @@ impl Figure {
             return Err(PictureError::Window { window_hu });
         }
         let mut figure = Self { title: title.to_owned(), image: grid, cuts: Vec::new(), panels: Vec::new(), classes: LabelPattern::EMPTY };
-        figure.check_grid("the ground truth", truth)?;
-        figure.cuts = cuts(image, truth, window_hu);
+        figure.check_grid("the ground truth", truth.grid())?;
+        figure.cuts = cuts(image, truth, window_hu)?;
         Ok(figure)
     }
 
@@ -74,11 +75,10 @@ impl Figure {
     ///
     /// # Errors
     /// When the labels are not on the image's grid, or the slices hold values above 14.
-    pub fn add_labels(&mut self, caption: &str, labels: &LabelVolume) -> Result<(), PictureError> {
-        self.check_grid(caption, labels)?;
+    pub fn add_labels(&mut self, caption: &str, labels: &impl Slices<u8>) -> Result<(), PictureError> {
+        self.check_grid(caption, labels.grid())?;
         let mut views = Vec::new();
-        for cut in &self.cuts {
-            let labels = cut.labels(labels);
+        for (cut, labels) in self.cuts.iter().zip(labels_of(&self.cuts, labels)?) {
             let found = pattern(&labels).map_err(|reason| PictureError::Labels { what: caption.to_owned(), reason })?;
             self.classes = self.classes.union(found);
             views.push(overlaid(&cut.gray, &labels, cut.width()));
@@ -87,8 +87,7 @@ impl Figure {
         Ok(())
     }
 
-    fn check_grid(&self, what: &str, labels: &LabelVolume) -> Result<(), PictureError> {
-        let found = labels.grid();
+    fn check_grid(&self, what: &str, found: volume::Grid) -> Result<(), PictureError> {
         if found.approx_eq(&self.image) {
             return Ok(());
         }

@@ -3,9 +3,10 @@
 //! ```no_run
 //! use pictures::{ABDOMEN_WINDOW_HU, Figure};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let (image, _) = volume::nifti::read_scalar("a_0000.nii.gz")?;
-//! # let (truth, _) = volume::nifti::read_labels("a.nii.gz")?;
-//! # let (prediction, _) = volume::nifti::read_labels("b.nii.gz")?;
+//! # use volume::SlicedFile;
+//! # let image = SlicedFile::<f32>::open("a_0000.nii.gz".as_ref())?;
+//! # let truth = SlicedFile::<u8>::open("a.nii.gz".as_ref())?;
+//! # let prediction = SlicedFile::<u8>::open("b.nii.gz".as_ref())?;
 //!
 //! let mut figure = Figure::new("FLARE23Ts_0001", &image, &truth, ABDOMEN_WINDOW_HU)?;
 //! figure.add_ct("CT");
@@ -75,6 +76,9 @@ pub enum PictureError {
         /// The values.
         reason: labels::LabelError,
     },
+    /// The image or a label map cannot be read.
+    #[error(transparent)]
+    Read(#[from] volume::nifti::NiftiError),
     /// The picture cannot be encoded.
     #[error("cannot encode the picture: {0}")]
     Encode(#[from] png::EncodingError),

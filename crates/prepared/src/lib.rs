@@ -29,13 +29,15 @@ mod error;
 mod info;
 mod read;
 mod set;
+mod source;
 mod write;
 
 pub use error::PreparedError;
 pub use info::{CaseInfo, CropBox, GridRecord, LabelSource, Layout, MeanTrust};
 pub use read::{Patch, PreparedCase};
 pub use set::{CASES_FOLDER, INDEX_FILE, Index, IndexEntry, PreparedSet, case_path};
-pub use write::{CaseArrays, write_case};
+pub use source::{CaseArrays, CaseSource, Map, Part};
+pub use write::write_case;
 
 /// The stored value of the upper end of the window.
 const FULL_SCALE: f32 = u16::MAX as f32;

@@ -24,7 +24,7 @@ pub use entry::{Entry, Role, Stage};
 pub use files::{finished, write_atomic, write_atomic_text};
 pub use io::{ABOUT, DeviceChoice, StageIo};
 pub use left_out::{Aside, LEFT_OUT_FILE, LeftOut, left_out_text, read_left_out};
-pub use memory::{forget_peak_memory, peak_memory};
+pub use memory::{forget_peak_memory, note_memory, peak_memory};
 pub use nearest::nearest;
 pub use progress::{Progress, ProgressStyle, Report, Update};
 pub use shown::shown;

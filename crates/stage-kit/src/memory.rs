@@ -1,5 +1,18 @@
 //! The memory of this process, where Linux tells. That of graphics cards is no part of it.
 
+use crate::StageIo;
+
+/// The memory for a scan that no worker of a stage should exceed.
+const MOST_FOR_A_SCAN: usize = 1 << 30;
+
+/// Reports the case that takes more memory than a worker should, and what to do.
+pub fn note_memory(io: &StageIo, case: &str, what: &str, bytes: usize, remedy: &str) {
+    if bytes > MOST_FOR_A_SCAN {
+        let (found, most) = (bytes >> 20, MOST_FOR_A_SCAN >> 20);
+        io.report.note(&format!("{}: case {case}: {what} take {found} MiB, more than the {most} MiB of other cases; {remedy}", io.node));
+    }
+}
+
 /// The most bytes that the process has held at once since it began, or since [`forget_peak_memory`].
 #[must_use]
 pub fn peak_memory() -> Option<u64> {

@@ -1,7 +1,7 @@
 //! Where the patient is, seen at low resolution.
 
 use crate::placement::Placement;
-use crate::{Box3, Grid, Keep, RunMap, ScalarVolume};
+use crate::{Box3, Grid, Keep, RunMap};
 
 /// The distance of the points that are looked at, in mm. A table's shell and a blanket are thinner than two of them.
 const STEP_MM: f64 = 4.0;
@@ -31,29 +31,17 @@ impl Sampled {
 
     /// The levels of a file that have points.
     pub(crate) fn levels(&self, placement: &Placement) -> impl Iterator<Item = usize> {
-        (0..self.points[2]).map(|z| placement.nearest(2, z * self.steps[2]))
+        (0..self.points[2]).map(|z| placement.level(z * self.steps[2]))
     }
 
     /// Looks at a level of a file, in RAS order, for points denser than `above`.
     pub(crate) fn look_at(&mut self, placement: &Placement, level: usize, values: &[f32], above: f32) {
-        let [px, py, pz] = self.points;
-        let along = |axis: usize| -> Vec<usize> { (0..self.points[axis]).map(|i| placement.nearest(axis, i * self.steps[axis])).collect() };
-        let (xs, ys) = (along(0), along(1));
-        for z in (0..pz).filter(|z| placement.nearest(2, z * self.steps[2]) == level) {
-            for (row, y) in self.dense[z * px * py..][..px * py].chunks_exact_mut(px).zip(&ys) {
-                let values = &values[y * placement.width()..];
-                row.iter_mut().zip(&xs).for_each(|(dense, &x)| *dense = u8::from(values[x] > above));
+        let ([px, py, pz], [step_x, step_y, step_z]) = (self.points, self.steps);
+        for z in (0..pz).filter(|z| placement.level(z * step_z) == level) {
+            for (i, dense) in self.dense[z * px * py..][..px * py].iter_mut().enumerate() {
+                let [x, y, _] = placement.nearest([i % px * step_x, i / px * step_y, z * step_z]);
+                *dense = u8::from(values[x + y * placement.width()] > above);
             }
-        }
-    }
-
-    /// Looks at a whole scan on the model grid.
-    pub(crate) fn look_at_volume(&mut self, volume: &ScalarVolume) {
-        let [step_x, step_y, step_z] = self.steps;
-        let [px, py, _] = self.points;
-        for (i, dense) in self.dense.iter_mut().enumerate() {
-            let at = [i % px * step_x, i / px % py * step_y, i / px / py * step_z];
-            *dense = u8::from(volume.data[at] > 0.0);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::array::from_fn;
 
-use ndarray::{Array3, ArrayView3, Axis, ShapeBuilder, Slice};
+use ndarray::{Array3, ArrayView3, Axis, Slice};
 
 use crate::affine::multiply3;
 use crate::{Affine, Orientation};
@@ -49,6 +49,12 @@ impl Grid {
     #[must_use]
     pub fn voxels(&self) -> usize {
         self.shape.iter().fold(1, |n, &side| n.saturating_mul(side))
+    }
+
+    /// All of its voxels.
+    #[must_use]
+    pub fn whole(&self) -> Box3 {
+        Box3 { start: [0; 3], shape: self.shape }
     }
 
     /// The map from this grid's voxel indices to those of `source`.
@@ -163,20 +169,6 @@ impl Box3 {
     #[must_use]
     pub fn of<'a, T>(&self, data: &'a Array3<T>) -> ArrayView3<'a, T> {
         data.slice_each_axis(|axis| self.along(axis.axis))
-    }
-
-    /// A volume of `shape` with `inside` in the box and zeros around it.
-    #[must_use]
-    pub fn embed(&self, inside: &Array3<u8>, shape: [usize; 3]) -> Array3<u8> {
-        self.embed_in(inside, shape, 0)
-    }
-
-    /// A volume of `shape` with `inside` in the box and the value `outside` around it.
-    #[must_use]
-    pub fn embed_in(&self, inside: &Array3<u8>, shape: [usize; 3], outside: u8) -> Array3<u8> {
-        let mut out = Array3::from_elem(shape.f(), outside);
-        out.slice_each_axis_mut(|axis| self.along(axis.axis)).assign(inside);
-        out
     }
 
     fn along(&self, axis: Axis) -> Slice {

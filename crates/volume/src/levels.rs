@@ -15,7 +15,11 @@ pub(crate) struct Levels<R: ReadSlices> {
     wanted: std::vec::IntoIter<usize>,
     slice: Vec<R::Voxel>,
     from: Source<R>,
+    watch: Option<Watch<R::Voxel>>,
 }
+
+/// Sees every slice of the file as it comes, once, and None after the last.
+type Watch<T> = Box<dyn FnMut(Option<&[T]>) + Send>;
 
 /// How levels come from a file.
 enum Source<R: ReadSlices> {
@@ -53,32 +57,49 @@ impl<R: ReadSlices> Levels<R> {
             Source::Parts { path: path.to_owned(), at_a_time, gathered: Gathered { levels: Vec::new(), values: Vec::new(), taken: 0 } }
         };
         let wanted = in_order(placement, wanted).into_iter();
-        Ok(Self { placement: Arc::clone(placement), wanted, slice: Vec::new(), from })
+        Ok(Self { placement: Arc::clone(placement), wanted, slice: Vec::new(), from, watch: None })
+    }
+
+    /// Shows every slice of the file to `watch`, whether it is wanted or not.
+    pub(crate) fn shown_to(self, watch: impl FnMut(Option<&[R::Voxel]>) + Send + 'static) -> Self {
+        Self { watch: Some(Box::new(watch)), ..self }
     }
 
     /// Puts the next wanted level into `level`, x fastest, and tells which it is; None after the last, when the rest of
     /// the file has been found to be sound.
     pub(crate) fn next(&mut self, level: &mut Vec<R::Voxel>) -> Result<Option<usize>, NiftiError> {
-        let Self { placement, wanted, slice, from } = self;
+        let Self { placement, wanted, slice, from, watch } = self;
         match from {
             Source::Slices { reader, read } => {
                 let wanted = wanted.next();
                 while reader.next_slice(slice)? {
                     *read += 1;
+                    show(watch, Some(slice));
                     if wanted == Some(placement.place(2, *read - 1)) {
                         placement.turn(slice, level);
                         return Ok(wanted);
                     }
                 }
+                show(watch, None);
                 Ok(None)
             }
             Source::Parts { path, at_a_time, gathered } => {
                 if gathered.taken == gathered.levels.len() {
-                    gathered.gather::<R>(path, placement, wanted.by_ref().take(*at_a_time).collect(), slice)?;
+                    gathered.gather::<R>(path, placement, wanted.by_ref().take(*at_a_time).collect(), slice, watch)?;
                 }
                 Ok(gathered.take(placement.level_voxels(), level))
             }
         }
+    }
+}
+
+/// Shows a slice, or that there is none left: then the next time that the file is read is not looked at.
+fn show<T>(watch: &mut Option<Watch<T>>, slice: Option<&[T]>) {
+    if let Some(look) = watch {
+        look(slice);
+    }
+    if slice.is_none() {
+        *watch = None;
     }
 }
 
@@ -90,6 +111,7 @@ impl<T: Copy + Default> Gathered<T> {
         placement: &Placement,
         levels: Vec<usize>,
         slice: &mut Vec<T>,
+        watch: &mut Option<Watch<T>>,
     ) -> Result<(), NiftiError> {
         self.values.resize(levels.len() * placement.level_voxels(), T::default());
         if !levels.is_empty() {
@@ -97,8 +119,10 @@ impl<T: Copy + Default> Gathered<T> {
             let mut k = 0;
             while reader.next_slice(slice)? {
                 placement.share_out(k, slice, &levels, &mut self.values);
+                show(watch, Some(slice));
                 k += 1;
             }
+            show(watch, None);
         }
         (self.levels, self.taken) = (levels, 0);
         Ok(())

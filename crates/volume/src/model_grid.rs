@@ -5,8 +5,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Box3, Grid, KEEP_SPACING, Orientation, ScalarVolume, foreground_box, reorient, resample_linear, window};
 
-/// The voxel limit of a model grid: a scan of 2,471 slices at 1 mm has 0.6 billion, a wrong spacing of 0.01 mm far more.
-const MOST_VOXELS: usize = 4_000_000_000;
+/// Longer edges than this no voxel of CT has: slices of 10 mm are the thickest that are made, 5 mm the thickest that are usual.
+const MOST_EDGE_MM: f64 = 20.0;
+
+/// A larger voxel shows no organ: an adrenal gland has 4 mL. Pixels of 2 mm in slices of 10 mm, the coarsest of a scanner, have 0.04.
+const MOST_VOXEL_ML: f64 = 1.0;
+
+/// No scanner sees more: tables move 2 m, and a bore is 0.9 m wide. The rest is for borders that somebody has added.
+const MOST_ALONG_MM: f64 = 3000.0;
+const MOST_ACROSS_MM: f64 = 1200.0;
+
+/// The voxel limit of a model grid: a scan of 2,471 slices at 1 mm has 0.6 billion, a tilted one of 2 m a billion, a wrong
+/// spacing of 0.01 mm far more.
+const MOST_VOXELS: usize = 2_000_000_000;
+
+/// More voxels than this are not held at a time: 1 GiB, in 4 bytes each. [`Scan`](crate::Scan) gives any number of planes.
+const MOST_HELD: usize = 1 << 28;
 
 /// The limit of a side: what the header of a label map on the model grid can say.
 const LONGEST_SIDE: usize = 32767;
@@ -42,17 +56,43 @@ pub enum ModelGridError {
         /// The shape on the model grid.
         shape: [usize; 3],
     },
-    /// A scan that has to be held whole and is too large for it.
+    /// Voxels that no CT has.
     #[error(
-        "{from:?} voxels along sheared axes (a tilted gantry), {shape:?} on the model grid: more than the {most} that are held at a time; resample the scan onto axes at right angles, or crop it"
+        "voxels of {spacing_mm:?} mm, expected edges of at most {MOST_EDGE_MM} mm and at most {MOST_VOXEL_ML} mL, as CT has; correct the spacing in the header, or leave the case out"
     )]
-    HeldTooLarge {
+    Voxel {
+        /// The spacing of the image.
+        spacing_mm: [f64; 3],
+    },
+    /// A size that no body has.
+    #[error(
+        "{shape:?} voxels of {spacing_mm:?} mm are {sides_mm:?} mm, expected at most {MOST_ALONG_MM} mm along a body and {MOST_ACROSS_MM} mm across; correct the spacing in the header, or crop the scan"
+    )]
+    NotABody {
+        /// The shape of the image.
+        shape: [usize; 3],
+        /// Its spacing.
+        spacing_mm: [f64; 3],
+        /// Its sides.
+        sides_mm: [f64; 3],
+    },
+    /// Axes that are nearly parallel.
+    #[error(
+        "{from:?} voxels of {spacing_mm:?} mm lie along axes that are nearly parallel, expected a tilt that a gantry has; correct the affine, for example from the DICOM series"
+    )]
+    Slanted {
         /// The shape of the image.
         from: [usize; 3],
+        /// Its spacing.
+        spacing_mm: [f64; 3],
+    },
+    /// A grid that is too large to hold whole.
+    #[error(
+        "{shape:?} voxels on the model grid, more than the {MOST_HELD} that are held at a time; crop the scan, or choose a larger spacing_mm"
+    )]
+    TooManyToHold {
         /// The shape on the model grid.
         shape: [usize; 3],
-        /// The limit.
-        most: usize,
     },
     /// An image of air.
     #[error("no voxel above {0} HU, expected a body; check the rescale slope and intercept, or leave the case out")]
@@ -75,8 +115,9 @@ impl ModelGrid {
     /// The model grid for an image on `original`.
     ///
     /// # Errors
-    /// When it would have more voxels than any scan.
+    /// When the image has voxels or sides that no scan of a body has, or its model grid would have more voxels than any.
     pub fn of(&self, original: &Grid) -> Result<Grid, ModelGridError> {
+        check_body(original)?;
         let grid = original.reoriented(Orientation::RAS).with_spacing_mm(self.spacing_mm.map(|mm| mm.unwrap_or(KEEP_SPACING)));
         if grid.voxels() > MOST_VOXELS || grid.shape.iter().any(|&side| side > LONGEST_SIDE) {
             let (from, spacing_mm) = (original.shape, original.spacing_mm());
@@ -90,9 +131,12 @@ impl ModelGrid {
     /// Holds at most two volumes at a time; the input is dropped as soon as it is no longer needed.
     ///
     /// # Errors
-    /// Those of [`ModelGrid::of`].
+    /// Those of [`ModelGrid::of`], and when the grid is too large to hold.
     pub fn prepare(&self, image: ScalarVolume) -> Result<ScalarVolume, ModelGridError> {
         let grid = self.of(&image.grid())?;
+        if grid.voxels() > MOST_HELD {
+            return Err(ModelGridError::TooManyToHold { shape: grid.shape });
+        }
         let reoriented = reorient(&image, Orientation::RAS);
         drop(image);
         let mut resampled = resample_linear(&reoriented, &grid);
@@ -114,9 +158,50 @@ impl ModelGrid {
     }
 }
 
+/// Refuses an image whose voxels or sides no scan of a body has, before anything is allocated for it.
+fn check_body(image: &Grid) -> Result<(), ModelGridError> {
+    let (shape, spacing_mm) = (image.shape, image.spacing_mm());
+    let voxel_ml = spacing_mm.iter().product::<f64>() / 1000.0;
+    if spacing_mm.iter().any(|&mm| mm > MOST_EDGE_MM) || voxel_ml > MOST_VOXEL_ML {
+        return Err(ModelGridError::Voxel { spacing_mm });
+    }
+    let sides_mm: [f64; 3] = std::array::from_fn(|axis| shape[axis] as f64 * spacing_mm[axis]);
+    let mut sorted = sides_mm;
+    sorted.sort_unstable_by(f64::total_cmp);
+    if sorted[2] > MOST_ALONG_MM || sorted[1] > MOST_ACROSS_MM {
+        return Err(ModelGridError::NotABody { shape, spacing_mm, sides_mm });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Affine;
+
+    #[test]
+    fn what_no_scanner_makes_is_refused_before_anything_is_allocated() {
+        let model = ModelGrid { spacing_mm: [Some(1.0); 3], window_hu: [-200.0, 300.0] };
+        let of = |shape: [usize; 3], spacing_mm: [f64; 3]| {
+            let grid = Grid { shape, affine: Affine::from_spacing_mm(spacing_mm, [0.0; 3]) };
+            model.of(&grid).map_err(|error| error.to_string())
+        };
+        for (shape, spacing_mm) in
+            [([512, 512, 2471], [0.977, 0.977, 1.0]), ([512, 512, 60], [1.5, 1.5, 10.0]), ([40, 20, 1], [3.0, 3.0, 20.0])]
+        {
+            assert!(of(shape, spacing_mm).is_ok(), "{shape:?} {spacing_mm:?}");
+        }
+        for (shape, spacing_mm) in
+            [([24, 24, 12], [100.0; 3]), ([4, 4, 4], [60.0; 3]), ([80, 80, 80], [19.9; 3]), ([4, 4, 4], [1.0, 1.0, 21.0])]
+        {
+            let error = of(shape, spacing_mm).unwrap_err();
+            assert!(error.contains("voxels of") && error.contains("correct the spacing"), "{error}");
+        }
+        for (shape, spacing_mm) in [([512, 512, 1300], [2.0, 2.0, 2.5]), ([200, 200, 100], [7.0; 3]), ([3001, 1, 1], [1.0; 3])] {
+            let error = of(shape, spacing_mm).unwrap_err();
+            assert!(error.contains("1200 mm across"), "{error}");
+        }
+    }
 
     #[test]
     fn nonsense_is_refused_with_a_reason() {

@@ -1,6 +1,6 @@
 //! Where the voxels of a file lie on the model grid.
 
-use crate::resample::{Line, Tap, axis_lines};
+use crate::resample::{LinearPlanes, NearestSlices, Tap, VoxelMap};
 use crate::{Box3, Grid, Orientation};
 
 /// The maps between the voxels of a file and those of a model grid, axis by axis.
@@ -12,22 +12,22 @@ pub(crate) struct Placement {
     turned: [(usize, bool); 3],
     /// The file's voxels in RAS order.
     ras: [usize; 3],
-    /// From the model grid to the file in RAS order.
-    forth: [Line; 3],
-    /// From the file's own axes to the model grid.
-    back: [Line; 3],
+    /// From the model grid to the file in RAS order, and from the file's own axes to the model grid.
+    forth: VoxelMap,
+    back: VoxelMap,
     model: [usize; 3],
 }
 
 impl Placement {
-    /// None when the axes of the file are not parallel to those of the model grid.
+    /// None when the planes of the model grid do not lie along those of the file. They do by how a model grid is made, from the
+    /// directions of the file's axes one after another: a sheared scan (a tilted gantry) is shifted within its planes, and the
+    /// place of a plane along the file depends on nothing but the plane.
     pub(crate) fn between(file: &Grid, model: &Grid) -> Option<Self> {
         let turned = file.orientation().axes_to(Orientation::RAS);
         let ras = file.reoriented(Orientation::RAS);
-        let forth = axis_lines(&model.voxels_in(&ras), model.shape)?;
-        let back = axis_lines(&file.voxels_in(model), file.shape)?;
-        let parallel = (0..3).all(|axis| forth[axis].from == axis && back[turned[axis].0].from == axis);
-        parallel.then_some(Self { file: file.shape, turned, ras: ras.shape, forth, back, model: model.shape })
+        let (forth, back) = (VoxelMap::between(model, &ras), VoxelMap::between(file, model));
+        let in_planes = forth.only_axis(2) == Some(2) && back.only_axis(2) == Some(turned[2].0);
+        in_planes.then_some(Self { file: file.shape, turned, ras: ras.shape, forth, back, model: model.shape })
     }
 
     /// Whether the file is stored in axial slices.
@@ -72,20 +72,40 @@ impl Placement {
 
     /// The two levels (places along z) of the file between which plane `z` of the model grid lies.
     pub(crate) fn tap(&self, z: usize) -> Tap {
-        self.forth[2].tap(z, self.ras[2])
+        self.forth.line_of_z().tap(z, self.ras[2])
     }
 
-    /// Where the columns and rows of a region of the model grid lie in a level of the file.
-    pub(crate) fn taps(&self, region: &Box3) -> [Vec<Tap>; 2] {
-        [0, 1].map(|axis| {
-            let range = region.start[axis]..region.start[axis] + region.shape[axis];
-            self.forth[axis].taps(range, self.ras[axis])
-        })
+    /// The level that is nearest to plane `z` of the model grid.
+    pub(crate) fn level(&self, z: usize) -> usize {
+        self.forth.line_of_z().nearest(z, self.ras[2])
     }
 
-    /// The place along `axis` in RAS order that is nearest to `index` of the model grid.
-    pub(crate) fn nearest(&self, axis: usize, index: usize) -> usize {
-        self.forth[axis].nearest(index, self.ras[axis])
+    /// The planes of a region of the model grid, between levels of the file.
+    pub(crate) fn linear(&self, region: &Box3) -> LinearPlanes {
+        LinearPlanes::of(&self.forth, region, self.ras)
+    }
+
+    /// The planes of a region of the model grid whose nearest level of the file is `level`, which has these labels.
+    pub(crate) fn labels_of_level<'a>(&self, level: usize, labels: &'a [u8], region: &Box3) -> NearestSlices<'a> {
+        let known = Box3 { start: [0, 0, level], shape: [self.ras[0], self.ras[1], 1] };
+        NearestSlices::mapped(labels, &known, 0, self.ras, self.forth, region)
+    }
+
+    /// The slices of a file in axial slices whose nearest plane of the model grid is `z`, which has these labels in `region`.
+    pub(crate) fn labels_of_plane<'a>(&self, z: usize, labels: &'a [u8], region: &Box3) -> NearestSlices<'a> {
+        let [x, y, _] = region.start;
+        let known = Box3 { start: [x, y, z], shape: [region.shape[0], region.shape[1], 1] };
+        NearestSlices::mapped(labels, &known, 0, self.model, self.back, &Box3 { start: [0; 3], shape: self.file })
+    }
+
+    /// The voxel of the file in RAS order that is nearest to one of the model grid.
+    pub(crate) fn nearest(&self, voxel: [usize; 3]) -> [usize; 3] {
+        self.forth.nearest(voxel, self.ras)
+    }
+
+    /// The voxel of the model grid that is nearest to one of the file.
+    pub(crate) fn nearest_on_model(&self, voxel: [usize; 3]) -> [usize; 3] {
+        self.back.nearest(voxel, self.model)
     }
 
     /// Puts an axial slice of the file into RAS order.
@@ -128,15 +148,17 @@ impl Placement {
     /// For each index of the file's axis for z the nearest plane of the model grid.
     pub(crate) fn planes(&self) -> Vec<usize> {
         let axis = self.axis_of_z();
-        (0..self.file[axis]).map(|index| self.back[axis].nearest(index, self.model[2])).collect()
+        let line = self.back.line(axis, 2);
+        (0..self.file[axis]).map(|index| line.nearest(index, self.model[2])).collect()
     }
 
     /// For each index of an axis of the file, one across z, where its label is in a plane of `region`: this much further
-    /// on, x being fastest. None for what is outside.
-    pub(crate) fn offsets(&self, axis: usize, region: &Box3) -> Vec<Option<usize>> {
-        let line = &self.back[axis];
+    /// on, x being fastest. None for what is outside. No table when the axes of the file are not parallel to those of the
+    /// model grid.
+    pub(crate) fn offsets(&self, axis: usize, region: &Box3) -> Option<Vec<Option<usize>>> {
+        let line = &self.back.lines()?[axis];
         let step = if line.from == 0 { 1 } else { region.shape[0] };
         let inside = |index: usize| index.checked_sub(region.start[line.from]).filter(|i| *i < region.shape[line.from]);
-        (0..self.file[axis]).map(|index| inside(line.nearest(index, self.model[line.from])).map(|i| i * step)).collect()
+        Some((0..self.file[axis]).map(|index| inside(line.nearest(index, self.model[line.from])).map(|i| i * step)).collect())
     }
 }

@@ -23,23 +23,14 @@ const CENTRE_TOLERANCE: f64 = 1e-6;
 #[must_use]
 pub fn resample_linear(volume: &ScalarVolume, target: &Grid) -> ScalarVolume {
     let source_grid = volume.grid();
-    let to_source = target.voxels_in(&source_grid);
     let source = volume.x_fastest();
-    let source = Source { values: &source, shape: source_grid.shape };
-    let lines = axis_lines(&to_source, target.shape).filter(|lines| (0..3).all(|axis| lines[axis].from == axis));
-    let fill = |z: usize, out: &mut [f32]| match &lines {
-        Some(lines) => {
-            let taps = [0, 1].map(|axis| lines[axis].taps(0..target.shape[axis], source.shape[axis]));
-            let (z, plane) = (lines[2].tap(z, source.shape[2]), source.shape[0] * source.shape[1]);
-            let planes = [z.low, z.high].map(|z| &source.values[z * plane..][..plane]);
-            blend_planes(planes, source.shape[0], &taps, z.weight, out);
-        }
-        None => linear_slice(&source, &to_source, z, target.shape, out),
-    };
+    let planes = LinearPlanes::of(&VoxelMap::between(target, &source_grid), &target.whole(), source_grid.shape);
+    let level_voxels = source_grid.shape[0] * source_grid.shape[1];
+    let level = |z: usize| &source[z * level_voxels..][..level_voxels];
     let mut values = vec![0.0; target.voxels()];
     let plane = target.shape[0] * target.shape[1];
-    if plane > 0 && !source.values.is_empty() {
-        values.par_chunks_mut(plane).enumerate().for_each(|(z, out)| fill(z, out));
+    if plane > 0 && !source.is_empty() {
+        values.par_chunks_mut(plane).enumerate().for_each(|(z, out)| planes.write(z, level, out));
     }
     match ScalarVolume::from_x_fastest(target, values) {
         Ok(volume) => volume,
@@ -64,6 +55,58 @@ pub fn resample_nearest(volume: &LabelVolume, target: &Grid) -> LabelVolume {
     }
 }
 
+/// The planes of a region of one grid, interpolated from levels of another one.
+pub(crate) struct LinearPlanes {
+    map: VoxelMap,
+    region: Box3,
+    source: [usize; 3],
+    /// Where columns and rows lie in a level, when the axes of both grids are parallel and in the same order.
+    taps: Option<[Vec<Tap>; 2]>,
+}
+
+impl LinearPlanes {
+    /// Planes of `region` of the target from a source of the shape `source`.
+    pub(crate) fn of(map: &VoxelMap, region: &Box3, source: [usize; 3]) -> Self {
+        let lines = map.lines.filter(|lines| (0..3).all(|axis| lines[axis].from == axis));
+        let taps = lines.map(|lines| {
+            [0, 1].map(|axis| {
+                let range = region.start[axis]..region.start[axis] + region.shape[axis];
+                lines[axis].taps(range, source[axis])
+            })
+        });
+        Self { map: *map, region: *region, source, taps }
+    }
+
+    /// Writes what the region has of plane `z` of the target, x fastest, from the levels of the source.
+    pub(crate) fn write<'a>(&self, z: usize, level: impl Fn(usize) -> &'a [f32] + Sync, out: &mut [f32]) {
+        match &self.taps {
+            Some(taps) => {
+                let tap = self.map.line_of_z().tap(z, self.source[2]);
+                blend_planes([level(tap.low), level(tap.high)], self.source[0], taps, tap.weight, out);
+            }
+            None => self.write_anyhow(z, level, out),
+        }
+    }
+
+    /// By any map: eight neighbours of each voxel.
+    fn write_anyhow<'a>(&self, z: usize, level: impl Fn(usize) -> &'a [f32] + Sync, out: &mut [f32]) {
+        let Box3 { start: [first_x, first_y, _], shape: [width, ..] } = self.region;
+        out.par_chunks_exact_mut(width.max(1)).enumerate().for_each(|(row, out)| {
+            for (out, place) in out.iter_mut().zip(self.map.row(first_x, first_y + row, z)) {
+                let [x, y, z] = from_fn(|axis| tap(place[axis], self.source[axis]));
+                let (near, far) = (level(z.low), level(z.high));
+                let edge = |level: &[f32], row: usize| {
+                    let row = &level[row * self.source[0]..];
+                    lerp(row[x.low], row[x.high], x.weight)
+                };
+                let near = lerp(edge(near, y.low), edge(near, y.high), y.weight);
+                let far = lerp(edge(far, y.low), edge(far, y.high), y.weight);
+                *out = lerp(near, far, z.weight);
+            }
+        });
+    }
+}
+
 /// Labels on another grid, slice by slice, to the bit as [`resample_nearest`] gives them.
 pub struct NearestSlices<'a> {
     /// What is known: labels inside `region` of the source, x fastest, and the one label of everything else.
@@ -71,16 +114,16 @@ pub struct NearestSlices<'a> {
     region: Box3,
     outside: u8,
     source: [usize; 3],
-    to_source: Affine,
-    lines: Option<[Line; 3]>,
-    target: [usize; 3],
+    map: VoxelMap,
+    /// What is wanted of the target.
+    window: Box3,
 }
 
 impl<'a> NearestSlices<'a> {
     /// Of labels of all of `source`, x fastest.
     #[must_use]
     pub fn of(labels: &'a [u8], source: &Grid, target: &Grid) -> Self {
-        Self::inside(labels, &Box3 { start: [0; 3], shape: source.shape }, 0, source, target)
+        Self::inside(labels, &source.whole(), 0, source, target)
     }
 
     /// Of labels inside `region` of `source`, x fastest; everything else there has the label `outside`.
@@ -90,10 +133,13 @@ impl<'a> NearestSlices<'a> {
     /// When these are not the labels of the region.
     #[must_use]
     pub fn inside(labels: &'a [u8], region: &Box3, outside: u8, source: &Grid, target: &Grid) -> Self {
+        Self::mapped(labels, region, outside, source.shape, VoxelMap::between(target, source), &target.whole())
+    }
+
+    /// The slices of `window` of the target, whose voxels lie in the source as `map` says.
+    pub(crate) fn mapped(labels: &'a [u8], region: &Box3, outside: u8, source: [usize; 3], map: VoxelMap, window: &Box3) -> Self {
         assert_eq!(labels.len(), region.shape.iter().product::<usize>(), "the labels of {:?} voxels", region.shape);
-        let to_source = target.voxels_in(source);
-        let lines = axis_lines(&to_source, target.shape);
-        Self { labels, region: *region, outside, source: source.shape, to_source, lines, target: target.shape }
+        Self { labels, region: *region, outside, source, map, window: *window }
     }
 
     /// Writes slice `z` of the target, x fastest.
@@ -102,11 +148,11 @@ impl<'a> NearestSlices<'a> {
     ///
     /// When `out` is no slice of the target.
     pub fn write(&self, z: usize, out: &mut [u8]) {
-        assert_eq!(out.len(), self.target[0] * self.target[1], "a slice of {:?} voxels", self.target);
+        assert_eq!(out.len(), self.window.shape[0] * self.window.shape[1], "a slice of {:?} voxels", self.window.shape);
         if out.is_empty() {
             return;
         }
-        match &self.lines {
+        match &self.map.lines {
             Some(lines) => self.along_axes(lines, z, out),
             None => self.anywhere(z, out),
         }
@@ -124,10 +170,11 @@ impl<'a> NearestSlices<'a> {
             let line = &lines[axis];
             self.offset(line.from, line.nearest(index, self.source[line.from]))
         };
-        let along_x: Vec<Option<usize>> = (0..self.target[0]).map(|x| offset(0, x)).collect();
+        let Box3 { start: [first_x, first_y, _], shape: [width, ..] } = self.window;
+        let along_x: Vec<Option<usize>> = (first_x..first_x + width).map(|x| offset(0, x)).collect();
         let at_z = offset(2, z);
-        for (y, row) in out.chunks_exact_mut(self.target[0]).enumerate() {
-            match at_z.zip(offset(1, y)) {
+        for (y, row) in out.chunks_exact_mut(width).enumerate() {
+            match at_z.zip(offset(1, first_y + y)) {
                 None => row.fill(self.outside),
                 Some((z, y)) => {
                     let labels = &self.labels[z + y..];
@@ -139,19 +186,78 @@ impl<'a> NearestSlices<'a> {
 
     /// By any map.
     fn anywhere(&self, z: usize, out: &mut [u8]) {
-        for (y, row) in out.chunks_exact_mut(self.target[0]).enumerate() {
-            for (out, place) in row.iter_mut().zip(places_of_row(&self.to_source, y, z)) {
-                let [x, y, z] = from_fn(|axis| self.offset(axis, nearest(place[axis], self.source[axis])));
-                *out = x.zip(y).zip(z).map_or(self.outside, |((x, y), z)| self.labels[x + y + z]);
+        let Box3 { start: [first_x, first_y, _], shape: [width, ..] } = self.window;
+        out.par_chunks_exact_mut(width).enumerate().for_each(|(y, row)| {
+            for (out, place) in row.iter_mut().zip(self.map.row(first_x, first_y + y, z)) {
+                *out = self.offset_of(&place).map_or(self.outside, |at| self.labels[at]);
             }
-        }
+        });
+    }
+
+    /// How far into the labels the voxel leads that is nearest to a place in the source.
+    fn offset_of(&self, place: &[f64; 3]) -> Option<usize> {
+        let [x, y, z] = from_fn(|axis| self.offset(axis, nearest(place[axis], self.source[axis])));
+        Some(x? + y? + z?)
     }
 }
 
-/// Values with x fastest.
-struct Source<'a> {
-    values: &'a [f32],
-    shape: [usize; 3],
+/// From the voxels of one grid to places among those of another one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VoxelMap {
+    /// Voxels of the target to voxels of the source. What moves no voxel is 0.
+    to_source: Affine,
+    /// The same axis by axis, when those of both grids are parallel.
+    lines: Option<[Line; 3]>,
+}
+
+impl VoxelMap {
+    pub(crate) fn between(target: &Grid, source: &Grid) -> Self {
+        let to_source = without_strays(target.voxels_in(source), target.shape);
+        Self { to_source, lines: axis_lines(&to_source) }
+    }
+
+    /// Along which axis of the target alone the places change on axis `axis` of the source, if along one alone.
+    pub(crate) fn only_axis(&self, axis: usize) -> Option<usize> {
+        let row = &self.to_source.0[axis];
+        let mut axes = (0..3).filter(|&from| row[from] != 0.0);
+        axes.next().filter(|_| axes.next().is_none())
+    }
+
+    /// The line along axis z of both grids.
+    pub(crate) fn line_of_z(&self) -> Line {
+        self.line(2, 2)
+    }
+
+    /// The line along `axis` of the target on axis `from` of the source, which must change along no other one.
+    pub(crate) fn line(&self, axis: usize, from: usize) -> Line {
+        Line { from, scale: self.to_source.0[from][axis], shift: self.to_source.0[from][3] }
+    }
+
+    /// The same axis by axis, when the axes of both grids are parallel.
+    pub(crate) fn lines(&self) -> Option<&[Line; 3]> {
+        self.lines.as_ref()
+    }
+
+    /// Where a voxel lies in the source, and where those that follow it along x do, each counted from the first of their row
+    /// so that rounding does not add up.
+    pub(crate) fn row(&self, x: usize, y: usize, z: usize) -> impl Iterator<Item = [f64; 3]> + use<> {
+        let first = self.to_source.apply(&[0.0, y as f64, z as f64]);
+        let step = self.to_source.column(0);
+        (x as u32..).map(move |x| from_fn(|axis| first[axis] + f64::from(x) * step[axis]))
+    }
+
+    /// Where a voxel lies in the source, as [`VoxelMap::row`] says.
+    pub(crate) fn place(&self, [x, y, z]: [usize; 3]) -> [f64; 3] {
+        let first = self.to_source.apply(&[0.0, y as f64, z as f64]);
+        let step = self.to_source.column(0);
+        from_fn(|axis| first[axis] + x as f64 * step[axis])
+    }
+
+    /// The voxel of a source of the shape `source` that is nearest to a voxel.
+    pub(crate) fn nearest(&self, voxel: [usize; 3], source: [usize; 3]) -> [usize; 3] {
+        let place = self.place(voxel);
+        from_fn(|axis| nearest(place[axis], source[axis]))
+    }
 }
 
 /// Along one axis of the target, the place in the source is `scale * index + shift` on source axis `from`.
@@ -187,7 +293,7 @@ impl Line {
 
 /// The neighbours of a place on an axis of `len` voxels, held within the axis.
 #[inline]
-fn tap(place: f64, len: usize) -> Tap {
+pub(crate) fn tap(place: f64, len: usize) -> Tap {
     let place = place.clamp(0.0, (len - 1) as f64);
     // Sides fit 31 bits, and this conversion is the quick one.
     let mut low = place as i32 as usize;
@@ -210,22 +316,37 @@ fn nearest(place: f64, len: usize) -> usize {
     ((place + ROUNDING) - ROUNDING) as i32 as usize
 }
 
+/// The map without what moves no voxel of the target away from an axis of the source.
+fn without_strays(mut to_source: Affine, shape: [usize; 3]) -> Affine {
+    for (axis, side) in shape.into_iter().enumerate() {
+        let column = to_source.column(axis);
+        let along = longest(&column);
+        for row in (0..3).filter(|&row| row != along && column[row].abs() * (side.max(1) as f64) < PARALLEL_TOLERANCE) {
+            to_source.0[row][axis] = 0.0;
+        }
+    }
+    to_source
+}
+
 /// The lines of a map whose axes run parallel to those of the source, in any order and direction.
-pub(crate) fn axis_lines(to_source: &Affine, shape: [usize; 3]) -> Option<[Line; 3]> {
+fn axis_lines(to_source: &Affine) -> Option<[Line; 3]> {
     let mut lines = [Line { from: 0, scale: 0.0, shift: 0.0 }; 3];
     let mut taken = [false; 3];
-    for axis in 0..3 {
+    for (axis, line) in lines.iter_mut().enumerate() {
         let column = to_source.column(axis);
-        let extent = shape[axis].max(1) as f64;
-        let from = (0..3).max_by(|&a, &b| column[a].abs().total_cmp(&column[b].abs()))?;
-        let strays: f64 = (0..3).filter(|&row| row != from).map(|row| column[row].abs() * extent).sum();
-        let is_parallel = strays < PARALLEL_TOLERANCE;
-        if !is_parallel || std::mem::replace(&mut taken[from], true) {
+        let from = longest(&column);
+        let strays = (0..3).any(|row| row != from && column[row] != 0.0);
+        if strays || std::mem::replace(&mut taken[from], true) {
             return None;
         }
-        lines[axis] = Line { from, scale: column[from], shift: to_source.0[from][3] };
+        *line = Line { from, scale: column[from], shift: to_source.0[from][3] };
     }
     Some(lines)
+}
+
+/// The axis along which a step is longest.
+fn longest(step: &[f64; 3]) -> usize {
+    (0..3).max_by(|&a, &b| step[a].abs().total_cmp(&step[b].abs())).unwrap_or(0)
 }
 
 /// One slice between two planes of the source, whose rows have `nx` values, when no axes are exchanged: four source rows
@@ -244,31 +365,8 @@ pub(crate) fn blend_planes([near, far]: [&[f32]; 2], nx: usize, [xs, ys]: &[Vec<
     }
 }
 
-/// One slice by any map: eight neighbours of each voxel.
-fn linear_slice(source: &Source<'_>, to_source: &Affine, z: usize, shape: [usize; 3], out: &mut [f32]) {
-    let (step_y, step_z) = (source.shape[0], source.shape[0] * source.shape[1]);
-    for (y, row) in out.chunks_exact_mut(shape[0]).enumerate() {
-        for (out, place) in row.iter_mut().zip(places_of_row(to_source, y, z)) {
-            let [x, y, z] = from_fn(|axis| tap(place[axis], source.shape[axis]));
-            let edge = |offset: usize| lerp(source.values[offset + x.low], source.values[offset + x.high], x.weight);
-            let (y_low, y_high) = (y.low * step_y, y.high * step_y);
-            let (z_low, z_high) = (z.low * step_z, z.high * step_z);
-            let near = lerp(edge(y_low + z_low), edge(y_high + z_low), y.weight);
-            let far = lerp(edge(y_low + z_high), edge(y_high + z_high), y.weight);
-            *out = lerp(near, far, z.weight);
-        }
-    }
-}
-
-/// Where the voxels of row (y, z) lie in the source, each counted from the first so that rounding does not add up.
-fn places_of_row(to_source: &Affine, y: usize, z: usize) -> impl Iterator<Item = [f64; 3]> + use<> {
-    let first = to_source.apply(&[0.0, y as f64, z as f64]);
-    let step = to_source.column(0);
-    (0u32..).map(move |x| from_fn(|axis| first[axis] + f64::from(x) * step[axis]))
-}
-
 /// From `a` (weight 0) to `b` (weight 1). Two equal values give just that value.
 #[inline]
-fn lerp(a: f32, b: f32, weight: f32) -> f32 {
+pub(crate) fn lerp(a: f32, b: f32, weight: f32) -> f32 {
     a + weight * (b - a)
 }

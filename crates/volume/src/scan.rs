@@ -2,12 +2,13 @@
 //!
 //! CT is stored in axial slices, one after another. Such a file is unpacked slice by slice: two neighbouring slices make
 //! the planes of the model grid that lie between them, and a plane of labels makes the slices that are nearest to it, so
-//! that memory does not depend on how many slices there are. A file in sagittal or coronal slices is unpacked several
-//! times, as many axial slices as are held being gathered each time. A sheared scan (a tilted gantry) is held whole. The
-//! values are in any case those of [`ModelGrid::prepare`], and the labels those of [`resample_nearest`], to the bit.
+//! that memory does not depend on how many slices there are. A sheared scan (a tilted gantry) is no other: its slices lie
+//! along the planes of its model grid, and are shifted within them. A file in sagittal or coronal slices is unpacked several
+//! times, as many axial slices as are held being gathered each time. The values are in any case those of
+//! [`ModelGrid::prepare`], and the labels those of [`resample_nearest`](crate::resample_nearest), to the bit.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ndarray::{Array3, ShapeBuilder};
 
@@ -16,14 +17,11 @@ use crate::intensity::windowed;
 use crate::levels::{self, Levels};
 use crate::nifti::{self, Header, NiftiError, SliceReader};
 use crate::placement::Placement;
-use crate::resample::{Tap, blend_planes};
-use crate::{Box3, Grid, ModelGrid, ModelGridError, ScalarVolume, body, foreground_box};
+use crate::resample::LinearPlanes;
+use crate::{Box3, Doubt, Grid, Intensities, ModelGrid, ModelGridError, ScalarVolume, body, foreground_box};
 
 /// More pixels than this in a plane are none of a patient: 4 m by 4 m at 1 mm.
 const MOST_PIXELS: usize = 1 << 24;
-
-/// A sheared scan of more voxels than this is not held, in 4 bytes each.
-const MOST_SHEARED: usize = 1 << 29;
 
 /// A file that cannot be brought onto the model grid.
 #[derive(Debug, thiserror::Error)]
@@ -47,15 +45,9 @@ pub struct Scan {
     header: Header,
     model: ModelGrid,
     grid: Grid,
-    way: Way,
-}
-
-/// How a scan gets onto the model grid.
-enum Way {
-    /// Read again for every pass.
-    Streamed(Arc<Placement>),
-    /// On the model grid already.
-    Held(Arc<ScalarVolume>),
+    placement: Arc<Placement>,
+    /// The values of the file, once all of them have been read.
+    seen: Arc<OnceLock<Intensities>>,
 }
 
 /// A plane of the model grid across the patient's long axis.
@@ -67,7 +59,7 @@ pub struct Plane {
 }
 
 impl Scan {
-    /// Reads the header of a file, and all of it when its axes are not parallel to those of the model grid.
+    /// Reads the header of a file.
     ///
     /// # Errors
     /// When it cannot be read, or has no place on the model grid.
@@ -79,17 +71,11 @@ impl Scan {
         if shape[0] * shape[1] > MOST_PIXELS {
             return Err(refused(ModelGridError::TooLarge { from, spacing_mm, shape }));
         }
-        let way = match Placement::between(&header.grid(), &grid) {
-            Some(placement) if 2 * placement.level_voxels() > levels::MOST_HELD => {
-                return Err(refused(ModelGridError::TooLarge { from, spacing_mm, shape }));
-            }
-            Some(placement) => Way::Streamed(Arc::new(placement)),
-            None if header.grid().voxels().max(grid.voxels()) > MOST_SHEARED => {
-                return Err(refused(ModelGridError::HeldTooLarge { from, shape, most: MOST_SHEARED }));
-            }
-            None => Way::Held(Arc::new(model.prepare(nifti::read_scalar(path)?.0).map_err(refused)?)),
-        };
-        Ok(Self { path: path.to_owned(), header, model: *model, grid, way })
+        let placement = Placement::between(&header.grid(), &grid).ok_or_else(|| refused(ModelGridError::Slanted { from, spacing_mm }))?;
+        if 2 * placement.level_voxels() > levels::MOST_HELD {
+            return Err(refused(ModelGridError::TooLarge { from, spacing_mm, shape }));
+        }
+        Ok(Self { path: path.to_owned(), header, model: *model, grid, placement: Arc::new(placement), seen: Arc::default() })
     }
 
     /// The file.
@@ -110,22 +96,37 @@ impl Scan {
         self.grid
     }
 
-    /// Whether the scan is held whole.
-    #[must_use]
-    pub fn is_held(&self) -> bool {
-        matches!(self.way, Way::Held(_))
-    }
-
     /// Whether the planes come downwards, because the file is stored so.
     #[must_use]
     pub fn runs_down(&self) -> bool {
-        matches!(&self.way, Way::Streamed(placement) if placement.runs_down())
+        self.placement.runs_down()
     }
 
     /// All of the model grid.
     #[must_use]
     pub fn whole(&self) -> Box3 {
-        Box3 { start: [0; 3], shape: self.grid.shape }
+        self.grid.whole()
+    }
+
+    /// Why the values of the file can hardly be Hounsfield units, if something speaks against it. Known after a pass over all
+    /// of the file: by [`Scan::body`], [`Scan::foreground`], or all planes.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.seen.get()?.doubt()
+    }
+
+    /// The wanted levels of the file, whose values are looked at as long as not all of them have been.
+    fn levels(&self, wanted: impl Iterator<Item = usize>) -> Result<Levels<SliceReader>, NiftiError> {
+        let levels = Levels::open(&self.path, &self.placement, wanted)?;
+        if self.seen.get().is_some() {
+            return Ok(levels);
+        }
+        let (seen, mut so_far) = (Arc::clone(&self.seen), Intensities::default());
+        Ok(levels.shown_to(move |slice| match slice {
+            Some(values) => so_far.add(values),
+            // Another pass that ends first has seen the same.
+            None => _ = seen.set(std::mem::take(&mut so_far)),
+        }))
     }
 
     /// The planes that lie in `region` of the model grid, from one end to the other.
@@ -135,11 +136,17 @@ impl Scan {
     pub fn planes(&self, region: &Box3) -> Result<Planes, ScanError> {
         let region = region.within(self.grid.shape);
         let zs = region.start[2]..region.start[2] + region.shape[2];
-        let source = match &self.way {
-            Way::Held(volume) => Source::Held(Arc::clone(volume)),
-            Way::Streamed(placement) => Source::Streamed(Box::new(Streamed::open(&self.path, placement, &region, self.model.window_hu)?)),
-        };
-        Ok(Planes { source, region, all: zs.len() == self.grid.shape[2], zs, backwards: self.runs_down() })
+        let wanted = zs.clone().map(|z| self.placement.tap(z)).flat_map(|tap| [tap.low, tap.high]);
+        Ok(Planes {
+            levels: self.levels(wanted)?,
+            placement: Arc::clone(&self.placement),
+            linear: self.placement.linear(&region),
+            window_hu: self.model.window_hu,
+            last: [(usize::MAX, Vec::new()), (usize::MAX, Vec::new())],
+            all: zs.len() == self.grid.shape[2],
+            region,
+            zs,
+        })
     }
 
     /// The foreground: the smallest box around what is above the window's lower end, as [`ModelGrid::shown`] finds it.
@@ -167,15 +174,10 @@ impl Scan {
     /// As [`Scan::foreground`].
     pub fn body(&self) -> Result<Box3, ScanError> {
         let mut seen = body::Sampled::new(&self.grid);
-        match &self.way {
-            Way::Streamed(placement) => {
-                let mut levels = Levels::<SliceReader>::open(&self.path, placement, seen.levels(placement))?;
-                let mut values = Vec::new();
-                while let Some(level) = levels.next(&mut values)? {
-                    seen.look_at(placement, level, &values, self.model.window_hu[0]);
-                }
-            }
-            Way::Held(volume) => seen.look_at_volume(volume),
+        let mut levels = self.levels(seen.levels(&self.placement))?;
+        let mut values = Vec::new();
+        while let Some(level) = levels.next(&mut values)? {
+            seen.look_at(&self.placement, level, &values, self.model.window_hu[0]);
         }
         seen.body().ok_or_else(|| self.no_body())
     }
@@ -190,26 +192,22 @@ impl Scan {
     /// When the file cannot be made.
     pub fn labels_to(&self, path: &Path, region: &Box3) -> Result<LabelsBack, ScanError> {
         let region = region.within(self.grid.shape);
-        Ok(LabelsBack(match &self.way {
-            Way::Streamed(placement) => Onto::placed(path, placement, region, &self.header)?,
-            Way::Held(_) => Onto::volume(path, &self.grid, region, &self.header),
-        }))
+        Ok(LabelsBack(Onto::placed(path, &self.placement, region, &self.header)?))
     }
 }
 
-/// The planes of a scan; see [`Scan::planes`].
+/// The planes of a scan; see [`Scan::planes`]. The file is read as planes are asked for.
 pub struct Planes {
-    source: Source,
+    levels: Levels<SliceReader>,
+    placement: Arc<Placement>,
+    linear: LinearPlanes,
+    window_hu: [f32; 2],
+    /// The two levels that were read last.
+    last: [(usize, Vec<f32>); 2],
     region: Box3,
     zs: std::ops::Range<usize>,
     /// Whether these are all planes of the scan.
     all: bool,
-    backwards: bool,
-}
-
-enum Source {
-    Streamed(Box<Streamed>),
-    Held(Arc<ScalarVolume>),
 }
 
 impl Planes {
@@ -218,45 +216,17 @@ impl Planes {
     /// # Errors
     /// When the file is truncated or damaged, at the end at the latest if all planes of the scan were asked for.
     pub fn next_plane(&mut self) -> Result<Option<Plane>, ScanError> {
-        let Some(z) = (if self.backwards { self.zs.next_back() } else { self.zs.next() }) else {
-            if let (Source::Streamed(streamed), true) = (&mut self.source, self.all) {
-                streamed.end()?;
+        let down = self.placement.runs_down();
+        let Some(z) = (if down { self.zs.next_back() } else { self.zs.next() }) else {
+            if self.all {
+                // The rest of the file.
+                let last = self.levels.next(&mut Vec::new())?;
+                debug_assert!(last.is_none(), "every wanted level belongs to a plane");
             }
             return Ok(None);
         };
-        let values = match &mut self.source {
-            Source::Streamed(streamed) => streamed.plane(z)?,
-            Source::Held(volume) => {
-                let region =
-                    Box3 { start: [self.region.start[0], self.region.start[1], z], shape: [self.region.shape[0], self.region.shape[1], 1] };
-                volume.crop(&region).x_fastest().into_owned()
-            }
-        };
-        Ok(Some(Plane { z, values }))
-    }
-}
-
-/// A file that is read as planes are asked for, and the two levels of it that were read last.
-struct Streamed {
-    levels: Levels<SliceReader>,
-    placement: Arc<Placement>,
-    taps: [Vec<Tap>; 2],
-    window_hu: [f32; 2],
-    last: [(usize, Vec<f32>); 2],
-}
-
-impl Streamed {
-    fn open(path: &Path, placement: &Arc<Placement>, region: &Box3, window_hu: [f32; 2]) -> Result<Self, ScanError> {
-        let zs = region.start[2]..region.start[2] + region.shape[2];
-        let wanted = zs.map(|z| placement.tap(z)).flat_map(|tap| [tap.low, tap.high]);
-        let levels = Levels::open(path, placement, wanted)?;
-        let none = (usize::MAX, Vec::new());
-        Ok(Self { levels, placement: Arc::clone(placement), taps: placement.taps(region), window_hu, last: [none.clone(), none] })
-    }
-
-    fn plane(&mut self, z: usize) -> Result<Vec<f32>, ScanError> {
         let tap = self.placement.tap(z);
-        for level in if self.placement.runs_down() { [tap.high, tap.low] } else { [tap.low, tap.high] } {
+        for level in if down { [tap.high, tap.low] } else { [tap.low, tap.high] } {
             while !self.last.iter().any(|(held, _)| *held == level) {
                 self.last.swap(0, 1);
                 let (held, values) = &mut self.last[1];
@@ -264,18 +234,11 @@ impl Streamed {
                 *held = next;
             }
         }
-        let values = |level: usize| self.last.iter().find(|(held, _)| *held == level).map_or(&[][..], |(_, values)| values);
-        let mut plane = vec![0.0; self.taps[0].len() * self.taps[1].len()];
-        blend_planes([values(tap.low), values(tap.high)], self.placement.width(), &self.taps, tap.weight, &mut plane);
-        plane.iter_mut().for_each(|value| *value = windowed(*value, self.window_hu));
-        Ok(plane)
-    }
-
-    /// Looks at the rest of the file.
-    fn end(&mut self) -> Result<(), ScanError> {
-        let last = self.levels.next(&mut Vec::new())?;
-        debug_assert!(last.is_none(), "every wanted level belongs to a plane");
-        Ok(())
+        let level = |level: usize| self.last.iter().find(|(held, _)| *held == level).map_or(&[][..], |(_, values)| values);
+        let mut values = vec![0.0; self.region.shape[0] * self.region.shape[1]];
+        self.linear.write(z, level, &mut values);
+        values.iter_mut().for_each(|value| *value = windowed(*value, self.window_hu));
+        Ok(Some(Plane { z, values }))
     }
 }
 

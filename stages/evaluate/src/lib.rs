@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use dataset::{ImageFile, Naming};
 use metrics::table::{Table, cases_to_csv};
-use metrics::{CaseScores, Protocol, Summary, evaluate_case};
+use metrics::{CaseScores, Protocol, SlicePairs, SliceSink, Summary, evaluate_slices};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
-use volume::nifti;
+use volume::nifti::{self, LabelReader};
 
 /// The parameters of `evaluate`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -158,22 +158,20 @@ impl Job {
     }
 
     fn run(&self, work: &Path) -> Result<()> {
-        let (truth, header) = nifti::read_labels(&self.truth)?;
-        let (prediction, found) = nifti::read_labels(&self.prediction)?;
+        let [truth, prediction] = [&self.truth, &self.prediction].map(|path| nifti::read_header(path).map(|header| header.grid()));
+        let (truth, prediction) = (truth?, prediction?);
         ensure!(
-            header.grid().approx_eq(&found.grid()),
+            truth.approx_eq(&prediction),
             "{} has {:?} voxels and {} has {:?}, or their affines differ; score label maps on the grid of their image",
             self.prediction.display(),
-            found.grid().shape,
+            prediction.shape,
             self.truth.display(),
-            header.grid().shape
+            truth.shape
         );
-        let score = |protocol| {
-            evaluate_case(prediction.data.view(), truth.data.view(), header.grid().spacing_mm(), protocol)
-                .with_context(|| format!("{} against {}", self.prediction.display(), self.truth.display()))
-        };
-        let scores = Scores { official: score(Protocol::Official)?, plain: score(Protocol::Plain)? };
-        write_atomic_text(&work.join(&self.scores), &serde_json::to_string(&scores)?)
+        let maps = Maps { truth: &self.truth, prediction: &self.prediction, shape: truth.shape };
+        let [official, plain] = evaluate_slices(&maps, truth.spacing_mm(), [Protocol::Official, Protocol::Plain])
+            .with_context(|| format!("{} against {}", self.prediction.display(), self.truth.display()))?;
+        write_atomic_text(&work.join(&self.scores), &serde_json::to_string(&Scores { official, plain })?)
     }
 
     fn read(&self, protocol: Protocol, work: &Path) -> Result<(String, CaseScores)> {
@@ -186,6 +184,32 @@ impl Job {
             Protocol::Plain => scores.plain,
         };
         Ok((self.case.clone(), scores))
+    }
+}
+
+/// Both label maps of a case, read slice by slice.
+struct Maps<'a> {
+    truth: &'a Path,
+    prediction: &'a Path,
+    shape: [usize; 3],
+}
+
+impl SlicePairs for Maps<'_> {
+    type Error = anyhow::Error;
+
+    fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    fn each(&self, sink: &mut SliceSink<'_>) -> Result<()> {
+        let (mut truth, mut prediction) = (LabelReader::open(self.truth)?, LabelReader::open(self.prediction)?);
+        let mut slices = [Vec::new(), Vec::new()];
+        let mut z = 0;
+        while prediction.next_slice(&mut slices[0])? && truth.next_slice(&mut slices[1])? {
+            sink(z, &slices[0], &slices[1]);
+            z += 1;
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use labels::TUMOR;
 use metrics::{CaseScores, Protocol};
 use stage_kit::{Case, StageIo};
-use volume::nifti;
+use volume::SlicedFile;
 
 use crate::Job;
 
@@ -61,12 +61,12 @@ fn mean_organ_dsc(scores: &CaseScores) -> Option<f64> {
 }
 
 impl Drawing<'_> {
-    /// Holds the scan and one label map at a time.
+    /// Holds a slice of the scan or of a label map at a time.
     fn draw(&self, work: &Path) -> Result<()> {
         let mut figure = self.begin().with_context(|| format!("{} with {}", self.image.display(), self.truth.display()))?;
         for job in &self.models {
             let (_, scores) = job.read(Protocol::Plain, work)?;
-            let (prediction, _) = nifti::read_labels(&job.prediction)?;
+            let prediction = SlicedFile::<u8>::open(&job.prediction)?;
             let percent = |dsc: Option<f64>| dsc.map_or_else(|| "-".to_owned(), |dsc| format!("{:.1}", 100.0 * dsc));
             let (organs, tumor) = (percent(mean_organ_dsc(&scores)), percent(scores.class(TUMOR).and_then(|class| class.dsc)));
             let caption = format!("{}, DSC in %\norgans {organs}, tumor {tumor}", job.model);
@@ -76,10 +76,8 @@ impl Drawing<'_> {
     }
 
     fn begin(&self) -> Result<Figure> {
-        let (truth, _) = nifti::read_labels(self.truth)?;
-        let (image, _) = nifti::read_scalar(&self.image)?;
+        let (image, truth) = (SlicedFile::<f32>::open(&self.image)?, SlicedFile::<u8>::open(self.truth)?);
         let mut figure = Figure::new(self.case, &image, &truth, ABDOMEN_WINDOW_HU)?;
-        drop(image);
         figure.add_ct("CT");
         figure.add_labels("ground truth", &truth)?;
         Ok(figure)

@@ -2,15 +2,15 @@
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
-use inference::{View, ViewParams, WindowParams};
-use labelling::Scan;
+use inference::{ShownScan, View, ViewParams, WindowParams};
+use labelling::{Found, Scan};
 use labels::{CANCER_CLASSES, ORGAN_CLASSES, SubsetName};
 use partial::{Clean, Rule, TrainedModel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
-use volume::{LabelVolume, ModelGrid, nifti};
+use volume::ModelGrid;
 
 /// The parameters of `label-partial`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -105,20 +105,18 @@ impl CaseStage for LabelPartial {
     }
 
     fn work(config: &Config, io: &StageIo, labeller: &Labeller, scan: &Scan) -> Result<()> {
-        let (image, header) = nifti::read_scalar(&scan.image)?;
         let View { grid, crop_foreground, window } = &labeller.view;
-        let image = grid.prepare(image).with_context(|| format!("{}", scan.image.display()))?;
-        let shown = grid.shown(&image, *crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
+        let image = volume::Scan::open(&scan.image, grid)?;
+        let shown = ShownScan::read(&image, *crop_foreground, &io.work)?;
         let classes = [ORGAN_CLASSES, CANCER_CLASSES];
+        let bytes = window.held_bytes(shown.region.shape, ORGAN_CLASSES + CANCER_CLASSES, false);
+        stage_kit::note_memory(io, &scan.id, inference::HELD, bytes, inference::LESS);
         let scores = |patch: &Tensor| labeller.scores(config, patch);
-        let [mut organs, mut cancer] = inference::segment_heads(&shown.of(&image.data), window, classes, &labeller.device, scores)?;
+        let [mut organs, mut cancer] = inference::segment_heads(&shown, window, classes, &labeller.device, scores)?;
         config.clean.organs(&mut organs);
         config.clean.tumor(&mut cancer);
-        let on_image = |data| {
-            let data = shown.embed(&data, image.grid().shape);
-            volume::resample_nearest(&LabelVolume { data, affine: image.affine }, &header.grid())
-        };
-        scan.write(io, &header, on_image(organs), || Ok(on_image(cancer)))
+        let found = |labels| Found::inside(labels, shown.region, shown.grid, 0);
+        scan.write(io, image.header(), found(organs), || Ok(found(cancer)))
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use dataset::{ImageFile, Naming};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
-use volume::{LabelVolume, nifti};
+use volume::nifti::{Header, LabelReader, LabelWriter};
 
 /// The parameters of `overlay`. The rule has none: it is the paper's.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -75,26 +75,38 @@ impl CaseStage for Overlay {
     }
 
     fn work(config: &Config, io: &StageIo, (): &(), maps: &Maps) -> Result<()> {
-        let (mut organs, header) = nifti::read_labels(&maps.organs.path)?;
-        if !config.organs_only {
-            organs = overlaid(&organs, &maps.organs.path, &maps.cancer)?;
-        }
-        Ok(nifti::write_labels(io.output.join(maps.place()), &organs, &header)?)
+        let cancer = (!config.organs_only).then_some(maps.cancer.as_path());
+        write_overlaid(&io.output.join(maps.place()), &maps.organs.path, cancer)
     }
 }
 
-/// The organs with the cancer map at `cancer_path` on top; `organs_path` is named in errors.
-fn overlaid(organs: &LabelVolume, organs_path: &Path, cancer_path: &Path) -> Result<LabelVolume> {
-    let (cancer, _) = nifti::read_labels(cancer_path)?;
+/// Writes the organs with the cancer map on top, slice by slice.
+fn write_overlaid(output: &Path, organs_path: &Path, cancer_path: Option<&Path>) -> Result<()> {
+    let mut organs = LabelReader::open(organs_path)?;
+    let mut cancer = cancer_path.map(|path| anyhow::Ok((path, on_same_grid(organs.header(), organs_path, path)?))).transpose()?;
+    let mut writer = LabelWriter::create(output, organs.header())?;
+    let (mut labels, mut is_cancer) = (Vec::new(), Vec::new());
+    while organs.next_slice(&mut labels)? {
+        if let Some((path, cancer)) = &mut cancer {
+            cancer.next_slice(&mut is_cancer)?;
+            labels::overlay_in_place(&mut labels, &is_cancer)
+                .with_context(|| format!("{} over {}", path.display(), organs_path.display()))?;
+        }
+        writer.add(&labels)?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// The cancer map, if it lies on the grid of the organs.
+fn on_same_grid(organs: &Header, organs_path: &Path, cancer_path: &Path) -> Result<LabelReader> {
+    let cancer = LabelReader::open(cancer_path)?;
     anyhow::ensure!(
-        organs.grid().approx_eq(&cancer.grid()),
+        organs.grid().approx_eq(&cancer.header().grid()),
         "{} and {} are on different grids ({:?} and {:?} voxels); make both with the same stage",
         organs_path.display(),
         cancer_path.display(),
         organs.grid().shape,
-        cancer.grid().shape
+        cancer.header().grid().shape
     );
-    let mut labels = organs.x_fastest().into_owned();
-    labels::overlay_in_place(&mut labels, &cancer.x_fastest())?;
-    Ok(LabelVolume::from_x_fastest(&organs.grid(), labels)?)
+    Ok(cancer)
 }

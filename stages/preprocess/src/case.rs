@@ -1,15 +1,15 @@
 //! The way of one case from NIfTI to its prepared file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use dataset::Case;
 use labels::{BACKGROUND, FULL_TRUST, LabelPattern, NUM_ORGANS, TUMOR};
-use ndarray::ArrayView3;
-use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, LabelSource, MeanTrust, case_path, write_case};
+use prepared::{CaseInfo, CaseSource, CropBox, GridRecord, LabelSource, Map, MeanTrust, Part, case_path, write_case};
 use serde_json::{Value, json};
 use stage_kit::write_atomic;
-use volume::{Grid, LabelVolume, Orientation, nifti, reorient, resample_nearest};
+use volume::{Box3, Grid, LabelScan, Scan, nifti};
 
 use crate::Config;
 
@@ -77,99 +77,139 @@ impl Job {
         case_path(Path::new(""), &self.case.id).display().to_string()
     }
 
-    /// Reads, prepares and writes the case.
+    /// Reads, prepares and writes the case, plane by plane.
     pub(crate) fn prepare(&self, config: &Config, output: &Path) -> Result<()> {
-        let Self { case, image: path, labels } = self;
-        let (image, _) = nifti::read_scalar(path)?;
-        let original = image.grid();
-        let image = config.grid.prepare(image).with_context(|| path.display().to_string())?;
-        let grid = image.grid();
-        let crop = config.grid.shown(&image, config.crop_foreground).with_context(|| path.display().to_string())?;
-        let targets = match labels {
-            Labels::Pseudo { organs, cancer, trust } => pseudo_targets(case, [organs, cancer], trust.as_ref(), &original, &grid)?,
-            Labels::True(label) => true_targets(case, label.as_deref(), &original, &grid)?,
+        let scan = Scan::open(&self.image, &config.grid)?;
+        let crop = if config.crop_foreground { scan.foreground()? } else { scan.whole() };
+        let maps = match &self.labels {
+            Labels::Pseudo { organs, cancer, trust } => self.pseudo_maps(&scan, [organs, cancer], trust.as_ref())?,
+            Labels::True(label) => self.true_maps(&scan, label.as_deref())?,
         };
-        let arrays = CaseArrays {
-            image: crop.of(&image.data),
-            organs: targets.organs.as_ref().map(|map| crop.of(&map.data)),
-            cancer: targets.cancer.as_ref().map(|map| crop.of(&map.data)),
-            organs_trust: targets.trust.as_ref().map(|[organs, _]| crop.of(&organs.data)),
-            cancer_trust: targets.trust.as_ref().map(|[_, cancer]| crop.of(&cancer.data)),
+        let (annotated_organs, source) = match &self.labels {
+            Labels::Pseudo { .. } => (LabelPattern::ORGANS, LabelSource::Pseudo),
+            Labels::True(_) => (self.case.subset.annotated_organs(), LabelSource::True),
         };
+        let voxels = Voxels { scan, crop, maps };
         let info = CaseInfo {
-            id: case.id.clone(),
+            id: self.case.id.clone(),
             layout: config.layout,
-            subset: case.subset,
-            spacing_mm: grid.spacing_mm(),
-            grid: record(&grid.cropped(&crop)),
-            original_grid: record(&original),
+            subset: self.case.subset,
+            spacing_mm: voxels.scan.grid().spacing_mm(),
+            grid: record(&voxels.scan.grid().cropped(&crop)),
+            original_grid: record(&voxels.scan.header().grid()),
             crop: CropBox { start: crop.start, shape: crop.shape },
             window_hu: config.grid.window_hu,
-            annotated_organs: targets.annotated_organs,
-            organs_source: targets.organs.as_ref().map(|_| targets.source),
-            cancer_source: targets.cancer.as_ref().map(|_| targets.source),
-            trust: arrays.organs_trust.as_ref().zip(arrays.cancer_trust.as_ref()).map(|(organs, cancer)| mean_trust(organs, cancer)),
+            annotated_organs,
+            organs_source: voxels.has(Map::Organs).then_some(source),
+            cancer_source: voxels.has(Map::Cancer).then_some(source),
+            trust: voxels.mean_trust()?,
         };
-        write_atomic(output, |file| Ok(write_case(file, &arrays, &info)?))
+        write_atomic(output, |file| write_case(file, &voxels, &info))
+    }
+
+    /// The teachers' maps of organs and cancer, and the trust in them; all must be there. They know of all organs.
+    fn pseudo_maps(&self, scan: &Scan, [organs, cancer]: [&PathBuf; 2], trust: Option<&[PathBuf; 2]>) -> Result<Vec<MapFile>> {
+        let mut files = vec![(Map::Organs, organs, HIGHEST_ORGAN), (Map::Cancer, cancer, 1)];
+        files.extend(
+            trust.iter().flat_map(|[organs, cancer]| [(Map::OrgansTrust, organs, FULL_TRUST), (Map::CancerTrust, cancer, FULL_TRUST)]),
+        );
+        let map = |(map, path, highest): (Map, &PathBuf, u8)| {
+            ensure!(path.is_file(), "{} is missing; run `pseudo-label` for the subset {}", path.display(), self.case.subset);
+            Ok(MapFile { map, labels: on_model_grid(path, scan, highest)?, kept: |label| label })
+        };
+        files.into_iter().map(map).collect()
+    }
+
+    /// The dataset's own map, taken apart into what its annotators looked for.
+    fn true_maps(&self, scan: &Scan, label: Option<&Path>) -> Result<Vec<MapFile>> {
+        let Some(label) = label else { return Ok(Vec::new()) };
+        let labels = on_model_grid(label, scan, TUMOR)?;
+        let mut maps = Vec::new();
+        if !self.case.subset.annotated_organs().is_empty() {
+            // Under a tumor the organ is not annotated; the dataset gives a voxel one label.
+            let kept = |label| if label == TUMOR { BACKGROUND } else { label };
+            maps.push(MapFile { map: Map::Organs, labels: Arc::clone(&labels), kept });
+        }
+        if self.case.pattern.has_tumor() {
+            maps.push(MapFile { map: Map::Cancer, labels, kept: |label| u8::from(label == TUMOR) });
+        }
+        Ok(maps)
     }
 }
 
-/// The label maps of a case on the model grid, and what they know of.
-struct Targets {
-    organs: Option<LabelVolume>,
-    cancer: Option<LabelVolume>,
-    /// The trust in both maps.
-    trust: Option<[LabelVolume; 2]>,
-    annotated_organs: LabelPattern,
-    source: LabelSource,
+/// A map of a case, and what is kept of the labels in its file.
+struct MapFile {
+    map: Map,
+    labels: Arc<LabelScan>,
+    kept: fn(u8) -> u8,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "voxels of a scan")]
-fn mean_trust(organs: &ArrayView3<'_, u8>, cancer: &ArrayView3<'_, u8>) -> MeanTrust {
-    let mean =
-        |map: &ArrayView3<'_, u8>| map.fold(0, |sum, &trust| sum + u64::from(trust)) as f64 / (f64::from(FULL_TRUST) * map.len() as f64);
-    MeanTrust { organs: mean(organs), cancer: mean(cancer) }
+/// The voxels of a case on the model grid, read from its files for every pass.
+struct Voxels {
+    scan: Scan,
+    crop: Box3,
+    maps: Vec<MapFile>,
+}
+
+impl Voxels {
+    /// A part of the case as a box of the model grid.
+    fn region(&self, part: &Part) -> Box3 {
+        Box3 { start: std::array::from_fn(|axis| self.crop.start[axis] + part[axis].start), shape: part.clone().map(|range| range.len()) }
+    }
+
+    /// The mean trust in both maps, if anybody has weighed them.
+    fn mean_trust(&self) -> Result<Option<MeanTrust>> {
+        if !self.has(Map::OrgansTrust) {
+            return Ok(None);
+        }
+        let part = self.crop.shape.map(|side| 0..side);
+        let mean = |map: Map| {
+            let mut sum = 0;
+            self.map(map, &part, &mut |_, plane| sum += plane.iter().map(|&trust| u64::from(trust)).sum::<u64>())?;
+            anyhow::Ok(sum as f64 / (f64::from(FULL_TRUST) * self.crop.shape.iter().product::<usize>() as f64))
+        };
+        Ok(Some(MeanTrust { organs: mean(Map::OrgansTrust)?, cancer: mean(Map::CancerTrust)? }))
+    }
+}
+
+impl CaseSource for Voxels {
+    type Error = anyhow::Error;
+
+    fn shape(&self) -> [usize; 3] {
+        self.crop.shape
+    }
+
+    fn has(&self, map: Map) -> bool {
+        self.maps.iter().any(|file| file.map == map)
+    }
+
+    fn image(&self, part: &Part, sink: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
+        let mut planes = self.scan.planes(&self.region(part))?;
+        while let Some(plane) = planes.next_plane()? {
+            sink(plane.z - self.crop.start[2], &plane.values);
+        }
+        Ok(())
+    }
+
+    fn map(&self, map: Map, part: &Part, sink: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
+        let Some(file) = self.maps.iter().find(|file| file.map == map) else { return Ok(()) };
+        let (mut planes, mut plane) = (file.labels.planes(&self.region(part))?, Vec::new());
+        while let Some(z) = planes.next_plane(&mut plane)? {
+            plane.iter_mut().for_each(|label| *label = (file.kept)(*label));
+            sink(z - self.crop.start[2], &plane);
+        }
+        Ok(())
+    }
 }
 
 fn record(grid: &Grid) -> GridRecord {
     GridRecord { shape: grid.shape, affine: grid.affine.0 }
 }
 
-/// The teachers' maps of organs and cancer; both must be there. They know of all organs.
-fn pseudo_targets(case: &Case, maps: [&PathBuf; 2], trust: Option<&[PathBuf; 2]>, original: &Grid, grid: &Grid) -> Result<Targets> {
-    let read = |path: &Path, highest| {
-        ensure!(path.is_file(), "{} is missing; run `pseudo-label` for the subset {}", path.display(), case.subset);
-        on_model_grid(path, original, grid, highest)
-    };
-    let [organs, cancer] = maps;
-    Ok(Targets {
-        organs: Some(read(organs, HIGHEST_ORGAN)?),
-        cancer: Some(read(cancer, 1)?),
-        trust: trust.map(|[organs, cancer]| anyhow::Ok([read(organs, FULL_TRUST)?, read(cancer, FULL_TRUST)?])).transpose()?,
-        annotated_organs: LabelPattern::ORGANS,
-        source: LabelSource::Pseudo,
-    })
-}
-
-/// The dataset's own map, taken apart into what its annotators looked for.
-fn true_targets(case: &Case, label: Option<&Path>, original: &Grid, grid: &Grid) -> Result<Targets> {
-    let annotated_organs = case.subset.annotated_organs();
-    let has_cancer = case.pattern.has_tumor();
-    let labels = label.map(|label| on_model_grid(label, original, grid, TUMOR)).transpose()?;
-    let part = |labels: &LabelVolume, keep: fn(u8) -> u8| LabelVolume { data: labels.data.mapv(keep), affine: labels.affine };
-    let cancer = labels.as_ref().filter(|_| has_cancer).map(|labels| part(labels, |label| u8::from(label == TUMOR)));
-    // Under a tumor the organ is not annotated; the dataset gives a voxel one label.
-    let organs = labels.filter(|_| !annotated_organs.is_empty()).map(|mut labels| {
-        labels.data.mapv_inplace(|label| if label == TUMOR { BACKGROUND } else { label });
-        labels
-    });
-    Ok(Targets { organs, cancer, trust: None, annotated_organs, source: LabelSource::True })
-}
-
-/// Reads a label map of the image's grid and takes it the image's way onto the model grid.
-fn on_model_grid(path: &Path, original: &Grid, grid: &Grid, highest: u8) -> Result<LabelVolume> {
-    let (mut labels, _) = nifti::read_labels(path)?;
-    let found = labels.grid();
+/// A label map that goes the scan's way onto the model grid; reads all of it to check its labels.
+fn on_model_grid(path: &Path, scan: &Scan, highest: u8) -> Result<Arc<LabelScan>> {
+    let (counts, header) = nifti::count_labels(path)?;
+    let (found, original) = (header.grid(), scan.header().grid());
     ensure!(
         found.shape == original.shape,
         "{}: shape {:?}, expected the image's {:?}; run `partition` again, which leaves out such cases",
@@ -178,17 +218,13 @@ fn on_model_grid(path: &Path, original: &Grid, grid: &Grid, highest: u8) -> Resu
         original.shape
     );
     ensure!(
-        found.approx_eq(original),
+        found.approx_eq(&original),
         "{}: affine {:?}, expected the image's {:?}; run `partition` again, which leaves out such cases",
         path.display(),
         found.affine.0,
         original.affine.0
     );
-    let value = labels.data.fold(0, |highest, &label| label.max(highest));
-    ensure!(value <= highest, "{}: value {value}, expected at most {highest}; correct the label map", path.display());
-    // The rounding of a header must not move a voxel: from here on the label map lies exactly on the image.
-    labels.affine = original.affine;
-    let reoriented = reorient(&labels, Orientation::RAS);
-    drop(labels);
-    Ok(resample_nearest(&reoriented, grid))
+    let value = counts.iter().rposition(|&voxels| voxels > 0).unwrap_or(0);
+    ensure!(value <= usize::from(highest), "{}: value {value}, expected at most {highest}; correct the label map", path.display());
+    Ok(Arc::new(LabelScan::open(path, &original, &scan.grid())?))
 }

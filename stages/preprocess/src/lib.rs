@@ -4,9 +4,8 @@
 //! Writes: `cases/CASE.safetensors` and the index `cases.json` (see the crate `prepared`).
 //! Paper:  section 2.2 (orientation, window, spacing) and 3.2 (crop to the foreground).
 //!
-//! Each worker holds one case: at most two `f32` volumes at a time, of the image's own grid or of the model grid, and
-//! while labels are made one `f32` volume and four of one byte, or six with trust in the labels. For 512×512×134 voxels of 0.8×0.8×2.5 mm on 1 mm
-//! that is below 0.5 GB a worker.
+//! Each worker holds one case, and of it one tensor of the file at a time, in parts where it is large: below 0.6 GB however
+//! long the scan is. Planes are read from the files for each tensor, and once more to find the foreground.
 
 mod case;
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use dataset::{Case, MANIFEST_FILE, Manifest, Split};
 use labels::LabelPattern;
 use ndarray::Array3;
-use prepared::{Index, LabelSource, Layout, Patch, PreparedCase, case_path};
+use prepared::{CaseArrays, Index, LabelSource, Layout, Patch, PreparedCase, case_path, write_case};
 use preprocess::Preprocess;
 use serde_json::{Value, json};
 use stage_kit::{Entry, StageIo};
-use volume::{Affine, Grid, LabelVolume, ScalarVolume, nifti};
+use volume::{Affine, Grid, LabelVolume, ModelGrid, ScalarVolume, nifti, reorient, resample_nearest};
 
 /// A scan of 1 mm in RAS: air all around a body of 40 HU from (3, 2, 1) on.
 const GRID: Grid =
@@ -203,6 +203,46 @@ fn every_orientation_and_spacing_ends_on_the_model_grid() {
     study.run(json!({ "subsets": ["D"], "layout": "volume", "grid": { "spacing_mm": [1, 1, 1], "window_hu": [-200, 300] }, "crop_foreground": false })).unwrap();
     let case = study.prepared("turned");
     assert_eq!((case.shape(), case.spacing_mm()), ([6, 6, 18], [1.0; 3]), "another spacing is another result, so it is made anew");
+}
+
+#[test]
+fn a_case_is_to_the_bit_what_its_whole_volumes_give() {
+    let spacing = |grid: &Grid, shear: f64| {
+        let [x, y, z] = [0.8, 0.7, 2.1];
+        let affine = Affine([[x, 0.0, 0.0, -6.0], [0.0, y, shear * z, 4.0], [0.0, 0.0, z, 30.0], [0.0, 0.0, 0.0, 1.0]]);
+        Grid { affine, ..*grid }
+    };
+    let model = ModelGrid { spacing_mm: [Some(1.0), Some(1.0), Some(1.5)], window_hu: [-200.0, 300.0] };
+    let codes = ["RAS", "LPS", "LPI", "SAR", "PIR", "IRP", "ALS", "RSA"];
+    for (code, shear) in codes.into_iter().map(|code| (code, 0.0)).chain([("RAS", 0.3), ("LPI", 0.3), ("SAR", 0.3)]) {
+        let mut study = Study::new();
+        let grid = spacing(&GRID, shear).reoriented(code.parse().unwrap());
+        study.add_on("a", &[1, 2, 3, 4, 13, 14], &grid);
+        let (image, header) = nifti::read_scalar(study.path("images/a_0000.nii.gz")).unwrap();
+        let (mut labels, _) = nifti::read_labels(study.path("labels/a.nii.gz")).unwrap();
+        labels.affine = header.grid().affine;
+        let image = model.prepare(image).unwrap();
+        let crop = model.shown(&image, true).unwrap();
+        let labels = resample_nearest(&reorient(&labels, "RAS".parse().unwrap()), &image.grid());
+        let part = |keep: fn(u8) -> u8| crop.of(&labels.data).mapv(keep);
+        let (organs, cancer) = (part(|label| if label == 14 { 0 } else { label }), part(|label| u8::from(label == 14)));
+        let arrays = CaseArrays {
+            image: crop.of(&image.data),
+            organs: Some(organs.view()),
+            cancer: Some(cancer.view()),
+            organs_trust: None,
+            cancer_trust: None,
+        };
+        for layout in ["volume", "slices"] {
+            study.run(params(layout, &["D_l3"], &json!([1, 1, 1.5]))).unwrap();
+            let case = study.prepared("a");
+            assert_eq!((case.info().crop.start, case.info().grid.affine), (crop.start, image.grid().cropped(&crop).affine.0));
+            let mut expected = Vec::new();
+            write_case(&mut expected, &arrays, case.info()).unwrap();
+            let found = std::fs::read(case_path(&study.path("out"), "a")).unwrap();
+            assert!(found == expected, "{code}, shear {shear}, {layout}");
+        }
+    }
 }
 
 #[test]

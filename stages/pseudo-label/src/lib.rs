@@ -6,8 +6,8 @@
 mod teacher;
 mod trust;
 
-use anyhow::{Context, Result};
-use inference::{View, ViewParams, WindowParams};
+use anyhow::Result;
+use inference::{ShownScan, View, ViewParams, WindowParams};
 use labelling::Scan;
 use labels::{CANCER_KEYS, CLASS_KEYS, ORGAN_CLASSES, SubsetName};
 use nets::{Precision, TeacherConfig};
@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
-use volume::{ModelGrid, nifti};
+use volume::ModelGrid;
 
 use crate::teacher::{Shown, Teacher};
 use crate::trust::Opinion;
@@ -148,18 +148,20 @@ impl CaseStage for PseudoLabel {
     }
 
     fn work(config: &Config, io: &StageIo, teachers: &Teachers, Job { scan, opinion }: &Job) -> Result<()> {
-        let (image, header) = nifti::read_scalar(&scan.image)?;
         let View { grid, crop_foreground, window } = &teachers.view;
-        let image = grid.prepare(image).with_context(|| format!("{}", scan.image.display()))?;
-        let region = grid.shown(&image, *crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
-        let shown = Shown { image: &image, region, window, header: &header };
+        let image = volume::Scan::open(&scan.image, grid)?;
+        let header = image.header();
+        let shown_scan = ShownScan::read(&image, *crop_foreground, &io.work)?;
+        let shown = Shown { scan: &shown_scan, window };
+        let bytes = window.held_bytes(shown_scan.region.shape, ORGAN_CLASSES, config.trust.is_some());
+        stage_kit::note_memory(io, &scan.id, inference::HELD, bytes, inference::LESS);
         let Some(trust) = &config.trust else {
-            return scan.write(io, &header, teachers.organs.label(&shown)?, || teachers.cancer.label(&shown));
+            return scan.write(io, header, teachers.organs.label(&shown)?, || teachers.cancer.label(&shown));
         };
         let opinion = opinion.as_ref();
         let organs = trust.weigh(&teachers.organs, &shown, opinion.map(|opinion| opinion.organs.as_path()))?;
         let cancer = || trust.weigh(&teachers.cancer, &shown, opinion.map(|opinion| opinion.cancer.as_path()));
-        scan.write_weighed(io, &header, &trust.filter, organs, cancer)
+        scan.write_weighed(io, header, &trust.filter, organs, cancer)
     }
 
     fn finish(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<()> {

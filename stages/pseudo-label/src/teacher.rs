@@ -4,12 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
-use inference::{SlidingWindow, View};
+use inference::{ShownScan, SlidingWindow, View};
+use labelling::Found;
 use model_card::{Kind, ModelCard};
-use ndarray::Array3;
+use ndarray::{Array3, Axis, ShapeBuilder as _, s};
 use nets::{Network, Params, TeacherConfig, Trained};
-use volume::nifti::Header;
-use volume::{Box3, LabelVolume, ScalarVolume};
 
 use crate::Config;
 use crate::trust::Look;
@@ -24,25 +23,26 @@ pub(crate) struct Teacher {
 
 /// A scan as teachers are shown it.
 pub(crate) struct Shown<'a> {
-    /// On the model grid.
-    pub(crate) image: &'a ScalarVolume,
-    /// The part of it that is shown.
-    pub(crate) region: Box3,
+    pub(crate) scan: &'a ShownScan,
     pub(crate) window: &'a SlidingWindow,
-    /// Of the scan's file.
-    pub(crate) header: &'a Header,
 }
 
 impl Shown<'_> {
-    /// The part that is shown of labels on the model grid.
-    pub(crate) fn of(&self, labels: &LabelVolume) -> Array3<u8> {
-        self.region.of(&labels.data).to_owned()
+    /// The part that is shown of labels.
+    pub(crate) fn of(&self, labels: &Found) -> Array3<u8> {
+        let (slices, region, [nx, ny, _]) = (labels.on(&self.scan.grid), self.scan.region, self.scan.grid.shape);
+        let (mut part, mut plane) = (Array3::zeros(region.shape.f()), Array3::zeros([nx, ny, 1].f()));
+        for (z, mut part) in part.axis_iter_mut(Axis(2)).enumerate() {
+            slices.write(region.start[2] + z, plane.as_slice_memory_order_mut().unwrap_or_default());
+            let [x, y, _] = region.start;
+            part.assign(&plane.slice(s![x..x + region.shape[0], y..y + region.shape[1], 0]));
+        }
+        part
     }
 
-    /// A map of the part that is shown, brought to the nearest voxels of the scan's own grid; `outside` elsewhere.
-    pub(crate) fn on_image(&self, map: &Array3<u8>, outside: u8) -> LabelVolume {
-        let data = self.region.embed_in(map, self.image.grid().shape, outside);
-        volume::resample_nearest(&LabelVolume { data, affine: self.image.affine }, &self.header.grid())
+    /// A map of the part that is shown; `outside` elsewhere.
+    pub(crate) fn found(&self, map: Array3<u8>, outside: u8) -> Found {
+        Found::inside(map, self.scan.region, self.scan.grid, outside)
     }
 }
 
@@ -70,26 +70,23 @@ impl Teacher {
         Ok((Self { network, weights: Trained::new(params, config.precision), classes: classes.len(), device: device.clone() }, view))
     }
 
-    /// Labels of a scan, on its own grid.
-    pub(crate) fn label(&self, shown: &Shown<'_>) -> Result<LabelVolume> {
-        let image = shown.region.of(&shown.image.data);
+    /// Labels of a scan.
+    pub(crate) fn label(&self, shown: &Shown<'_>) -> Result<Found> {
         let forward = |patch: &Tensor| self.network.infer(&self.weights, patch);
-        let labels = inference::segment_windows(&image, shown.window, self.classes, &self.device, forward)?;
-        Ok(shown.on_image(&labels, 0))
+        let labels = inference::segment_windows(shown.scan, shown.window, self.classes, &self.device, forward)?;
+        Ok(shown.found(labels, 0))
     }
 
     /// Labels of what is shown and the probability of each in 255ths, on the model grid.
     pub(crate) fn segment_with_confidence(&self, shown: &Shown<'_>) -> Result<[Array3<u8>; 2]> {
-        let image = shown.region.of(&shown.image.data);
         let forward = |patch: &Tensor| self.network.infer(&self.weights, patch);
-        Ok(inference::segment_with_confidence(&image, shown.window, self.classes, &self.device, forward)?)
+        Ok(inference::segment_with_confidence(shown.scan, shown.window, self.classes, &self.device, forward)?)
     }
 
     /// How likely the teacher finds labels of what is shown, in 255ths, when it looks in a certain way.
     pub(crate) fn belief_in(&self, labels: &Array3<u8>, shown: &Shown<'_>, look: &Look) -> Result<Array3<u8>> {
-        let image = shown.region.of(&shown.image.data);
         let forward = |patch: &Tensor| self.network.infer(&self.weights, &patch.affine(look.scale, look.shift)?);
         let window = look.window(shown.window);
-        Ok(inference::belief_in(&labels.view(), &image, &window, self.classes, &self.device, forward)?)
+        Ok(inference::belief_in(&labels.view(), shown.scan, &window, self.classes, &self.device, forward)?)
     }
 }

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use inference::SlidingWindow;
-use labelling::{Filter, Weighed};
+use labelling::{Filter, Found, Weighed};
 use labels::FULL_TRUST;
 use ndarray::{Array3, Zip};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::StageIo;
-use volume::{Grid, LabelVolume, nifti};
+use volume::nifti;
 
 use crate::teacher::{Shown, Teacher};
 
@@ -87,39 +87,31 @@ impl TrustConfig {
         self.filter.check().context("trust.filter")
     }
 
-    /// The labels of a scan for one map, and the trust in them, on the scan's own grid.
+    /// The labels of a scan for one map, and the trust in them.
     pub(crate) fn weigh(&self, teacher: &Teacher, shown: &Shown<'_>, opinion: Option<&Path>) -> Result<Weighed> {
         let opinion = opinion.map(|path| read_opinion(path, teacher.classes)).transpose()?;
         match (self.labels_from, opinion) {
-            (LabelsFrom::Teachers, opinion) => self.weigh_own(teacher, shown, opinion.as_ref()),
-            (LabelsFrom::Opinion, Some(opinion)) => self.weigh_others(teacher, shown, &opinion),
+            (LabelsFrom::Teachers, opinion) => self.weigh_own(teacher, shown, opinion),
+            (LabelsFrom::Opinion, Some(opinion)) => self.weigh_others(teacher, shown, opinion),
             (LabelsFrom::Opinion, None) => bail!("trust.labels_from: there is no opinion"),
         }
     }
 
     /// The teacher's labels.
-    fn weigh_own(&self, teacher: &Teacher, shown: &Shown<'_>, opinion: Option<&LabelVolume>) -> Result<Weighed> {
+    fn weigh_own(&self, teacher: &Teacher, shown: &Shown<'_>, opinion: Option<Found>) -> Result<Weighed> {
         let [labels, mut trust] = teacher.segment_with_confidence(shown)?;
         self.look_again(teacher, shown, &labels, &mut trust)?;
-        let labels = shown.on_image(&labels, 0);
-        let mut trust = shown.on_image(&trust, FULL_TRUST);
-        if let Some(opinion) = opinion {
-            let most = (self.disagreeing * f64::from(FULL_TRUST)).round() as u8;
-            let opinion = volume::resample_nearest(opinion, &labels.grid());
-            Zip::from(&mut trust.data).and(&labels.data).and(&opinion.data).for_each(|trust, label, other| {
-                *trust = if label == other { *trust } else { most.min(*trust) };
-            });
-        }
-        Ok(Weighed { labels, trust })
+        let most = (self.disagreeing * f64::from(FULL_TRUST)).round() as u8;
+        let opinion = opinion.map(|opinion| (opinion, most));
+        Ok(Weighed { labels: shown.found(labels, 0), trust: shown.found(trust, FULL_TRUST), opinion })
     }
 
     /// The labels of an opinion, as far as the teacher believes in them.
-    fn weigh_others(&self, teacher: &Teacher, shown: &Shown<'_>, opinion: &LabelVolume) -> Result<Weighed> {
-        let labels = shown.of(&volume::resample_nearest(opinion, &shown.image.grid()));
+    fn weigh_others(&self, teacher: &Teacher, shown: &Shown<'_>, opinion: Found) -> Result<Weighed> {
+        let labels = shown.of(&opinion);
         let mut trust = teacher.belief_in(&labels, shown, &Look::FIRST)?;
         self.look_again(teacher, shown, &labels, &mut trust)?;
-        let grid: Grid = shown.header.grid();
-        Ok(Weighed { labels: volume::resample_nearest(opinion, &grid), trust: shown.on_image(&trust, FULL_TRUST) })
+        Ok(Weighed { labels: opinion, trust: shown.found(trust, FULL_TRUST), opinion: None })
     }
 
     fn look_again(&self, teacher: &Teacher, shown: &Shown<'_>, labels: &Array3<u8>, trust: &mut Array3<u8>) -> Result<()> {
@@ -157,10 +149,10 @@ impl Opinion {
     }
 }
 
-fn read_opinion(path: &Path, classes: usize) -> Result<LabelVolume> {
+fn read_opinion(path: &Path, classes: usize) -> Result<Found> {
     ensure!(path.is_file(), "{} is missing; `opinion` must have label maps of every scan that is labelled", path.display());
     let (labels, _) = nifti::read_labels(path)?;
     let highest = labels.data.fold(0, |highest, &label| label.max(highest));
     ensure!(usize::from(highest) < classes, "{}: value {highest}, expected at most {}; correct the label map", path.display(), classes - 1);
-    Ok(labels)
+    Ok(Found::of(labels))
 }

@@ -74,7 +74,6 @@ impl CaseStage for ResampleBack {
         let header = nifti::read_header(&pair.image.path)?;
         let (on_model_grid, _) =
             nifti::read_labels(&pair.labels).with_context(|| format!("the labels of {}", pair.image.path.display()))?;
-        let original = volume::resample_nearest(&on_model_grid, &header.grid());
-        Ok(nifti::write_labels(io.output.join(pair.place()), &original, &header)?)
+        Ok(nifti::write_nearest(io.output.join(pair.place()), &on_model_grid, &header)?)
     }
 }

@@ -67,7 +67,7 @@ pub enum Problem {
         found: String,
     },
     /// The dimensions are impossible.
-    #[error("dimensions {dim:?}: dim[0] must be 1 to 7 and each size up to it positive; the header is damaged")]
+    #[error("dimensions {dim:?}: dim[0] must be 1 to 7 and each size up to it (and up to dim[3]) positive; the header is damaged")]
     Dimensions {
         /// The field `dim`.
         dim: [i16; 8],
@@ -85,6 +85,14 @@ pub enum Problem {
         voxels: u64,
         /// The limit.
         most: u64,
+    },
+    /// More voxels than are held at a time.
+    #[error("{voxels} voxels, more than the {most} that are held at a time; crop or split the image")]
+    TooManyToHold {
+        /// Voxels there are.
+        voxels: usize,
+        /// The limit.
+        most: usize,
     },
     /// A slice larger than any of CT.
     #[error(
@@ -139,8 +147,8 @@ pub enum Problem {
         /// The field `scl_inter`.
         inter: f32,
     },
-    /// The quaternion is longer than 1.
-    #[error("the qform quaternion {found:?} is longer than 1 and there is no sform; write the affine anew")]
+    /// The quaternion is longer than 1 by more than rounding.
+    #[error("the qform quaternion {found:?} is longer than 1 by more than rounding and there is no sform; write the affine anew")]
     Quaternion {
         /// The fields `quatern_b`, `quatern_c` and `quatern_d`.
         found: [f64; 3],
@@ -154,13 +162,19 @@ pub enum Problem {
     /// The affine is impossible.
     #[error("{0}; correct the affine, for example from the DICOM series")]
     Affine(#[from] AffineError),
-    /// There are voxels that are not numbers.
-    #[error("{count} voxels are NaN or infinite, the first at {first:?} [x, y, z]; replace them before use")]
-    NonFinite {
+    /// There are voxels that are not numbers, or whose numbers nothing can be computed with.
+    #[error(
+        "{count} voxels are NaN, infinite or beyond ±{most:e}, the first, {value:e}, at {first:?} [x, y, z], expected HU; replace them before use"
+    )]
+    Unusable {
         /// How many.
         count: usize,
-        /// Index of the first.
+        /// The first.
+        value: f32,
+        /// Its index.
         first: [usize; 3],
+        /// The limit.
+        most: f32,
     },
     /// A label is not an integer from 0 to 255.
     #[error("voxel {at:?} [x, y, z] has the value {value}, expected a label (an integer from 0 to 255)")]

@@ -291,16 +291,18 @@ fn check_magic(bytes: &[u8; HEADER_BYTES]) -> Result<(), Problem> {
     }
 }
 
+/// Three sides; sizes beyond may be 0, which files in the wild say for 1.
 fn shape_of(dim: [i16; 8]) -> Result<[usize; 3], Problem> {
     let rank = usize::try_from(dim[0]).ok().filter(|rank| (1..=7).contains(rank));
-    let sides = rank.map(|rank| &dim[1..=rank]).filter(|sides| sides.iter().all(|&n| n > 0));
-    let Some(sides) = sides else {
+    let sides = rank.map(|rank| &dim[1..=rank]).ok_or(Problem::Dimensions { dim })?;
+    let (space, beyond) = sides.split_at(sides.len().min(3));
+    if space.iter().any(|&n| n <= 0) || beyond.iter().any(|&n| n < 0) {
         return Err(Problem::Dimensions { dim });
-    };
-    if sides.iter().skip(3).any(|&n| n != 1) {
+    }
+    if beyond.iter().any(|&n| n > 1) {
         return Err(Problem::Series { dim });
     }
-    let shape = from_fn(|axis| sides.get(axis).map_or(1, |&n| n.unsigned_abs().into()));
+    let shape = from_fn(|axis| space.get(axis).map_or(1, |&n| n.unsigned_abs().into()));
     let voxels = shape.iter().map(|&n: &usize| n as u64).product();
     if voxels > MOST_VOXELS {
         return Err(Problem::TooLarge { voxels, most: MOST_VOXELS });

@@ -3,6 +3,9 @@
 //! Which affine holds: the sform when its code is positive, else the qform when its code is positive, else (as nibabel
 //! decides) the voxel sizes with x running to the Left and the centre of the volume at 0 mm.
 //!
+//! What ITK and nibabel read is read: several gzip members, and zeros or a newline after them; a quaternion that rounding has made
+//! longer than 1; sizes of 0 for the dimensions beyond the third.
+//!
 //! Files are not trusted. A header is checked against the size of its file before memory is taken, gzip is unpacked in
 //! pieces and only as far as the header declares, and whatever does not fit is an error that names the file.
 //!
@@ -18,6 +21,7 @@
 //! ```
 
 mod error;
+mod gzip;
 mod header;
 mod quaternion;
 mod read;

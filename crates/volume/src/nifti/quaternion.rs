@@ -6,15 +6,19 @@ use super::Problem;
 use crate::Affine;
 use crate::affine::{determinant3, dot, norm};
 
-/// The rotation of a unit quaternion given by its last three numbers (b, c, d), in rows.
+/// The square of a quaternion's length may differ from 1 by this much: tools write it with four digits or fewer, and ITK takes
+/// whatever there is.
+const LENGTH_TOLERANCE: f64 = 1e-3;
+
+/// The rotation of a unit quaternion given by its last three numbers (b, c, d), in rows. When these alone are as long as 1 or
+/// longer, it is half a turn, about an axis along them (as ITK has it).
 pub(super) fn rotation_of([b, c, d]: [f64; 3]) -> Result<[[f64; 3]; 3], Problem> {
     let rest = 1.0 - (b * b + c * c + d * d);
-    // Three steps of 32-bit rounding, as nibabel allows.
-    let tolerance = 3.0 * f64::from(f32::EPSILON);
-    let a = if rest.abs() < tolerance { 0.0 } else { rest.sqrt() };
-    if a.is_nan() {
+    if rest.is_nan() || rest < -LENGTH_TOLERANCE {
         return Err(Problem::Quaternion { found: [b, c, d] });
     }
+    // Three steps of 32-bit rounding are nothing, as for nibabel.
+    let a = if rest < 3.0 * f64::from(f32::EPSILON) { 0.0 } else { rest.sqrt() };
     let s = 2.0 / (a * a + b * b + c * c + d * d);
     Ok([
         [1.0 - s * (c * c + d * d), s * (b * c - a * d), s * (b * d + a * c)],

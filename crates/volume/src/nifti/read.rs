@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
-
+use super::gzip::{MAGIC, Members};
 use super::header::HEADER_BYTES;
 use super::{Header, NiftiError, Problem, VoxelType};
 use crate::{LabelVolume, ScalarVolume, Volume};
@@ -21,6 +20,16 @@ const MOST_DEFLATE_RATIO: u64 = 1032;
 
 /// After the voxels, up to this many bytes are read so that the checksum at the end of a gzip stream is checked.
 const TRAILING: u64 = 1 << 20;
+
+/// Intensities of more voxels than this are not held: 1 GiB, in 4 bytes each. Longer scans are read slice by slice.
+const MOST_SCALARS: usize = 1 << 28;
+
+/// Labels of more voxels than this are not held, in 1 byte each: 512 x 512 x 3072. A file of a megabyte can declare more.
+const MOST_LABELS: usize = 3 << 28;
+
+/// Values further from 0 than this are refused as NaN is: no integer of 32 bits reaches them, interpolation overflows not far
+/// beyond, and what writes them (the largest number of 32 or of 64 bits) means "nothing here".
+const MOST_VALUE: f32 = 1e10;
 
 /// A label may differ from an integer by this much: scaling factors are stored in 32 bits.
 const LABEL_TOLERANCE: f64 = 1e-4;
@@ -40,7 +49,8 @@ pub fn read_header(path: impl AsRef<Path>) -> Result<Header, NiftiError> {
 ///
 /// # Errors
 ///
-/// As [`read_header`], and when the file is truncated or damaged, or a value is NaN or infinite.
+/// As [`read_header`], and when the file is truncated or damaged, has too many voxels to hold, or a value is NaN, infinite or
+/// beyond 1e10. A [`SliceReader`](super::SliceReader) reads any number of slices.
 pub fn read_scalar(path: impl AsRef<Path>) -> Result<(ScalarVolume, Header), NiftiError> {
     open(path.as_ref(), scalar_from)
 }
@@ -50,7 +60,8 @@ pub fn read_scalar(path: impl AsRef<Path>) -> Result<(ScalarVolume, Header), Nif
 ///
 /// # Errors
 ///
-/// As [`read_header`], and when the file is truncated or damaged, or a value is not a label.
+/// As [`read_header`], and when the file is truncated or damaged, has too many voxels to hold, or a value is not a label. A
+/// [`LabelReader`](super::LabelReader) reads any number of slices.
 pub fn read_labels(path: impl AsRef<Path>) -> Result<(LabelVolume, Header), NiftiError> {
     open(path.as_ref(), labels_from)
 }
@@ -73,8 +84,8 @@ fn scalar_from<'a>(file: impl BufRead + Send + 'a, file_bytes: u64) -> Result<(S
     let stream = Stream::open(file, file_bytes)?;
     let shape = stream.header.grid().shape;
     let scaling = stream.header.scaling();
-    let mut bad = NonFinite::of(&stream.header);
-    let (values, header) = stream.voxels(|header, piece, values: &mut Vec<f32>| {
+    let mut bad = Unusable::of(&stream.header);
+    let (values, header) = stream.voxels(MOST_SCALARS, |header, piece, values: &mut Vec<f32>| {
         let before = values.len();
         to_f32(header, scaling, piece, values);
         bad.look_at(&values[before..], before);
@@ -84,32 +95,34 @@ fn scalar_from<'a>(file: impl BufRead + Send + 'a, file_bytes: u64) -> Result<(S
     Ok((on_grid(&header, values)?, header))
 }
 
-/// The values that are no numbers, counted as they come.
-pub(super) struct NonFinite {
+/// The values that nothing can be computed with, counted as they come.
+pub(super) struct Unusable {
     is_possible: bool,
     count: usize,
-    first: usize,
+    first: (usize, f32),
 }
 
-impl NonFinite {
+impl Unusable {
     pub(super) fn of(header: &Header) -> Self {
-        let is_float = matches!(header.voxel_type(), VoxelType::F32 | VoxelType::F64);
-        Self { is_possible: is_float || header.scaling().is_some(), count: 0, first: 0 }
+        let is_possible = header.voxel_type().bytes() == 8 || header.voxel_type() == VoxelType::F32 || header.scaling().is_some();
+        Self { is_possible, count: 0, first: (0, 0.0) }
     }
 
     /// Looks at values that follow the first `before` of the file.
     pub(super) fn look_at(&mut self, values: &[f32], before: usize) {
-        if self.is_possible && values.iter().fold(false, |any, v| any | !v.is_finite()) {
-            let first = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
-            self.first = if self.count == 0 { before + first } else { self.first };
-            self.count += values.iter().filter(|v| !v.is_finite()).count();
+        let is_unusable = |value: &f32| value.is_nan() || value.abs() > MOST_VALUE;
+        if self.is_possible && values.iter().fold(false, |any, value| any | is_unusable(value)) {
+            let first = values.iter().position(is_unusable).unwrap_or(0);
+            self.first = if self.count == 0 { (before + first, values[first]) } else { self.first };
+            self.count += values.iter().filter(|value| is_unusable(value)).count();
         }
     }
 
     pub(super) fn none_in(&self, shape: [usize; 3]) -> Result<(), Problem> {
+        let (first, value) = self.first;
         match self.count {
             0 => Ok(()),
-            count => Err(Problem::NonFinite { count, first: index_of(self.first, shape) }),
+            count => Err(Problem::Unusable { count, value, first: index_of(first, shape), most: MOST_VALUE }),
         }
     }
 }
@@ -117,7 +130,7 @@ impl NonFinite {
 /// Labels from the `file_bytes` bytes of a file.
 fn labels_from<'a>(file: impl BufRead + Send + 'a, file_bytes: u64) -> Result<(LabelVolume, Header), Problem> {
     let stream = Stream::open(file, file_bytes)?;
-    let (values, header) = stream.voxels(|header, piece, labels: &mut Vec<u8>| to_labels(header, piece, 0, labels))?;
+    let (values, header) = stream.voxels(MOST_LABELS, |header, piece, labels: &mut Vec<u8>| to_labels(header, piece, 0, labels))?;
     Ok((on_grid(&header, values)?, header))
 }
 
@@ -141,8 +154,8 @@ impl<'a> Stream<'a> {
     /// Reads the header, told apart from gzip by its first bytes (names lie), and skips to the voxels.
     pub(super) fn open(mut file: impl BufRead + Send + 'a, file_bytes: u64) -> Result<Self, Problem> {
         let start = file.fill_buf().map_err(|error| Problem::Io { doing: "read the file", error })?;
-        let is_gzip = start.starts_with(&[0x1f, 0x8b]);
-        let mut bytes: Box<dyn Read + Send + 'a> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let is_gzip = start.starts_with(&MAGIC);
+        let mut bytes: Box<dyn Read + Send + 'a> = if is_gzip { Box::new(Members::new(file)) } else { Box::new(file) };
         let mut head = [0; HEADER_BYTES];
         let found = fill(&mut bytes, &mut head)?;
         if found < HEADER_BYTES {
@@ -156,12 +169,16 @@ impl<'a> Stream<'a> {
         Ok(Self { header, bytes, is_gzip })
     }
 
-    /// Reads the voxels in pieces, each handed to `convert`, which adds its values.
+    /// Reads the voxels in pieces, each handed to `convert`, which adds its values; no more than `most` are held.
     fn voxels<T>(
         mut self,
+        most: usize,
         mut convert: impl FnMut(&Header, &[u8], &mut Vec<T>) -> Result<(), Problem>,
     ) -> Result<(Vec<T>, Header), Problem> {
         let (voxels, expected) = (self.header.grid().voxels(), voxel_bytes(&self.header));
+        if voxels > most {
+            return Err(Problem::TooManyToHold { voxels, most });
+        }
         let mut values = Vec::new();
         values.try_reserve_exact(voxels).map_err(|_| Problem::Memory { voxels })?;
         let mut piece = vec![0; PIECE];

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::read::{NonFinite, Stream, open, to_f32, to_labels, voxel_bytes};
+use super::read::{Stream, Unusable, open, to_f32, to_labels, voxel_bytes};
 use super::{Header, NiftiError, Problem};
 
 /// Slices of more voxels than this are not read one by one: a CT slice has 512 × 512, the largest known 796 × 796.
@@ -22,7 +22,7 @@ pub(crate) trait ReadSlices: Sized {
 /// The intensities of a file, one slice along its last axis at a time, scaled as [`read_scalar`](super::read_scalar) does.
 pub struct SliceReader {
     stored: Stored,
-    bad: NonFinite,
+    bad: Unusable,
 }
 
 impl SliceReader {
@@ -33,7 +33,7 @@ impl SliceReader {
     /// As [`read_header`](super::read_header), and when a slice is larger than any of CT.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NiftiError> {
         let stored = Stored::open(path.as_ref())?;
-        Ok(Self { bad: NonFinite::of(&stored.stream.header), stored })
+        Ok(Self { bad: Unusable::of(&stored.stream.header), stored })
     }
 
     /// The file's header.
@@ -46,7 +46,7 @@ impl SliceReader {
     ///
     /// # Errors
     ///
-    /// When the file is truncated or damaged; after the last slice, when any value was NaN or infinite.
+    /// When the file is truncated or damaged; after the last slice, when any value was NaN, infinite or beyond 1e10.
     pub fn next_slice(&mut self, values: &mut Vec<f32>) -> Result<bool, NiftiError> {
         self.read(values).map_err(NiftiError::at(&self.stored.path))
     }

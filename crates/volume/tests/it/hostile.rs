@@ -77,6 +77,7 @@ fn dimensions_that_lie_are_refused() {
     assert_problem!(dims([8, 4, 3, 2, 1, 1, 1, 1]), Problem::Dimensions { .. });
     assert_problem!(dims([3, 4, 0, 2, 1, 1, 1, 1]), Problem::Dimensions { .. });
     assert_problem!(dims([3, 4, -3, 2, 1, 1, 1, 1]), Problem::Dimensions { .. });
+    assert_problem!(dims([4, 4, 3, 2, -1, 1, 1, 1]), Problem::Dimensions { .. });
     assert_problem!(dims([4, 4, 3, 1, 2, 1, 1, 1]), Problem::Series { .. });
     assert_problem!(dims([5, 4, 3, 1, 1, 3, 1, 1]), Problem::Series { .. });
     assert_problem!(dims([3, i16::MAX, i16::MAX, i16::MAX, 1, 1, 1, 1]), Problem::TooLarge { .. });
@@ -161,7 +162,72 @@ fn voxels_that_are_no_numbers_are_counted_and_located() {
         bytes[352 + 4 * voxel..356 + 4 * voxel].copy_from_slice(&value.to_le_bytes());
     }
     // The shape is 3 x 4 x 2.
-    assert_problem!(bytes, Problem::NonFinite { count: 2, first: [2, 1, 0] });
+    assert_problem!(bytes, Problem::Unusable { count: 2, first: [2, 1, 0], .. });
+}
+
+#[test]
+fn values_beyond_what_interpolation_bears_are_refused_as_nan_is() {
+    for value in [f32::MAX, f32::MIN, 1e11] {
+        let mut bytes = std::fs::read(fixture("nifti/type_f4.nii")).unwrap();
+        bytes[352 + 4 * 5..356 + 4 * 5].copy_from_slice(&value.to_le_bytes());
+        assert_problem!(bytes, Problem::Unusable { count: 1, first: [2, 1, 0], .. });
+    }
+    for value in [1e300, -f64::from(f32::MAX)] {
+        let mut bytes = std::fs::read(fixture("nifti/type_f8.nii")).unwrap();
+        bytes[352 + 8 * 5..360 + 8 * 5].copy_from_slice(&value.to_le_bytes());
+        assert_problem!(bytes, Problem::Unusable { count: 1, first: [2, 1, 0], .. });
+    }
+    let mut stretched = std::fs::read(fixture("nifti/type_i2.nii")).unwrap();
+    stretched[112..116].copy_from_slice(&1e30f32.to_le_bytes());
+    let found = problem(&stretched).to_string();
+    assert!(found.contains("±1e10") && found.contains("expected HU"), "{found}");
+}
+
+#[test]
+fn more_voxels_than_are_held_at_a_time_are_refused_before_they_are_unpacked() {
+    // 1000 slices of 1024 x 1024 zeros, a megabyte packed.
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&dims([3, 1024, 1024, 1000, 1, 1, 1, 1])[..352]).unwrap();
+    let zeros = vec![0; 2 << 20];
+    (0..1000).for_each(|_| encoder.write_all(&zeros).unwrap());
+    let bomb = file(&encoder.finish().unwrap());
+    for found in [nifti::read_labels(&bomb.path).map(drop), nifti::read_scalar(&bomb.path).map(drop)] {
+        assert!(matches!(found.as_ref().unwrap_err().problem, Problem::TooManyToHold { voxels: 1_048_576_000, .. }), "{found:?}");
+    }
+}
+
+#[test]
+fn what_the_reference_tools_read_is_read() {
+    let expected = nifti::read_scalar(fixture("nifti/half_turn.nii")).unwrap().0;
+    let read = |bytes: &[u8]| nifti::read_scalar(&file(bytes).path).map(|(volume, _)| volume).map_err(|error| error.to_string());
+    let whole = changed(|_| ());
+    let packed = gzip(&whole);
+    for after in [&[0; 512][..], &[0; 600_000], b"\n", b"\r\n", b"end"] {
+        assert_eq!(read(&[&packed, after].concat()).as_ref(), Ok(&expected), "{} bytes after the stream", after.len());
+    }
+    let members: Vec<u8> = whole.chunks(100).flat_map(gzip).collect();
+    assert_eq!(read(&members).as_ref(), Ok(&expected), "several members");
+    for dim in [[4, 4, 3, 2, 0, 0, 0, 0], [7, 4, 3, 2, 0, 0, 0, 0], [5, 4, 3, 2, 1, 0, 1, 1], [3, 4, 3, 2, 0, 0, 0, 0]] {
+        assert_eq!(read(&dims(dim)).as_ref(), Ok(&expected), "{dim:?}");
+    }
+}
+
+#[test]
+fn a_quaternion_that_is_too_long_by_rounding_is_half_a_turn() {
+    // Half a turn about z, as LPS scans have it.
+    let turned = |d: f32| {
+        changed(|bytes| {
+            bytes[252..256].copy_from_slice(&[1, 0, 0, 0]);
+            bytes[256..268].copy_from_slice(&[0.0, 0.0, d].map(f32::to_le_bytes).concat());
+        })
+    };
+    let affine = |d: f32| nifti::read_header(&file(&turned(d)).path).map(|header| header.grid().affine.linear());
+    let expected = affine(1.0).unwrap();
+    for square in [1.0 + 3.0e-7, 1.0 + 1.0e-6, 1.0 + 1.0e-5, 1.0 + 5.0e-4f64] {
+        let found = affine(square.sqrt() as f32).unwrap();
+        assert!(found.as_flattened().iter().zip(expected.as_flattened()).all(|(a, b)| (a - b).abs() < 1e-12), "{square}: {found:?}");
+    }
+    assert_problem!(turned(1.01), Problem::Quaternion { .. });
 }
 
 #[test]
