@@ -39,7 +39,7 @@ pub struct LabelPartial;
 
 impl Stage for LabelPartial {
     const NAME: &'static str = "label-partial";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const ABOUT: &'static str = "Labels organs and cancer with a model that was trained on partial labels; true labels win";
     const READS: &'static [Role] = &[
         Role::required("model", "a folder with weights.safetensors, as train-partial writes it"),
@@ -94,6 +94,9 @@ impl CaseStage for LabelPartial {
 
     fn work(config: &Config, io: &StageIo, labeller: &Labeller, scan: &Scan) -> Result<()> {
         let (image, header) = nifti::read_scalar(&scan.image)?;
+        if let Some(doubt) = volume::Intensities::of(&image).doubt() {
+            io.report.warn(&scan.image, &doubt);
+        }
         let image = config.grid.prepare(image).with_context(|| format!("{}", scan.image.display()))?;
         let shown = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
         let classes = [ORGAN_CLASSES, CANCER_CLASSES];

@@ -50,7 +50,7 @@ pub struct PseudoLabel;
 
 impl Stage for PseudoLabel {
     const NAME: &'static str = "pseudo-label";
-    const REVISION: u32 = 5;
+    const REVISION: u32 = 6;
     const ABOUT: &'static str = "Lets the teachers write organ and cancer labels where nobody labelled; true labels win";
     const READS: &'static [Role] = &[
         Role::required("organ_teacher", "a folder with weights.safetensors of M_o2"),
@@ -126,6 +126,9 @@ impl CaseStage for PseudoLabel {
 
     fn work(config: &Config, io: &StageIo, teachers: &Teachers, Job { scan, opinion }: &Job) -> Result<()> {
         let (image, header) = nifti::read_scalar(&scan.image)?;
+        if let Some(doubt) = volume::Intensities::of(&image).doubt() {
+            io.report.warn(&scan.image, &doubt);
+        }
         let image = config.grid.prepare(image).with_context(|| format!("{}", scan.image.display()))?;
         let region = config.grid.shown(&image, config.crop_foreground).with_context(|| format!("{}", scan.image.display()))?;
         let shown = Shown { image: &image, region, window: &config.window, header: &header };

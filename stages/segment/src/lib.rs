@@ -11,7 +11,7 @@ pub struct Segment;
 
 impl Stage for Segment {
     const NAME: &'static str = "segment";
-    const REVISION: u32 = 6;
+    const REVISION: u32 = 7;
     const ABOUT: &'static str = "Segments CT scans with the dual-decoding student, both decoders in one pass";
     const READS: &'static [Role] = &[
         Role::required("images", "a folder of CT scans, CASE_0000.nii.gz").by_case(),
@@ -53,6 +53,9 @@ impl CaseStage for Segment {
         let scan = Scan::open(&case.path, student.grid())?;
         let region = student.region(&scan)?;
         let maps = student.label_maps(&scan, &region, false)?;
+        if let Some(doubt) = scan.doubt() {
+            io.report.warn(scan.path(), &doubt);
+        }
         for (place, runs) in places(case).iter().zip([&maps.organs, &maps.cancer]) {
             nifti::write_labels_on(io.output.join(place), &runs.on(&scan.grid(), &region))?;
         }
