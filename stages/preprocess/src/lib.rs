@@ -44,7 +44,7 @@ pub struct Config {
 
 impl Stage for Preprocess {
     const NAME: &'static str = "preprocess";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Resample, window and crop cases onto the model grid, for random access in training";
     const READS: &'static [Role] = &[
         Role::required("dataset", "folder with the folders of images and label maps").by_case(),
