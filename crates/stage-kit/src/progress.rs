@@ -1,6 +1,8 @@
 //! Progress with time left: bars on a terminal, plain lines elsewhere, JSON lines for a parent process.
 
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -51,6 +53,11 @@ impl Report {
     pub fn note(&self, text: &str) {
         // A closed standard error is no reason to stop working.
         let _ = writeln!(std::io::stderr(), "{}", shown(text));
+    }
+
+    /// Warns of what is doubtful about a file that is used nevertheless.
+    pub fn warn(&self, file: &Path, doubt: &dyn Display) {
+        self.note(&format!("warning: {}: {doubt}", file.display()));
     }
 
     /// Starts counting `total` of `what` under the name `node`.

@@ -103,11 +103,10 @@ impl Grid {
         let corners = self.corners();
         let to_target = unplaced.inverse() * self.affine;
         let reached = corners.map(|corner| to_target.apply(&corner));
-        let least: [f64; 3] = from_fn(|axis| fold(&reached, axis, f64::min));
-        let most: [f64; 3] = from_fn(|axis| fold(&reached, axis, f64::max));
-        let shape: [usize; 3] = from_fn(|axis| (most[axis] - least[axis] + 1.0).round_ties_even() as usize);
+        let sides = bounds(&reached);
+        let shape: [usize; 3] = sides.map(|[least, most]| (most - least + 1.0).round_ties_even() as usize);
 
-        let outermost = reached.iter().position(|r| (0..3).all(|axis| r[axis] - least[axis] <= 1e-8));
+        let outermost = reached.iter().position(|r| (0..3).all(|axis| r[axis] - sides[axis][0] <= 1e-8));
         let origin = match outermost {
             Some(corner) => self.affine.apply(&corners[corner]),
             None => {
@@ -140,6 +139,30 @@ impl Grid {
                 let (a, b) = (self.affine.apply(corner), other.affine.apply(corner));
                 crate::affine::norm(from_fn(|i| a[i] - b[i])) <= 0.01 * shortest
             })
+    }
+
+    /// Where the grid lies, from the least to the greatest x, y and z of its voxel centres in mm.
+    #[must_use]
+    pub fn box_mm(&self) -> [[f64; 2]; 3] {
+        bounds(&self.corners().map(|corner| self.affine.apply(&corner)))
+    }
+
+    /// The share of the grid, of 0 to 1, that lies within `other`: from voxel centre to voxel centre of this one, up to half
+    /// a voxel beyond the outermost centres of the other one, and in boxes along its axes.
+    #[must_use]
+    pub fn share_within(&self, other: &Grid) -> f64 {
+        let to_other = self.voxels_in(other);
+        let sides = bounds(&self.corners().map(|corner| to_other.apply(&corner)));
+        let inside = |axis: usize| {
+            let ([least, most], end) = (sides[axis], other.shape[axis] as f64 - 0.5);
+            let common = most.min(end) - least.max(-0.5);
+            match most - least {
+                // A single voxel is inside or not.
+                length if length < 1e-6 => f64::from(u8::from(common > -1e-3)),
+                length => (common / length).max(0.0),
+            }
+        };
+        (0..3).map(inside).product()
     }
 
     /// Voxel indices of the eight corner voxels, z changing fastest.
@@ -198,6 +221,11 @@ impl Box3 {
         let end = |axis: usize| self.start[axis].saturating_add(self.shape[axis]).saturating_add(margin[axis]);
         Box3 { start, shape: from_fn(|axis| end(axis) - start[axis]) }.within(shape)
     }
+}
+
+/// The least and the greatest of points, axis by axis.
+fn bounds(points: &[[f64; 3]; 8]) -> [[f64; 2]; 3] {
+    from_fn(|axis| [fold(points, axis, f64::min), fold(points, axis, f64::max)])
 }
 
 fn fold(points: &[[f64; 3]; 8], axis: usize, pick: fn(f64, f64) -> f64) -> f64 {

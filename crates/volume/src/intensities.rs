@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::ScalarVolume;
+
 /// Every so many values one is counted: a prime, so that it does not stay in the columns of a slice.
 const STEP: usize = 7;
 
@@ -77,6 +79,14 @@ impl Default for Intensities {
 }
 
 impl Intensities {
+    /// Those of a whole volume.
+    #[must_use]
+    pub fn of(volume: &ScalarVolume) -> Self {
+        let mut all = Self::default();
+        all.add(&volume.x_fastest());
+        all
+    }
+
     /// Adds the values that come next. The result does not depend on how they are cut into pieces.
     pub fn add(&mut self, values: &[f32]) {
         (self.least, self.most) = values.iter().fold((self.least, self.most), |(least, most), &v| (least.min(v), most.max(v)));

@@ -95,6 +95,27 @@ fn orientation_does_not_matter_to_what_a_patient_is_labelled() {
 }
 
 #[test]
+fn values_that_are_no_hounsfield_units_are_warned_of() {
+    let bench = Bench::new();
+    bench.scan("hu", [61, 50, 23], "LPS");
+    let (image, _) = nifti::read_scalar(bench.path("scans/hu_0000.nii.gz")).unwrap();
+    let changes: [(&str, fn(f32) -> f32); 3] = [("stored", |hu| hu + 1024.0), ("inverted", |hu| -hu), ("zero", |_| 0.0)];
+    for (case, change) in changes {
+        let image = ScalarVolume { data: image.data.mapv(change), affine: image.affine };
+        nifti::write_scalar_i16(bench.path(&format!("scans/{case}_0000.nii.gz")), &image).unwrap();
+    }
+    for more in [&[][..], &["--exact"], &["--exact", "--clean-up"]] {
+        let output = bench.predict(&format!("out{}", more.len()), more);
+        must_succeed(&output);
+        let text = String::from_utf8_lossy(&output.stderr);
+        let warned =
+            |case: &str| text.lines().filter(|line| line.contains("warning: ") && line.contains(&format!("{case}_0000.nii.gz"))).count();
+        assert_eq!(["hu", "stored", "inverted", "zero"].map(warned), [0, 1, 1, 1], "{more:?}: {text}");
+        assert!(text.contains("intercept (scl_inter) to -1024"), "{text}");
+    }
+}
+
+#[test]
 fn shortcuts_change_little_and_nothing_outside_the_patient_is_labelled() {
     let bench = Bench::new();
     // Whole slices, so that the box around the patient decides what the network is shown.
@@ -248,7 +269,7 @@ fn hostile(scans: &Path) -> Vec<(&'static str, &'static str)> {
     });
     // A bomb: 200 million bytes of air in a thousandth of that, and a header that says so.
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut bomb, &dims([3, 1000, 1000, 100, 1, 1, 1, 1])[..352]).unwrap();
+    std::io::Write::write_all(&mut bomb, &dims([3, 500, 500, 400, 1, 1, 1, 1])[..352]).unwrap();
     let air = (-1000i16).to_le_bytes().repeat(1 << 20);
     std::io::copy(&mut std::io::Read::take(air.repeat(96).as_slice(), 200_000_000), &mut bomb).unwrap();
     put("bomb", &bomb.finish().unwrap());

@@ -19,7 +19,7 @@ pub struct ResampleBack;
 
 impl Stage for ResampleBack {
     const NAME: &'static str = "resample-back";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Brings label maps back to the orientation, spacing and grid of the original images";
     const READS: &'static [Role] = &[
         Role::required("labels", "a folder with labels/CASE.nii.gz on the model grid, as overlay writes it").by_case(),
@@ -72,8 +72,8 @@ impl CaseStage for ResampleBack {
 
     fn work(_: &Config, io: &StageIo, (): &(), pair: &Pair) -> Result<()> {
         let header = nifti::read_header(&pair.image.path)?;
-        let (on_model_grid, _) =
-            nifti::read_labels(&pair.labels).with_context(|| format!("the labels of {}", pair.image.path.display()))?;
-        Ok(nifti::write_nearest(io.output.join(pair.place()), &on_model_grid, &header)?)
+        let labels = || format!("the labels of {}", pair.image.path.display());
+        let (on_model_grid, _) = nifti::read_labels(&pair.labels).with_context(labels)?;
+        nifti::write_nearest(io.output.join(pair.place()), &on_model_grid, &header).with_context(labels)
     }
 }

@@ -57,6 +57,9 @@ impl CaseStage for Segment {
         let scan = Scan::open(&case.path, student.grid())?;
         let region = student.region(&scan)?;
         let maps = student.label_maps(&scan, &region, false)?;
+        if let Some(doubt) = scan.doubt() {
+            io.report.warn(scan.path(), &doubt);
+        }
         for (place, runs) in places(case).iter().zip([&maps.organs, &maps.cancer]) {
             nifti::write_labels_on(io.output.join(place), &runs.on(&scan.grid(), &region))?;
         }

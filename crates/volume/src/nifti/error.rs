@@ -201,6 +201,21 @@ pub enum Problem {
         /// The grid of the image.
         expected: Box<Grid>,
     },
+    /// The labels lie somewhere else than the image that they are sent to.
+    #[error(
+        "the label map lies at {} mm, the image at {} mm: {percent:.0} % of it lie within, expected all; find the label map of this image, \
+         or correct the origin of either",
+        in_mm(found),
+        in_mm(expected)
+    )]
+    Elsewhere {
+        /// The box of the labels: the least and the greatest x, y and z.
+        found: Box<[[f64; 2]; 3]>,
+        /// The box of the image.
+        expected: Box<[[f64; 2]; 3]>,
+        /// How much of the image lies within the labels.
+        percent: f64,
+    },
     /// A side does not fit the header.
     #[error("shape {shape:?}: NIfTI-1 takes sides from 1 to 32767 voxels; crop the volume")]
     Shape {
@@ -215,4 +230,10 @@ pub enum Problem {
         /// Index of the voxel.
         at: [usize; 3],
     },
+}
+
+/// A box in mm, as text.
+fn in_mm(sides: &[[f64; 2]; 3]) -> String {
+    let side = |(name, [least, most]): (&str, &[f64; 2])| format!("{name} {least:.0} to {most:.0}");
+    ["x", "y", "z"].into_iter().zip(sides).map(side).collect::<Vec<_>>().join(", ")
 }

@@ -3,7 +3,7 @@
 use std::array::from_fn;
 
 use super::Problem;
-use super::quaternion::{quaternion_of, rotation_of};
+use super::quaternion::{of_length_1, quaternion_of, rotation_of};
 use crate::{Affine, Grid};
 
 /// Bytes of a header.
@@ -186,6 +186,9 @@ impl Header {
             quaternion_offset: from_fn(|i| fields.f32(268 + 4 * i)),
             sform: from_fn(|row| from_fn(|column| fields.f32(280 + 16 * row + 4 * column))),
         };
+        if header.sform_code <= 0 && header.qform_code > 0 {
+            header.quaternion = of_length_1(header.quaternion);
+        }
         header.grid.affine = header.affine()?;
         header.grid.affine.check()?;
         Ok(header)

@@ -10,6 +10,17 @@ use crate::affine::{determinant3, dot, norm};
 /// whatever there is.
 const LENGTH_TOLERANCE: f64 = 1e-3;
 
+/// Three steps of 32-bit rounding are nothing, as for nibabel.
+const ROUNDING: f64 = 3.0 * f32::EPSILON as f64;
+
+/// (b, c, d) of a length that every reader takes: nibabel refuses what is longer than 1 by more than three steps of rounding, and
+/// so the label map of such an image.
+pub(super) fn of_length_1(bcd: [f32; 3]) -> [f32; 3] {
+    let square: f64 = bcd.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+    let is_long_by_rounding = (1.0 + ROUNDING..=1.0 + LENGTH_TOLERANCE).contains(&square);
+    if is_long_by_rounding { bcd.map(|v| (f64::from(v) / square.sqrt()) as f32) } else { bcd }
+}
+
 /// The rotation of a unit quaternion given by its last three numbers (b, c, d), in rows. When these alone are as long as 1 or
 /// longer, it is half a turn, about an axis along them (as ITK has it).
 pub(super) fn rotation_of([b, c, d]: [f64; 3]) -> Result<[[f64; 3]; 3], Problem> {
@@ -17,8 +28,7 @@ pub(super) fn rotation_of([b, c, d]: [f64; 3]) -> Result<[[f64; 3]; 3], Problem>
     if rest.is_nan() || rest < -LENGTH_TOLERANCE {
         return Err(Problem::Quaternion { found: [b, c, d] });
     }
-    // Three steps of 32-bit rounding are nothing, as for nibabel.
-    let a = if rest < 3.0 * f64::from(f32::EPSILON) { 0.0 } else { rest.sqrt() };
+    let a = if rest < ROUNDING { 0.0 } else { rest.sqrt() };
     let s = 2.0 / (a * a + b * b + c * c + d * d);
     Ok([
         [1.0 - s * (c * c + d * d), s * (b * c - a * d), s * (b * d + a * c)],

@@ -19,6 +19,9 @@ const LABEL_LEVEL: u32 = 1;
 /// CT takes a quarter less space here than at the quickest level, for twice the time; higher levels gain little.
 const SCALAR_LEVEL: u32 = 3;
 
+/// A model grid covers all of its scan. Of a scan that has been cropped since, or a label map that has been, half may be missing.
+const LEAST_SHARE: f64 = 0.5;
+
 /// Voxels converted at a time.
 const PIECE: usize = 1 << 16;
 
@@ -58,9 +61,16 @@ pub fn write_labels_on(path: impl AsRef<Path>, labels: &LabelVolume) -> Result<(
 ///
 /// # Errors
 ///
-/// As [`write_labels`].
+/// As [`write_labels`], and when less than half of the image lies within the labels: these belong to another image, or to the
+/// same with another origin, and hardly a voxel would get the label of its place.
 pub fn write_nearest(path: impl AsRef<Path>, labels: &LabelVolume, like: &Header) -> Result<(), NiftiError> {
-    let (mut writer, grid) = (LabelWriter::create(path, like)?, like.grid());
+    let (path, grid) = (path.as_ref(), like.grid());
+    let share = grid.share_within(&labels.grid());
+    if share < LEAST_SHARE {
+        let (found, expected) = (Box::new(labels.grid().box_mm()), Box::new(grid.box_mm()));
+        return Err(NiftiError::at(path)(Problem::Elsewhere { found, expected, percent: 100.0 * share }));
+    }
+    let mut writer = LabelWriter::create(path, like)?;
     let values = labels.x_fastest();
     let slices = NearestSlices::of(&values, &labels.grid(), &grid);
     let mut slice = vec![0; grid.shape[0] * grid.shape[1]];

@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use ndarray::{Array3, ShapeBuilder as _};
 use proptest::prelude::*;
 use volume::{
-    Affine, Box3, Grid, LabelScan, LabelVolume, ModelGrid, NearestSlices, Orientation, ScalarVolume, Scan, SlicedFile, nifti, pick_linear,
-    pick_nearest, reorient, resample_linear, resample_nearest,
+    Affine, Box3, DoubtKind, Grid, Intensities, LabelScan, LabelVolume, ModelGrid, NearestSlices, Orientation, ScalarVolume, Scan,
+    SlicedFile, nifti, pick_linear, pick_nearest, reorient, resample_linear, resample_nearest,
 };
 
 const MODEL: ModelGrid = ModelGrid { spacing_mm: [Some(1.0), Some(1.5), Some(2.5)], window_hu: [-200.0, 300.0] };
@@ -278,6 +278,48 @@ fn what_is_wrong_with_a_scan_is_found_by_a_pass_over_all_of_it() {
         for error in [all.unwrap_err(), scan.foreground().unwrap_err(), scan.body().unwrap_err()] {
             let error = error.to_string();
             assert!(error.contains("a_0000.nii.gz") && error.contains("NaN"), "{orientation}: {error}");
+        }
+    }
+}
+
+#[test]
+fn labels_of_another_place_are_refused_with_both_boxes() {
+    let (_folder, path) = file(&scan_in(Orientation::LPS, [40, 40, 20], [2.0; 3], 0.3));
+    let header = nifti::read_header(&path).unwrap();
+    let grid = MODEL.of(&header.grid()).unwrap();
+    let out = path.with_file_name("a.nii.gz");
+    let moved = |mm: [f64; 3]| {
+        let origin = grid.affine.origin_mm();
+        let columns = std::array::from_fn(|axis| grid.affine.column(axis));
+        let affine = Affine::from_columns(columns, std::array::from_fn(|axis| origin[axis] + mm[axis]));
+        nifti::write_nearest(&out, &LabelVolume::filled(&Grid { affine, ..grid }, 3), &header)
+    };
+    for near in [[0.0; 3], [1.0, -1.0, 0.5], [0.0, 0.0, 15.0]] {
+        moved(near).unwrap();
+    }
+    for far in [[0.0, 0.0, 1700.0], [-1700.0, 0.0, 0.0], [0.0, 0.0, -25.0], [45.0, 45.0, 0.0]] {
+        let error = moved(far).unwrap_err().to_string();
+        assert!(error.contains("the label map lies at x ") && error.contains("the image at x "), "{far:?}: {error}");
+    }
+}
+
+#[test]
+fn what_speaks_against_hounsfield_units_is_known_after_a_pass_over_all_of_a_scan() {
+    for orientation in ["RAS", "LPI", "ASR"].map(|text| text.parse().unwrap()) {
+        let mut image = patient_on_a_table(orientation);
+        let (_folder, path) = file(&image);
+        image.data.mapv_inplace(|hu| hu + 1024.0);
+        let (_stored_folder, stored) = file(&image);
+        for (path, expected) in [(path, None), (stored, Some(DoubtKind::Offset))] {
+            let scan = Scan::open(&path, &MODEL).unwrap();
+            assert_eq!(scan.doubt(), None, "nothing has been read");
+            scan.body().unwrap();
+            assert_eq!(scan.doubt().map(|doubt| doubt.kind), expected, "{orientation}");
+            assert_eq!(scan.doubt(), Intensities::of(&nifti::read_scalar(&path).unwrap().0).doubt());
+            let scan = Scan::open(&path, &MODEL).unwrap();
+            let mut planes = scan.planes(&scan.whole()).unwrap();
+            while planes.next_plane().unwrap().is_some() {}
+            assert_eq!(scan.doubt().map(|doubt| doubt.kind), expected, "{orientation}");
         }
     }
 }
