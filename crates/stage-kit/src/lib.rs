@@ -10,7 +10,9 @@ mod entry;
 mod files;
 mod io;
 mod memory;
+mod nearest;
 mod progress;
+mod shown;
 mod sink;
 mod stop;
 
@@ -21,6 +23,8 @@ pub use entry::{Entry, Role, Stage};
 pub use files::{finished, write_atomic, write_atomic_text};
 pub use io::{ABOUT, DeviceChoice, StageIo};
 pub use memory::{forget_peak_memory, peak_memory};
+pub use nearest::nearest;
 pub use progress::{Progress, ProgressStyle, Report, Update};
+pub use shown::shown;
 pub use sink::Sink;
 pub use stop::stop_on_signals;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
 use serde::{Deserialize, Serialize};
 
+use crate::shown::shown;
+
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ProgressStyle {
@@ -45,10 +47,10 @@ impl Report {
         Self { style }
     }
 
-    /// Says one line to the user. While a bar is drawn use [`Progress::note`], which does not tear it.
+    /// Says one line to the user, [harmlessly](shown()). While a bar is drawn use [`Progress::note`], which does not tear it.
     pub fn note(&self, text: &str) {
         // A closed standard error is no reason to stop working.
-        let _ = writeln!(std::io::stderr(), "{text}");
+        let _ = writeln!(std::io::stderr(), "{}", shown(text));
     }
 
     /// Starts counting `total` of `what` under the name `node`.
@@ -60,7 +62,7 @@ impl Report {
             if let Ok(style) = BarStyle::with_template("{prefix} {wide_bar} {pos}/{len} [{elapsed} elapsed, {eta} left] {msg}") {
                 bar.set_style(style);
             }
-            bar.set_prefix(format!("{node}: {what}"));
+            bar.set_prefix(shown(&format!("{node}: {what}")).into_owned());
             bar
         });
         let now = Instant::now();
@@ -115,7 +117,7 @@ impl Progress {
         let whole = state.update.done >= state.update.total;
         match (&self.bar, self.report.style) {
             (Some(bar), _) => {
-                bar.set_message(message.to_owned());
+                bar.set_message(shown(message).into_owned());
                 bar.inc(1);
                 if whole {
                     bar.finish();
