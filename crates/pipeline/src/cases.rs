@@ -170,5 +170,15 @@ fn find<'a, 'b>(own: &[&'a Opened<'b>], path: &Path) -> Option<(&'a Opened<'b>, 
 fn surroundings(node: &Node, inputs: BTreeMap<String, PathBuf>, device: DeviceChoice) -> StageIo {
     let nowhere = PathBuf::new();
     let seed = node.seed;
-    StageIo { node: node.name.clone(), inputs, output: nowhere.clone(), work: nowhere, seed, device, report: Report::default(), sink: None }
+    StageIo {
+        node: node.name.clone(),
+        inputs,
+        output: nowhere.clone(),
+        work: nowhere,
+        seed,
+        device,
+        report: Report::default(),
+        planned: true,
+        sink: None,
+    }
 }

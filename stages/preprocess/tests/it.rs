@@ -89,6 +89,7 @@ impl Study {
             seed: 1,
             device: Default::default(),
             report: Default::default(),
+            planned: false,
             sink: None,
         };
         Entry::of::<Preprocess>().run(params, &io)?;
