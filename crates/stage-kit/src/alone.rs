@@ -23,18 +23,18 @@ pub(crate) fn do_cases<S: CaseStage>(config: &S::Config, io: &StageIo, jobs: &[(
     let specs: Vec<&CaseSpec> = jobs.iter().map(|(_, spec)| spec).collect();
     let clashes = clashes(&specs, io);
     let origins = Origins::of::<S>(config, io)?;
-    let standing: Vec<Standing> = specs.par_iter().map(|spec| origins.standing(spec, io)).collect();
+    let standing = |spec: &&CaseSpec| if clashes.contains_key(&spec.id) { Standing::Nothing } else { origins.standing(spec, io) };
+    let standing: Vec<Standing> = specs.par_iter().map(standing).collect();
     tell(&specs, &standing, io);
-    if standing.iter().all(|standing| *standing == Standing::Same) && clashes.is_empty() {
+    if standing.iter().all(|standing| *standing == Standing::Same) {
         return Ok(());
     }
     for folder in folders {
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     let tools = S::tools(config, io)?;
-    let done = |spec: &CaseSpec, standing| standing == Standing::Same && !clashes.contains_key(&spec.id);
     let cases: Vec<Case<'_, (S::Job, CaseSpec)>> =
-        jobs.iter().zip(standing).map(|(job, standing)| Case { id: &job.1.id, done: done(&job.1, standing), what: job }).collect();
+        jobs.iter().zip(standing).map(|(job, standing)| Case { id: &job.1.id, done: standing == Standing::Same, what: job }).collect();
     over_cases(io, &cases, |(job, spec)| {
         if let Some(clash) = clashes.get(&spec.id) {
             bail!("{clash}");
@@ -95,7 +95,7 @@ fn clashes(specs: &[&CaseSpec], io: &StageIo) -> HashMap<String, String> {
     for spec in specs {
         readers.extend(spec.reads.iter().map(|(_, path)| (real(path), spec.id.as_str())));
     }
-    let mut writers: HashMap<PathBuf, &str> = HashMap::new();
+    let mut writers: HashMap<PathBuf, &CaseSpec> = HashMap::new();
     let mut clashes = HashMap::new();
     for spec in specs {
         for path in paths(spec, io) {
@@ -104,12 +104,18 @@ fn clashes(specs: &[&CaseSpec], io: &StageIo) -> HashMap<String, String> {
                 let clash = format!("its output {} is an input of case {reader}; give another folder for the output", path.display());
                 clashes.insert(spec.id.clone(), clash);
             }
-            if let Some(other) = writers.insert(place, &spec.id) {
-                let clash = format!("cases {other} and {} have the same output {}; rename the input of one", spec.id, path.display());
-                clashes.insert(other.to_owned(), clash.clone());
+            if let Some(other) = writers.insert(place, spec) {
+                let (one, two) = (source(other), source(spec));
+                let clash = format!("{one} and {two} have the same output, {}; rename one of them", path.display());
+                clashes.insert(other.id.clone(), clash.clone());
                 clashes.insert(spec.id.clone(), clash);
             }
         }
     }
     clashes
+}
+
+/// What a case is made from, for people.
+fn source(spec: &CaseSpec) -> String {
+    spec.reads.first().map_or_else(|| format!("case {}", spec.id), |(_, path)| path.display().to_string())
 }

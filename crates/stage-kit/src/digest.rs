@@ -46,8 +46,9 @@ impl Digested {
 pub(crate) fn hashed(path: &Path) -> Result<(String, Seen)> {
     let read = || -> Result<(String, Seen)> {
         let seen = Seen::now(path)?;
+        ensure!(!path.is_dir(), "it is a directory, and a file is expected");
         // A pipe would have no end.
-        ensure!(path.is_file(), "it is no regular file");
+        ensure!(path.is_file(), "it is a pipe, a socket or a device, and a file is expected");
         Ok((hash_of(&File::open(path)?)?, seen))
     };
     read().with_context(|| format!("cannot read {}", path.display()))
