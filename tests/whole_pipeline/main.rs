@@ -8,6 +8,7 @@
 //! - `bad_places`: missing weights, empty subsets, a full disk, and mistakes in pipeline files
 //! - `editors`, `validator`: what the schema for editors takes and what it refuses
 //! - `page`: what a report holds, and how it looks in a browser
+//! - `alone`: stages that work by case without the runner: what they write, and what they take for done
 //! - `transformers`: encoders learnt from images, teachers on top of them (`tiny-transformers.yaml`), Table 5
 //! - `models`: models that know how scans were shown to them
 //! - `submission`: the image of the final student, what its cases cost, and how it runs on a real Docker
@@ -17,6 +18,7 @@
 //! - `memory`: what a worker holds of a large scan
 //! - `lab`: a folder with a pipeline file, and the program that runs it
 
+mod alone;
 mod bad_data;
 mod bad_places;
 mod changed;

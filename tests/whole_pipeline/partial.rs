@@ -66,16 +66,17 @@ fn nodes(name: &str, method: &str, epochs: u64) -> String {
     )
 }
 
-/// The nodes of these methods, on all labelled cases.
-fn pipeline(methods: &[(&str, &str)], epochs: u64) -> String {
-    let mut text = String::from(
-        "nodes:
+/// The labelled cases.
+pub(crate) const LABELLED: &str = "
   labelled:
     stage: preprocess
     inputs: {dataset: data.dataset, partition: partition}
     params: {subsets: [D_o5, D_c], layout: volume, grid: {spacing_mm: [8, 8, 8], window_hu: [-200, 300]}, crop_foreground: true}
-",
-    );
+";
+
+/// The nodes of these methods, on all labelled cases.
+fn pipeline(methods: &[(&str, &str)], epochs: u64) -> String {
+    let mut text = format!("nodes:{LABELLED}");
     methods.iter().for_each(|(name, method)| text += &nodes(name, method, epochs));
     let predictions: Vec<String> = methods.iter().map(|(name, _)| format!("{name}: {name}_overlay")).collect();
     text + &format!(
@@ -96,7 +97,7 @@ fn pipeline(methods: &[(&str, &str)], epochs: u64) -> String {
 }
 
 /// Deep mutual learning, whose second stage learns what the first has completed.
-const MUTUAL: &str = "
+pub(crate) const MUTUAL: &str = "
   first:
     stage: train-partial
     inputs: {prepared: labelled, partition: partition}

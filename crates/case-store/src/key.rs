@@ -47,6 +47,18 @@ impl Common {
     }
 }
 
+/// The digest of a folder, from relative path → hash of the files in it.
+#[must_use]
+pub fn tree_digest(files: &BTreeMap<String, String>) -> String {
+    format!("tree:{}", blake3::hash(tree_text(files).as_bytes()))
+}
+
+/// One line per file, as `b3sum` writes and checks them.
+#[must_use]
+pub fn tree_text(files: &BTreeMap<String, String>) -> String {
+    files.iter().map(|(path, hash)| format!("{hash}  {path}\n")).collect()
+}
+
 /// With its length before it, no text can run into the next.
 fn text(hasher: &mut blake3::Hasher, text: &str) {
     hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());

@@ -101,7 +101,7 @@ impl Student {
             Ok(())
         })?;
         if let Some(ml) = self.config.smallest_tumor_ml {
-            let voxel_ml = scan.grid().spacing_mm().iter().product::<f64>() / 1000.0;
+            let voxel_ml = scan.grid().voxel_mm3() / 1000.0;
             maps.cancer.keep_parts(|_| Keep::Voxels((ml / voxel_ml).ceil() as usize));
         }
         Ok(maps)

@@ -163,7 +163,7 @@ impl Attempt<'_> {
         command.arg("--params").arg(folder.join("params.json"));
         command.arg("--output").arg(folder.join("output"));
         command.arg("--work").arg(folder.join("work"));
-        command.args(["--progress", "json", "--node", &job.node]);
+        command.args(["--planned", "--progress", "json", "--node", &job.node]);
         command.args(["--seed", &job.seed.to_string()]);
         command.args(["--device", &self.device()]);
         if let Some(threads) = self.threads {

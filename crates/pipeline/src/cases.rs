@@ -169,5 +169,15 @@ fn find(own: &[&Opened<'_>], path: &Path) -> Option<String> {
 fn surroundings(node: &Node, inputs: BTreeMap<String, PathBuf>, device: DeviceChoice) -> StageIo {
     let nowhere = PathBuf::new();
     let seed = node.seed;
-    StageIo { node: node.name.clone(), inputs, output: nowhere.clone(), work: nowhere, seed, device, report: Report::default(), sink: None }
+    StageIo {
+        node: node.name.clone(),
+        inputs,
+        output: nowhere.clone(),
+        work: nowhere,
+        seed,
+        device,
+        report: Report::default(),
+        planned: true,
+        sink: None,
+    }
 }

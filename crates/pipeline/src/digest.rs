@@ -23,7 +23,7 @@ impl Tree {
     /// One line per file, as `b3sum` writes and checks them.
     #[must_use]
     pub fn text(&self) -> String {
-        self.0.iter().map(|(path, hash)| format!("{hash}  {path}\n")).collect()
+        case_store::tree_text(&self.0)
     }
 
     /// Reads [`Tree::text`].
@@ -35,7 +35,7 @@ impl Tree {
     /// The digest of the whole.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        format!("tree:{}", blake3::hash(self.text().as_bytes()))
+        case_store::tree_digest(&self.0)
     }
 
     /// What stands in an object, taken apart: the result, by which others go, and what only tells about the work.

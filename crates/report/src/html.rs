@@ -32,22 +32,10 @@ pub(crate) fn page(title: &str, lead: &str, sections: &[Section]) -> String {
     out
 }
 
-/// Text for elements and attributes.
+/// Text for elements and attributes, with visible escapes in place of what steers a terminal or turns the direction of
+/// writing.
 pub(crate) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            // Other control characters, such as those of a terminal's colors in a log, are no characters of a page.
-            '\n' | '\t' => out.push(letter),
-            letter if letter.is_control() => out.push('\u{fffd}'),
-            letter => out.push(letter),
-        }
-    }
-    out
+    plots::escaped(&stage_kit::shown(text))
 }
 
 /// A table of a head and rows; cells are HTML. The first column is text, the others stand right.
@@ -107,6 +95,6 @@ mod tests {
 
     #[test]
     fn nothing_in_a_text_can_break_the_page() {
-        assert_eq!(escaped("a<b & \"c\"\x1b[31m\n"), "a&lt;b &amp; &quot;c&quot;\u{fffd}[31m\n");
+        assert_eq!(escaped("a<b & \"c\"\x1b[31m\n"), "a&lt;b &amp; &quot;c&quot;\\u{1b}[31m\n");
     }
 }

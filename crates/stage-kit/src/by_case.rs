@@ -1,17 +1,20 @@
 //! Stages whose work falls into cases: the result of a case depends on the case's own files and on what all share.
 //!
 //! Such a stage says which cases there are and what each reads and writes. The runner then keeps the result of every case
-//! for itself: a changed scan costs the work of one case, and a killed run loses the case in work.
+//! for itself: a changed scan costs the work of one case, and a killed run loses the case in work. Without a runner the files
+//! tell what they were made from.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::Value;
 
+use crate::alone;
 use crate::cases::{Case, over_cases};
 use crate::entry::Stage;
 use crate::io::StageIo;
 use crate::left_out::{self, Aside, LeftOut, left_out_text};
+use crate::sink::Sink;
 
 /// One piece of work, as its stage declares it.
 #[derive(Clone, Debug)]
@@ -86,13 +89,6 @@ pub trait CaseStage: Stage<Config: Sync> {
     /// As [`Stage::run`].
     fn tools(config: &Self::Config, io: &StageIo) -> Result<Self::Tools>;
 
-    /// Whether the files of a piece of work, which are all there, are those that this run would write. Asked only when
-    /// the stage runs alone; the runner knows by its keys.
-    fn is_done(config: &Self::Config, io: &StageIo, job: &Self::Job) -> bool {
-        let _ = (config, io, job);
-        true
-    }
-
     /// Does one piece of work.
     ///
     /// # Errors
@@ -154,34 +150,36 @@ pub fn run_cases<S: CaseStage>(config: &S::Config, io: &StageIo) -> Result<()> {
 
 /// Does the jobs that are not done yet, and returns all.
 fn do_jobs<S: CaseStage>(config: &S::Config, io: &StageIo) -> Result<Vec<S::Job>> {
-    let mut jobs: Vec<(S::Job, CaseSpec)> = S::jobs(config, io)?
-        .into_iter()
-        .map(|job| {
-            let spec = S::case(config, &job);
-            (job, spec)
-        })
-        .collect();
-    if let Some(sink) = &io.sink {
-        jobs.retain(|(_, spec)| sink.has(&spec.id));
-        anyhow::ensure!(jobs.len() == sink.len(), "the inputs have changed since the run was planned; run again");
-    }
-    let there = |(job, spec): &(S::Job, CaseSpec)| match &io.sink {
-        Some(sink) => sink.is_done(&spec.id),
-        None => spec.paths(io).all(|(_, path)| crate::finished(&path)) && S::is_done(config, io, job),
+    let with_spec = |job| {
+        let spec = S::case(config, &job);
+        (job, spec)
     };
-    let done: Vec<bool> = jobs.iter().map(there).collect();
-    if done.contains(&false) {
-        for folder in jobs.iter().flat_map(|(_, spec)| spec.paths(io)).filter_map(|(_, path)| path.parent().map(PathBuf::from)) {
-            if !folder.is_dir() {
-                std::fs::create_dir_all(&folder)?;
-            }
+    let mut jobs: Vec<(S::Job, CaseSpec)> = S::jobs(config, io)?.into_iter().map(with_spec).collect();
+    match &io.sink {
+        None => alone::do_cases::<S>(config, io, &jobs)?,
+        Some(sink) => {
+            jobs.retain(|(_, spec)| sink.has(&spec.id));
+            anyhow::ensure!(jobs.len() == sink.len(), "the inputs have changed since the run was planned; run again");
+            do_planned_cases::<S>(config, io, sink, &jobs)?;
         }
-        let tools = S::tools(config, io)?;
-        let cases: Vec<Case<'_, S::Job>> =
-            jobs.iter().zip(done).map(|((job, spec), done)| Case { id: &spec.id, done, what: job }).collect();
-        over_cases(io, &cases, |job| S::work(config, io, &tools, job))?;
     }
     Ok(jobs.into_iter().map(|(job, _)| job).collect())
+}
+
+/// Does the cases that the runner has found no result of.
+fn do_planned_cases<S: CaseStage>(config: &S::Config, io: &StageIo, sink: &Sink, jobs: &[(S::Job, CaseSpec)]) -> Result<()> {
+    let cases: Vec<Case<'_, S::Job>> =
+        jobs.iter().map(|(job, spec)| Case { id: &spec.id, done: sink.is_done(&spec.id), what: job }).collect();
+    if cases.iter().all(|case| case.done) {
+        return Ok(());
+    }
+    for (_, path) in jobs.iter().flat_map(|(_, spec)| spec.paths(io)) {
+        if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
+            std::fs::create_dir_all(folder)?;
+        }
+    }
+    let tools = S::tools(config, io)?;
+    over_cases(io, &cases, |job| S::work(config, io, &tools, job))
 }
 
 impl CaseSpec {

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use case_store::{Claim, Finished, Publisher};
+use whole_files::durable_later;
 
-use crate::files::durable_later;
 use crate::io::StageIo;
 use crate::sink::{BUSY, Sink, Turn};
 
@@ -183,6 +183,7 @@ mod tests {
             seed: 0,
             device: Default::default(),
             report: Default::default(),
+            planned: false,
             sink: None,
         }
     }

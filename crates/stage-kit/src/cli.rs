@@ -20,7 +20,7 @@ pub struct StageArgs {
     /// One input, by role; give it once for each role
     #[arg(long = "input", value_name = "ROLE=PATH", value_parser = role_and_path)]
     pub inputs: Vec<(String, PathBuf)>,
-    /// The folder to write; what an interrupted attempt finished there is used
+    /// The folder to write; cases that were made there from the same inputs and parameters are not made again
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
     /// The folder for checkpoints [default: OUTPUT.work]
@@ -35,6 +35,9 @@ pub struct StageArgs {
     /// The cases to do and the store to publish them to, as a runner writes it
     #[arg(long, value_name = "FILE", hide = true)]
     pub cases: Option<PathBuf>,
+    /// The folders belong to this work alone
+    #[arg(long, hide = true)]
+    pub planned: bool,
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -75,7 +78,7 @@ pub fn main<S: Stage>() -> ExitCode {
 fn long_help(entry: &Entry) -> String {
     let mut text = String::from("Inputs (--input ROLE=PATH):\n");
     for role in entry.reads {
-        let name = if role.many { format!("{}.NAME", role.name) } else { role.name.to_owned() };
+        let name = role.full_name();
         let need = if role.required { "" } else { " (optional)" };
         text.push_str(&format!("  {name:<16} {}{need}\n", role.about));
     }
@@ -101,7 +104,8 @@ pub fn run_stage_with(entry: &Entry, args: &StageArgs, params: serde_json::Value
 
 fn run_with(entry: &Entry, args: &StageArgs, params: Result<serde_json::Value>) -> ExitCode {
     let report = Report::new(args.progress);
-    let params = match params.and_then(|raw| entry.resolve(raw)) {
+    let roles = entry.check_roles(args.inputs.iter().map(|(role, _)| role.as_str()));
+    let params = match roles.and(params).and_then(|raw| entry.resolve(raw)) {
         Ok(params) => params,
         Err(error) => {
             report.note(&format!("error: {error:#}"));
@@ -136,6 +140,7 @@ fn run(entry: &Entry, args: &StageArgs, params: serde_json::Value, report: Repor
         seed: args.seed,
         device: args.device,
         report,
+        planned: args.planned,
         sink: None,
     };
     if let Some(list) = &args.cases {

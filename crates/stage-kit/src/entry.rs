@@ -1,12 +1,15 @@
 //! The declaration of a stage, and its untyped form for the runner.
 
-use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail, ensure};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::by_case::{ByCase, CasePlan};
 use crate::io::StageIo;
+use crate::nearest::nearest;
 
 /// One named input of a stage.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +47,24 @@ impl Role {
 }
 
 impl Role {
+    /// The name as it is to be given: `NAME` stands for one of the user's choice.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        if self.many { format!("{}.NAME", self.name) } else { self.name.to_owned() }
+    }
+
     /// The same input, of which each case reads its own files.
     #[must_use]
     pub const fn by_case(self) -> Self {
         Self { by_case: true, ..self }
     }
+}
+
+/// The role behind a full name (`dataset`, `predictions.M_1`), if `reads` has it.
+#[must_use]
+pub fn role(reads: &'static [Role], full: &str) -> Option<&'static Role> {
+    let (name, under) = full.split_once('.').map_or((full, None), |(name, under)| (name, Some(under)));
+    reads.iter().find(|role| role.name == name && role.many == under.is_some_and(|under| !under.is_empty()))
 }
 
 /// A step of the method.
@@ -158,6 +174,26 @@ impl Entry {
         self.by_case.map(|by_case| (by_case.plan)(params, io)).transpose()
     }
 
+    /// Refuses inputs that the stage does not know, and those that are given twice.
+    ///
+    /// # Errors
+    /// Names the input, the nearest known one, and all.
+    pub fn check_roles<'a>(&self, given: impl Iterator<Item = &'a str>) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for full in given {
+            if role(self.reads, full).is_none() {
+                let meant = nearest(full.split('.').next().unwrap_or(full), self.reads.iter().map(|role| role.name));
+                let meant = meant.and_then(|name| self.reads.iter().find(|role| role.name == name)).map(Role::full_name);
+                let meant = meant.map_or_else(String::new, |name| format!(" (did you mean `{name}`?)"));
+                let known: Vec<String> = self.reads.iter().map(Role::full_name).collect();
+                let known = if known.is_empty() { "it has none".to_owned() } else { format!("its inputs are {}", known.join(", ")) };
+                bail!("stage {} has no input `{full}`{meant}; {known}", self.name);
+            }
+            ensure!(seen.insert(full), "the input `{full}` of stage {} is given twice; give it once", self.name);
+        }
+        Ok(())
+    }
+
     /// Checks the parameters and runs the stage.
     ///
     /// # Errors
@@ -183,7 +219,7 @@ fn run<S: Stage>(params: Value, io: &StageIo) -> Result<()> {
     let config = parse::<S>(params)?;
     for role in S::READS.iter().filter(|role| role.required) {
         if role.many {
-            anyhow::ensure!(
+            ensure!(
                 !io.inputs_under(role.name).is_empty(),
                 "stage {} needs at least one input `{}.NAME`: {}",
                 S::NAME,

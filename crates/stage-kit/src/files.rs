@@ -1,28 +1,11 @@
 //! Files that appear whole or not at all.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-
-thread_local! {
-    static DURABLE_LATER: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `work`, whose files need not be on the disk for good when they are renamed: whoever calls this sees to it for all of
-/// them at once, before anybody is told of them. Files that `work` writes on other threads are not spared.
-pub(crate) fn durable_later<T>(work: impl FnOnce() -> T) -> T {
-    struct Before(bool);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            DURABLE_LATER.set(self.0);
-        }
-    }
-    let _before = Before(DURABLE_LATER.replace(true));
-    work()
-}
+use whole_files::WholeFile;
 
 /// Writes `path` through a temporary file in the same folder, which is synced and renamed at the end.
 ///
@@ -31,22 +14,16 @@ pub(crate) fn durable_later<T>(work: impl FnOnce() -> T) -> T {
 /// # Errors
 /// Names the path; the usual causes are a full disk and missing permissions.
 pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> Result<()> {
-        std::fs::create_dir_all(folder)?;
-        let temporary = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
-        let mut buffered = BufWriter::with_capacity(1 << 20, temporary.as_file());
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let whole = WholeFile::create(path)?;
+        let mut buffered = BufWriter::with_capacity(1 << 20, whole.file());
         fill(&mut buffered)?;
         buffered.flush()?;
         drop(buffered);
-        // Temporary files are private; results are for everyone whom the umask allows to read.
-        let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
-        temporary.as_file().set_permissions(mode)?;
-        if !DURABLE_LATER.get() {
-            temporary.as_file().sync_all()?;
-        }
-        temporary.persist(path)?;
-        Ok(())
+        Ok(whole.finish()?)
     };
     write().with_context(|| format!("cannot write {}; check that the disk has room and the folder may be written", path.display()))
 }
@@ -57,12 +34,6 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> Res
 /// As [`write_atomic`].
 pub fn write_atomic_text(path: &Path, text: &str) -> Result<()> {
     write_atomic(path, |file| Ok(file.write_all(text.as_bytes())?))
-}
-
-/// Whether `path` was finished by an earlier attempt. Names appear only when their contents are whole.
-#[must_use]
-pub fn finished(path: &Path) -> bool {
-    path.is_file()
 }
 
 #[cfg(test)]

@@ -47,6 +47,9 @@ pub struct StageIo {
     pub device: DeviceChoice,
     /// How progress and notes reach the user.
     pub report: Report,
+    /// Whether a runner has planned this: its folders belong to this work alone, because their name holds the digests of
+    /// parameters and inputs.
+    pub planned: bool,
     /// Where finished cases go, for a stage that works case by case under a runner.
     pub sink: Option<Sink>,
 }

@@ -3,13 +3,16 @@
 //! A stage is a pure step of the method: it reads the folders and files that stand behind its *roles*, and writes
 //! one output folder. It knows neither the pipeline nor the other stages; files are the interface between them.
 
+mod alone;
 mod by_case;
 mod cases;
 mod cli;
+mod digest;
 mod entry;
 mod files;
 mod io;
 mod left_out;
+mod made;
 mod memory;
 mod nearest;
 mod progress;
@@ -20,8 +23,9 @@ mod stop;
 pub use by_case::{ByCase, CasePlan, CaseSpec, CaseStage, run_cases};
 pub use cases::{Case, CaseFailures, over_cases};
 pub use cli::{StageArgs, main, run_stage, run_stage_with};
-pub use entry::{Entry, Role, Stage};
-pub use files::{finished, write_atomic, write_atomic_text};
+pub use digest::Digested;
+pub use entry::{Entry, Role, Stage, role};
+pub use files::{write_atomic, write_atomic_text};
 pub use io::{ABOUT, DeviceChoice, StageIo};
 pub use left_out::{Aside, LEFT_OUT_FILE, LeftOut, left_out_text, read_left_out};
 pub use memory::{forget_peak_memory, note_memory, peak_memory};

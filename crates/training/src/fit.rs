@@ -1,5 +1,6 @@
 //! The training loop that all trainings of the method share (paper 3.2, Tables 2 and 3).
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use candle_core::{DType, Tensor};
 use nets::Params;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{ABOUT, Progress, Report, StageIo};
+use stage_kit::{ABOUT, Digested, Progress, Report, StageIo};
 
 use crate::batch::{Batch, BatchSource};
 use crate::checkpoint::{Best, Checkpoint, CheckpointFolder, Tensors, TrainingState};
@@ -174,8 +175,14 @@ impl Run {
     /// when the process is asked to end.
     ///
     /// # Errors
-    /// When the process cannot listen for signals.
-    pub fn of(io: &StageIo, identity: String) -> Result<Self> {
+    /// When an input cannot be read, or the process cannot listen for signals.
+    pub fn of(io: &StageIo, mut identity: String) -> Result<Self> {
+        if !io.planned {
+            // The folder of the checkpoint may be that of a training on other inputs.
+            let digest = |(role, path): (&String, &PathBuf)| Ok((role.clone(), Digested::of(path)?.digest));
+            let inputs: BTreeMap<String, String> = io.inputs.iter().map(digest).collect::<Result<_>>()?;
+            identity = serde_json::json!({ "parameters": identity, "inputs": inputs }).to_string();
+        }
         Ok(Self {
             node: io.node.clone(),
             output: io.output.clone(),

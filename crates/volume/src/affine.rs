@@ -103,6 +103,13 @@ impl Affine {
         from_fn(|axis| norm(self.column(axis)))
     }
 
+    /// The volume of a voxel in mm³. Where axes are sheared, as those of a tilted gantry, it is less than the product of
+    /// the edges.
+    #[must_use]
+    pub fn voxel_mm3(&self) -> f64 {
+        determinant3(&self.linear()).abs()
+    }
+
     /// The map from millimetres back to voxel indices; full of NaN when there is none (see [`Affine::check`]).
     #[must_use]
     pub fn inverse(&self) -> Self {
@@ -158,7 +165,7 @@ impl Affine {
             return Err(AffineError::Spacing { spacing_mm });
         }
         let rows = self.linear();
-        let skewness = determinant3(&rows).abs() / spacing_mm.iter().product::<f64>();
+        let skewness = self.voxel_mm3() / spacing_mm.iter().product::<f64>();
         if skewness < LEAST_SKEWNESS {
             return Err(AffineError::Singular { rows });
         }

@@ -38,6 +38,12 @@ impl Grid {
         self.affine.spacing_mm()
     }
 
+    /// The volume of a voxel in mm³.
+    #[must_use]
+    pub fn voxel_mm3(&self) -> f64 {
+        self.affine.voxel_mm3()
+    }
+
     /// Where the voxel axes point.
     #[must_use]
     pub fn orientation(&self) -> Orientation {

@@ -33,8 +33,9 @@ pub(crate) fn write(count: usize, jobs: &[Job], io: &StageIo) -> Result<()> {
             Some(Drawing { case: &chosen.case, image, truth: &chosen.truth, models, file })
         })
         .collect();
+    // A picture that is there may be of other label maps, and is soon drawn again.
     let pictures: Vec<Case<'_, Drawing<'_>>> =
-        drawings.iter().map(|drawing| Case { id: drawing.case, done: stage_kit::finished(&drawing.file), what: drawing }).collect();
+        drawings.iter().map(|drawing| Case { id: drawing.case, done: false, what: drawing }).collect();
     stage_kit::over_cases(io, &pictures, |drawing| drawing.draw(&io.work))
 }
 

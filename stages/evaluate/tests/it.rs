@@ -70,6 +70,7 @@ impl Cases {
             seed: 1,
             device: Default::default(),
             report: Default::default(),
+            planned: false,
             sink: None,
         };
         Entry::of::<Evaluate>().run(params, &io).map_err(|error| format!("{error:#}"))

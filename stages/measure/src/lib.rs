@@ -17,7 +17,7 @@ use efficiency::{CaseFigures, FILE, Figures, Gpu, MB, Meter, Outcome, Run, curve
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use stage_kit::{Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{Digested, Role, Stage, StageIo, write_atomic_text};
 use volume::nifti;
 
 use subject::Subject;
@@ -87,7 +87,7 @@ impl Stage for Measure {
         let kept = kept_figures(config, &subject, io)?;
         let mut figures = Vec::new();
         for (case, size) in &cases {
-            let kept = kept.join(format!("{}.json", case.id));
+            let kept = kept.join(kept_name(case)?);
             let of_case = match fs::read_to_string(&kept).ok().and_then(|text| serde_json::from_str(&text).ok()) {
                 Some(figures) => figures,
                 None => {
@@ -123,6 +123,12 @@ fn kept_figures(config: &Config, subject: &Subject, io: &StageIo) -> Result<Path
     Ok(folder)
 }
 
+/// The file of a case's figures: another scan of that name has others.
+fn kept_name(case: &ImageFile) -> Result<String> {
+    let digest = Digested::of(&case.path)?.digest;
+    Ok(format!("{}.{}.json", case.id, digest.trim_start_matches("file:")))
+}
+
 /// The cases with their sizes, the flattest first as in the paper, and last those whose header cannot be read.
 fn by_slices(cases: Vec<ImageFile>) -> Vec<(ImageFile, Option<[usize; 3]>)> {
     let size = |case: &ImageFile| nifti::read_header(&case.path).ok().map(|header| header.grid().shape);
@@ -153,9 +159,13 @@ fn measure(io: &StageIo, subject: &Subject, meter: &Meter<'_>, case: &ImageFile,
     let curves = io.output_folder("curves")?;
     write_atomic_text(&curves.join(format!("{}.csv", case.id)), &samples_csv(&run))?;
     write_atomic_text(&curves.join(format!("{}.svg", case.id)), &curve_svg(&case.id, &run))?;
+    let kept = io.output.join("labels").join(case.label_name());
     if labels.is_file() {
-        let kept = io.output_folder("labels")?.join(case.label_name());
+        io.output_folder("labels")?;
         fs::copy(&labels, &kept).with_context(|| format!("cannot keep {}", kept.display()))?;
+    } else if kept.exists() {
+        // It came out of another program.
+        fs::remove_file(&kept).with_context(|| format!("cannot remove {}", kept.display()))?;
     }
     fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     Ok(CaseFigures::of(&case.id, size, &run, trouble))

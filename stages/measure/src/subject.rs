@@ -6,13 +6,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use containers::Engine;
 use efficiency::{Meter, Run};
-use stage_kit::StageIo;
+use stage_kit::{Digested, StageIo};
 
 use crate::Config;
 
 /// A program, or an image and the engine that runs it.
 pub(crate) enum Subject {
-    Program { path: PathBuf, arguments: Vec<String> },
+    Program { path: PathBuf, model: Option<PathBuf>, arguments: Vec<String> },
     Image { engine: Engine, image: String, memory: String, gpu: u32 },
 }
 
@@ -23,12 +23,10 @@ impl Subject {
         match (io.input_opt("program")?, io.input_opt("submission")?) {
             (Some(program), None) => {
                 let path = std::path::absolute(program)?;
-                let mut arguments = config.arguments.clone();
-                if let Some(model) = io.input_opt("model")? {
-                    let model = if model.is_dir() { model.join("model.safetensors") } else { model.to_owned() };
-                    arguments.extend(["--model".into(), std::path::absolute(model)?.to_string_lossy().into_owned()]);
-                }
-                Ok(Self::Program { path, arguments })
+                let file =
+                    |model: &Path| std::path::absolute(if model.is_dir() { model.join("model.safetensors") } else { model.to_owned() });
+                let model = io.input_opt("model")?.map(file).transpose()?;
+                Ok(Self::Program { path, model, arguments: config.arguments.clone() })
             }
             (None, Some(submission)) => {
                 let archive = archive(submission)?;
@@ -50,10 +48,9 @@ impl Subject {
     /// What tells this subject from another.
     pub(crate) fn identity(&self) -> Result<String> {
         match self {
-            Self::Program { path, arguments } => {
-                let looked = || std::fs::metadata(path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?)));
-                let (size, modified) = looked().with_context(|| format!("cannot look at {}", path.display()))?;
-                Ok(format!("{} {arguments:?} {size} {modified:?}", path.display()))
+            Self::Program { path, model, arguments } => {
+                let model = model.as_ref().map(|model| Digested::of(model).map(|model| model.digest)).transpose()?;
+                Ok(format!("{} {arguments:?} {model:?}", Digested::of(path)?.digest))
             }
             Self::Image { engine, image, .. } => Ok(engine.manifest(image)?.id),
         }
@@ -62,9 +59,12 @@ impl Subject {
     /// Runs one case, from the folder of the scan to that of the label map.
     pub(crate) fn run(&self, meter: &Meter<'_>, inputs: &Path, outputs: &Path) -> Result<Run> {
         match self {
-            Self::Program { path, arguments } => {
+            Self::Program { path, model, arguments } => {
                 let mut command = Command::new(path);
                 command.args([inputs, outputs]).args(arguments);
+                if let Some(model) = model {
+                    command.arg("--model").arg(model);
+                }
                 Ok(meter.run(command, Some, || {})?)
             }
             Self::Image { engine, image, memory, gpu } => {

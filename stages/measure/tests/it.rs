@@ -121,6 +121,19 @@ fn cases_that_come_to_nothing_cost_the_penalty_and_the_others_go_on() {
     assert!(page.contains("| stuck | (3, 4, 8) | 3600.00 |") && page.contains("- crash, failed after"), "{page}");
 }
 
+#[test]
+fn label_maps_of_another_program_do_not_stay() {
+    let bench = Bench::new(&[("a", 5), ("b", 6)]);
+    let attempt = |script: &str| {
+        let (said, done) = bench.measure(script, "{}", "");
+        assert!(done, "{said}");
+    };
+    attempt("echo 1 > \"$labels\"");
+    assert!(bench.path("out/labels/a.nii.gz").exists());
+    attempt("[ $scan = a_0000.nii.gz ] || echo 1 > \"$labels\"");
+    assert!(!bench.path("out/labels/a.nii.gz").exists() && bench.path("out/labels/b.nii.gz").exists(), "what came of another program");
+}
+
 /// A card of 16 GiB of which one MiB more is taken at each look, 1000 at the first.
 const CARD: &str = "
 static unsigned long long used = 999;
@@ -182,6 +195,14 @@ fn finished_cases_are_not_measured_again_after_an_interruption() {
     fs::write(bench.path("again"), "").unwrap();
     assert!(bench.measure(&format!("{script}; true"), GOES_WELL, "").1);
     assert_eq!(fs::read_to_string(bench.path("runs")).unwrap().lines().count(), 3 + 2 + 2);
+
+    // Nor is what another scan of that name took.
+    fs::remove_file(bench.path("again")).unwrap();
+    assert!(!bench.measure(&script, GOES_WELL, "").1);
+    fs::write(bench.path("again"), "").unwrap();
+    fs::copy(bench.path("images/b_0000.nii.gz"), bench.path("images/a_0000.nii.gz")).unwrap();
+    assert!(bench.measure(&script, GOES_WELL, "").1);
+    assert_eq!(fs::read_to_string(bench.path("runs")).unwrap().lines().count(), 3 + 2 + 2 + 2 + 2);
 }
 
 #[test]

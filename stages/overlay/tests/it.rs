@@ -24,6 +24,7 @@ fn overlaid(folder: &std::path::Path, params: Value) -> Result<Vec<u8>, String> 
         seed: 1,
         device: Default::default(),
         report: Default::default(),
+        planned: false,
         sink: None,
     };
     Entry::of::<Overlay>().run(params, &io).map_err(|error| format!("{error:#}"))?;

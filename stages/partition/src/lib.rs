@@ -120,11 +120,6 @@ impl CaseStage for Partition {
         Ok(())
     }
 
-    /// A check costs little, and by the file alone nobody knows what was checked.
-    fn is_done(_: &Config, _: &StageIo, _: &Candidate) -> bool {
-        false
-    }
-
     fn work(config: &Config, io: &StageIo, (): &(), candidate: &Candidate) -> Result<()> {
         let found = check::check(candidate, config);
         write_atomic_text(&io.work.join(candidate.findings()), &serde_json::to_string(&found)?)

@@ -80,6 +80,7 @@ impl Dataset {
             seed,
             device: Default::default(),
             report: Default::default(),
+            planned: false,
             sink: None,
         };
         let run = Entry::of::<Partition>().run(params, &io);

@@ -127,7 +127,7 @@ fn mirrored(labels: &LabelVolume) -> LabelVolume {
 fn describe(case: &Case, made: &Made) -> Description {
     let grid = made.truth.grid();
     let spacing_mm = grid.spacing_mm();
-    let voxel_ml = spacing_mm.iter().product::<f64>() / 1000.0;
+    let voxel_ml = grid.voxel_mm3() / 1000.0;
     let mut voxels = [0u32; labels::NUM_CLASSES];
     for &label in &made.truth.data {
         voxels[usize::from(label)] += 1;

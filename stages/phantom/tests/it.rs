@@ -40,6 +40,7 @@ impl DataSet {
             seed,
             device: Default::default(),
             report: Default::default(),
+            planned: false,
             sink: None,
         };
         STAGE.run(params(changes), &io)

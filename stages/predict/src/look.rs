@@ -52,7 +52,7 @@ fn each_slice(image: &Path, labels: &Path, mut visit: impl FnMut(usize, &[f32], 
 /// Of every class that is there: voxels, volume in mL, mean and standard deviation in HU.
 fn statistics(image: &Path, labels: &Path) -> Result<Value> {
     let grid = SliceReader::open(image)?.header().grid();
-    let voxel_ml = grid.spacing_mm().iter().product::<f64>() / 1000.0;
+    let voxel_ml = grid.voxel_mm3() / 1000.0;
     let mut sums = [(0u64, 0.0, 0.0); CLASS_KEYS.len()];
     each_slice(image, labels, |_, values, classes| {
         for (&value, &class) in values.iter().zip(classes) {

@@ -8,7 +8,7 @@ use clap::Parser;
 use inference::MODEL_FILE;
 use nets::Precision;
 use predict::{Config, Predict};
-use stage_kit::{DeviceChoice, Entry, ProgressStyle, StageArgs};
+use stage_kit::{DeviceChoice, Entry, ProgressStyle, Report, StageArgs};
 
 /// Labels 13 abdominal organs (1-13) and tumors (14) in CT scans.
 ///
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    Report::default().note(&format!("error: {error:#}"));
     ExitCode::FAILURE
 }
 
@@ -132,6 +132,7 @@ fn arguments(cli: Cli) -> (Config, StageArgs) {
         progress: cli.progress,
         node: None,
         cases: None,
+        planned: false,
     };
     (config, args)
 }

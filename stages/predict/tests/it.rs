@@ -185,7 +185,7 @@ fn pictures_figures_and_a_journal_are_there_when_asked_for() {
     for (class, of) in labels::CLASS_KEYS.iter().enumerate().skip(1).map(|(class, key)| (class, &statistics["classes"][key])) {
         let inside: Vec<f64> =
             labels.data.iter().zip(&image.data).filter(|(label, _)| usize::from(**label) == class).map(|(_, &hu)| f64::from(hu)).collect();
-        let ml = inside.len() as f64 * labels.grid().spacing_mm().iter().product::<f64>() / 1000.0;
+        let ml = inside.len() as f64 * labels.grid().voxel_mm3() / 1000.0;
         assert!((of["volume_ml"].as_f64().unwrap() - ml).abs() < 1e-6 * ml.max(1.0), "{class}: {of}, {ml} mL");
         match inside.len() {
             0 => assert!(of["mean_hu"].is_null()),
@@ -331,4 +331,117 @@ fn a_model_is_installed_beside_the_program_and_nothing_else_is() {
     must_succeed(&run(&["scans", "out"]));
     let own = Student::open(&[bench.path("bin/model.safetensors")], Manner::default(), &Device::Cpu);
     assert!(own.is_ok() && bench.path("out/a.nii.gz").exists());
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_label_map_counts_as_done_only_if_it_is_what_was_asked_for() {
+    let bench = Bench::new();
+    bench.scan("a", [40, 36, 7], "LPS");
+    bench.scan("b", [36, 40, 6], "RAS");
+    let bytes = |output: &str| ["a", "b"].map(|case| std::fs::read(bench.path(&format!("{output}/{case}.nii.gz"))).unwrap());
+    // What `predict` leaves in a folder with other results is what it leaves in an empty one.
+    let mut runs = 0;
+    let mut asked = |more: &[&str], there: &str| {
+        let over = bench.predict("out", more);
+        must_succeed(&over);
+        assert!(said(&over).contains(there), "{}", said(&over));
+        runs += 1;
+        let fresh = format!("fresh{runs}");
+        must_succeed(&bench.predict(&fresh, more));
+        assert_eq!(bytes("out"), bytes(&fresh));
+        assert_eq!(std::fs::read_dir(bench.path("out")).unwrap().count(), 2, "label maps and nothing else");
+    };
+    asked(&[], "");
+    asked(&[], "2 of 2 cases were there already, made from the same inputs and parameters");
+    asked(&["--flips"], "2 of 2 cases are made anew");
+    bench.model("model", 4, None, Some([32, 32]));
+    asked(&["--flips"], "2 of 2 cases are made anew");
+    let other = bench.model("other", 5, None, Some([32, 32]));
+    asked(&["--flips", "--model", other.to_str().unwrap()], "2 of 2 cases are made anew");
+    asked(&[], "2 of 2 cases are made anew");
+    bench.scan("a", [40, 36, 8], "LPS");
+    asked(
+        &[],
+        "1 of 2 cases are made anew, because what was there was made from something else, is not all there, or has changed since: a",
+    );
+    let whole = std::fs::read(bench.path("out/b.nii.gz")).unwrap();
+    for damaged in [&whole[..0], &whole[..whole.len() / 2], &bytes("out")[0][..]] {
+        std::fs::write(bench.path("out/b.nii.gz"), damaged).unwrap();
+        asked(&[], "1 of 2 cases were there already");
+    }
+}
+
+#[test]
+fn no_scan_is_overwritten_where_label_maps_go_to_the_folder_of_the_scans() {
+    let bench = Bench::new();
+    bench.scan("a", [40, 36, 7], "LPS");
+    bench.scan("a_0000", [40, 36, 7], "LPS");
+    let scan = std::fs::read(bench.path("scans/a_0000.nii.gz")).unwrap();
+    let output = bench.predict("scans", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = said(&output);
+    assert!(said.contains("case a_0000: its output") && said.contains("a_0000.nii.gz is an input of case a;"), "{said}");
+    assert_eq!(std::fs::read(bench.path("scans/a_0000.nii.gz")).unwrap(), scan);
+    assert_eq!(bench.labels("scans", "a").grid().shape, [40, 36, 7]);
+}
+
+#[test]
+fn files_that_a_killed_run_had_not_finished_are_removed() {
+    let bench = Bench::new();
+    bench.scan("a", [64, 64, 700], "LPS");
+    let unfinished = || {
+        let entries = std::fs::read_dir(bench.path("out")).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).count()
+    };
+    let end_amid_work = |signal: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_predict"));
+        command.arg(bench.path("scans")).arg(bench.path("out")).arg("--model").arg(bench.path("model.safetensors"));
+        let mut child = command.args(["--progress", "lines", "--threads", "1"]).spawn().unwrap();
+        while unfinished() == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "it ends before it can be ended");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert!(!child.wait().unwrap().success());
+    };
+    end_amid_work("-TERM");
+    assert_eq!(unfinished(), 0, "asked to end, it removes its own");
+    end_amid_work("-KILL");
+    assert_eq!(unfinished(), 1);
+    must_succeed(&bench.predict("out", &[]));
+    let left: Vec<_> = std::fs::read_dir(bench.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["a.nii.gz"]);
+}
+
+#[test]
+fn a_name_that_steers_a_terminal_is_shown_harmlessly() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("scans/x\u{1b}[2J\r\u{202e}_0000.nii.gz"), "no scan").unwrap();
+    let said = said(&bench.predict("out", &[]));
+    assert!(said.contains(r"x\u{1b}[2J\r\u{202e}"), "{said}");
+    assert!(!said.contains(['\u{1b}', '\r', '\u{202e}']), "{said:?}");
+}
+
+#[test]
+fn volumes_in_a_sheared_scan_are_those_of_its_voxels() {
+    let bench = Bench::new();
+    let mut affine = Affine::from_spacing_mm([2.0, 2.2, 3.0], [0.0; 3]);
+    // A gantry tilted by 25 degrees.
+    affine.0[1][2] = 1.4;
+    let value = |(x, y, _): (usize, usize, usize)| if (4..36).contains(&x) && (4..36).contains(&y) { (x * y % 97) as f32 } else { -1000.0 };
+    let image = ScalarVolume { data: Array3::from_shape_fn([40, 40, 9].f(), value), affine };
+    nifti::write_scalar_i16(bench.path("scans/a_0000.nii.gz"), &image).unwrap();
+    must_succeed(&bench.predict("out", &["--statistics"]));
+    let statistics: Value = serde_json::from_slice(&std::fs::read(bench.path("out/a.json")).unwrap()).unwrap();
+    let mut labelled = 0;
+    for of in statistics["classes"].as_object().unwrap().values() {
+        let (voxels, ml) = (of["voxels"].as_f64().unwrap(), of["volume_ml"].as_f64().unwrap());
+        assert!((ml - voxels * 2.0 * 2.2 * 3.0 / 1000.0).abs() < 1e-4 * ml.max(1e-3), "{of}");
+        labelled += voxels as usize;
+    }
+    assert!(labelled > 0);
 }

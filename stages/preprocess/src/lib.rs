@@ -10,12 +10,11 @@
 mod case;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::Result;
 use dataset::{Case, Manifest};
 use labels::SubsetName;
-use prepared::{INDEX_FILE, Index, IndexEntry, LabelSource, Layout, PreparedCase};
+use prepared::{INDEX_FILE, Index, IndexEntry, Layout, PreparedCase};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -98,10 +97,6 @@ impl CaseStage for Preprocess {
         Ok(())
     }
 
-    fn is_done(config: &Config, io: &StageIo, job: &Job) -> bool {
-        done(config, job, &io.output.join(job.place()))
-    }
-
     fn work(config: &Config, io: &StageIo, (): &(), job: &Job) -> Result<()> {
         job.prepare(config, &io.output.join(job.place()))
     }
@@ -118,19 +113,6 @@ fn selected<'a>(manifest: &'a Manifest, config: &Config) -> Result<Vec<&'a Case>
         cases.extend(manifest.select(subset, None)?.into_iter().map(|case| (case.id.as_str(), case)));
     }
     Ok(cases.into_values().collect())
-}
-
-/// Whether an earlier attempt left a whole file that was made with the same parameters.
-fn done(config: &Config, job: &Job, output: &Path) -> bool {
-    let Ok(prepared) = PreparedCase::open(output) else { return false };
-    let info = prepared.info();
-    let near = |(wanted, found): (&Option<f64>, f64)| wanted.is_none_or(|wanted| (wanted - found).abs() < 2e-3);
-    info.layout == config.layout
-        && info.subset == job.case.subset
-        && info.window_hu == config.grid.window_hu
-        && config.grid.spacing_mm.iter().zip(info.spacing_mm).all(near)
-        && (info.organs_source == Some(LabelSource::Pseudo)) == matches!(job.labels, Labels::Pseudo { .. })
-        && info.trust.is_some() == matches!(job.labels, Labels::Pseudo { trust: Some(_), .. })
 }
 
 /// Writes the index, by which readers know that all cases are there.

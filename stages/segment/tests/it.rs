@@ -62,6 +62,7 @@ fn run(folder: &Path, params: Value) -> Result<(), String> {
         seed: 1,
         device: Default::default(),
         report: Default::default(),
+        planned: false,
         sink: None,
     };
     Entry::of::<Segment>().run(params, &io).map_err(|error| format!("{error:#}"))

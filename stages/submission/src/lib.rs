@@ -91,11 +91,6 @@ impl CaseStage for Submission {
         Ok(())
     }
 
-    /// An archive does not tell whether it is that of these files, and is soon made again.
-    fn is_done(_: &Config, _: &StageIo, _: &Contents) -> bool {
-        false
-    }
-
     fn work(config: &Config, io: &StageIo, (): &(), contents: &Contents) -> Result<()> {
         let archive = io.output.join(archive_name(config));
         let (manifest, builder) = pack(config, io, contents, &archive)?;

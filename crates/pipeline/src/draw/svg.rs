@@ -164,7 +164,7 @@ fn node_box(name: &str, stage: Option<&str>, (x, layer): (f64, usize), width: f6
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    plots::escaped(&stage_kit::shown(text))
 }
 
 #[cfg(test)]

@@ -208,3 +208,35 @@ fn parameters_that_make_no_sense_are_refused_by_name() {
     assert!(refused(FitConfig { weight_decay: f64::NAN, ..config() }).contains("weight_decay"));
     assert!(config().check().is_ok());
 }
+
+#[test]
+fn a_checkpoint_belongs_to_the_inputs_that_it_was_made_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let prepared = folder.path().join("prepared");
+    std::fs::create_dir(&prepared).unwrap();
+    let identity = |planned: bool, case: &str| {
+        std::fs::write(prepared.join("case"), case).unwrap();
+        let io = stage_kit::StageIo {
+            node: "toy".into(),
+            inputs: std::collections::BTreeMap::from([("prepared".to_owned(), prepared.clone())]),
+            output: folder.path().join("output"),
+            work: folder.path().to_owned(),
+            seed: 5,
+            device: Default::default(),
+            report: Default::default(),
+            planned,
+            sink: None,
+        };
+        Run::of(&io, "seed 5".into()).unwrap().identity
+    };
+    let one = identity(false, "one");
+    assert_eq!(identity(false, "one"), one);
+    assert_ne!(identity(false, "two"), one);
+    assert_eq!(identity(true, "one"), "seed 5", "the folder of a planned run is that of its inputs already");
+    // A training on one does not go on from the other's checkpoint.
+    let of = |identity: String| Run { identity, ..run(folder.path(), Duration::ZERO) };
+    let two = identity(false, "two");
+    assert!(train_as(&config(), &of(one), folder.path(), 5).is_err());
+    let error = train_as(&config(), &of(two), folder.path(), 5).err().unwrap();
+    assert!(error.to_string().contains("is of another training"), "{error}");
+}

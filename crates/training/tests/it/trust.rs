@@ -93,6 +93,7 @@ fn io(folder: &Path, trust: &[u8], validation: &[usize]) -> StageIo {
         seed: 1,
         device: Default::default(),
         report: Default::default(),
+        planned: false,
         sink: None,
     }
 }

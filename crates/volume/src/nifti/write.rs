@@ -1,14 +1,11 @@
 //! Writing: whole files or nothing.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use whole_files::WholeFile;
 
 use super::{Header, NiftiError, Problem, VoxelType};
 use crate::{LabelVolume, NearestSlices, ScalarVolume};
@@ -109,7 +106,7 @@ pub fn write_scalar_i16(path: impl AsRef<Path>, volume: &ScalarVolume) -> Result
     })
 }
 
-/// Writes to a temporary name in the same folder, brings it to the disk, and renames.
+/// Writes a file that appears whole under its name, or not at all.
 fn write_file(path: &Path, level: u32, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), NiftiError> {
     let mut out = Output::create(path, level)?;
     write(&mut out.packer).map_err(|error| NiftiError::at(path)(Problem::Io { doing: "write the file", error }))?;
@@ -173,10 +170,9 @@ impl LabelWriter {
     }
 }
 
-/// A file in the making, under a temporary name in the same folder.
+/// A file in the making.
 struct Output {
     path: PathBuf,
-    temporary: Temporary,
     packer: Packer,
 }
 
@@ -188,15 +184,14 @@ impl Output {
             return Err(NiftiError::at(path)(Problem::Name));
         }
         let problem = |error| NiftiError::at(path)(Problem::Io { doing: "make a file in the folder", error });
-        let (temporary, file) = Temporary::beside(path).map_err(problem)?;
-        let file = BufWriter::new(file);
+        let file = BufWriter::new(WholeFile::create(path).map_err(problem)?);
         let packer = if gzip { Packer::Gzip(Box::new(GzEncoder::new(file, Compression::new(level)))) } else { Packer::Plain(file) };
-        Ok(Self { path: path.to_owned(), temporary, packer })
+        Ok(Self { path: path.to_owned(), packer })
     }
 
-    /// Brings the file to the disk and renames it.
+    /// Gives the file its name.
     fn finish(self) -> Result<(), NiftiError> {
-        let Self { path, temporary, packer } = self;
+        let Self { path, packer } = self;
         let problem = |doing| {
             let path = &path;
             move |error| NiftiError::at(path)(Problem::Io { doing, error })
@@ -205,16 +200,15 @@ impl Output {
             Packer::Gzip(out) => out.finish(),
             Packer::Plain(out) => Ok(out),
         };
-        let file = file.and_then(|file| file.into_inner().map_err(io::IntoInnerError::into_error));
-        file.and_then(|file| file.sync_all()).map_err(problem("write the file"))?;
-        temporary.rename(&path).map_err(problem("give the finished file its name"))
+        let file = file.and_then(|file| file.into_inner().map_err(io::IntoInnerError::into_error)).map_err(problem("write the file"))?;
+        file.finish().map_err(problem("give the finished file its name"))
     }
 }
 
 /// Compressed or not.
 enum Packer {
-    Gzip(Box<GzEncoder<BufWriter<File>>>),
-    Plain(BufWriter<File>),
+    Gzip(Box<GzEncoder<BufWriter<WholeFile>>>),
+    Plain(BufWriter<WholeFile>),
 }
 
 impl Write for Packer {
@@ -229,47 +223,6 @@ impl Write for Packer {
         match self {
             Self::Gzip(out) => out.flush(),
             Self::Plain(out) => out.flush(),
-        }
-    }
-}
-
-/// A file that is removed unless it is renamed.
-struct Temporary {
-    path: PathBuf,
-    renamed: bool,
-}
-
-impl Temporary {
-    /// A new file beside `path`, under a hidden name. The time of day is in the name because every run in a container
-    /// may have the same process id, and one that was killed may have left its file.
-    fn beside(path: &Path) -> io::Result<(Self, File)> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_nanos());
-        let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}-{nanos}-{count}.tmp", std::process::id()));
-        let path = path.with_file_name(name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok((Self { path, renamed: false }, file))
-    }
-
-    fn rename(mut self, to: &Path) -> io::Result<()> {
-        fs::rename(&self.path, to)?;
-        self.renamed = true;
-        // The name itself reaches the disk with its folder. Not every file system lets a folder be synced; the file is
-        // whole either way.
-        if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            let _ = File::open(folder).and_then(|folder| folder.sync_all());
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.renamed {
-            let _ = fs::remove_file(&self.path);
         }
     }
 }

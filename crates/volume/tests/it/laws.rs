@@ -67,6 +67,7 @@ proptest! {
     #[test]
     fn rotation_never_changes_the_voxel_size(grid in grids(), angles in prop::array::uniform3(-3.0..3.0f64)) {
         let turned = rotation(angles) * grid.affine;
+        prop_assert!((turned.voxel_mm3() / grid.voxel_mm3() - 1.0).abs() < 1e-9);
         prop_assert!(close(turned.spacing_mm(), grid.spacing_mm(), 1e-9));
     }
 
