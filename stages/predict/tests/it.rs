@@ -99,9 +99,8 @@ fn values_that_are_no_hounsfield_units_are_warned_of() {
     let bench = Bench::new();
     bench.scan("hu", [61, 50, 23], "LPS");
     let (image, _) = nifti::read_scalar(bench.path("scans/hu_0000.nii.gz")).unwrap();
-    let changes: [(&str, fn(f32) -> f32); 3] = [("stored", |hu| hu + 1024.0), ("inverted", |hu| -hu), ("zero", |_| 0.0)];
-    for (case, change) in changes {
-        let image = ScalarVolume { data: image.data.mapv(change), affine: image.affine };
+    for (case, slope, intercept) in [("stored", 1.0, 1024.0), ("inverted", -1.0, 0.0), ("zero", 0.0, 0.0)] {
+        let image = ScalarVolume { data: image.data.mapv(|hu| slope * hu + intercept), affine: image.affine };
         nifti::write_scalar_i16(bench.path(&format!("scans/{case}_0000.nii.gz")), &image).unwrap();
     }
     for more in [&[][..], &["--exact"], &["--exact", "--clean-up"]] {
