@@ -12,6 +12,9 @@ use volume::{Affine, Grid, LabelVolume, ScalarVolume, nifti};
 
 use crate::lab::Lab;
 
+/// The inputs of a stage, by their names.
+type Inputs = Vec<(&'static str, PathBuf)>;
+
 /// 80 million voxels: 153 MiB of a scan as it is stored, 305 MiB in 32-bit numbers, 76 MiB of a label map.
 const SHAPE: [usize; 3] = [400, 400, 500];
 const SPACING_MM: [f64; 3] = [0.8, 0.8, 1.0];
@@ -101,7 +104,7 @@ fn no_stage_holds_a_large_scan() {
     let network = json!({"features": [4, 4, 8, 8, 8, 4]});
     let model = json!({"spacing_mm": [4, 4, 4], "window_hu": [-200, 300]});
     let weights: [(&str, PathBuf); 2] = [("organ_teacher", lab.result("M_o2")), ("cancer_teacher", lab.result("M_c"))];
-    let stages: [(&str, u64, Value, Vec<(&str, PathBuf)>); 5] = [
+    let stages: [(&str, u64, Value, Inputs); 5] = [
         (
             "preprocess",
             256,

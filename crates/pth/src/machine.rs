@@ -55,7 +55,7 @@ impl<'b> Machine<'b, '_> {
                 b'N' | 0x88 | 0x89 | b'K' | b'M' | b'J' | 0x8a | 0x8b | b'G' => self.scalar(op)?,
                 b'X' | 0x8c | 0x8d | b'T' | b'U' | b'B' | b'C' | 0x8e => self.text(op)?,
                 b')' | b't' | 0x85..=0x87 | b']' | b'l' | b'}' | b'd' | 0x8f | 0x90 | 0x91 | b'a' | b'e' | b's' | b'u' => {
-                    self.collection(op)?
+                    self.collection(op)?;
                 }
                 b'c' | 0x93 | b'R' | 0x81 | 0x92 | b'b' | b'Q' => self.class(op)?,
                 other => return Err(damaged(&format!("it has the opcode {other:#04x}, which torch.save does not write"))),
