@@ -104,8 +104,8 @@ fn damaged_scans_are_named_with_their_voxel_and_the_training_is_kept() {
 
     let scans = ["--data", "test_images=scans"];
     let run = lab.run(&[&["segment[M_4]"], &scans[..]].concat());
-    run.must_fail(1, &["  case NaN: ", "scans/NaN_0000.nii.gz: 1 voxels are NaN or infinite, the first at [", "replace them before use"]);
-    run.must_fail(1, &["  case inf: ", "scans/inf_0000.nii.gz: 1 voxels are NaN or infinite, the first at ["]);
+    run.must_fail(1, &["  case NaN: ", "scans/NaN_0000.nii.gz: 1 voxels are NaN, infinite or beyond ±1e10, the first, NaN, at [", "replace them before use"]);
+    run.must_fail(1, &["  case inf: ", "scans/inf_0000.nii.gz: 1 voxels are NaN, infinite or beyond ±1e10, the first, inf, at ["]);
     run.must_fail(1, &["  case cut: ", "scans/cut_0000.nii.gz: truncated: ", "copy or download the file again"]);
     run.must_fail(1, &["segment[M_4]: 3 of 4 cases failed; the others are done and kept:"]);
     assert_eq!(run.ran(), ["segment[M_4]"], "the training is not lost");
@@ -125,7 +125,7 @@ fn one_bad_training_scan_costs_itself() {
     let run = lab.run(&["M_o2"]);
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     assert!(run.ran().contains(&"M_o2"), "the rest goes on");
-    let told = "case FLARE23_2201: unlabeledTr1800/FLARE23_2201_0000.nii.gz: 1 voxels are NaN or infinite";
+    let told = "case FLARE23_2201: unlabeledTr1800/FLARE23_2201_0000.nii.gz: 1 voxels are NaN, infinite or beyond ±1e10";
     assert!(run.stderr.contains("partition: left out 1 case:") && run.stderr.contains(told), "{}", run.stderr);
     assert!(run.stderr.contains("1 findings left cases out"), "{}", run.stderr);
 }

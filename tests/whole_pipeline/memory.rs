@@ -102,7 +102,6 @@ fn no_stage_holds_a_large_scan() {
     write_labels(&file("model_grid/labels/a.nii.gz"), &folder, [1.0; 3], [320, 320, 500], &[1, 2, 3, 14]);
 
     let network = json!({"features": [4, 4, 8, 8, 8, 4]});
-    let model = json!({"spacing_mm": [4, 4, 4], "window_hu": [-200, 300]});
     let weights: [(&str, PathBuf); 2] = [("organ_teacher", lab.result("M_o2")), ("cancer_teacher", lab.result("M_c"))];
     let stages: [(&str, u64, Value, Inputs); 5] = [
         (
@@ -121,7 +120,7 @@ fn no_stage_holds_a_large_scan() {
             "pseudo-label",
             128,
             json!({
-                "subsets": ["D_l3"], "organ_network": network, "cancer_network": network, "grid": model, "crop_foreground": true,
+                "subsets": ["D_l3"], "organ_network": network, "cancer_network": network,
                 "window": {"patch": [32, 32, 32], "overlap": 0.0},
             }),
             [("dataset", folder.clone()), ("partition", file("partition"))].into_iter().chain(weights).collect(),

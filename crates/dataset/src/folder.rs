@@ -185,7 +185,8 @@ enum Found {
 
 fn look_at(path: &Path, naming: Naming) -> Found {
     let left_out = |found: String, expected: String, remedy: String| {
-        let case = without_endings(&name_of(path)).to_owned();
+        let name = name_of(path);
+        let case = naming.case(&name).unwrap_or_else(|| without_endings(&name)).to_owned();
         Found::Else(Some(LeftOut { case, file: path.to_owned(), found, expected, remedy }))
     };
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
@@ -203,7 +204,11 @@ fn look_at(path: &Path, naming: Naming) -> Found {
         }
     };
     if metadata.is_dir() {
-        return Found::Folder(inside(path, naming));
+        // Some programs unpack `a.nii.gz` to `a.nii.gz/a.nii`.
+        return match naming.case(name) {
+            Some(_) => left_out("a directory".into(), "a file".into(), "put the file in its place, or rename the directory".into()),
+            None => Found::Folder(inside(path, naming)),
+        };
     }
     if !metadata.is_file() {
         return left_out(special(&metadata).into(), "a file".into(), "put the file there, or remove the entry".into());

@@ -142,7 +142,7 @@ fn equal_weights_make_equal_files_whatever_is_told_of_them() {
     let params = fresh(&student());
     for n in 0..8 {
         let metadata = ('a'..'i').take(n).map(|letter| (letter.to_string(), format!("\"{letter}\"\n"))).collect();
-        let files = ["one", "two"].map(|name| {
+        let files = ["one.safetensors", "two.safetensors"].map(|name| {
             let path = folder.path().join(name);
             params.save(&path, &metadata).unwrap();
             let bytes = std::fs::read(&path).unwrap();

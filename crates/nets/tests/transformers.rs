@@ -136,37 +136,51 @@ fn loss_and_gradients(network: &Teacher, params: &Params, expected: &Value) -> (
     (f64::from(loss.to_scalar::<f32>().unwrap()), params.live().map(gradient).collect())
 }
 
-/// Also that parts which are computed again have the same gradients.
+/// How far gradients are from a point's, by parameter: in length and in the inner product with a vector, relative to the length.
+fn distances(gradients: &BTreeMap<String, Vec<f32>>, point: &Value) -> BTreeMap<String, f64> {
+    let expected = point["gradients"].as_object().unwrap();
+    assert!(gradients.len() == expected.len() && gradients.keys().all(|name| expected.contains_key(name)));
+    let probe = wave(0.37, 0.5);
+    let distance = |(name, gradient): (&String, &Vec<f32>)| {
+        let [product, length]: [f64; 2] = serde_json::from_value(expected[name].clone()).unwrap();
+        let found_product: f64 = gradient.iter().enumerate().map(|(i, g)| f64::from(*g) * probe(i)).sum();
+        let found_length = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        (name.clone(), (found_product - product).abs().max((found_length - length).abs()) / length)
+    };
+    gradients.iter().map(distance).collect()
+}
+
+/// At several points: near a jump of LeakyReLU's derivative rounding decides, which differs between processors.
 fn check_gradients(config: &TeacherConfig, name: &str) {
     let expected = &fixture()[name];
     let network = Teacher::new(config, 3);
-    let mut params = fresh(&network);
-    fill(&params, expected["phase"].as_f64().unwrap());
-    let (loss, gradients) = loss_and_gradients(&network, &params, expected);
-    assert!((loss / expected["loss"].as_f64().unwrap() - 1.0).abs() < 1e-5, "{loss}");
-    let expected_gradients = expected["gradients"].as_object().unwrap();
-    assert_eq!(gradients.keys().collect::<Vec<_>>(), {
-        let mut names: Vec<&String> = expected_gradients.keys().collect();
-        names.sort();
-        names
-    });
-    let mut worst = (0.0, "");
-    for (name, gradient) in &gradients {
-        let [product, length]: [f64; 2] = serde_json::from_value(expected_gradients[name].clone()).unwrap();
-        let probe = wave(0.37, 0.5);
-        let found_product: f64 = gradient.iter().enumerate().map(|(i, g)| f64::from(*g) * probe(i)).sum();
-        let found_length = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-        let apart = (found_product - product).abs().max((found_length - length).abs()) / length;
-        worst = if apart > worst.0 { (apart, name) } else { worst };
+    let mut smallest = BTreeMap::<String, f64>::new();
+    for point in expected["points"].as_array().unwrap() {
+        let mut params = fresh(&network);
+        fill(&params, point["phase"].as_f64().unwrap());
+        let (loss, gradients) = loss_and_gradients(&network, &params, point);
+        assert!((loss / point["loss"].as_f64().unwrap() - 1.0).abs() < 1e-5, "{loss}");
+        for (parameter, distance) in distances(&gradients, point) {
+            let least = smallest.entry(parameter).or_insert(f64::INFINITY);
+            *least = least.min(distance);
+        }
+        check_computed_again(&network, &mut params, point, &(loss, gradients));
     }
-    println!("{name}: largest relative distance {:e} ({})", worst.0, worst.1);
-    // PyTorch's own gradients of 32 bits are up to 1e-3 apart from these of 64: derivatives of LeakyReLU jump.
-    assert!(worst.0 < 3e-3, "{}: {:e}", worst.1, worst.0);
+    let (parameter, distance) = smallest.iter().max_by(|a, b| a.1.total_cmp(b.1)).unwrap();
+    let rounding = expected["rounding"].as_f64().unwrap();
+    println!("{name}: largest relative distance {distance:e} ({parameter}), PyTorch's in 32 bits {rounding:e}");
+    // The smallest of a few distances depends on luck, PyTorch's and ours: hence not 1.5 times, as for a single distance.
+    assert!(*distance < 3.0 * rounding, "{parameter}: {distance:e}, PyTorch in 32 bits {rounding:e}");
+}
+
+/// Parts which are computed again have the same gradients.
+fn check_computed_again(network: &Teacher, params: &mut Params, point: &Value, first: &(f64, BTreeMap<String, Vec<f32>>)) {
     params.set_recompute_from(0);
-    let (again, gradients_again) = loss_and_gradients(&network, &params, expected);
-    assert_eq!(again, loss);
+    let (again, gradients_again) = loss_and_gradients(network, params, point);
+    let (loss, gradients) = first;
+    assert_eq!(again, *loss);
     let scale = largest(gradients.values().flatten().copied());
-    for (name, gradient) in &gradients {
+    for (name, gradient) in gradients {
         // Where a map has several consumers their gradients are added in another order.
         let apart = largest(gradient.iter().zip(&gradients_again[name]).map(|(a, b)| a - b));
         assert!(apart <= 1e-4 * largest(gradient.iter().copied()) + 1e-6 * scale, "{name}, computed again: {apart:e}");
@@ -186,7 +200,7 @@ fn swin_unetr_has_pytorchs_gradients() {
 #[test]
 fn a_frozen_encoder_gets_no_gradient_and_the_rest_the_same() {
     for (config, name, encoder) in [(unetr([48, 32, 64], 4, 24, 48), "unetr", "vit."), (swin_unetr(12), "swin_unetr", "swinViT.")] {
-        let expected = &fixture()[name];
+        let expected = &fixture()[name]["points"][0];
         let network = Teacher::new(&config, 3);
         let mut params = fresh(&network);
         fill(&params, expected["phase"].as_f64().unwrap());

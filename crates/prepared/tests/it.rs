@@ -259,7 +259,7 @@ fn a_set_keeps_the_order_asked_for_and_names_every_case_it_lacks() {
             "has_cancer": true, "subset": "D_l3", "split": "training",
         }));
     }
-    let index = serde_json::json!({ "layout": "slices", "spacing_mm": [1.0, 1.0, null], "window_hu": [-200.0, 300.0], "cases": entries });
+    let index = serde_json::json!({ "layout": "slices", "spacing_mm": [1.0, 1.0, null], "window_hu": [-200.0, 300.0], "crop_foreground": true, "cases": entries });
     std::fs::write(folder.path().join(prepared::INDEX_FILE), index.to_string()).unwrap();
 
     let set = PreparedSet::open(folder.path(), &["c", "a"]).unwrap();

@@ -1,5 +1,6 @@
 //! Two models on tiny cases whose scores follow from counting voxels.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use evaluate::Evaluate;
@@ -110,12 +111,16 @@ fn scores_of_an_interrupted_attempt_are_kept() {
     let cases = Cases::with(&["a", "b"]);
     cases.evaluate(json!({}), false).unwrap();
     let before = cases.text("out/plain.csv");
-    // Case a cannot be scored again; only b has to be.
-    std::fs::write(cases.path("M_2/labels/a.nii.gz"), "damaged").unwrap();
     std::fs::remove_file(cases.path("work/M_2/b.json")).unwrap();
     std::fs::remove_file(cases.path("out/plain.csv")).unwrap();
+    let kept = || std::fs::metadata(cases.path("work/M_2/a.json")).unwrap().ino();
+    let file = kept();
     cases.evaluate(json!({}), false).unwrap();
-    assert_eq!(cases.text("out/plain.csv"), before);
+    assert_eq!((cases.text("out/plain.csv"), kept()), (before, file), "the file of case a is still the same one");
+    // Scores are those of the labels that are there now.
+    std::fs::write(cases.path("M_2/labels/a.nii.gz"), "damaged").unwrap();
+    let error = cases.evaluate(json!({}), false).unwrap_err();
+    assert!(error.contains("1 of 4 cases failed") && error.contains("case a of M_2"), "{error}");
 }
 
 #[test]

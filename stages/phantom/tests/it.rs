@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use labels::{CLASS_KEYS, LabelPattern, NUM_CLASSES, Subset, TUMOR};
@@ -336,16 +337,17 @@ fn an_interrupted_run_keeps_what_it_finished() {
     let data = DataSet::make(&json!({"cases": {"D_u": 2}}), 12);
     let before = data.files();
     let [kept, lost] = ["2201", "2202"].map(|n| data.path(&format!("FLARE/unlabeledTr1800/FLARE23_{n}_0000.nii.gz")));
-    fs::write(&kept, b"finished earlier").unwrap();
+    let file = || fs::metadata(&kept).unwrap().ino();
+    let first = file();
     fs::remove_file(&lost).unwrap();
     fs::remove_file(data.path("truth/FLARE23_2202.nii.gz")).unwrap();
     fs::remove_file(data.path("cases.json")).unwrap();
     data.run(&json!({"cases": {"D_u": 2}}), 12).unwrap();
-    assert_eq!(fs::read(&kept).unwrap(), b"finished earlier");
-    let after = data.files();
-    assert!(
-        before.iter().filter(|(path, _)| !path.ends_with(kept.file_name().unwrap())).all(|(path, bytes)| after.get(path) == Some(bytes))
-    );
+    assert_eq!(file(), first, "a finished case is left as it is");
+    assert_eq!(data.files(), before);
+    fs::write(&kept, b"from somewhere else").unwrap();
+    data.run(&json!({"cases": {"D_u": 2}}), 12).unwrap();
+    assert_eq!(data.files(), before, "what this run would not have written counts for nothing");
 }
 
 #[test]
