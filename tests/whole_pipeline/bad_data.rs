@@ -104,7 +104,14 @@ fn damaged_scans_are_named_with_their_voxel_and_the_training_is_kept() {
 
     let scans = ["--data", "test_images=scans"];
     let run = lab.run(&[&["segment[M_4]"], &scans[..]].concat());
-    run.must_fail(1, &["  case NaN: ", "scans/NaN_0000.nii.gz: 1 voxels are NaN, infinite or beyond ±1e10, the first, NaN, at [", "replace them before use"]);
+    run.must_fail(
+        1,
+        &[
+            "  case NaN: ",
+            "scans/NaN_0000.nii.gz: 1 voxels are NaN, infinite or beyond ±1e10, the first, NaN, at [",
+            "replace them before use",
+        ],
+    );
     run.must_fail(1, &["  case inf: ", "scans/inf_0000.nii.gz: 1 voxels are NaN, infinite or beyond ±1e10, the first, inf, at ["]);
     run.must_fail(1, &["  case cut: ", "scans/cut_0000.nii.gz: truncated: ", "copy or download the file again"]);
     run.must_fail(1, &["segment[M_4]: 3 of 4 cases failed; the others are done and kept:"]);
