@@ -8,7 +8,6 @@
 mod augment;
 mod batch;
 mod checkpoint;
-mod crc32c;
 mod curves;
 mod exact;
 mod fit;
