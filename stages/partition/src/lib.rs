@@ -58,7 +58,7 @@ fn plausible_spacing_mm() -> [f64; 2] {
 
 impl Stage for Partition {
     const NAME: &'static str = "partition";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Sort a dataset into subsets by the labels that are there, and split it by case";
     const READS: &'static [Role] = &[Role::required("dataset", "folder with the folders of images and label maps").by_case()];
     const WRITES: &'static str =
