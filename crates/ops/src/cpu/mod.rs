@@ -30,9 +30,14 @@ pub(crate) mod pool;
 pub(crate) mod rows;
 mod sums;
 pub(crate) mod transpose;
+mod unwritten;
 pub(crate) mod upsample;
 
 use std::cell::RefCell;
+
+pub(crate) use unwritten::{
+    Unwritten, assume_written, copied, filled, filled_in_rows, filled_in_tasks, filled_with, written, written_in_tasks, written_with,
+};
 
 /// Sizes along depth, height and width.
 pub(crate) type Size3 = [usize; 3];
@@ -94,14 +99,4 @@ fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
         scratch.replace(buffer);
         result
     })
-}
-
-/// A vector for `len` results that a kernel is about to write, every one of them.
-#[allow(clippy::uninit_vec)]
-pub(crate) fn unwritten(len: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(len);
-    // SAFETY: the capacity is there and any bits are an f32. Every kernel writes all of its output before anybody
-    // reads it; zeroing first would cost as much as a third of a memory-bound kernel.
-    unsafe { values.set_len(len) };
-    values
 }

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{Shared, Size3, unwritten};
+use super::{Shared, Size3};
 
 /// Output channels cut into the blocks of a register tile: (first channel, channels present, block width).
 /// Absent channels of the last block have zero weights.
@@ -75,7 +75,7 @@ impl PackedWeights {
             starts.push(len);
             len += rows * width;
         }
-        let mut values = unwritten(len);
+        let mut values = vec![0.0; len];
         let target = Shared(values.as_mut_ptr());
         blocks.par_iter().zip(&starts).for_each(|(&block, &start)| {
             // SAFETY: the blocks' ranges of `values` are disjoint and each task stays in its own.

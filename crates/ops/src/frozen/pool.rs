@@ -4,7 +4,8 @@
 use candle_core::{Result, bail};
 use rayon::prelude::*;
 
-use super::map::Map;
+use super::map::{Blank, Map};
+use crate::cpu::Unwritten;
 use crate::cpu::isa::Simd;
 use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
 
@@ -23,7 +24,7 @@ impl<E: Element> Map<E> {
                 self.size()
             );
         }
-        let mut y = Self::unwritten(self.channels(), size, self.border());
+        let mut y = Blank::<E>::new(self.channels(), size, self.border());
         let path = E::path();
         let len = size[2] * y.step();
         y.par_rows_mut().enumerate().for_each(|(at, row)| {
@@ -33,7 +34,8 @@ impl<E: Element> Map<E> {
             // SAFETY: rows of twice the positions, which are whole vectors.
             unsafe { E::dispatch(path, Maxima { rows: &rows, step: self.step(), to: &mut row[..len] }) };
         });
-        Ok(y)
+        // SAFETY: the maxima of every lane of every row are written.
+        Ok(unsafe { y.assume_written() })
     }
 }
 
@@ -41,7 +43,7 @@ impl<E: Element> Map<E> {
 struct Maxima<'a, E> {
     rows: &'a [&'a [E]],
     step: usize,
-    to: &'a mut [E],
+    to: &'a mut Unwritten<E>,
 }
 
 impl<E: Element> Work<E> for Maxima<'_, E> {
@@ -57,7 +59,7 @@ impl<E: Element> Work<E> for Maxima<'_, E> {
                     for row in self.rows {
                         best = best.max(L::widen(row.as_ptr().add(at))).max(L::widen(row.as_ptr().add(at + self.step)));
                     }
-                    L::narrow(best, to.as_mut_ptr().add(lane));
+                    L::narrow(best, to.as_mut_ptr().cast::<E>().add(lane));
                 }
                 lane += L::Sums::LANES;
             }
