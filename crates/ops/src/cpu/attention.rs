@@ -2,7 +2,6 @@
 //!
 //! A task holds the keys and values of one head and goes over its queries in blocks. The backward pass computes the
 //! scores again, from the logarithms of the sums of their exponentials that the forward pass keeps.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
@@ -38,6 +37,7 @@ enum Part {
     Values,
 }
 
+#[allow(unsafe_code)]
 impl<'a> Attention<'a> {
     fn width(&self) -> usize {
         self.heads * self.depth
@@ -110,6 +110,7 @@ fn pack_row(row: &[f32], factor: f32, to: &mut [f32]) {
 
 /// y `(batch, tokens, heads, depth)`, and per batch entry, head and query the logarithm of the sum of the exponentials of its
 /// scores.
+#[allow(unsafe_code)]
 pub(crate) fn forward<'y>(isa: Isa, attention: &Attention<'_>, y: &'y mut Unwritten) -> (Vec<f32>, &'y mut [f32]) {
     assert_eq!(y.len(), attention.batch * attention.tokens * attention.width(), "a row for each query");
     let target = Shared(y.as_mut_ptr().cast());
@@ -120,6 +121,7 @@ pub(crate) fn forward<'y>(isa: Isa, attention: &Attention<'_>, y: &'y mut Unwrit
     (logarithms.concat(), unsafe { assume_written(y) })
 }
 
+#[allow(unsafe_code)]
 fn forward_head(isa: Isa, attention: &Attention<'_>, entry: usize, head: usize, y: Shared) -> Vec<f32> {
     let &Attention { tokens, depth, .. } = attention;
     let (columns, width) = attention.columns();
@@ -191,6 +193,7 @@ pub(crate) struct Backward<'a> {
 
 /// The gradients by queries, keys and values, and behind them those by the bias if there is room for them. The parts of the batch
 /// entries are added in their order.
+#[allow(unsafe_code)]
 pub(crate) fn backward<'y>(isa: Isa, pass: &Backward<'_>, gradients: &'y mut Unwritten) -> &'y mut [f32] {
     let Attention { batch, heads, tokens, qkv, .. } = pass.attention;
     let (dqkv, dbias) = gradients.split_at_mut(qkv.len());
@@ -222,6 +225,7 @@ pub(crate) fn backward<'y>(isa: Isa, pass: &Backward<'_>, gradients: &'y mut Unw
     unsafe { assume_written(gradients) }
 }
 
+#[allow(unsafe_code)]
 impl Backward<'_> {
     /// With P the probabilities and dP = dY V': `dV = P' dY`, `dS = P (dP - rowsum(P dP))`, `dQ = dS K`, `dK = dS' Q`.
     fn head(&self, isa: Isa, entry: usize, head: usize, dqkv: Shared, dbias: &mut [f32]) {

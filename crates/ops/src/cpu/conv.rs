@@ -4,7 +4,6 @@
 //! cache. There a packed row is followed by the next one, so the kernel runs over positions as if they were one
 //! long row: lanes are positions, and a register tile holds some output channels by a few vectors of them. The
 //! few positions that straddle two rows are computed and thrown away.
-#![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 
@@ -42,6 +41,7 @@ pub(super) struct Correlation {
 }
 
 /// y = conv(x, w) + bias. Shapes: x `(n, ci, input)`, w `(co, ci, kernel)`, y `(n, co, output)`.
+#[allow(unsafe_code)]
 pub(crate) fn forward<'y>(isa: Isa, shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &'y mut Unwritten) -> &'y mut [f32] {
     let (ci, taps) = (shape.in_channels, shape.taps());
     let order: Vec<usize> = (0..taps).collect();
@@ -81,6 +81,7 @@ struct Tile<'a> {
     plane_len: usize,
 }
 
+#[allow(unsafe_code)]
 impl Correlation {
     /// Kernel rows that a tile needs beyond its own, in units of the stride.
     fn halo(&self) -> Size3 {

@@ -1,5 +1,4 @@
 //! The Gaussian error linear unit.
-#![allow(unsafe_code)]
 
 use super::functions::{erf, exp};
 use super::isa::{Isa, Simd, per_isa};
@@ -9,6 +8,7 @@ use super::{Unwritten, assume_written, filled_in_tasks};
 const CHUNK: usize = 1 << 15;
 
 /// y = x * cdf(x), with the distribution function of the standard normal distribution.
+#[allow(unsafe_code)]
 pub(crate) fn forward<'y>(isa: Isa, x: &[f32], y: &'y mut Unwritten) -> &'y mut [f32] {
     filled_in_tasks(y, CHUNK, |at, y| {
         let x = &x[at * CHUNK..][..y.len()];
@@ -34,6 +34,7 @@ fn distribution<S: Simd>(x: f32) -> f32 {
 }
 
 /// dx = dy (cdf(x) + x pdf(x))
+#[allow(unsafe_code)]
 pub(crate) fn backward<'y>(isa: Isa, x: &[f32], dy: &[f32], dx: &'y mut Unwritten) -> &'y mut [f32] {
     filled_in_tasks(dx, CHUNK, |at, dx| {
         let (x, dy) = (&x[at * CHUNK..][..dx.len()], &dy[at * CHUNK..][..dx.len()]);

@@ -1,7 +1,6 @@
 //! Softmax losses over channels.
 //!
 //! Probabilities are never stored: both directions compute them for a few voxels at a time, all channels.
-#![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 
@@ -63,6 +62,7 @@ impl ClassSums {
 }
 
 /// The sums that the losses are made of: per batch entry and class, and of the log-probabilities of the labels.
+#[allow(unsafe_code)]
 pub(crate) fn sums(isa: Isa, batch: Batch<'_>, squared: bool) -> (Vec<ClassSums>, f64) {
     let chunks = batch.chunks();
     let partial: Vec<(Vec<ClassSums>, f64)> = (0..batch.entries() * chunks)
@@ -185,6 +185,7 @@ pub(crate) struct ClassSlope {
 
 /// The gradient by the logits: of the loss given by `slopes` per batch entry and class, plus
 /// `cross_entropy` times the sum of the negative log-probabilities of the labels.
+#[allow(unsafe_code)]
 pub(crate) fn backward<'y>(
     isa: Isa,
     batch: Batch<'_>,

@@ -1,5 +1,4 @@
 //! Maximum pooling with any kernel, stride and padding; `pool` has the common case of 2.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
@@ -46,6 +45,7 @@ impl Windows {
 
 /// The maximum of every window; volumes lie one behind the other. Returns where in its volume each maximum stands, the
 /// first of several.
+#[allow(unsafe_code)]
 pub(crate) fn forward<'y>(isa: Isa, windows: Windows, x: &[f32], y: &'y mut Unwritten) -> (Vec<u32>, &'y mut [f32]) {
     let [depth, height, width] = windows.output();
     let mut places = vec![0; y.len()];
@@ -74,6 +74,7 @@ pub(crate) fn backward<'y>(windows: Windows, places: &[u32], dy: &[f32], dx: &'y
 }
 
 /// The maxima of a row of windows, which begin as negative infinities, and where in the volume they stand.
+#[allow(unsafe_code)]
 fn seek(isa: Isa, windows: Windows, row: usize, x: &[f32], best: &mut [f32], places: &mut [u32]) {
     let taps = || (0..windows.kernel[2]).map(|tap| windows.columns(tap)).filter(|(_, count, _)| *count > 0);
     // A window of nothing but negative infinities has its first element for a maximum.

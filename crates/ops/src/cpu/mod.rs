@@ -3,7 +3,6 @@
 //! Images are volumes of depth 1. Work is cut into tasks by the shape alone, never by the number of threads, and
 //! partial sums are added in task order, so results do not depend on how many threads there are. (They do differ
 //! in the last bits between instruction sets, which sum in different orders.)
-#![allow(unsafe_code)]
 
 mod accumulate;
 pub(crate) mod adamw;
@@ -73,8 +72,10 @@ pub(crate) const SUMMING_TASKS: usize = 16;
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<T = f32>(pub(crate) *mut T);
 // SAFETY: every task writes elements of its own, and nobody reads before all tasks have ended.
+#[allow(unsafe_code)]
 unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
+#[allow(unsafe_code)]
 unsafe impl<T: Send> Sync for Shared<T> {}
 impl<T> Shared<T> {
     pub(crate) fn get(self) -> *mut T {

@@ -2,7 +2,6 @@
 //!
 //! The channels of a group lie one behind the other, so a group is one run of memory with one mean and one variance.
 //! Instance normalisation is the case of one channel per group.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
@@ -28,6 +27,7 @@ pub(crate) struct Affine<'a> {
 
 /// y = leaky_relu(gamma (x - mean) / sqrt(variance + eps) + beta), channels being volumes of `volume` elements.
 /// Also the statistics, one per group and batch entry.
+#[allow(unsafe_code)]
 pub(crate) fn forward<'y>(
     isa: Isa,
     x: &[f32],
@@ -73,6 +73,7 @@ per_isa! {
 ///
 /// With h the normalised input, d the gradient before the activation and means over a group,
 /// `dx = scale * (gamma d - mean(gamma d) - h * mean(gamma d h))`, `dgamma = sum(d h)`, `dbeta = sum(d)`.
+#[allow(unsafe_code)]
 pub(crate) fn backward<'y>(
     isa: Isa,
     x: &[f32],
@@ -105,6 +106,7 @@ pub(crate) fn backward<'y>(
 }
 
 /// sum(d h) and sum(d) of every channel, and the gradient by x.
+#[allow(unsafe_code)]
 fn backward_group<'y>(
     isa: Isa,
     x: &[f32],
@@ -188,6 +190,7 @@ per_isa! {
 }
 
 /// The sum of every channel over batch and volume: the gradient of a bias.
+#[allow(unsafe_code)]
 pub(crate) fn channel_sums(isa: Isa, x: &[f32], channels: usize, volume: usize) -> Vec<f32> {
     let planes: Vec<f64> = x
         .par_chunks(volume)

@@ -1,5 +1,4 @@
 //! Copies of tiles in the order in which the convolution kernels walk them.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
@@ -31,6 +30,7 @@ pub(super) struct PackedWeights {
     pub(super) values: Vec<f32>,
 }
 
+#[allow(unsafe_code)]
 impl PackedWeights {
     /// `filter(output channel, input channel)` says where in `weights` a filter starts, and where in it its `taps` are.
     pub(super) fn new<'a>(
@@ -110,6 +110,7 @@ impl TileLayout {
 /// # Safety
 /// `x` has `channels` volumes of `input` floats, `to` has room for `channels * layout.channel_len()`.
 #[inline(always)]
+#[allow(unsafe_code)]
 pub(super) unsafe fn pack_tile(
     x: *const f32,
     channels: usize,
@@ -155,6 +156,7 @@ pub(super) unsafe fn pack_tile(
 /// # Safety
 /// `from` has `width` floats and `to` has room for `len`.
 #[inline(always)]
+#[allow(unsafe_code)]
 unsafe fn copy_row(to: *mut f32, len: usize, from: *const f32, width: usize, stride: usize, first: isize) {
     // SAFETY: `before..end` are exactly the elements whose source index is in 0..width.
     unsafe {

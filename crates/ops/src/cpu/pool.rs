@@ -1,5 +1,4 @@
 //! Maximum pooling with kernel and stride 2.
-#![allow(unsafe_code)]
 
 use super::isa::{Isa, per_isa};
 use super::{Size3, Unwritten, filled, filled_in_rows, filled_in_tasks};
@@ -25,6 +24,7 @@ impl Pooling {
 }
 
 /// The maximum of every window; volumes lie one behind the other.
+#[allow(unsafe_code)]
 pub(crate) fn forward<'y>(isa: Isa, pooling: Pooling, x: &[f32], y: &'y mut Unwritten) -> &'y mut [f32] {
     let [depth, height, width] = pooling.output();
     if depth * height * width == 0 {
@@ -61,6 +61,7 @@ per_isa! {
 }
 
 /// Sends each window's gradient to its first maximum.
+#[allow(unsafe_code)]
 pub(crate) fn backward<'y>(isa: Isa, pooling: Pooling, x: &[f32], dy: &[f32], dx: &'y mut Unwritten) -> &'y mut [f32] {
     let [depth, height, width] = pooling.output();
     let windows = depth * height * width;

@@ -1,5 +1,4 @@
 //! Operations on rows, the last axis of a tensor: layer normalisation and softmax.
-#![allow(unsafe_code)]
 
 use super::functions::exp;
 use super::isa::{Isa, per_isa};
@@ -14,6 +13,7 @@ fn task_len(row: usize) -> usize {
 }
 
 /// y = gamma (x - mean) / sqrt(variance + eps) + beta, rows being as long as gamma.
+#[allow(unsafe_code)]
 pub(crate) fn layer_norm<'y>(isa: Isa, x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &'y mut Unwritten) -> &'y mut [f32] {
     assert!(y.len().is_multiple_of(gamma.len()) && beta.len() == gamma.len(), "whole rows, and a factor and a shift for each column");
     let len = task_len(gamma.len());
@@ -46,6 +46,7 @@ fn statistics(row: &[f32], eps: f32) -> (f32, f32) {
 
 /// The gradients by x, gamma and beta, one behind the other. With h the normalised row and g = gamma dy,
 /// `dx = scale (g - mean(g) - h mean(g h))`; the statistics are computed again, which costs less than keeping them.
+#[allow(unsafe_code)]
 pub(crate) fn layer_norm_backward<'y>(
     isa: Isa,
     x: &[f32],
@@ -110,6 +111,7 @@ per_isa! {
 }
 
 /// The softmax of every row of `row` elements.
+#[allow(unsafe_code)]
 pub(crate) fn softmax<'y>(isa: Isa, x: &[f32], row: usize, y: &'y mut Unwritten) -> &'y mut [f32] {
     assert!(y.len().is_multiple_of(row), "whole rows");
     let len = task_len(row);
@@ -141,6 +143,7 @@ per_isa! {
 }
 
 /// dx = y (dy - sum(y dy)), from the softmax y.
+#[allow(unsafe_code)]
 pub(crate) fn softmax_backward<'y>(isa: Isa, y: &[f32], dy: &[f32], row: usize, dx: &'y mut Unwritten) -> &'y mut [f32] {
     assert!(dx.len().is_multiple_of(row), "whole rows");
     let len = task_len(row);

@@ -2,7 +2,6 @@
 //!
 //! To zero it first would cost as much as a third of a kernel that waits for memory. A kernel gets it as [`Unwritten`] instead, which
 //! safe code can write and cannot read, and gives it back as floats once it has written all of it.
-#![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 
@@ -17,6 +16,7 @@ pub(crate) fn written(len: usize, kernel: impl FnOnce(&mut Unwritten) -> &mut [f
 }
 
 /// What `kernel` computes besides, and a vector of the `len` floats that it writes.
+#[allow(unsafe_code)]
 pub(crate) fn written_with<R>(len: usize, kernel: impl FnOnce(&mut Unwritten) -> (R, &mut [f32])) -> (R, Vec<f32>) {
     let mut values = Vec::with_capacity(len);
     let unwritten = &mut values.spare_capacity_mut()[..len];
@@ -30,11 +30,12 @@ pub(crate) fn written_with<R>(len: usize, kernel: impl FnOnce(&mut Unwritten) ->
 
 /// Lets `write` fill `y` piece by piece, each of `len` elements or for the last one fewer, on all threads. Returns what it computes
 /// for each piece.
-pub(crate) fn written_in_tasks<'y, R: Send>(
-    y: &'y mut Unwritten,
+#[allow(unsafe_code)]
+pub(crate) fn written_in_tasks<R: Send>(
+    y: &mut Unwritten,
     len: usize,
     write: impl Fn(usize, &mut Unwritten) -> (R, &mut [f32]) + Sync,
-) -> (Vec<R>, &'y mut [f32]) {
+) -> (Vec<R>, &mut [f32]) {
     let pieces = y.par_chunks_mut(len).enumerate().map(|(at, y)| {
         let place = y.as_ptr_range();
         let (result, done) = write(at, y);
@@ -52,6 +53,7 @@ pub(crate) fn filled_in_tasks(y: &mut Unwritten, len: usize, write: impl Fn(usiz
 }
 
 /// Lets `write` fill `y` row by row, each of `len` elements or for the last one fewer.
+#[allow(unsafe_code)]
 pub(crate) fn filled_in_rows(y: &mut Unwritten, len: usize, mut write: impl FnMut(usize, &mut Unwritten) -> &mut [f32]) -> &mut [f32] {
     for (at, y) in y.chunks_mut(len).enumerate() {
         let place = y.as_ptr_range();
@@ -62,6 +64,7 @@ pub(crate) fn filled_in_rows(y: &mut Unwritten, len: usize, mut write: impl FnMu
 }
 
 /// `y`, all of it `value`.
+#[allow(unsafe_code)]
 pub(crate) fn filled<T: Copy>(y: &mut Unwritten<T>, value: T) -> &mut [T] {
     y.fill(MaybeUninit::new(value));
     // SAFETY: every element is written.
@@ -69,6 +72,7 @@ pub(crate) fn filled<T: Copy>(y: &mut Unwritten<T>, value: T) -> &mut [T] {
 }
 
 /// `y` as a copy of `from`, which is as long.
+#[allow(unsafe_code)]
 pub(crate) fn copied<'y>(y: &'y mut Unwritten, from: &[f32]) -> &'y mut [f32] {
     assert_eq!(y.len(), from.len(), "rows of one length");
     // SAFETY: both are as long, and what is borrowed to be written is no part of what is borrowed to be read.
@@ -80,6 +84,7 @@ pub(crate) fn copied<'y>(y: &'y mut Unwritten, from: &[f32]) -> &'y mut [f32] {
 
 /// `y`, an element for each of the values, which are as many.
 #[inline(always)]
+#[allow(unsafe_code)]
 pub(crate) fn filled_with(y: &mut Unwritten, values: impl Iterator<Item = f32>) -> &mut [f32] {
     let mut count = 0;
     for (y, value) in y.iter_mut().zip(values) {
@@ -96,6 +101,7 @@ pub(crate) fn filled_with(y: &mut Unwritten, values: impl Iterator<Item = f32>) 
 /// # Safety
 /// Every element has been written.
 #[inline(always)]
+#[allow(unsafe_code)]
 pub(crate) unsafe fn assume_written<T>(y: &mut Unwritten<T>) -> &mut [T] {
     // SAFETY: elements have the same layout, and by the condition of this function they are valid.
     unsafe { &mut *(std::ptr::from_mut(y) as *mut [T]) }

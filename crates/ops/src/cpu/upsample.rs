@@ -1,5 +1,4 @@
 //! Resampling of volumes to any size: nearest neighbour, and linear between neighbours.
-#![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 
@@ -74,6 +73,7 @@ impl Resampling {
 }
 
 /// Each volume of `x` at the size of `y`.
+#[allow(unsafe_code)]
 pub(crate) fn forward<'y>(isa: Isa, resampling: &Resampling, x: &[f32], y: &'y mut Unwritten) -> &'y mut [f32] {
     let Resampling { from, to, .. } = resampling;
     let volume: usize = from.iter().product();
@@ -100,6 +100,7 @@ pub(crate) fn forward<'y>(isa: Isa, resampling: &Resampling, x: &[f32], y: &'y m
 }
 
 /// Each volume with the gradients of what it was resampled to, every share sent back to where it came from.
+#[allow(unsafe_code)]
 pub(crate) fn backward<'y>(isa: Isa, resampling: &Resampling, dy: &[f32], dx: &'y mut Unwritten) -> &'y mut [f32] {
     let Resampling { from, to, .. } = resampling;
     let volume: usize = to.iter().product();

@@ -1,5 +1,4 @@
 //! Convolutions as sums over kernel rows.
-#![allow(unsafe_code)]
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -28,6 +27,7 @@ pub(crate) struct Direct<E: Element> {
     packed: Packed<E>,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Direct<E> {
     /// Packs `weight` `(co, ci, kernel..)` for maps of the given channels, ci together.
     pub(super) fn new(weight: &Tensor, sources: &[Channels]) -> Result<Self> {
@@ -131,6 +131,7 @@ struct Rows<'a, E: Element> {
     moments: &'a mut [f64],
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Work<E> for Rows<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {
@@ -162,6 +163,7 @@ struct Store<L: Lane> {
     sums: [LaneSums<L::Sums>; 2],
 }
 
+#[allow(unsafe_code)]
 impl<L: Lane> Sink<L> for Store<L> {
     #[inline(always)]
     unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
@@ -187,6 +189,7 @@ struct Lines<'a, E: Element> {
     line: &'a mut Vec<f32>,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Work<E> for Lines<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {

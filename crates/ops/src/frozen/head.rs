@@ -1,5 +1,4 @@
 //! The heads of networks.
-#![allow(unsafe_code)]
 
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -21,6 +20,7 @@ pub struct PackedHead<E: Element> {
     packed: Packed<E>,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> PackedHead<E> {
     /// Packs `weight` `(classes, c, 1..)` with its bias.
     ///
@@ -81,6 +81,7 @@ struct LogitRow<'a, E: Element> {
     row: &'a mut [f32],
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Work<E> for LogitRow<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {
@@ -99,6 +100,7 @@ struct Transpose<'a> {
     width: usize,
 }
 
+#[allow(unsafe_code)]
 impl<L: Lane> Sink<L> for Transpose<'_> {
     #[inline(always)]
     unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {

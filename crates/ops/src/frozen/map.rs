@@ -1,5 +1,4 @@
 //! Activations of one image, channels last.
-#![allow(unsafe_code)]
 
 use std::mem::{ManuallyDrop, MaybeUninit};
 
@@ -55,6 +54,7 @@ pub struct Map<E> {
 /// A map that is yet to be written, but for its border.
 pub(super) type Blank<E> = Map<MaybeUninit<E>>;
 
+#[allow(unsafe_code)]
 impl<E: Element> Blank<E> {
     /// A map whose border is zero.
     pub(super) fn new(channels: Channels, size: Size3, border: Size3) -> Self {
@@ -107,6 +107,7 @@ impl<E: Element> Blank<E> {
     }
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Map<E> {
     /// One of a batch `(b, c, h, w)` or `(b, c, d, h, w)` of `f32` on the CPU.
     ///
@@ -163,6 +164,7 @@ impl<E: Element> Map<E> {
     }
 }
 
+#[allow(unsafe_code)]
 impl<T: Copy + Send + Sync> Map<T> {
     /// `(1, channels, size..)`, without a depth for an image.
     pub(super) fn dims(&self, channels: usize) -> Vec<usize> {

@@ -1,5 +1,4 @@
 //! Max pooling by 2.
-#![allow(unsafe_code)]
 
 use candle_core::{Result, bail};
 use rayon::prelude::*;
@@ -9,6 +8,7 @@ use crate::cpu::Unwritten;
 use crate::cpu::isa::Simd;
 use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
 
+#[allow(unsafe_code)]
 impl<E: Element> Map<E> {
     /// The maxima of windows of 2 along every axis that the image has; the last plane of an odd size is dropped.
     ///
@@ -46,6 +46,7 @@ struct Maxima<'a, E> {
     to: &'a mut Unwritten<E>,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Work<E> for Maxima<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {

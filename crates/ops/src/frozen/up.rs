@@ -1,5 +1,4 @@
 //! Transposed convolution with kernel and stride 2.
-#![allow(unsafe_code)]
 
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -23,6 +22,7 @@ pub struct PackedUpsampling<E: Element> {
     bias: Vec<f32>,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> PackedUpsampling<E> {
     /// Packs `weight` `(ci, co, 2..)` with its bias `(co)`.
     ///
@@ -93,6 +93,7 @@ struct Phase<'a, E: Element> {
     step: usize,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Work<E> for Phase<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {
@@ -111,6 +112,7 @@ struct Biased<'a, E> {
     bias: &'a [f32],
 }
 
+#[allow(unsafe_code)]
 impl<L: Lane> Sink<L> for Biased<'_, L::Element> {
     #[inline(always)]
     unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {

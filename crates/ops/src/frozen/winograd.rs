@@ -9,7 +9,6 @@
 //!
 //! A task reads the weights of all places once, so it takes tiles of as many rows as its caches hold: of a small map with many
 //! channels the weights are the larger operand by far.
-#![allow(unsafe_code)]
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -41,6 +40,7 @@ pub(super) struct Winograd<E: Element> {
     depth: usize,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Winograd<E> {
     /// Transforms and packs `weight` `(co, ci, 3, 3)` or `(co, ci, 3, 3, 3)` for maps of the given channels.
     pub(super) fn new(weight: &Tensor, sources: &[Channels]) -> Result<Self> {
@@ -192,6 +192,7 @@ struct Tiles<'a, E: Element, S, const OUT: usize, const IN: usize> {
     scheme: std::marker::PhantomData<S>,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Work<E> for Tiles<'_, E, S, OUT, IN> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(mut self) {
@@ -208,6 +209,7 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Work<E> 
     }
 }
 
+#[allow(unsafe_code)]
 impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_, E, S, OUT, IN> {
     /// All products of output plane `d`, whose input planes, `d` and those behind it when the border is counted, are there.
     #[inline(always)]

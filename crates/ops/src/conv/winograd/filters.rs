@@ -1,5 +1,4 @@
 //! Filters and their transformation.
-#![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 
@@ -43,6 +42,7 @@ pub(super) struct Buffers {
     own: Vec<MaybeUninit<f32>>,
 }
 
+#[allow(unsafe_code)]
 impl<'a> Weights<'a> {
     /// Those that are used more than once are transformed at once; others stay in the cache when each task transforms its own.
     pub(super) fn new(conv: &'a SameSize, isa: Isa, filters: Filters<'a>, used_once: bool) -> Self {
@@ -101,6 +101,7 @@ struct WeightsOf<'a> {
     to: &'a mut Unwritten,
 }
 
+#[allow(unsafe_code)]
 impl Work<f32> for WeightsOf<'_> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = f32>>(self) {

@@ -1,5 +1,4 @@
 //! Rows of tiles out of tensors with the channels outermost.
-#![allow(unsafe_code)]
 
 use super::{IN, OUT, PLACES, TOGETHER};
 use crate::cpu::Size3;
@@ -62,6 +61,7 @@ pub(super) const fn transposed<const M: usize, const N: usize>(matrix: &[[f32; N
     to
 }
 
+#[allow(unsafe_code)]
 impl<'a> Planes<'a> {
     pub(super) fn new(values: &'a [f32], channels: usize, size: Size3) -> Self {
         Self { values, all: channels, first: 0, channels, size }

@@ -2,7 +2,6 @@
 //!
 //! A task takes some rows of tiles through some planes. It turns the lines that a row of tiles needs into `[position][channel]`,
 //! which stay in the cache while they are transformed, and turns the results of a block of channels back.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
@@ -23,6 +22,7 @@ const TILES: usize = 24;
 /// Planes of a task at most.
 const PLANES: usize = 16;
 
+#[allow(unsafe_code)]
 impl SameSize {
     /// y `(batch, out_channels, size)` of x `(batch, in_channels, size)`.
     pub(super) fn run<'y>(&self, isa: Isa, x: &[f32], filters: Filters<'_>, bias: Option<&[f32]>, y: &'y mut Unwritten) -> &'y mut [f32] {
@@ -105,6 +105,7 @@ struct Tiles<'a> {
     buffers: &'a mut Buffers,
 }
 
+#[allow(unsafe_code)]
 impl Work<f32> for Tiles<'_> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = f32>>(mut self) {
@@ -121,6 +122,7 @@ impl Work<f32> for Tiles<'_> {
     }
 }
 
+#[allow(unsafe_code)]
 impl Tiles<'_> {
     fn tiles(&self) -> usize {
         self.rows.len() * self.conv.columns()
