@@ -1,6 +1,6 @@
 //! The comparison as a table: cells for people, and numbers for programs.
 
-use metrics::table::csv_field;
+use tables::to_csv;
 
 use crate::{Compared, Comparison, Cost, Reached};
 
@@ -63,28 +63,25 @@ impl Comparison {
     /// The numbers as CSV; what is not known is empty.
     #[must_use]
     pub fn csv(&self) -> String {
-        let mut text = String::from("method,trainings");
-        for target in ["organs", "tumor"] {
-            for column in ["dsc", "dsc_sd", "patients", "trainings_sd", "difference", "difference_sd", "pairs", "p"] {
-                text += &format!(",{target}_{column}");
-            }
-        }
-        text += ",parameters,training_seconds,training_mib,patch_seconds,patch_mib\n";
-        for Compared { name, trainings, organs, tumor, cost } in &self.methods {
-            text += &format!("{},{trainings}", csv_field(name));
+        let of_target = ["dsc", "dsc_sd", "patients", "trainings_sd", "difference", "difference_sd", "pairs", "p"];
+        let mut heads = vec!["method".to_owned(), "trainings".to_owned()];
+        heads.extend(["organs", "tumor"].iter().flat_map(|target| of_target.map(|column| format!("{target}_{column}"))));
+        heads.extend(["parameters", "training_seconds", "training_mib", "patch_seconds", "patch_mib"].map(str::to_owned));
+        let row = |Compared { name, trainings, organs, tumor, cost }: &Compared| {
+            let mut row = vec![name.clone(), trainings.to_string()];
             for Reached { patients, trainings, paired } in [organs, tumor] {
                 let difference = paired.map(|paired| paired.difference);
-                text += &format!(",{},{},{},{}", number(patients.mean), number(patients.sd), patients.n, number(trainings.sd));
-                text += &format!(",{},{}", number(difference.and_then(|stat| stat.mean)), number(difference.and_then(|stat| stat.sd)));
-                let pairs = difference.map_or(String::new(), |stat| stat.n.to_string());
-                text += &format!(",{pairs},{}", number(paired.and_then(|paired| paired.p)));
+                row.extend([number(patients.mean), number(patients.sd), patients.n.to_string(), number(trainings.sd)]);
+                row.extend([number(difference.and_then(|stat| stat.mean)), number(difference.and_then(|stat| stat.sd))]);
+                row.push(difference.map_or(String::new(), |stat| stat.n.to_string()));
+                row.push(number(paired.and_then(|paired| paired.p)));
             }
-            let Cost { parameters, training_seconds, training_mib, patch_seconds, patch_mib } = cost;
-            text += &format!(",{}", parameters.map_or(String::new(), |n| n.to_string()));
-            [training_seconds, training_mib, patch_seconds, patch_mib].iter().for_each(|value| text += &format!(",{}", number(**value)));
-            text.push('\n');
-        }
-        text
+            let Cost { parameters, training_seconds, training_mib, patch_seconds, patch_mib } = *cost;
+            row.push(parameters.map_or(String::new(), |n| n.to_string()));
+            row.extend([training_seconds, training_mib, patch_seconds, patch_mib].map(number));
+            row
+        };
+        to_csv(std::iter::once(heads).chain(self.methods.iter().map(row)))
     }
 }
 
@@ -97,7 +94,7 @@ fn difference(reached: &Reached) -> String {
 }
 
 fn number(value: Option<f64>) -> String {
-    value.map_or(String::new(), |value| format!("{value:.6}"))
+    tables::number(value, 6)
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use plots::{Look, Panel, Series};
+use tables::{number, to_csv};
 
 use crate::figures::{CaseFigures, Curve, Ended, Figures};
-use crate::meter::Run;
+use crate::meter::{Run, Sample};
 
 /// A kind of memory, for the columns of tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,34 +112,26 @@ impl Figures {
     /// Every figure as CSV.
     #[must_use]
     pub fn to_csv(&self) -> String {
-        let mut text = "case,x,y,z,result,seconds,measured_seconds,max_ram_mb,total_ram_mb_s,max_gpu_mb,total_gpu_mb_s\n".to_owned();
-        for case in &self.cases {
-            let size = case.size.map_or_else(|| ",,".to_owned(), |[x, y, z]| format!("{x},{y},{z}"));
-            let curve = |curve: Option<Curve>| curve.map_or_else(|| ",".to_owned(), |c| format!("{:.1},{:.0}", c.max_mb, c.area_mb_s));
-            let name = if case.case.contains([',', '"']) { format!("\"{}\"", case.case.replace('"', "\"\"")) } else { case.case.clone() };
-            let _ = writeln!(
-                text,
-                "{name},{size},{},{:.3},{:.3},{},{}",
-                case.ended.words(),
-                case.seconds,
-                case.measured_seconds,
-                curve(Some(case.ram)),
-                curve(case.gpu)
-            );
-        }
-        text
+        let heads = "case,x,y,z,result,seconds,measured_seconds,max_ram_mb,total_ram_mb_s,max_gpu_mb,total_gpu_mb_s";
+        let row = |case: &CaseFigures| {
+            let mut row = vec![case.case.clone()];
+            row.extend(case.size.map_or_else(Default::default, |size| size.map(|n| n.to_string())));
+            row.extend([case.ended.words().to_owned(), format!("{:.3}", case.seconds), format!("{:.3}", case.measured_seconds)]);
+            for curve in [Some(case.ram), case.gpu] {
+                row.extend([number(curve.map(|curve| curve.max_mb), 1), number(curve.map(|curve| curve.area_mb_s), 0)]);
+            }
+            row
+        };
+        to_csv(std::iter::once(heads.split(',').map(str::to_owned).collect()).chain(self.cases.iter().map(row)))
     }
 }
 
 /// Every sample of a run.
 #[must_use]
 pub fn samples_csv(run: &Run) -> String {
-    let mut text = "seconds,ram_mb,gpu_mb\n".to_owned();
-    for sample in &run.samples {
-        let gpu = sample.gpu_mb.map_or_else(String::new, |mb| format!("{mb:.1}"));
-        let _ = writeln!(text, "{:.3},{:.1},{gpu}", sample.seconds, sample.ram_mb);
-    }
-    text
+    let heads = ["seconds", "ram_mb", "gpu_mb"].map(str::to_owned);
+    let row = |sample: &Sample| [format!("{:.3}", sample.seconds), format!("{:.1}", sample.ram_mb), number(sample.gpu_mb, 1)];
+    to_csv(std::iter::once(heads).chain(run.samples.iter().map(row)))
 }
 
 /// The curve of a run as a drawing.

@@ -98,7 +98,7 @@ impl Student {
             for (network, weights) in &self.members {
                 let [organs, cancer] = weights.student(network, &mirrored)?;
                 let likely = |logits: &Tensor| -> Result<Tensor> {
-                    let shares = softmax(logits)?;
+                    let shares = candle_nn::ops::softmax(logits, 1)?;
                     if axes.is_empty() { Ok(shares) } else { shares.flip(axes) }
                 };
                 let here = [likely(&organs)?, likely(&cancer)?];
@@ -110,12 +110,6 @@ impl Student {
         }
         sums.ok_or_else(|| candle_core::Error::Msg("no student".into()))
     }
-}
-
-/// Over channels.
-fn softmax(logits: &Tensor) -> Result<Tensor> {
-    let powers = logits.broadcast_sub(&logits.max_keepdim(1)?)?.exp()?;
-    powers.broadcast_div(&powers.sum_keepdim(1)?)
 }
 
 fn member(config: &StudentConfig, weights: &Path, device: &Device) -> std::result::Result<(DualUNet2d, Trained), StudentError> {

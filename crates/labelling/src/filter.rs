@@ -1,7 +1,6 @@
 //! Which labels of a model are trusted enough to be learned from: bounds for voxels, classes and cases.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use labels::{CLASS_KEYS, FULL_TRUST};
 use schemars::JsonSchema;
@@ -191,14 +190,15 @@ impl Histogram {
 /// All cases' verdicts as CSV, one line for each class of each map.
 #[must_use]
 pub fn table(cases: &[(String, Vec<Verdict>)]) -> String {
-    let mut csv = "case,map,class,voxels,trust,bound,kept,left_out\n".to_owned();
-    for (case, verdicts) in cases {
-        for Verdict { map, class, voxels, trust, bound, kept, left_out } in verdicts {
-            let why = left_out.as_ref().map(|why| format!("\"{why}\"")).unwrap_or_default();
-            let _ = writeln!(csv, "{case},{map},{class},{voxels},{trust:.4},{bound:.4},{kept},{why}");
-        }
-    }
-    csv
+    let heads = ["case", "map", "class", "voxels", "trust", "bound", "kept", "left_out"].map(str::to_owned);
+    let row = |case: &str, verdict: &Verdict| {
+        let Verdict { map, class, voxels, trust, bound, kept, left_out } = verdict;
+        let (trust, bound) = (format!("{trust:.4}"), format!("{bound:.4}"));
+        let why = left_out.clone().unwrap_or_default();
+        [case.to_owned(), map.clone(), class.clone(), voxels.to_string(), trust, bound, kept.to_string(), why]
+    };
+    let rows = cases.iter().flat_map(|(case, verdicts)| verdicts.iter().map(|verdict| row(case, verdict)));
+    tables::to_csv(std::iter::once(heads).chain(rows))
 }
 
 #[cfg(test)]

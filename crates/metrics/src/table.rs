@@ -2,6 +2,7 @@
 
 use labels::{CLASS_NAMES, TUMOR};
 use serde::{Deserialize, Serialize};
+use tables::{number, to_csv};
 
 use crate::{CaseScores, MetricsError, Protocol, ScoreStats, Stat, Summary};
 
@@ -101,24 +102,16 @@ impl Table {
 
     /// The table as CSV with means, standard deviations and counts apart, in percent.
     pub fn to_csv(&self) -> String {
-        let mut text = String::from("target");
-        for model in &self.models {
-            for column in ["DSC(%)", "DSC sd", "NSD(%)", "NSD sd", "n"] {
-                text += &format!(",{}", csv_field(&format!("{} {column}", model.name)));
-            }
-        }
-        text.push('\n');
-        for row in &self.rows {
-            text += &csv_field(&row.target);
-            for cells in &row.cells {
-                for stat in [&cells.dsc, &cells.nsd] {
-                    text += &format!(",{},{}", plain_percent(stat.mean), plain_percent(stat.sd));
-                }
-                text += &format!(",{}", cells.dsc.n);
-            }
-            text.push('\n');
-        }
-        text
+        let columns = ["DSC(%)", "DSC sd", "NSD(%)", "NSD sd", "n"];
+        let heads = self.models.iter().flat_map(|model| columns.map(|column| format!("{} {column}", model.name)));
+        let row = |row: &Row| {
+            let of_model = |Cells { dsc, nsd }: &Cells| {
+                [plain_percent(dsc.mean), plain_percent(dsc.sd), plain_percent(nsd.mean), plain_percent(nsd.sd), dsc.n.to_string()]
+            };
+            std::iter::once(row.target.clone()).chain(row.cells.iter().flat_map(of_model)).collect()
+        };
+        let heads: Vec<String> = std::iter::once("target".to_owned()).chain(heads).collect();
+        to_csv(std::iter::once(heads).chain(self.rows.iter().map(row)))
     }
 }
 
@@ -133,32 +126,19 @@ fn row<'a>(target: &str, summaries: &'a [Summary], scores: impl Fn(&'a Summary) 
 
 /// One line per case and class: `case,class,dsc,nsd,hd_mm,hd95_mm,note`; an undefined score is left empty.
 pub fn cases_to_csv(cases: &[(String, CaseScores)]) -> String {
-    let mut text = String::from("case,class,dsc,nsd,hd_mm,hd95_mm,note\n");
-    for (case, scores) in cases {
+    let heads = ["case", "class", "dsc", "nsd", "hd_mm", "hd95_mm", "note"].map(str::to_owned);
+    let rows = cases.iter().flat_map(|(case, scores)| {
         let digits = scores.protocol.decimals();
-        for class in &scores.classes {
-            text += &csv_field(case);
-            text += &format!(",{}", class.key());
-            for (score, digits) in [(class.dsc, digits), (class.nsd, digits), (class.hd_mm, 4), (class.hd95_mm, 4)] {
-                text += &format!(",{}", number(score, digits));
-            }
+        scores.classes.iter().map(move |class| {
             let note = class.note.map_or("", |note| note.as_str());
-            text += &format!(",{note}\n");
-        }
-    }
-    text
+            let [dsc, nsd] = [class.dsc, class.nsd].map(|score| number(score, digits));
+            let [hd, hd95] = [class.hd_mm, class.hd95_mm].map(|score| number(score, 4));
+            [case.clone(), class.key().to_owned(), dsc, nsd, hd, hd95, note.to_owned()]
+        })
+    });
+    to_csv(std::iter::once(heads).chain(rows))
 }
 
 fn plain_percent(share: Option<f64>) -> String {
     number(share.map(|share| 100.0 * share), 2)
-}
-
-fn number(value: Option<f64>, digits: usize) -> String {
-    value.map_or_else(String::new, |value| format!("{value:.digits$}"))
-}
-
-/// Quotes a field that would otherwise break the line (RFC 4180).
-#[must_use]
-pub fn csv_field(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }

@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, S
 use crate::composed;
 use crate::cpu::attention::{self as kernel, Backward};
 use crate::cpu::isa::Isa;
-use crate::cpu::unwritten;
+use crate::cpu::{written, written_with};
 use crate::tensor::{floats, kernels_serve};
 
 /// Multi-head self-attention: `softmax(q k' / sqrt(depth) + bias + mask) v` of every batch entry and head.
@@ -56,9 +56,9 @@ struct Attention {
 impl Attention {
     fn run(&self, s: &CpuStorage, l: &Layout, bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
         let dims = l.dims();
-        let mut y = unwritten(l.shape().elem_count() / 3);
-        let logarithms = with_floats(self.mask.as_ref(), |mask| {
-            Ok(kernel::forward(Isa::current(), &inputs(floats(s, l)?, dims, self.heads, bias, mask), &mut y))
+        let (logarithms, y) = with_floats(self.mask.as_ref(), |mask| {
+            let attention = inputs(floats(s, l)?, dims, self.heads, bias, mask);
+            Ok(written_with(l.shape().elem_count() / 3, |y| kernel::forward(Isa::current(), &attention, y)))
         })?;
         self.logarithms.get_or_init(|| logarithms);
         Ok((CpuStorage::F32(y), (dims[0], dims[1], dims[2] / 3).into()))
@@ -156,13 +156,11 @@ impl CustomOp3 for AttentionGradient {
     ) -> Result<(CpuStorage, Shape)> {
         let (qkv, y, dy) = (floats(s1, l1)?, floats(s2, l2)?, floats(s3, l3)?);
         let bias_len = self.bias.as_ref().filter(|_| self.by_bias).map_or(0, Tensor::elem_count);
-        let mut all = unwritten(qkv.len() + bias_len);
-        let (dqkv, dbias) = all.split_at_mut(qkv.len());
-        with_floats(self.bias.as_ref(), |bias| {
+        let all = with_floats(self.bias.as_ref(), |bias| {
             with_floats(self.mask.as_ref(), |mask| {
                 let attention = inputs(qkv, l1.dims(), self.heads, bias, mask);
-                kernel::backward(Isa::current(), &Backward { attention, y, dy, logarithms: &self.logarithms }, dqkv, dbias);
-                Ok(())
+                let pass = Backward { attention, y, dy, logarithms: &self.logarithms };
+                Ok(written(qkv.len() + bias_len, |all| kernel::backward(Isa::current(), &pass, all)))
             })
         })?;
         let len = all.len();

@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 use crate::composed;
 use crate::cpu::isa::Isa;
 use crate::cpu::loss::{self as kernel, Batch, ClassSlope, ClassSums};
-use crate::cpu::unwritten;
+use crate::cpu::written;
 #[cfg(feature = "cuda")]
 use crate::cuda;
 use crate::tensor::{all_kernels_serve, floats, kernels_serve};
@@ -252,8 +252,8 @@ impl CustomOp3 for SegmentationLossGradient {
     ) -> Result<(CpuStorage, Shape)> {
         let batch = batch((s1, l1), (s2, l2), &self.weights)?;
         let (slopes, cross_entropy) = self.slopes(f64::from(floats(s3, l3)?[0]), l1.dims()[0], batch.classes, batch.labels.len());
-        let mut gradient = unwritten(batch.logits.len());
-        kernel::backward(Isa::current(), batch, self.terms.squared(), &slopes, cross_entropy, &mut gradient);
+        let (isa, squared) = (Isa::current(), self.terms.squared());
+        let gradient = written(batch.logits.len(), |gradient| kernel::backward(isa, batch, squared, &slopes, cross_entropy, gradient));
         Ok((CpuStorage::F32(gradient), l1.shape().clone()))
     }
 

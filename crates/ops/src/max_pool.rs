@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use crate::composed;
 use crate::cpu::isa::Isa;
 use crate::cpu::max_pool::{self as kernel, Windows};
-use crate::cpu::{Size3, unwritten};
+use crate::cpu::{Size3, written, written_with};
 use crate::pool::max_pool2;
 use crate::tensor::{dims_like, floats, kernels_serve, volumes};
 
@@ -75,8 +75,8 @@ impl CustomOp1 for MaxPool {
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let windows = self.windows(l.dims())?;
         let dims = dims_like(l.dims(), l.dims()[0], l.dims()[1], windows.output());
-        let mut y = unwritten(dims.iter().product());
-        let places = kernel::forward(Isa::current(), windows, floats(s, l)?, &mut y);
+        let x = floats(s, l)?;
+        let (places, y) = written_with(dims.iter().product(), |y| kernel::forward(Isa::current(), windows, x, y));
         self.places.get_or_init(|| Arc::new(places));
         Ok((CpuStorage::F32(y), dims.into()))
     }
@@ -103,8 +103,8 @@ impl CustomOp1 for MaxPoolGradient {
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let dims = dims_like(l.dims(), l.dims()[0], l.dims()[1], self.windows.input);
-        let mut dx = unwritten(dims.iter().product());
-        kernel::backward(self.windows, &self.places, floats(s, l)?, &mut dx);
+        let dy = floats(s, l)?;
+        let dx = written(dims.iter().product(), |dx| kernel::backward(self.windows, &self.places, dy, dx));
         Ok((CpuStorage::F32(dx), dims.into()))
     }
 }

@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use crate::composed;
 use crate::cpu::isa::Isa;
 use crate::cpu::norm::{self as kernel, Affine, Statistics};
-use crate::cpu::unwritten;
+use crate::cpu::{written, written_with};
 #[cfg(feature = "cuda")]
 use crate::cuda;
 use crate::tensor::{all_kernels_serve, floats, volumes};
@@ -122,9 +122,7 @@ impl CustomOp3 for NormActivation {
         let (_, _, size) = volumes(CustomOp3::name(self), l1.dims())?;
         let x = floats(s1, l1)?;
         let affine = Affine { gamma: floats(s2, l2)?, beta: floats(s3, l3)?, eps: self.eps, slope: self.slope, per_group: self.per_group };
-        let mut y = unwritten(x.len());
-        let volume = size.iter().product();
-        let statistics = kernel::forward(Isa::current(), x, volume, &affine, &mut y);
+        let (statistics, y) = written_with(x.len(), |y| kernel::forward(Isa::current(), x, size.iter().product(), &affine, y));
         self.statistics.get_or_init(|| Arc::new(Kept::Cpu(statistics)));
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
@@ -190,14 +188,11 @@ impl CustomOp3 for NormActivationGradient {
     ) -> Result<(CpuStorage, Shape)> {
         let (_, channels, size) = volumes(self.name(), l1.dims())?;
         let statistics = self.statistics.on_cpu()?;
-        let x = floats(s1, l1)?;
+        let (x, dy) = (floats(s1, l1)?, floats(s2, l2)?);
         let (gamma, beta) = floats(s3, l3)?.split_at(channels);
         let affine = Affine { gamma, beta, eps: self.eps, slope: self.slope, per_group: self.per_group };
-        let mut all = unwritten(x.len() + 2 * channels);
-        let (dx, parameters) = all.split_at_mut(x.len());
-        let (dgamma, dbeta) = parameters.split_at_mut(channels);
-        kernel::backward(Isa::current(), x, floats(s2, l2)?, size.iter().product(), &affine, statistics, dx, dgamma, dbeta);
-        let len = all.len();
+        let (len, volume) = (x.len() + 2 * channels, size.iter().product());
+        let all = written(len, |all| kernel::backward(Isa::current(), x, dy, volume, &affine, statistics, all));
         Ok((CpuStorage::F32(all), len.into()))
     }
 

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::cpu::unwritten;
+use crate::cpu::{filled_in_rows, filled_in_tasks, filled_with, written};
 use crate::tensor::{floats, kernels_serve};
 
 /// Elements per task.
@@ -52,13 +52,9 @@ impl CustomOp2 for AddLeakyRelu {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (a, b, slope) = (floats(s1, l1)?, floats(s2, l2)?, self.slope);
-        let mut y = unwritten(a.len());
-        y.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK)).for_each(|((y, a), b)| {
-            for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
-                let sum = a + b;
-                *y = if sum > 0.0 { sum } else { slope * sum };
-            }
-        });
+        let sum = |(a, b): (&f32, &f32)| if a + b > 0.0 { a + b } else { slope * (a + b) };
+        let y =
+            written(a.len(), |y| filled_in_tasks(y, CHUNK, |at, y| filled_with(y, a[at * CHUNK..].iter().zip(&b[at * CHUNK..]).map(sum))));
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
@@ -81,11 +77,9 @@ impl CustomOp2 for AddLeakyReluGradient {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (y, dy, slope) = (floats(s1, l1)?, floats(s2, l2)?, self.slope);
-        let mut dx = unwritten(y.len());
-        dx.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK)).for_each(|((dx, y), dy)| {
-            for ((dx, y), dy) in dx.iter_mut().zip(y).zip(dy) {
-                *dx = if *y > 0.0 { *dy } else { slope * dy };
-            }
+        let gradient = |(y, dy): (&f32, &f32)| if *y > 0.0 { *dy } else { slope * dy };
+        let dx = written(y.len(), |dx| {
+            filled_in_tasks(dx, CHUNK, |at, dx| filled_with(dx, y[at * CHUNK..].iter().zip(&dy[at * CHUNK..]).map(gradient)))
         });
         Ok((CpuStorage::F32(dx), l1.shape().clone()))
     }
@@ -102,13 +96,11 @@ impl CustomOp2 for AddBias {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, bias) = (floats(s1, l1)?, floats(s2, l2)?);
         let chunk = rows_per_task(bias.len()) * bias.len();
-        let mut y = unwritten(x.len());
-        y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| {
-            for (y, x) in y.chunks_exact_mut(bias.len()).zip(x.chunks_exact(bias.len())) {
-                for ((y, x), bias) in y.iter_mut().zip(x).zip(bias) {
-                    *y = x + bias;
-                }
-            }
+        let y = written(x.len(), |y| {
+            filled_in_tasks(y, chunk, |task, y| {
+                let x = &x[task * chunk..];
+                filled_in_rows(y, bias.len(), |row, y| filled_with(y, x[row * bias.len()..].iter().zip(bias).map(|(x, bias)| x + bias)))
+            })
         });
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }

@@ -8,7 +8,7 @@ use crate::composed;
 use crate::cpu::isa::Isa;
 use crate::cpu::pad::{self, Padding};
 use crate::cpu::pool::{self, Pooling};
-use crate::cpu::{Size3, unwritten};
+use crate::cpu::{Size3, written};
 #[cfg(feature = "cuda")]
 use crate::cuda;
 use crate::tensor::{all_kernels_serve, dims_like, floats, per_axis, volumes};
@@ -78,8 +78,8 @@ impl CustomOp1 for MaxPool2 {
         let pooling = pooling(l.dims())?;
         let (batch, channels, _) = volumes(self.name(), l.dims())?;
         let dims = dims_like(l.dims(), batch, channels, pooling.output());
-        let mut y = unwritten(dims.iter().product());
-        pool::forward(Isa::current(), pooling, floats(s, l)?, &mut y);
+        let x = floats(s, l)?;
+        let y = written(dims.iter().product(), |y| pool::forward(Isa::current(), pooling, x, y));
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
@@ -105,9 +105,8 @@ impl CustomOp2 for MaxPool2Gradient {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = floats(s1, l1)?;
-        let mut dx = unwritten(x.len());
-        pool::backward(Isa::current(), pooling(l1.dims())?, x, floats(s2, l2)?, &mut dx);
+        let (pooling, x, dy) = (pooling(l1.dims())?, floats(s1, l1)?, floats(s2, l2)?);
+        let dx = written(x.len(), |dx| pool::backward(Isa::current(), pooling, x, dy, dx));
         Ok((CpuStorage::F32(dx), l1.shape().clone()))
     }
 
@@ -132,8 +131,8 @@ impl CustomOp1 for PadReplicateEnd {
         let (batch, channels, input) = volumes(self.name(), l.dims())?;
         let padding = Padding { input, grow: self.grow };
         let dims = dims_like(l.dims(), batch, channels, padding.output());
-        let mut y = unwritten(dims.iter().product());
-        pad::forward(padding, floats(s, l)?, &mut y);
+        let x = floats(s, l)?;
+        let y = written(dims.iter().product(), |y| pad::forward(padding, x, y));
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
@@ -162,8 +161,8 @@ impl CustomOp1 for PadReplicateEndGradient {
         let (batch, channels, output) = volumes(self.name(), l.dims())?;
         let input = std::array::from_fn(|a| output[a] - self.0.grow[a]);
         let dims = dims_like(l.dims(), batch, channels, input);
-        let mut dx = unwritten(dims.iter().product());
-        pad::backward(Padding { input, grow: self.0.grow }, floats(s, l)?, &mut dx);
+        let (padding, dy) = (Padding { input, grow: self.0.grow }, floats(s, l)?);
+        let dx = written(dims.iter().product(), |dx| pad::backward(padding, dy, dx));
         Ok((CpuStorage::F32(dx), dims.into()))
     }
 

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
-use crate::cpu::unwritten;
+use crate::cpu::{copied, filled, filled_in_rows, filled_in_tasks, written};
 use crate::tensor::{floats, kernels_serve};
 
 /// In place of a row: zeros.
@@ -89,14 +88,13 @@ impl CustomOp1 for Rearrange {
         let x = floats(s, l)?;
         let width = l.dims()[1];
         let rows = TASK.div_ceil(width);
-        let mut y = unwritten(self.0.targets() * width);
-        y.par_chunks_mut(rows * width).zip(self.0.from.par_chunks(rows)).for_each(|(y, from)| {
-            for (y, &source) in y.chunks_exact_mut(width).zip(from) {
-                match source {
-                    NO_ROW => y.fill(0.0),
-                    source => y.copy_from_slice(&x[source as usize * width..][..width]),
-                }
-            }
+        let y = written(self.0.targets() * width, |y| {
+            filled_in_tasks(y, rows * width, |task, y| {
+                filled_in_rows(y, width, |row, y| match self.0.from[task * rows + row] {
+                    NO_ROW => filled(y, 0.0),
+                    source => copied(y, &x[source as usize * width..][..width]),
+                })
+            })
         });
         Ok((CpuStorage::F32(y), (self.0.targets(), width).into()))
     }

@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, S
 
 use crate::composed;
 use crate::cpu::isa::Isa;
-use crate::cpu::{gelu as gelu_kernel, rows, unwritten};
+use crate::cpu::{gelu as gelu_kernel, rows, written};
 use crate::tensor::{floats, kernels_serve};
 
 /// Layer normalisation, affine: every row of `x` `(.., n)` is brought to mean 0 and (biased) variance 1, multiplied by
@@ -91,8 +91,8 @@ impl CustomOp3 for LayerNorm {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let x = floats(s1, l1)?;
-        let mut y = unwritten(x.len());
-        rows::layer_norm(Isa::current(), x, floats(s2, l2)?, floats(s3, l3)?, self.eps, &mut y);
+        let (gamma, beta) = (floats(s2, l2)?, floats(s3, l3)?);
+        let y = written(x.len(), |y| rows::layer_norm(Isa::current(), x, gamma, beta, self.eps, y));
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
@@ -135,12 +135,9 @@ impl CustomOp3 for LayerNormGradient {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, gamma) = (floats(s1, l1)?, floats(s2, l2)?);
-        let mut all = unwritten(x.len() + 2 * gamma.len());
-        let (dx, parameters) = all.split_at_mut(x.len());
-        let (dgamma, dbeta) = parameters.split_at_mut(gamma.len());
-        rows::layer_norm_backward(Isa::current(), x, gamma, floats(s3, l3)?, self.eps, dx, dgamma, dbeta);
-        let len = all.len();
+        let (x, gamma, dy) = (floats(s1, l1)?, floats(s2, l2)?, floats(s3, l3)?);
+        let len = x.len() + 2 * gamma.len();
+        let all = written(len, |all| rows::layer_norm_backward(Isa::current(), x, gamma, dy, self.eps, all));
         Ok((CpuStorage::F32(all), len.into()))
     }
 }
@@ -155,8 +152,7 @@ impl CustomOp1 for Softmax {
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = floats(s, l)?;
-        let mut y = unwritten(x.len());
-        rows::softmax(Isa::current(), x, row_of(l), &mut y);
+        let y = written(x.len(), |y| rows::softmax(Isa::current(), x, row_of(l), y));
         Ok((CpuStorage::F32(y), l.shape().clone()))
     }
 
@@ -174,9 +170,8 @@ impl CustomOp2 for SoftmaxGradient {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = floats(s1, l1)?;
-        let mut dx = unwritten(y.len());
-        rows::softmax_backward(Isa::current(), y, floats(s2, l2)?, row_of(l1), &mut dx);
+        let (y, dy) = (floats(s1, l1)?, floats(s2, l2)?);
+        let dx = written(y.len(), |dx| rows::softmax_backward(Isa::current(), y, dy, row_of(l1), dx));
         Ok((CpuStorage::F32(dx), l1.shape().clone()))
     }
 }
@@ -191,8 +186,7 @@ impl CustomOp1 for Gelu {
 
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = floats(s, l)?;
-        let mut y = unwritten(x.len());
-        gelu_kernel::forward(Isa::current(), x, &mut y);
+        let y = written(x.len(), |y| gelu_kernel::forward(Isa::current(), x, y));
         Ok((CpuStorage::F32(y), l.shape().clone()))
     }
 
@@ -210,9 +204,8 @@ impl CustomOp2 for GeluGradient {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = floats(s1, l1)?;
-        let mut dx = unwritten(x.len());
-        gelu_kernel::backward(Isa::current(), x, floats(s2, l2)?, &mut dx);
+        let (x, dy) = (floats(s1, l1)?, floats(s2, l2)?);
+        let dx = written(x.len(), |dx| gelu_kernel::backward(Isa::current(), x, dy, dx));
         Ok((CpuStorage::F32(dx), l1.shape().clone()))
     }
 }

@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use crate::composed;
 use crate::cpu::isa::Isa;
 use crate::cpu::upsample::{self, Resampling, Rule};
-use crate::cpu::{Size3, unwritten};
+use crate::cpu::{Size3, written};
 use crate::tensor::{dims_like, floats, kernels_serve, volumes};
 
 /// `x` `(b, c, h, w)` or `(b, c, d, h, w)` at another spatial size, every voxel with the value of the voxel of `x` in
@@ -57,8 +57,8 @@ impl CustomOp1 for Resample {
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let (batch, channels, from) = volumes(self.name(), l.dims())?;
         let dims = dims_like(l.dims(), batch, channels, self.to);
-        let mut y = unwritten(dims.iter().product());
-        upsample::forward(Isa::current(), &Resampling::new(self.rule, from, self.to), floats(s, l)?, &mut y);
+        let (resampling, x) = (Resampling::new(self.rule, from, self.to), floats(s, l)?);
+        let y = written(dims.iter().product(), |y| upsample::forward(Isa::current(), &resampling, x, y));
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
@@ -82,8 +82,8 @@ impl CustomOp1 for ResampleGradient {
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let (batch, channels, to) = volumes(self.name(), l.dims())?;
         let dims = dims_like(l.dims(), batch, channels, self.from);
-        let mut dx = unwritten(dims.iter().product());
-        upsample::backward(Isa::current(), &Resampling::new(self.resample.rule, self.from, to), floats(s, l)?, &mut dx);
+        let (resampling, dy) = (Resampling::new(self.resample.rule, self.from, to), floats(s, l)?);
+        let dx = written(dims.iter().product(), |dx| upsample::backward(Isa::current(), &resampling, dy, dx));
         Ok((CpuStorage::F32(dx), dims.into()))
     }
 }

@@ -224,9 +224,3 @@ fn merged(dice: Dice, output: &Output, truth: &Truth<'_>, datasets: &Datasets) -
 pub(crate) fn sigmoid(logits: &Tensor) -> candle_core::Result<Tensor> {
     (((logits * 0.5)?.tanh()? + 1.0)? * 0.5)?.contiguous()
 }
-
-/// Probabilities of classes that exclude each other.
-pub(crate) fn softmax(logits: &Tensor) -> candle_core::Result<Tensor> {
-    let exp = logits.broadcast_sub(&logits.max_keepdim(1)?)?.exp()?;
-    exp.broadcast_div(&exp.sum_keepdim(1)?)?.contiguous()
-}

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::annotation::{Class, PartialError};
-use crate::loss::{sigmoid, softmax};
+use crate::loss::sigmoid;
 use crate::model::{Model, Output};
 
 /// What a class's probability is where several heads have it.
@@ -64,7 +64,7 @@ impl Rule {
     /// When memory runs out.
     pub fn scores(&self, model: &Model, outputs: &[Output]) -> candle_core::Result<[Tensor; 2]> {
         if model.is_exclusive() {
-            let p = softmax(&outputs[0].logits)?.squeeze(0)?;
+            let p = candle_nn::ops::softmax(&outputs[0].logits, 1)?.contiguous()?.squeeze(0)?;
             let organs = p.narrow(0, 0, ORGAN_CLASSES)?;
             let no_tumor = organs.max_keepdim(0)?;
             let tumor = p.narrow(0, usize::from(TUMOR), 1)?;

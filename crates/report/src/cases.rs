@@ -1,10 +1,9 @@
 //! The scores of single cases, as `evaluate` writes them.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use tables::{Table, TableError};
 
 /// One case of one model.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,29 +16,21 @@ pub(crate) struct Case {
 }
 
 /// The cases of a file `cases/MODEL.PROTOCOL.csv`, the best organs first. Of each case three numbers are held.
-pub(crate) fn read(path: &Path) -> Result<Vec<Case>> {
-    let read = || -> Result<Vec<Case>> {
-        let mut lines = BufReader::new(std::fs::File::open(path)?).lines();
-        let head = fields(&lines.next().context("it is empty")??);
-        let column = |name: &str| head.iter().position(|field| field == name).with_context(|| format!("it has no column `{name}`"));
-        let (case, class, dsc) = (column("case")?, column("class")?, column("dsc")?);
-        let mut sums: BTreeMap<String, (f64, usize, Option<f64>)> = BTreeMap::new();
-        for line in lines {
-            let fields = fields(&line?);
-            let field = |index: usize| fields.get(index).with_context(|| format!("a line has {} fields", fields.len()));
-            let (class, score) = (field(class)?, field(dsc)?.parse::<f64>().ok());
-            let sum = sums.entry(field(case)?.clone()).or_default();
-            match (class.as_str(), score) {
-                ("tumor", score) => sum.2 = score,
-                (_, Some(score)) => (sum.0, sum.1) = (sum.0 + score, sum.1 + 1),
-                (_, None) => {}
-            }
+pub(crate) fn read(path: &Path) -> Result<Vec<Case>, TableError> {
+    let mut table = Table::open(path)?;
+    let (case, class, dsc) = (table.column("case")?, table.column("class")?, table.column("dsc")?);
+    let mut sums: BTreeMap<String, (f64, usize, Option<f64>)> = BTreeMap::new();
+    for row in table.rows() {
+        let row = row?;
+        let sum = sums.entry(row.text(case).to_owned()).or_default();
+        match (row.text(class), row.number(dsc)?) {
+            ("tumor", score) => sum.2 = score,
+            (_, Some(score)) => (sum.0, sum.1) = (sum.0 + score, sum.1 + 1),
+            (_, None) => {}
         }
-        let case =
-            |(name, (sum, n, tumor)): (String, (f64, usize, Option<f64>))| Case { name, organs: (n > 0).then(|| sum / n as f64), tumor };
-        Ok(sums.into_iter().map(case).collect())
-    };
-    let mut cases = read().with_context(|| format!("cannot read the scores {}", path.display()))?;
+    }
+    let case = |(name, (sum, n, tumor)): (String, (f64, usize, Option<f64>))| Case { name, organs: (n > 0).then(|| sum / n as f64), tumor };
+    let mut cases: Vec<Case> = sums.into_iter().map(case).collect();
     cases.sort_by(|a, b| b.organs.unwrap_or(-1.0).total_cmp(&a.organs.unwrap_or(-1.0)));
     Ok(cases)
 }
@@ -50,24 +41,6 @@ pub(crate) fn ends<T>(mut all: Vec<T>, most: usize) -> (Vec<T>, usize) {
     let first = most.div_ceil(2).min(all.len());
     all.drain(first..first + left);
     (all, left)
-}
-
-/// The fields of a line of CSV; a quoted one may hold commas (RFC 4180).
-fn fields(line: &str) -> Vec<String> {
-    let mut fields = vec![String::new()];
-    let mut quoted = false;
-    for letter in line.chars() {
-        match letter {
-            '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            letter => {
-                if let Some(field) = fields.last_mut() {
-                    field.push(letter);
-                }
-            }
-        }
-    }
-    fields
 }
 
 #[cfg(test)]
@@ -98,7 +71,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.csv");
         std::fs::write(&path, "x,y\n").unwrap();
-        let error = format!("{:#}", read(&path).unwrap_err());
+        let error = read(&path).unwrap_err().to_string();
         assert!(error.contains("a.csv") && error.contains("no column `case`"), "{error}");
     }
 }

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use pipeline::{NodeState, NodeView, Snapshot};
 use plots::{Look, Panel, Series, svg_for_page};
+use tables::{Table, TableError};
 
 use crate::html::{Section, badge, escaped, head, table};
 use crate::seconds;
@@ -61,16 +62,14 @@ struct Curve {
 }
 
 impl Curve {
-    fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the curve {}", path.display()))?;
-        let mut lines = text.lines();
-        let names = lines.next().unwrap_or_default().split(',');
-        let mut columns: Vec<(String, Vec<f64>)> = names.map(|name| (name.to_owned(), Vec::new())).collect();
-        for line in lines {
-            let mut values = line.split(',');
-            for (_, column) in &mut columns {
-                // What is no number leaves a gap in the plot.
-                column.push(values.next().and_then(|value| value.parse().ok()).unwrap_or(f64::NAN));
+    fn read(path: &Path) -> Result<Self, TableError> {
+        let mut table = Table::open(path)?;
+        let mut columns: Vec<(String, Vec<f64>)> = table.names().iter().map(|name| (name.clone(), Vec::new())).collect();
+        for row in table.rows() {
+            let row = row?;
+            for (place, (_, column)) in columns.iter_mut().enumerate() {
+                // What is not known leaves a gap in the plot.
+                column.push(row.number(place)?.unwrap_or(f64::NAN));
             }
         }
         Ok(Self { columns })

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 /// One part of the page.
 pub(crate) struct Section {
     /// Its anchor.
@@ -66,16 +69,8 @@ pub(crate) fn badge(class: &str) -> String {
 
 /// Bytes as a data URI.
 pub(crate) fn data_uri(mime: &str, bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = format!("data:{mime};base64,");
-    out.reserve(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - group.len()));
-        for digit in 0..4 {
-            let six = (bits >> (18 - 6 * digit) & 63) as usize;
-            out.push(if digit <= group.len() { char::from(DIGITS[six]) } else { '=' });
-        }
-    }
+    STANDARD.encode_string(bytes, &mut out);
     out
 }
 

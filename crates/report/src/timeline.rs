@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use pipeline::{Record, Snapshot};
 
 use crate::graph;
@@ -58,12 +59,7 @@ fn bar(record: &Record, index: usize) -> Option<Bar<'_>> {
 
 /// The time of `2026-11-21T09:15:11Z`.
 fn seconds_since_1970(utc: &str) -> Option<f64> {
-    let number = |at: std::ops::Range<usize>| utc.get(at)?.parse::<i64>().ok();
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    // Years that begin in March end with the leap day (H. Hinnant, chrono-compatible dates).
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    Some((days * 86_400 + number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?) as f64)
+    utc.parse::<Timestamp>().ok().map(|time| time.as_second() as f64)
 }
 
 /// Idle time that is longer than this is cut out: starts are noted to the second.

@@ -8,7 +8,6 @@
 //!
 //! WAY is `f32`, `bf16` (frozen, forward), `step`, `step-bf16` (layer: forward and gradients; network: a training step) or
 //! `candle` (candle's own convolution, forward).
-#![allow(unsafe_code)]
 
 use std::io::BufRead;
 
@@ -46,6 +45,7 @@ fn compete<T>(mut work: impl FnMut() -> Result<T>) -> Result<()> {
 
 /// A clock: the processor time of the process if it has one worker thread, so that a busy machine does not matter, else the
 /// time of day.
+#[allow(unsafe_code)]
 fn seconds() -> f64 {
     let clock = if rayon::current_num_threads() == 1 { libc::CLOCK_PROCESS_CPUTIME_ID } else { libc::CLOCK_MONOTONIC };
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -199,6 +199,7 @@ fn network(kind: &str, features: &[usize], shape: &[usize], way: &str) -> Result
 
 /// Multiplies registers with each other and nothing else, on all threads: GFLOP/s that no kernel can exceed.
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
 mod peak {
     use std::arch::x86_64::*;
     use std::hint::black_box;

@@ -9,9 +9,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use crc32c::crc32c;
 use serde::{Deserialize, Serialize};
 
-use crate::crc32c::crc32c;
 use crate::curves::CurveRow;
 use crate::exact;
 use crate::loader::Position;

@@ -1,7 +1,6 @@
 //! The course of training: one row an epoch, as CSV and as a plot. How long each epoch took and how much memory stand by
 //! themselves: they are others whenever the training is done again, and the rest is not.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use plots::{Look, Panel, Series, svg};
@@ -66,30 +65,27 @@ pub struct CurveRow {
 /// The rows as CSV.
 #[must_use]
 pub fn csv(rows: &[CurveRow]) -> String {
-    let mut text = String::from("epoch,learning_rate,training_loss,validation_loss,validation_dice");
-    for detail in rows.first().map_or(&[][..], |row| &row.validation.details) {
-        let _ = write!(text, ",{}", detail.name);
-    }
-    text.push('\n');
-    for CurveRow { epoch, learning_rate, training_loss, validation, .. } in rows {
+    let details = rows.first().map_or(&[][..], |row| &row.validation.details);
+    let heads = ["epoch", "learning_rate", "training_loss", "validation_loss", "validation_dice"].map(str::to_owned);
+    let heads = heads.into_iter().chain(details.iter().map(|detail| detail.name.clone())).collect();
+    let row = |CurveRow { epoch, learning_rate, training_loss, validation, .. }: &CurveRow| {
         let Validation { loss, dice, details } = validation;
-        let _ = write!(text, "{epoch},{learning_rate:e},{training_loss:.6},{loss:.6},{dice:.6}");
-        for detail in details {
-            let _ = write!(text, ",{:.6}", detail.value);
-        }
-        text.push('\n');
-    }
-    text
+        let mut row = vec![epoch.to_string(), format!("{learning_rate:e}")];
+        row.extend(
+            [training_loss, loss, dice].into_iter().chain(details.iter().map(|detail| &detail.value)).map(|value| format!("{value:.6}")),
+        );
+        row
+    };
+    tables::to_csv(std::iter::once(heads).chain(rows.iter().map(row)))
 }
 
 /// The seconds of each epoch and the memory until its end as CSV.
 fn times(rows: &[CurveRow]) -> String {
-    let mut text = "epoch,seconds,peak_mib\n".to_owned();
-    for CurveRow { epoch, seconds, peak_mib, .. } in rows {
-        let mib = peak_mib.map(|mib| mib.to_string()).unwrap_or_default();
-        let _ = writeln!(text, "{epoch},{seconds:.1},{mib}");
-    }
-    text
+    let heads = ["epoch", "seconds", "peak_mib"].map(str::to_owned);
+    let row = |CurveRow { epoch, seconds, peak_mib, .. }: &CurveRow| {
+        [epoch.to_string(), format!("{seconds:.1}"), peak_mib.map(|mib| mib.to_string()).unwrap_or_default()]
+    };
+    tables::to_csv(std::iter::once(heads).chain(rows.iter().map(row)))
 }
 
 /// Writes [`CURVE_FILE`], [`PLOT_FILE`] and [`TIMES_FILE`] into the output folder `folder`.

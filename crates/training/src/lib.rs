@@ -9,7 +9,6 @@ mod augment;
 mod batch;
 mod card;
 mod checkpoint;
-mod crc32c;
 mod curves;
 mod exact;
 mod fit;

@@ -5,7 +5,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::crc32c::crc32c;
+use crc32c::crc32c;
 
 /// An event file that grows while training goes on; TensorBoard may watch it meanwhile.
 pub struct EventFile {

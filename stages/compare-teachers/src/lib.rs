@@ -51,7 +51,7 @@ impl Stage for CompareTeachers {
         };
         let rows = rows(&profiles, &summaries)?;
         write_atomic_text(&io.output.join("teachers.md"), &markdown(&rows))?;
-        write_atomic_text(&io.output.join("teachers.csv"), &csv(&rows))
+        write_atomic_text(&io.output.join("teachers.csv"), &tables::to_csv(&rows))
     }
 }
 
@@ -110,10 +110,6 @@ fn markdown(rows: &[Vec<String>]) -> String {
     text
 }
 
-fn csv(rows: &[Vec<String>]) -> String {
-    rows.iter().map(|row| row.join(",") + "\n").collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +141,7 @@ mod tests {
         assert_eq!(rows[6], ["Liver", "–", "–", "25.00 ± 0.00", "50.00 ± 0.00"]);
         assert_eq!(rows.len(), 1 + 5 + 14 + 2);
         assert_eq!(markdown(&rows).lines().count(), rows.len() + 1);
-        assert!(csv(&rows).starts_with(",3D_U-Net DSC (%),3D_U-Net NSD (%),UNETR DSC (%),UNETR NSD (%)\n"));
+        assert!(tables::to_csv(&rows).starts_with(",3D_U-Net DSC (%),3D_U-Net NSD (%),UNETR DSC (%),UNETR NSD (%)\n"));
     }
 
     #[test]

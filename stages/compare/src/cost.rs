@@ -1,5 +1,6 @@
 //! What trained models cost.
 
+use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use candle_core::{Device, Tensor};
 use comparison::Cost;
 use model_card::{Kind, ModelCard};
 use partial::TrainedModel;
+use tables::{Table, TableError};
 
 use crate::Model;
 
@@ -16,12 +18,15 @@ pub(crate) fn of(models: &[Model<'_>], repeats: usize, device: &Device) -> Resul
     let mut cost = Cost::default();
     for model in models {
         // Weights from elsewhere come without.
-        let times = std::fs::read_to_string(model.folder.join(stage_kit::ABOUT).join(training::TIMES_FILE)).unwrap_or_default();
-        if let Some(seconds) = column(&times, "seconds") {
-            cost.training_seconds = Some(cost.training_seconds.unwrap_or(0.0) + seconds.iter().sum::<f64>());
+        let times = model.folder.join(stage_kit::ABOUT).join(training::TIMES_FILE);
+        if times.is_file() {
+            let [seconds, peaks] = columns(Table::open(&times)?, ["seconds", "peak_mib"])?;
+            if let Some(seconds) = seconds {
+                cost.training_seconds = Some(cost.training_seconds.unwrap_or(0.0) + seconds.iter().sum::<f64>());
+            }
+            let most = peaks.and_then(|peaks| peaks.into_iter().reduce(f64::max));
+            cost.training_mib = most.into_iter().chain(cost.training_mib).reduce(f64::max);
         }
-        let most = column(&times, "peak_mib").and_then(|peaks| peaks.into_iter().reduce(f64::max));
-        cost.training_mib = most.into_iter().chain(cost.training_mib).reduce(f64::max);
         if model.labels {
             labelling(&mut cost, &model.folder.join("weights.safetensors"), repeats, device)?;
         }
@@ -45,11 +50,21 @@ fn labelling(cost: &mut Cost, weights: &Path, repeats: usize, device: &Device) -
     Ok(())
 }
 
-/// The numbers of a column of a table; nothing if there is no such column, or a number is not known.
-fn column(table: &str, name: &str) -> Option<Vec<f64>> {
-    let mut lines = table.lines();
-    let column = lines.next()?.split(',').position(|other| other == name)?;
-    lines.map(|line| line.split(',').nth(column)?.parse().ok()).collect()
+/// The numbers of some columns of a table; nothing of a column that is not there, or has a number that is not known.
+fn columns<const N: usize>(mut table: Table<impl Read>, names: [&str; N]) -> Result<[Option<Vec<f64>>; N], TableError> {
+    let places = names.map(|name| table.column(name).ok());
+    let mut columns = places.map(|place| place.map(|_| Vec::new()));
+    for row in table.rows() {
+        let row = row?;
+        for (column, place) in columns.iter_mut().zip(places) {
+            let number = place.map_or(Ok(None), |place| row.number(place))?;
+            *column = column.take().zip(number).map(|(mut column, number)| {
+                column.push(number);
+                column
+            });
+        }
+    }
+    Ok(columns)
 }
 
 /// The median time of a pass for all heads over a patch.
@@ -73,11 +88,12 @@ fn pass(trained: &TrainedModel, patch: [usize; 3], repeats: usize, device: &Devi
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn a_column_is_found_by_its_name_and_must_be_whole() {
-        let curve = "epoch,seconds,peak_mib\n1,2.5,\n2,3.0,7\n";
-        assert_eq!(super::column(curve, "seconds"), Some(vec![2.5, 3.0]));
-        assert_eq!(super::column(curve, "peak_mib"), None);
-        assert_eq!(super::column("epoch,loss\n1,2\n", "seconds"), None);
+        let of = |text: &str| columns(Table::of(Path::new("times.csv"), text.as_bytes()).unwrap(), ["seconds", "peak_mib"]).unwrap();
+        assert_eq!(of("epoch,seconds,peak_mib\n1,2.5,\n2,3.0,7\n"), [Some(vec![2.5, 3.0]), None]);
+        assert_eq!(of("epoch,loss\n1,2\n"), [None, None]);
     }
 }

@@ -9,6 +9,7 @@ use dataset::{Case, Manifest, Split};
 use labels::{LabelPattern, Subset};
 use serde::Serialize;
 use stage_kit::write_atomic_text;
+use tables::to_csv;
 
 /// The table of patterns; also as `.csv` and `.json`.
 pub const PATTERNS_FILE: &str = "patterns.md";
@@ -106,9 +107,9 @@ fn patterns_markdown(Patterns { subsets, patterns }: &Patterns) -> String {
 }
 
 fn patterns_csv(Patterns { patterns, .. }: &Patterns) -> String {
-    let mut text = String::from("pattern,subset,cases,training,validation\n");
-    for PatternRow { subset, pattern, counts } in patterns {
-        let _ = writeln!(text, "\"{pattern}\",{subset},{},{},{}", counts.cases, counts.training, counts.validation);
-    }
-    text
+    let heads = ["pattern", "subset", "cases", "training", "validation"].map(str::to_owned);
+    let row = |PatternRow { subset, pattern, counts: Counts { cases, training, validation } }: &PatternRow| {
+        [pattern.to_string(), subset.to_string(), cases.to_string(), training.to_string(), validation.to_string()]
+    };
+    to_csv(std::iter::once(heads).chain(patterns.iter().map(row)))
 }

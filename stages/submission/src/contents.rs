@@ -18,6 +18,8 @@ const LIBRARIES: &str = "/usr/local/lib";
 const SHELLS: [&str; 2] = ["/bin/bash", "/usr/bin/bash"];
 const SCRIPT: &str = "predict.sh";
 const MODEL: &str = "model.safetensors";
+/// What the program is made of and under which licences, if the recipe has it.
+const NOTICES: &str = "THIRD-PARTY-NOTICES.txt";
 
 /// The image before it is packed.
 pub struct Contents {
@@ -49,6 +51,10 @@ impl Contents {
         root.program(&Path::new(HOME).join("predict"), program)?;
         root.file(&Path::new(HOME).join(MODEL), &model)?;
         root.file(&Path::new("/workspace").join(SCRIPT), &folder.join(SCRIPT))?;
+        let notices = folder.join(NOTICES);
+        if notices.is_file() {
+            root.file(&Path::new(HOME).join(NOTICES), &notices)?;
+        }
         let shell = SHELLS.map(Path::new).into_iter().find(|path| path.is_file());
         let shell = shell.context("this machine has no bash, which the challenge calls in the image; install it")?;
         root.program(Path::new("/bin/bash"), shell)?;

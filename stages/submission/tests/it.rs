@@ -80,6 +80,8 @@ fn an_image_holds_the_program_with_all_that_it_needs_and_no_more() {
     assert!(content("workspace/predict.sh") == fs::read(Path::new(RECIPE).join("predict.sh")).unwrap());
     assert!(content("bin/bash").starts_with(b"\x7fELF"));
     assert_eq!((files["opt/predict/predict"].0, files["tmp/"].0, files["workspace/outputs/"].0), (0o755, 0o1777, 0o777));
+    let notices = fs::read(Path::new(RECIPE).join("THIRD-PARTY-NOTICES.txt")).unwrap();
+    assert_eq!(content("opt/predict/THIRD-PARTY-NOTICES.txt"), notices);
     let named = |part: &str| files.keys().any(|path| path.contains(part));
     assert!(named("libc.so") && named("ld-linux") && !named("usr/local"), "{:?}", files.keys());
     // The shell finds all that it is linked to, and so does the program.

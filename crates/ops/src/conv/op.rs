@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, S
 
 use super::way::{self, Factors};
 use crate::cpu::isa::Isa;
-use crate::cpu::{ConvShape, Size3, grouped, norm, unwritten};
+use crate::cpu::{ConvShape, Size3, grouped, norm, written};
 #[cfg(feature = "cuda")]
 use crate::cuda::{self, Operand};
 use crate::tensor::{dims_like, floats, volumes};
@@ -144,9 +144,8 @@ impl Bilinear for Conv {
     fn run(&self, (s1, l1): (&CpuStorage, &Layout), (s2, l2): (&CpuStorage, &Layout), bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
         let shape = self.shape(l1.dims(), l2.dims())?;
         let dims = dims_like(l1.dims(), shape.batch, shape.out_channels, shape.output());
-        let mut y = unwritten(dims.iter().product());
         let (x, w) = (floats(s1, l1)?, floats(s2, l2)?);
-        way::forward(&shape, self.factors, x, w, bias, &mut y);
+        let y = written(dims.iter().product(), |y| way::forward(&shape, self.factors, x, w, bias, y));
         Ok((CpuStorage::F32(y), dims.into()))
     }
 
@@ -183,9 +182,8 @@ impl CustomOp2 for ConvByInput {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let shape = self.conv.shape(&self.input, l2.dims())?;
-        let mut dx = unwritten(self.input.iter().product());
         let (dy, w) = (floats(s1, l1)?, floats(s2, l2)?);
-        way::backward_data(&shape, self.conv.factors, dy, w, &mut dx);
+        let dx = written(self.input.iter().product(), |dx| way::backward_data(&shape, self.conv.factors, dy, w, dx));
         Ok((CpuStorage::F32(dx), self.input.as_slice().into()))
     }
 
@@ -210,7 +208,7 @@ impl CustomOp2 for ConvByWeight {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let shape = self.conv.shape(l1.dims(), &self.weight)?;
-        let mut dw = unwritten(self.weight.iter().product());
+        let mut dw = vec![0.0; self.weight.iter().product()];
         let (x, dy) = (floats(s1, l1)?, floats(s2, l2)?);
         way::backward_filter(&shape, self.conv.factors, x, dy, &mut dw);
         Ok((CpuStorage::F32(dw), self.weight.as_slice().into()))
@@ -285,8 +283,8 @@ impl Bilinear for ConvTranspose {
     fn run(&self, (s1, l1): (&CpuStorage, &Layout), (s2, l2): (&CpuStorage, &Layout), bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
         let shape = self.shape(l1.dims(), l2.dims())?;
         let dims = dims_like(l1.dims(), shape.batch, shape.in_channels, shape.input);
-        let mut y = unwritten(dims.iter().product());
-        grouped::backward_data(Isa::current(), &shape, floats(s1, l1)?, floats(s2, l2)?, bias, &mut y);
+        let (x, w) = (floats(s1, l1)?, floats(s2, l2)?);
+        let y = written(dims.iter().product(), |y| grouped::backward_data(Isa::current(), &shape, x, w, bias, y));
         Ok((CpuStorage::F32(y), dims.into()))
     }
 

@@ -4,7 +4,7 @@ use super::bf16;
 use super::winograd::SameSize;
 use crate::cpu::isa::Isa;
 use crate::cpu::lanes::bf16::Bf16Path;
-use crate::cpu::{ConvShape, grouped};
+use crate::cpu::{ConvShape, Unwritten, grouped};
 
 /// What the products of a convolution are made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,8 +46,15 @@ pub(super) fn rounds(shape: &ConvShape, factors: Factors) -> bool {
     matches!(Way::of(shape, factors), Way::Bf16)
 }
 
-/// y of x and w, all of it.
-pub(super) fn forward(shape: &ConvShape, factors: Factors, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+/// y of x and w.
+pub(super) fn forward<'y>(
+    shape: &ConvShape,
+    factors: Factors,
+    x: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    y: &'y mut Unwritten,
+) -> &'y mut [f32] {
     let isa = Isa::current();
     match Way::of(shape, factors) {
         Way::Definition => grouped::forward(isa, shape, x, w, bias, y),
@@ -56,8 +63,8 @@ pub(super) fn forward(shape: &ConvShape, factors: Factors, x: &[f32], w: &[f32],
     }
 }
 
-/// dx of dy and w, all of it.
-pub(super) fn backward_data(shape: &ConvShape, factors: Factors, dy: &[f32], w: &[f32], dx: &mut [f32]) {
+/// dx of dy and w.
+pub(super) fn backward_data<'y>(shape: &ConvShape, factors: Factors, dy: &[f32], w: &[f32], dx: &'y mut Unwritten) -> &'y mut [f32] {
     let isa = Isa::current();
     match Way::of(shape, factors) {
         Way::Definition => grouped::backward_data(isa, shape, dy, w, None, dx),

@@ -1,5 +1,4 @@
 //! The innermost loops of the gradient by the weights: some kernel rows by a few vectors of output channels.
-#![allow(unsafe_code)]
 
 use super::Size3;
 use super::isa::{Simd, per_isa};
@@ -63,6 +62,7 @@ per_isa! {
 /// # Safety
 /// As of `accumulate`.
 #[inline(always)]
+#[allow(unsafe_code)]
 unsafe fn groups<S: Simd, const ROWS: usize, const HALF: usize, const WIDTH: usize, const VECTORS: usize>(
     walk: &Walk,
     rows: &Rows,
@@ -94,6 +94,7 @@ fn filled_up<const ROWS: usize>(group: &[(usize, usize)]) -> [(usize, usize); RO
 /// # Safety
 /// As of `accumulate`.
 #[inline(always)]
+#[allow(unsafe_code)]
 unsafe fn register_tile<S: Simd, const ROWS: usize, const WIDTH: usize, const VECTORS: usize>(
     walk: &Walk,
     starts: [(usize, usize); ROWS],

@@ -1,5 +1,4 @@
 //! The update of an AdamW step.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
@@ -20,6 +19,7 @@ pub(crate) struct Step {
 }
 
 /// `m += (g - m) rate1`, `v += (g^2 - v) rate2`, `value = value keep - step m / (sqrt(v) scale + eps)`, in one pass.
+#[allow(unsafe_code)]
 pub(crate) fn update(isa: Isa, step: Step, value: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32]) {
     let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
     value.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).zip(moments).for_each(|((value, gradient), (m, v))| {

@@ -1,5 +1,4 @@
 //! The most likely channel, of one map of logits or of two.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
@@ -19,6 +18,7 @@ pub(crate) struct Logits<'a> {
 
 /// The channel of the greatest logit, the first one of several, per batch entry and voxel; where `above` is given and
 /// its first channel is not the greatest, the label instead.
+#[allow(unsafe_code)]
 pub(crate) fn argmax(isa: Isa, below: Logits<'_>, above: Option<(Logits<'_>, u8)>, voxels: usize, labels: &mut [u8]) {
     labels.par_chunks_mut(voxels).enumerate().for_each(|(entry, labels)| {
         let of_entry = |logits: Logits<'_>| entry * logits.classes * voxels;

@@ -2,7 +2,6 @@
 //!
 //! A task holds the keys and values of one head and goes over its queries in blocks. The backward pass computes the
 //! scores again, from the logarithms of the sums of their exponentials that the forward pass keeps.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
@@ -10,7 +9,7 @@ use super::functions::exp;
 use super::isa::{Isa, per_isa};
 use super::multiply::{COLUMNS, Product, multiply};
 use super::sums::{lane_sum, lane_sum2, maximum};
-use super::{Shared, with_scratch};
+use super::{Shared, Unwritten, assume_written, filled, filled_in_tasks, with_scratch};
 
 /// Queries at a time: their scores stay in a second-level cache beside keys and values of some hundred tokens.
 const BLOCK: usize = 32;
@@ -38,6 +37,7 @@ enum Part {
     Values,
 }
 
+#[allow(unsafe_code)]
 impl<'a> Attention<'a> {
     fn width(&self) -> usize {
         self.heads * self.depth
@@ -108,16 +108,20 @@ fn pack_row(row: &[f32], factor: f32, to: &mut [f32]) {
     padding.fill(0.0);
 }
 
-/// y `(batch, tokens, heads, depth)`, all written. Returns, per batch entry, head and query, the logarithm of the sum of
-/// the exponentials of its scores.
-pub(crate) fn forward(isa: Isa, attention: &Attention<'_>, y: &mut [f32]) -> Vec<f32> {
-    let target = Shared(y.as_mut_ptr());
+/// y `(batch, tokens, heads, depth)`, and per batch entry, head and query the logarithm of the sum of the exponentials of its
+/// scores.
+#[allow(unsafe_code)]
+pub(crate) fn forward<'y>(isa: Isa, attention: &Attention<'_>, y: &'y mut Unwritten) -> (Vec<f32>, &'y mut [f32]) {
+    assert_eq!(y.len(), attention.batch * attention.tokens * attention.width(), "a row for each query");
+    let target = Shared(y.as_mut_ptr().cast());
     let heads = attention.heads;
     let logarithms: Vec<Vec<f32>> =
         (0..attention.batch * heads).into_par_iter().map(|task| forward_head(isa, attention, task / heads, task % heads, target)).collect();
-    logarithms.concat()
+    // SAFETY: the heads of all batch entries have written the rows of all their queries.
+    (logarithms.concat(), unsafe { assume_written(y) })
 }
 
+#[allow(unsafe_code)]
 fn forward_head(isa: Isa, attention: &Attention<'_>, entry: usize, head: usize, y: Shared) -> Vec<f32> {
     let &Attention { tokens, depth, .. } = attention;
     let (columns, width) = attention.columns();
@@ -142,7 +146,7 @@ fn forward_head(isa: Isa, attention: &Attention<'_>, entry: usize, head: usize, 
             for (row, result) in queries.chunks_exact(width).take(rows).enumerate() {
                 let at = (entry * tokens + first + row) * attention.width() + head * depth;
                 // SAFETY: these elements of y are of this entry, head and query, which no other task has.
-                unsafe { std::slice::from_raw_parts_mut(y.get().add(at), depth) }.copy_from_slice(&result[..depth]);
+                unsafe { y.get().add(at).copy_from_nonoverlapping(result[..depth].as_ptr(), depth) };
             }
         }
     });
@@ -187,13 +191,15 @@ pub(crate) struct Backward<'a> {
     pub(crate) logarithms: &'a [f32],
 }
 
-/// The gradients by queries, keys and values into `dqkv`, all written, and by the bias into `dbias` if that is not empty.
-/// The parts of the batch entries are added in their order.
-pub(crate) fn backward(isa: Isa, pass: &Backward<'_>, dqkv: &mut [f32], dbias: &mut [f32]) {
-    let Attention { batch, heads, tokens, .. } = pass.attention;
+/// The gradients by queries, keys and values, and behind them those by the bias if there is room for them. The parts of the batch
+/// entries are added in their order.
+#[allow(unsafe_code)]
+pub(crate) fn backward<'y>(isa: Isa, pass: &Backward<'_>, gradients: &'y mut Unwritten) -> &'y mut [f32] {
+    let Attention { batch, heads, tokens, qkv, .. } = pass.attention;
+    let (dqkv, dbias) = gradients.split_at_mut(qkv.len());
     let runs = if dbias.is_empty() { batch } else { TASKS.div_ceil(heads).min(batch) };
     let square = if dbias.is_empty() { 0 } else { tokens * tokens };
-    let target = Shared(dqkv.as_mut_ptr());
+    let target = Shared(dqkv.as_mut_ptr().cast());
     let partial: Vec<Vec<f32>> = (0..heads * runs)
         .into_par_iter()
         .map(|task| {
@@ -206,15 +212,20 @@ pub(crate) fn backward(isa: Isa, pass: &Backward<'_>, dqkv: &mut [f32], dbias: &
         })
         .collect();
     if square > 0 {
-        dbias.par_chunks_mut(square).zip(partial.par_chunks(runs)).for_each(|(dbias, runs)| {
-            dbias.fill(0.0);
-            for sums in runs {
+        filled_in_tasks(dbias, square, |head, dbias| {
+            let dbias = filled(dbias, 0.0);
+            for sums in &partial[head * runs..][..runs] {
                 dbias.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
             }
+            dbias
         });
     }
+    // SAFETY: the heads of all batch entries have written their queries, keys and values, which are all of `qkv`, and if there is
+    // room behind them, it is filled.
+    unsafe { assume_written(gradients) }
 }
 
+#[allow(unsafe_code)]
 impl Backward<'_> {
     /// With P the probabilities and dP = dY V': `dV = P' dY`, `dS = P (dP - rowsum(P dP))`, `dQ = dS K`, `dK = dS' Q`.
     fn head(&self, isa: Isa, entry: usize, head: usize, dqkv: Shared, dbias: &mut [f32]) {
@@ -294,7 +305,7 @@ impl Backward<'_> {
         for (row, from) in from.chunks_exact(self.attention.columns().1).take(rows).enumerate() {
             let at = self.attention.start(entry, head, part, first + row);
             // SAFETY: the condition of this function.
-            unsafe { std::slice::from_raw_parts_mut(to.get().add(at), depth) }.copy_from_slice(&from[..depth]);
+            unsafe { to.get().add(at).copy_from_nonoverlapping(from[..depth].as_ptr(), depth) };
         }
     }
 }

@@ -1,5 +1,4 @@
 //! Sums over channels of independent yes-or-no outputs, and their gradients.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
@@ -13,6 +12,7 @@ const BLOCK: usize = 256;
 const LANES: usize = 16;
 
 /// Rows of `voxels` logits and labels of 0 and 1 to the sums of `p t`, of `p`, of `t`, of the cross-entropy, and of `p²`.
+#[allow(unsafe_code)]
 pub(crate) fn sums(isa: Isa, x: &[f32], t: &[u8], voxels: usize) -> Vec<f32> {
     let voxels = voxels.max(1);
     let mut sums = vec![0.0; x.len() / voxels * SUMS];
@@ -65,6 +65,7 @@ fn sigmoid<S: Simd>(x: f32) -> (f32, f32) {
 }
 
 /// The gradients of the logits from those of the sums of each row.
+#[allow(unsafe_code)]
 pub(crate) fn gradient(isa: Isa, x: &[f32], t: &[u8], of_sums: &[f32], voxels: usize) -> Vec<f32> {
     let voxels = voxels.max(1);
     let mut dx = vec![0.0; x.len()];

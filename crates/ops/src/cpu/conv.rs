@@ -4,14 +4,15 @@
 //! cache. There a packed row is followed by the next one, so the kernel runs over positions as if they were one
 //! long row: lanes are positions, and a register tile holds some output channels by a few vectors of them. The
 //! few positions that straddle two rows are computed and thrown away.
-#![allow(unsafe_code)]
+
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
 use super::correlate::correlate;
 use super::isa::Isa;
 use super::pack::{PackedWeights, TileLayout, pack_tile};
-use super::{ConvShape, Shared, Size3, with_scratch};
+use super::{ConvShape, Shared, Size3, Unwritten, assume_written, with_scratch};
 
 /// Bytes a packed tile may take: a good half of a second-level cache of 1 MiB.
 const TILE_BYTES: usize = 640 << 10;
@@ -39,8 +40,9 @@ pub(super) struct Correlation {
     pub(super) phases: Vec<Size3>,
 }
 
-/// y = conv(x, w) + bias. Shapes: x `(n, ci, input)`, w `(co, ci, kernel)`, y `(n, co, output)`, all written.
-pub(crate) fn forward(isa: Isa, shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+/// y = conv(x, w) + bias. Shapes: x `(n, ci, input)`, w `(co, ci, kernel)`, y `(n, co, output)`.
+#[allow(unsafe_code)]
+pub(crate) fn forward<'y>(isa: Isa, shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &'y mut Unwritten) -> &'y mut [f32] {
     let (ci, taps) = (shape.in_channels, shape.taps());
     let order: Vec<usize> = (0..taps).collect();
     let weights = PackedWeights::new([shape.out_channels, ci, taps], isa.channels(), w, |o, i| ((o * ci + i) * taps, &order));
@@ -58,6 +60,8 @@ pub(crate) fn forward(isa: Isa, shape: &ConvShape, x: &[f32], w: &[f32], bias: O
         phases: vec![[0; 3]],
     };
     correlation.run(isa, x, &weights, bias, y);
+    // SAFETY: the one phase has every position of the output.
+    unsafe { assume_written(y) }
 }
 
 /// How the positions are cut into tasks: tiles of `rows` positions along depth and height, by groups of blocks of
@@ -77,6 +81,7 @@ struct Tile<'a> {
     plane_len: usize,
 }
 
+#[allow(unsafe_code)]
 impl Correlation {
     /// Kernel rows that a tile needs beyond its own, in units of the stride.
     fn halo(&self) -> Size3 {
@@ -139,7 +144,9 @@ impl Correlation {
         offsets
     }
 
-    pub(super) fn run(&self, isa: Isa, x: &[f32], weights: &PackedWeights, bias: Option<&[f32]>, y: &mut [f32]) {
+    /// Writes the positions of all phases into y `(batch, out_channels, output)`.
+    pub(super) fn run(&self, isa: Isa, x: &[f32], weights: &PackedWeights, bias: Option<&[f32]>, y: &mut Unwritten) {
+        assert_eq!(y.len(), self.batch * self.out_channels * self.output.iter().product::<usize>(), "an element for each output");
         if self.batch * self.positions.iter().product::<usize>() == 0 {
             return;
         }
@@ -159,7 +166,7 @@ impl Correlation {
         x: &[f32],
         weights: &PackedWeights,
         bias: Option<&[f32]>,
-        y: Shared,
+        y: Shared<MaybeUninit<f32>>,
         cut: &Cut,
         layout: TileLayout,
         offsets: &[usize],
@@ -242,7 +249,7 @@ impl Correlation {
     /// Writes the rows of a block's channels at one position along depth and height.
     fn write_rows<'a>(
         &self,
-        y: Shared,
+        y: Shared<MaybeUninit<f32>>,
         bias: Option<&[f32]>,
         n: usize,
         first: usize,
@@ -268,16 +275,16 @@ impl Correlation {
                     let target = std::slice::from_raw_parts_mut(target, size_w);
                     let pairs = target.as_chunks_mut::<2>().0.iter_mut();
                     for ((pair, even), odd) in pairs.zip(row(lane)).zip(row(lane + 1)) {
-                        *pair = [even + b, odd + b];
+                        *pair = [even + b, odd + b].map(MaybeUninit::new);
                     }
                 } else if self.spread[2] == 1 {
                     let target = std::slice::from_raw_parts_mut(target, size_w);
                     for (target, value) in target.iter_mut().zip(row(lane)) {
-                        *target = value + b;
+                        target.write(value + b);
                     }
                 } else {
                     for (w, value) in row(lane).iter().enumerate() {
-                        *target.add(w * self.spread[2] + phase[2]) = value + b;
+                        (*target.add(w * self.spread[2] + phase[2])).write(value + b);
                     }
                 }
             }

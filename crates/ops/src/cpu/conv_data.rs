@@ -6,7 +6,7 @@
 use super::conv::Correlation;
 use super::isa::Isa;
 use super::pack::PackedWeights;
-use super::{ConvShape, Size3};
+use super::{ConvShape, Size3, Unwritten, assume_written, filled};
 
 /// What one axis contributes to one phase.
 #[derive(Clone, Copy)]
@@ -18,8 +18,16 @@ struct AxisPhase {
 }
 
 /// dx = the transposed of `conv` applied to dy, plus bias (a transposed convolution's, one per channel of dx).
-/// Shapes: dy `(n, co, output)`, w `(co, ci, kernel)`, dx `(n, ci, input)`, all written.
-pub(crate) fn backward_data(isa: Isa, shape: &ConvShape, dy: &[f32], w: &[f32], bias: Option<&[f32]>, dx: &mut [f32]) {
+/// Shapes: dy `(n, co, output)`, w `(co, ci, kernel)`, dx `(n, ci, input)`.
+#[allow(unsafe_code)]
+pub(crate) fn backward_data<'y>(
+    isa: Isa,
+    shape: &ConvShape,
+    dy: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    dx: &'y mut Unwritten,
+) -> &'y mut [f32] {
     let stride = shape.stride;
     let phases: Vec<Size3> =
         (0..stride.iter().product()).map(|i| [i / (stride[1] * stride[2]), i / stride[2] % stride[1], i % stride[2]]).collect();
@@ -27,7 +35,9 @@ pub(crate) fn backward_data(isa: Isa, shape: &ConvShape, dy: &[f32], w: &[f32], 
     if tiled {
         // Every phase has one tap and the same positions: they are channels of one correlation, in the order of the weights.
         let weights = PackedWeights::of_rows(shape.in_channels * phases.len(), isa.channels(), w);
-        return run_phases(isa, shape, phases, dy, &weights, bias, dx);
+        run_phases(isa, shape, phases, dy, &weights, bias, dx);
+        // SAFETY: the phases have every position.
+        return unsafe { assume_written(dx) };
     }
     let untouched = |phase: &Size3| (0..3).any(|a| axis_phase(shape, a, phase[a]).taps == 0);
     if phases.iter().any(untouched) {
@@ -39,6 +49,8 @@ pub(crate) fn backward_data(isa: Isa, shape: &ConvShape, dy: &[f32], w: &[f32], 
             run_phases(isa, shape, vec![phase], dy, &weights, bias, dx);
         }
     }
+    // SAFETY: the phases have every position, and if there is one without taps, the bias has filled all of them before.
+    unsafe { assume_written(dx) }
 }
 
 fn axis_phase(shape: &ConvShape, axis: usize, phase: usize) -> AxisPhase {
@@ -65,7 +77,15 @@ fn weights_of(isa: Isa, shape: &ConvShape, phase: Size3, w: &[f32]) -> PackedWei
 }
 
 /// Phases that share taps and positions, as one correlation.
-fn run_phases(isa: Isa, shape: &ConvShape, phases: Vec<Size3>, dy: &[f32], weights: &PackedWeights, bias: Option<&[f32]>, dx: &mut [f32]) {
+fn run_phases(
+    isa: Isa,
+    shape: &ConvShape,
+    phases: Vec<Size3>,
+    dy: &[f32],
+    weights: &PackedWeights,
+    bias: Option<&[f32]>,
+    dx: &mut Unwritten,
+) {
     let shared = axes_of(shape, phases[0]);
     let taps = shared.map(|axis| axis.taps);
     let correlation = Correlation {
@@ -96,9 +116,9 @@ fn mirrored_taps(shape: &ConvShape, axes: [AxisPhase; 3]) -> Vec<usize> {
 }
 
 /// Positions that no tap reaches hold the bias alone.
-fn fill_with_bias(shape: &ConvShape, bias: Option<&[f32]>, dx: &mut [f32]) {
+fn fill_with_bias(shape: &ConvShape, bias: Option<&[f32]>, dx: &mut Unwritten) {
     let volume: usize = shape.input.iter().product();
     for (i, channel) in dx.chunks_mut(volume.max(1)).enumerate() {
-        channel.fill(bias.map_or(0.0, |b| b[i % shape.in_channels]));
+        filled(channel, bias.map_or(0.0, |b| b[i % shape.in_channels]));
     }
 }

@@ -6,7 +6,6 @@
 //! The work is cut by the shape alone: into groups of input and of output channels, whose results are separate, and into
 //! runs of tiles, whose partial sums are added in order at the end. Of many channels both sides are cut, because every group
 //! of inputs transposes the gradients of its outputs anew.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
@@ -142,6 +141,7 @@ fn add_up(runs: &[Vec<f32>]) -> Vec<f32> {
     total
 }
 
+#[allow(unsafe_code)]
 impl Plan {
     /// Kernel rows of a group of `channels`, cut into segments of at most three taps.
     fn rows(&self, channels: usize, packed: Size3) -> Vec<Rows> {

@@ -1,5 +1,4 @@
 //! The innermost loops of convolution: some output channels by a few vectors of positions, held in registers.
-#![allow(unsafe_code)]
 
 use super::isa::{Simd, per_isa};
 
@@ -62,6 +61,7 @@ fn tile_width(rest: usize, widest: usize) -> usize {
 /// # Safety
 /// As of `correlate`, for `VECTORS` vectors.
 #[inline(always)]
+#[allow(unsafe_code)]
 unsafe fn register_tile<S: Simd, const LANES: usize, const VECTORS: usize>(
     mut source: *const f32,
     channel_len: usize,

@@ -3,7 +3,6 @@
 //! Lanes are positions of a row here: with one input channel and few output channels, lanes of output channels as in
 //! `conv_filter` would be empty. Rows are packed with their padding, and rows of the output gradient filled up with
 //! zeros to whole vectors, so that the loops have no borders.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
@@ -17,6 +16,7 @@ const VECTOR: usize = 16;
 const SEGMENT: usize = 8;
 
 /// dw. Shapes: x `(n, groups, input)`, dy `(n, co, output)`, dw `(co, 1, kernel)`, all written.
+#[allow(unsafe_code)]
 pub(super) fn backward_filter(isa: Isa, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let (input, output) = (shape.input.iter().product::<usize>(), shape.output().iter().product::<usize>());
     let filters = shape.out_channels / shape.groups;
@@ -48,6 +48,7 @@ struct Packed {
     dy_rows: Size3,
 }
 
+#[allow(unsafe_code)]
 impl Packed {
     fn new(shape: &ConvShape) -> Self {
         let output = shape.output();
@@ -125,6 +126,7 @@ per_isa! {
 /// `x` has rows `x_step` apart for every row of dy, readable for `SEGMENT - 1` floats beyond dy's `width`, which is a
 /// multiple of a vector.
 #[inline(always)]
+#[allow(unsafe_code)]
 unsafe fn segment_sums<S: Simd>(x: *const f32, x_step: usize, dy: &[f32], width: usize, sums: &mut [f32; SEGMENT]) {
     // SAFETY: the conditions of this function.
     unsafe {

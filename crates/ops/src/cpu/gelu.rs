@@ -1,24 +1,29 @@
 //! The Gaussian error linear unit.
-#![allow(unsafe_code)]
-
-use rayon::prelude::*;
 
 use super::functions::{erf, exp};
 use super::isa::{Isa, Simd, per_isa};
+use super::{Unwritten, assume_written, filled_in_tasks};
 
 /// Elements per task.
 const CHUNK: usize = 1 << 15;
 
 /// y = x * cdf(x), with the distribution function of the standard normal distribution.
-pub(crate) fn forward(isa: Isa, x: &[f32], y: &mut [f32]) {
-    // SAFETY: safe code but for the instruction set.
-    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| unsafe { forward_chunk(isa, x, y) });
+#[allow(unsafe_code)]
+pub(crate) fn forward<'y>(isa: Isa, x: &[f32], y: &'y mut Unwritten) -> &'y mut [f32] {
+    filled_in_tasks(y, CHUNK, |at, y| {
+        let x = &x[at * CHUNK..][..y.len()];
+        // SAFETY: safe code but for the instruction set; it writes an element for each of x, which has as many.
+        unsafe {
+            forward_chunk(isa, x, y);
+            assume_written(y)
+        }
+    })
 }
 
 per_isa! {
-    unsafe fn forward_chunk<S>(x: &[f32], y: &mut [f32]) {
+    unsafe fn forward_chunk<S>(x: &[f32], y: &mut Unwritten) {
         for (y, &x) in y.iter_mut().zip(x) {
-            *y = x * distribution::<S>(x);
+            y.write(x * distribution::<S>(x));
         }
     }
 }
@@ -29,19 +34,24 @@ fn distribution<S: Simd>(x: f32) -> f32 {
 }
 
 /// dx = dy (cdf(x) + x pdf(x))
-pub(crate) fn backward(isa: Isa, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-    dx.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(dy.par_chunks(CHUNK)).for_each(|((dx, x), dy)| {
-        // SAFETY: safe code but for the instruction set.
-        unsafe { backward_chunk(isa, x, dy, dx) };
-    });
+#[allow(unsafe_code)]
+pub(crate) fn backward<'y>(isa: Isa, x: &[f32], dy: &[f32], dx: &'y mut Unwritten) -> &'y mut [f32] {
+    filled_in_tasks(dx, CHUNK, |at, dx| {
+        let (x, dy) = (&x[at * CHUNK..][..dx.len()], &dy[at * CHUNK..][..dx.len()]);
+        // SAFETY: safe code but for the instruction set; it writes an element for each of x and dy, which have as many.
+        unsafe {
+            backward_chunk(isa, x, dy, dx);
+            assume_written(dx)
+        }
+    })
 }
 
 per_isa! {
-    unsafe fn backward_chunk<S>(x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    unsafe fn backward_chunk<S>(x: &[f32], dy: &[f32], dx: &mut Unwritten) {
         // 1 / sqrt(2 pi)
         const PEAK: f32 = 0.398_942_3;
         for ((dx, &x), dy) in dx.iter_mut().zip(x).zip(dy) {
-            *dx = dy * (distribution::<S>(x) + x * PEAK * exp::<S>(-0.5 * x * x));
+            dx.write(dy * (distribution::<S>(x) + x * PEAK * exp::<S>(-0.5 * x * x)));
         }
     }
 }

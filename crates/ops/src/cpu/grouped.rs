@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::isa::Isa;
-use super::{ConvShape, conv, conv_data, conv_filter, depthwise, unwritten};
+use super::{ConvShape, Unwritten, conv, conv_data, conv_filter, depthwise, filled_in_tasks};
 
 /// One group of one batch entry, and how many floats of input, output and weights belong to it.
 struct Group {
@@ -28,29 +28,36 @@ impl Group {
 }
 
 /// See [`conv::forward`].
-pub(crate) fn forward(isa: Isa, shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+pub(crate) fn forward<'y>(isa: Isa, shape: &ConvShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &'y mut Unwritten) -> &'y mut [f32] {
     if shape.groups == 1 {
         return conv::forward(isa, shape, x, w, bias, y);
     }
     let group = Group::of(shape);
-    y.par_chunks_mut(group.output.max(1)).enumerate().for_each(|(i, y)| {
+    filled_in_tasks(y, group.output.max(1), |i, y| {
         let g = i % shape.groups;
         let bias = bias.map(|bias| &bias[g * group.shape.out_channels..]);
-        conv::forward(isa, &group.shape, &x[i * group.input..], &w[g * group.weights..][..group.weights], bias, y);
-    });
+        conv::forward(isa, &group.shape, &x[i * group.input..], &w[g * group.weights..][..group.weights], bias, y)
+    })
 }
 
 /// See [`conv_data::backward_data`].
-pub(crate) fn backward_data(isa: Isa, shape: &ConvShape, dy: &[f32], w: &[f32], bias: Option<&[f32]>, dx: &mut [f32]) {
+pub(crate) fn backward_data<'y>(
+    isa: Isa,
+    shape: &ConvShape,
+    dy: &[f32],
+    w: &[f32],
+    bias: Option<&[f32]>,
+    dx: &'y mut Unwritten,
+) -> &'y mut [f32] {
     if shape.groups == 1 {
         return conv_data::backward_data(isa, shape, dy, w, bias, dx);
     }
     let group = Group::of(shape);
-    dx.par_chunks_mut(group.input.max(1)).enumerate().for_each(|(i, dx)| {
+    filled_in_tasks(dx, group.input.max(1), |i, dx| {
         let g = i % shape.groups;
         let bias = bias.map(|bias| &bias[g * group.shape.in_channels..]);
-        conv_data::backward_data(isa, &group.shape, &dy[i * group.output..], &w[g * group.weights..][..group.weights], bias, dx);
-    });
+        conv_data::backward_data(isa, &group.shape, &dy[i * group.output..], &w[g * group.weights..][..group.weights], bias, dx)
+    })
 }
 
 /// See [`conv_filter::backward_filter`]. The batch entries' parts are added in their order.
@@ -64,7 +71,7 @@ pub(crate) fn backward_filter(isa: Isa, shape: &ConvShape, x: &[f32], dy: &[f32]
     let group = Group::of(shape);
     dw.par_chunks_mut(group.weights).enumerate().for_each(|(g, dw)| {
         dw.fill(0.0);
-        let mut part = unwritten(group.weights);
+        let mut part = vec![0.0; group.weights];
         for n in 0..shape.batch {
             let i = n * shape.groups + g;
             conv_filter::backward_filter(isa, &group.shape, &x[i * group.input..], &dy[i * group.output..], &mut part);

@@ -1,5 +1,4 @@
 //! Which vector instructions the kernels use, decided at run time, and the vectors they are written over.
-#![allow(unsafe_code)]
 
 use std::cell::Cell;
 
@@ -98,6 +97,7 @@ pub fn with_isa<R>(isa: Isa, f: impl FnOnce() -> R) -> Result<R> {
 /// The methods may use instructions that only exist where the matching [`Isa`] is available: call them only from
 /// a function entered through [`per_isa!`]. `load` and `store` touch `LANES` floats from the pointer on, in any
 /// alignment.
+#[allow(unsafe_code)]
 pub trait Simd: Copy {
     const LANES: usize;
     /// Output channels per register tile: what the number of registers allows beside three vectors of positions.
@@ -130,6 +130,7 @@ pub trait Simd: Copy {
 #[derive(Clone, Copy)]
 pub(crate) struct Array<const N: usize>(pub(crate) [f32; N]);
 
+#[allow(unsafe_code)]
 impl<const N: usize> Simd for Array<N> {
     const LANES: usize = N;
     const CHANNELS: usize = 4;
@@ -168,6 +169,7 @@ impl<const N: usize> Simd for Array<N> {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
 mod x86 {
     use super::{SIDE, Simd};
     use std::arch::x86_64::*;
@@ -178,45 +180,53 @@ mod x86 {
             #[derive(Clone, Copy)]
             pub(crate) struct $name(pub(crate) $register);
 
-            // SAFETY of every block: the trait's contract; the caller runs where these instructions exist.
             impl Simd for $name {
                 const LANES: usize = $lanes;
                 const CHANNELS: usize = $channels;
                 const FUSED: bool = true;
                 #[inline(always)]
                 unsafe fn zero() -> Self {
+                    // SAFETY: the conditions of the trait; the caller runs where these instructions exist.
                     unsafe { Self($zero()) }
                 }
                 #[inline(always)]
                 unsafe fn splat(value: f32) -> Self {
+                    // SAFETY: the conditions of the trait; the caller runs where these instructions exist.
                     unsafe { Self($splat(value)) }
                 }
                 #[inline(always)]
                 unsafe fn load(from: *const f32) -> Self {
+                    // SAFETY: the conditions of the trait; the caller runs where these instructions exist.
                     unsafe { Self($load(from)) }
                 }
                 #[inline(always)]
                 unsafe fn store(self, to: *mut f32) {
+                    // SAFETY: the conditions of the trait; the caller runs where these instructions exist.
                     unsafe { $store(to, self.0) }
                 }
                 #[inline(always)]
                 unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+                    // SAFETY: the conditions of the trait; the caller runs where these instructions exist.
                     unsafe { Self($fma(self.0, b.0, c.0)) }
                 }
                 #[inline(always)]
                 unsafe fn add(self, b: Self) -> Self {
+                    // SAFETY: the conditions of the trait; the caller runs where these instructions exist.
                     unsafe { Self($add(self.0, b.0)) }
                 }
                 #[inline(always)]
                 unsafe fn max(self, b: Self) -> Self {
+                    // SAFETY: the conditions of the trait; the caller runs where these instructions exist.
                     unsafe { Self($max(self.0, b.0)) }
                 }
                 #[inline(always)]
                 unsafe fn prefetch(from: *const f32) {
+                    // SAFETY: the conditions of the trait; the caller runs where these instructions exist.
                     unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
                 }
                 #[inline(always)]
                 unsafe fn transpose(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+                    // SAFETY: the conditions of the trait; the caller runs where these instructions exist.
                     unsafe { transpose_square(from, from_step, to, to_step) };
                 }
             }
@@ -279,9 +289,11 @@ pub(crate) use x86::{Avx2, Avx512};
 ///
 /// The body's own safety conditions pass to the caller; that the instructions exist follows from `isa`, which
 /// comes from [`Isa::current`].
+#[allow(unsafe_code)]
 macro_rules! per_isa {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident<$simd:ident>($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
+        #[allow(unsafe_code)]
         $vis unsafe fn $name(isa: $crate::cpu::isa::Isa, $($arg: $type),*) $(-> $ret)? {
             #[allow(clippy::extra_unused_type_parameters)]
             #[inline(always)]

@@ -1,13 +1,14 @@
 //! Softmax losses over channels.
 //!
 //! Probabilities are never stored: both directions compute them for a few voxels at a time, all channels.
-#![allow(unsafe_code)]
+
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
 use super::functions::exp;
 use super::isa::{Isa, Simd, per_isa};
-use super::{Shared, with_scratch};
+use super::{Shared, Unwritten, assume_written, with_scratch};
 
 /// Voxels per task.
 const CHUNK: usize = 1 << 14;
@@ -61,6 +62,7 @@ impl ClassSums {
 }
 
 /// The sums that the losses are made of: per batch entry and class, and of the log-probabilities of the labels.
+#[allow(unsafe_code)]
 pub(crate) fn sums(isa: Isa, batch: Batch<'_>, squared: bool) -> (Vec<ClassSums>, f64) {
     let chunks = batch.chunks();
     let partial: Vec<(Vec<ClassSums>, f64)> = (0..batch.entries() * chunks)
@@ -181,11 +183,20 @@ pub(crate) struct ClassSlope {
     pub(crate) mass: f32,
 }
 
-/// The gradient by the logits, all written: of the loss given by `slopes` per batch entry and class, plus
+/// The gradient by the logits: of the loss given by `slopes` per batch entry and class, plus
 /// `cross_entropy` times the sum of the negative log-probabilities of the labels.
-pub(crate) fn backward(isa: Isa, batch: Batch<'_>, squared: bool, slopes: &[ClassSlope], cross_entropy: f32, gradient: &mut [f32]) {
+#[allow(unsafe_code)]
+pub(crate) fn backward<'y>(
+    isa: Isa,
+    batch: Batch<'_>,
+    squared: bool,
+    slopes: &[ClassSlope],
+    cross_entropy: f32,
+    gradient: &'y mut Unwritten,
+) -> &'y mut [f32] {
     let chunks = batch.chunks();
-    let gradient = Shared(gradient.as_mut_ptr());
+    assert_eq!(gradient.len(), batch.entries() * batch.classes * batch.voxels, "a gradient for each logit");
+    let target = Shared(gradient.as_mut_ptr());
     (0..batch.entries() * chunks).into_par_iter().for_each(|task| {
         let (entry, first) = (task / chunks, task % chunks * CHUNK);
         let count = CHUNK.min(batch.voxels - first);
@@ -195,11 +206,13 @@ pub(crate) fn backward(isa: Isa, batch: Batch<'_>, squared: bool, slopes: &[Clas
                 let n = BLOCK.min(first + count - start);
                 // SAFETY: a task writes the voxels first..first + count of its batch entry, and no other does.
                 unsafe {
-                    backward_block(isa, batch, entry, start, n, squared, slopes, cross_entropy, p, gradient);
+                    backward_block(isa, batch, entry, start, n, squared, slopes, cross_entropy, p, target);
                 }
             }
         });
     });
+    // SAFETY: the tasks have written all classes of all voxels of all batch entries.
+    unsafe { assume_written(gradient) }
 }
 
 per_isa! {
@@ -214,7 +227,7 @@ per_isa! {
         slopes: &[ClassSlope],
         cross_entropy: f32,
         p: &mut [f32],
-        gradient: Shared,
+        gradient: Shared<MaybeUninit<f32>>,
     ) {
         softmax::<S>(batch, entry, start, n, p);
         let labels = &batch.labels[entry * batch.voxels + start..][..n];
@@ -240,7 +253,7 @@ per_isa! {
             for i in 0..n {
                 let truth = if usize::from(labels[i]) == class { 1.0 } else { 0.0 };
                 let slope = by_probability(class, p[i], truth);
-                row[i] = weights[i] * (p[i] * (slope - mean[i]) + (p[i] - truth) * cross_entropy);
+                row[i].write(weights[i] * (p[i] * (slope - mean[i]) + (p[i] - truth) * cross_entropy));
             }
         }
     }

@@ -1,11 +1,10 @@
 //! Maximum pooling with any kernel, stride and padding; `pool` has the common case of 2.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
-use super::Size3;
 use super::isa::{Isa, per_isa};
 use super::pool::wins;
+use super::{Size3, Unwritten, assume_written, filled, filled_in_tasks};
 
 /// A volume and the windows laid over it. The padding is never a maximum.
 #[derive(Clone, Copy, Debug)]
@@ -46,35 +45,38 @@ impl Windows {
 
 /// The maximum of every window; volumes lie one behind the other. Returns where in its volume each maximum stands, the
 /// first of several.
-pub(crate) fn forward(isa: Isa, windows: Windows, x: &[f32], y: &mut [f32]) -> Vec<u32> {
+#[allow(unsafe_code)]
+pub(crate) fn forward<'y>(isa: Isa, windows: Windows, x: &[f32], y: &'y mut Unwritten) -> (Vec<u32>, &'y mut [f32]) {
     let [depth, height, width] = windows.output();
     let mut places = vec![0; y.len()];
+    let volume: usize = windows.input.iter().product();
     let volumes = places.par_chunks_mut(depth * height * width).zip(y.par_chunks_mut(depth * height * width));
-    x.par_chunks(windows.input.iter().product()).zip(volumes).for_each(|(x, (places, y))| {
+    volumes.enumerate().for_each(|(at, (places, y))| {
+        let x = &x[at * volume..][..volume];
         for (row, (y, places)) in y.chunks_mut(width).zip(places.chunks_mut(width)).enumerate() {
-            seek(isa, windows, row, x, y, places);
+            seek(isa, windows, row, x, filled(y, f32::NEG_INFINITY), places);
         }
     });
-    places
+    // SAFETY: there are as many places as elements of y, and each row of both has been filled.
+    (places, unsafe { assume_written(y) })
 }
 
-/// Sends each window's gradient to the place of its maximum; `dx` is written throughout.
-pub(crate) fn backward(windows: Windows, places: &[u32], dy: &[f32], dx: &mut [f32]) {
-    let outputs = windows.output().iter().product();
-    dx.par_chunks_mut(windows.input.iter().product()).zip(dy.par_chunks(outputs)).zip(places.par_chunks(outputs)).for_each(
-        |((dx, dy), places)| {
-            dx.fill(0.0);
-            for (place, dy) in places.iter().zip(dy) {
-                dx[*place as usize] += dy;
-            }
-        },
-    );
+/// Sends each window's gradient to the place of its maximum.
+pub(crate) fn backward<'y>(windows: Windows, places: &[u32], dy: &[f32], dx: &'y mut Unwritten) -> &'y mut [f32] {
+    let outputs: usize = windows.output().iter().product();
+    filled_in_tasks(dx, windows.input.iter().product(), |at, dx| {
+        let dx = filled(dx, 0.0);
+        for (place, dy) in places[at * outputs..][..outputs].iter().zip(&dy[at * outputs..]) {
+            dx[*place as usize] += dy;
+        }
+        dx
+    })
 }
 
-/// The maxima of a row of windows and where in the volume they stand.
+/// The maxima of a row of windows, which begin as negative infinities, and where in the volume they stand.
+#[allow(unsafe_code)]
 fn seek(isa: Isa, windows: Windows, row: usize, x: &[f32], best: &mut [f32], places: &mut [u32]) {
     let taps = || (0..windows.kernel[2]).map(|tap| windows.columns(tap)).filter(|(_, count, _)| *count > 0);
-    best.fill(f32::NEG_INFINITY);
     // A window of nothing but negative infinities has its first element for a maximum.
     for start in windows.rows(row).take(1) {
         for (first, count, from) in taps().collect::<Vec<_>>().into_iter().rev() {

@@ -3,7 +3,6 @@
 //! Images are volumes of depth 1. Work is cut into tasks by the shape alone, never by the number of threads, and
 //! partial sums are added in task order, so results do not depend on how many threads there are. (They do differ
 //! in the last bits between instruction sets, which sum in different orders.)
-#![allow(unsafe_code)]
 
 mod accumulate;
 pub(crate) mod adamw;
@@ -30,9 +29,14 @@ pub(crate) mod pool;
 pub(crate) mod rows;
 mod sums;
 pub(crate) mod transpose;
+mod unwritten;
 pub(crate) mod upsample;
 
 use std::cell::RefCell;
+
+pub(crate) use unwritten::{
+    Unwritten, assume_written, copied, filled, filled_in_rows, filled_in_tasks, filled_with, written, written_in_tasks, written_with,
+};
 
 /// Sizes along depth, height and width.
 pub(crate) type Size3 = [usize; 3];
@@ -68,8 +72,10 @@ pub(crate) const SUMMING_TASKS: usize = 16;
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<T = f32>(pub(crate) *mut T);
 // SAFETY: every task writes elements of its own, and nobody reads before all tasks have ended.
+#[allow(unsafe_code)]
 unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
+#[allow(unsafe_code)]
 unsafe impl<T: Send> Sync for Shared<T> {}
 impl<T> Shared<T> {
     pub(crate) fn get(self) -> *mut T {
@@ -94,14 +100,4 @@ fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
         scratch.replace(buffer);
         result
     })
-}
-
-/// A vector for `len` results that a kernel is about to write, every one of them.
-#[allow(clippy::uninit_vec)]
-pub(crate) fn unwritten(len: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(len);
-    // SAFETY: the capacity is there and any bits are an f32. Every kernel writes all of its output before anybody
-    // reads it; zeroing first would cost as much as a third of a memory-bound kernel.
-    unsafe { values.set_len(len) };
-    values
 }

@@ -1,5 +1,4 @@
 //! Products of small matrices that lie in caches.
-#![allow(unsafe_code)]
 
 use super::isa::{Simd, per_isa};
 
@@ -74,6 +73,7 @@ per_isa! {
 /// # Safety
 /// The tile of `HEIGHT` rows and `WIDTH` vectors lies in the matrices.
 #[inline(always)]
+#[allow(unsafe_code)]
 unsafe fn register_tile<S: Simd, const HEIGHT: usize, const WIDTH: usize>(
     product: Product,
     a: *const f32,

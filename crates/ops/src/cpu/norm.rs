@@ -2,12 +2,12 @@
 //!
 //! The channels of a group lie one behind the other, so a group is one run of memory with one mean and one variance.
 //! Instance normalisation is the case of one channel per group.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
 use super::isa::{Isa, per_isa};
 use super::sums::{BLOCK, LANES, add_up, lane_sum, moments};
+use super::{Unwritten, assume_written, filled, written_in_tasks};
 
 /// Mean and reciprocal standard deviation of one group of one batch entry.
 #[derive(Clone, Copy, Debug)]
@@ -26,27 +26,32 @@ pub(crate) struct Affine<'a> {
 }
 
 /// y = leaky_relu(gamma (x - mean) / sqrt(variance + eps) + beta), channels being volumes of `volume` elements.
-/// Returns the statistics, one per group and batch entry.
-pub(crate) fn forward(isa: Isa, x: &[f32], volume: usize, affine: &Affine<'_>, y: &mut [f32]) -> Vec<Statistics> {
+/// Also the statistics, one per group and batch entry.
+#[allow(unsafe_code)]
+pub(crate) fn forward<'y>(
+    isa: Isa,
+    x: &[f32],
+    volume: usize,
+    affine: &Affine<'_>,
+    y: &'y mut Unwritten,
+) -> (Vec<Statistics>, &'y mut [f32]) {
     let channels = affine.gamma.len();
     let group = affine.per_group * volume;
-    x.par_chunks(group)
-        .zip(y.par_chunks_mut(group))
-        .enumerate()
-        .map(|(i, (x, y))| {
-            let first = i * affine.per_group % channels;
-            // SAFETY: safe code but for the instruction set.
-            let (mean, variance) = unsafe { group_moments(isa, x) };
-            let scale = 1.0 / (variance as f32 + affine.eps).sqrt();
-            let mean = mean as f32;
-            for (c, (x, y)) in x.chunks(volume).zip(y.chunks_mut(volume)).enumerate() {
-                let (gamma, beta) = (affine.gamma[first + c], affine.beta[first + c]);
-                // SAFETY: as above.
-                unsafe { scale_shift(isa, x, gamma * scale, beta - mean * gamma * scale, affine.slope, y) };
-            }
-            Statistics { mean, scale }
-        })
-        .collect()
+    written_in_tasks(y, group, |i, y| {
+        let x = &x[i * group..][..y.len()];
+        let first = i * affine.per_group % channels;
+        // SAFETY: safe code but for the instruction set.
+        let (mean, variance) = unsafe { group_moments(isa, x) };
+        let scale = 1.0 / (variance as f32 + affine.eps).sqrt();
+        let mean = mean as f32;
+        for (c, (x, y)) in x.chunks(volume).zip(y.chunks_mut(volume)).enumerate() {
+            let (gamma, beta) = (affine.gamma[first + c], affine.beta[first + c]);
+            // SAFETY: as above.
+            unsafe { scale_shift(isa, x, gamma * scale, beta - mean * gamma * scale, affine.slope, y) };
+        }
+        // SAFETY: every element of each channel is written, as there is one of x for each.
+        (Statistics { mean, scale }, unsafe { assume_written(y) })
+    })
 }
 
 per_isa! {
@@ -56,54 +61,61 @@ per_isa! {
 }
 
 per_isa! {
-    unsafe fn scale_shift<S>(x: &[f32], factor: f32, offset: f32, slope: f32, y: &mut [f32]) {
+    unsafe fn scale_shift<S>(x: &[f32], factor: f32, offset: f32, slope: f32, y: &mut Unwritten) {
         for (y, x) in y.iter_mut().zip(x) {
             let value = x * factor + offset;
-            *y = if value > 0.0 { value } else { value * slope };
+            y.write(if value > 0.0 { value } else { value * slope });
         }
     }
 }
 
-/// The gradients by x, gamma and beta, into `dx`, `dgamma` and `dbeta`.
+/// The gradients by x, gamma and beta, one behind the other.
 ///
 /// With h the normalised input, d the gradient before the activation and means over a group,
 /// `dx = scale * (gamma d - mean(gamma d) - h * mean(gamma d h))`, `dgamma = sum(d h)`, `dbeta = sum(d)`.
-pub(crate) fn backward(
+#[allow(unsafe_code)]
+pub(crate) fn backward<'y>(
     isa: Isa,
     x: &[f32],
     dy: &[f32],
     volume: usize,
     affine: &Affine<'_>,
     statistics: &[Statistics],
-    dx: &mut [f32],
-    dgamma: &mut [f32],
-    dbeta: &mut [f32],
-) {
+    gradients: &'y mut Unwritten,
+) -> &'y mut [f32] {
     let channels = affine.gamma.len();
     let group = affine.per_group * volume;
-    let sums: Vec<Vec<(f64, f64)>> = x
-        .par_chunks(group)
-        .zip(dy.par_chunks(group))
-        .zip(dx.par_chunks_mut(group))
-        .enumerate()
-        .map(|(i, ((x, dy), dx))| {
-            let first = i * affine.per_group % channels;
-            let planes: Vec<Plane> = (first..first + affine.per_group)
-                .map(|c| Plane { statistics: statistics[i], gamma: affine.gamma[c], beta: affine.beta[c], slope: affine.slope })
-                .collect();
-            backward_group(isa, x, dy, volume, &planes, dx)
-        })
-        .collect();
+    let (dx, parameters) = gradients.split_at_mut(x.len());
+    let (sums, _) = written_in_tasks(dx, group, |i, dx| {
+        let (x, dy) = (&x[i * group..][..dx.len()], &dy[i * group..][..dx.len()]);
+        let first = i * affine.per_group % channels;
+        let planes: Vec<Plane> = (first..first + affine.per_group)
+            .map(|c| Plane { statistics: statistics[i], gamma: affine.gamma[c], beta: affine.beta[c], slope: affine.slope })
+            .collect();
+        backward_group(isa, x, dy, volume, &planes, dx)
+    });
     let sums = sums.concat();
+    let (dgamma, dbeta) = filled(parameters, 0.0).split_at_mut(channels);
     for channel in 0..channels {
         let of_channel = sums.iter().skip(channel).step_by(channels);
         dgamma[channel] = of_channel.clone().map(|sum| sum.0).sum::<f64>() as f32;
         dbeta[channel] = of_channel.map(|sum| sum.1).sum::<f64>() as f32;
     }
+    // SAFETY: the gradients by x and behind them those by gamma and beta are written.
+    unsafe { assume_written(gradients) }
 }
 
-/// Returns sum(d h) and sum(d) of every channel.
-fn backward_group(isa: Isa, x: &[f32], dy: &[f32], volume: usize, planes: &[Plane], dx: &mut [f32]) -> Vec<(f64, f64)> {
+/// sum(d h) and sum(d) of every channel, and the gradient by x.
+#[allow(unsafe_code)]
+fn backward_group<'y>(
+    isa: Isa,
+    x: &[f32],
+    dy: &[f32],
+    volume: usize,
+    planes: &[Plane],
+    dx: &'y mut Unwritten,
+) -> (Vec<(f64, f64)>, &'y mut [f32]) {
+    assert!(planes.len() * volume == dx.len() && x.len() == dx.len() && dy.len() == dx.len(), "the channels of a group");
     let channels = || x.chunks(volume).zip(dy.chunks(volume)).zip(planes);
     let sums: Vec<(f64, f64)> = channels()
         // SAFETY: safe code but for the instruction set.
@@ -118,7 +130,8 @@ fn backward_group(isa: Isa, x: &[f32], dy: &[f32], volume: usize, planes: &[Plan
         // SAFETY: as above.
         unsafe { backward_plane(isa, x, dy, *plane, mean_dh, mean_d, dx) };
     }
-    sums
+    // SAFETY: every element of each channel is written, as there is one of x and dy for each.
+    (sums, unsafe { assume_written(dx) })
 }
 
 #[derive(Clone, Copy)]
@@ -167,16 +180,17 @@ per_isa! {
 }
 
 per_isa! {
-    unsafe fn backward_plane<S>(x: &[f32], dy: &[f32], plane: Plane, mean_dh: f32, mean_d: f32, dx: &mut [f32]) {
+    unsafe fn backward_plane<S>(x: &[f32], dy: &[f32], plane: Plane, mean_dh: f32, mean_d: f32, dx: &mut Unwritten) {
         let scale = plane.statistics.scale;
         for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
             let (normed, gradient) = plane.before_activation(*x, *dy);
-            *dx = scale * (plane.gamma * gradient - mean_d - normed * mean_dh);
+            dx.write(scale * (plane.gamma * gradient - mean_d - normed * mean_dh));
         }
     }
 }
 
 /// The sum of every channel over batch and volume: the gradient of a bias.
+#[allow(unsafe_code)]
 pub(crate) fn channel_sums(isa: Isa, x: &[f32], channels: usize, volume: usize) -> Vec<f32> {
     let planes: Vec<f64> = x
         .par_chunks(volume)

@@ -1,9 +1,8 @@
 //! Copies of tiles in the order in which the convolution kernels walk them.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
-use super::{Shared, Size3, unwritten};
+use super::{Shared, Size3};
 
 /// Output channels cut into the blocks of a register tile: (first channel, channels present, block width).
 /// Absent channels of the last block have zero weights.
@@ -31,6 +30,7 @@ pub(super) struct PackedWeights {
     pub(super) values: Vec<f32>,
 }
 
+#[allow(unsafe_code)]
 impl PackedWeights {
     /// `filter(output channel, input channel)` says where in `weights` a filter starts, and where in it its `taps` are.
     pub(super) fn new<'a>(
@@ -75,7 +75,7 @@ impl PackedWeights {
             starts.push(len);
             len += rows * width;
         }
-        let mut values = unwritten(len);
+        let mut values = vec![0.0; len];
         let target = Shared(values.as_mut_ptr());
         blocks.par_iter().zip(&starts).for_each(|(&block, &start)| {
             // SAFETY: the blocks' ranges of `values` are disjoint and each task stays in its own.
@@ -110,6 +110,7 @@ impl TileLayout {
 /// # Safety
 /// `x` has `channels` volumes of `input` floats, `to` has room for `channels * layout.channel_len()`.
 #[inline(always)]
+#[allow(unsafe_code)]
 pub(super) unsafe fn pack_tile(
     x: *const f32,
     channels: usize,
@@ -155,6 +156,7 @@ pub(super) unsafe fn pack_tile(
 /// # Safety
 /// `from` has `width` floats and `to` has room for `len`.
 #[inline(always)]
+#[allow(unsafe_code)]
 unsafe fn copy_row(to: *mut f32, len: usize, from: *const f32, width: usize, stride: usize, first: isize) {
     // SAFETY: `before..end` are exactly the elements whose source index is in 0..width.
     unsafe {

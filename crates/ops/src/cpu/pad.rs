@@ -1,8 +1,6 @@
 //! Replication of the last plane along some axes.
 
-use rayon::prelude::*;
-
-use super::Size3;
+use super::{Size3, Unwritten, filled, filled_in_rows, filled_in_tasks};
 
 /// Which axes grow by one.
 #[derive(Clone, Copy)]
@@ -26,24 +24,27 @@ impl Padding {
 }
 
 /// Each volume with its last planes doubled.
-pub(crate) fn forward(padding: Padding, x: &[f32], y: &mut [f32]) {
+pub(crate) fn forward<'y>(padding: Padding, x: &[f32], y: &'y mut Unwritten) -> &'y mut [f32] {
     let (from, to) = (padding.input, padding.output());
-    x.par_chunks(from.iter().product()).zip(y.par_chunks_mut(to.iter().product())).for_each(|(x, y)| {
-        for (row, y) in y.chunks_mut(to[2]).enumerate() {
-            let x = &x[padding.source(row) * from[2]..][..from[2]];
+    let volume: usize = from.iter().product();
+    filled_in_tasks(y, to.iter().product(), |at, y| {
+        filled_in_rows(y, to[2], |row, y| {
+            let x = &x[at * volume + padding.source(row) * from[2]..][..from[2]];
+            let y = filled(y, x[from[2] - 1]);
             y[..from[2]].copy_from_slice(x);
-            y[from[2]..].fill(x[from[2] - 1]);
-        }
-    });
+            y
+        })
+    })
 }
 
 /// Each volume with the gradients of the doubled planes added to the planes they came from.
-pub(crate) fn backward(padding: Padding, dy: &[f32], dx: &mut [f32]) {
+pub(crate) fn backward<'y>(padding: Padding, dy: &[f32], dx: &'y mut Unwritten) -> &'y mut [f32] {
     let (from, to) = (padding.input, padding.output());
-    dx.par_chunks_mut(from.iter().product()).zip(dy.par_chunks(to.iter().product())).for_each(|(dx, dy)| {
-        dx.fill(0.0);
-        for (row, dy) in dy.chunks(to[2]).enumerate() {
-            let dx = &mut dx[padding.source(row) * from[2]..][..from[2]];
+    let volume: usize = to.iter().product();
+    filled_in_tasks(dx, from.iter().product(), |at, dx| {
+        let whole = filled(dx, 0.0);
+        for (row, dy) in dy[at * volume..][..volume].chunks(to[2]).enumerate() {
+            let dx = &mut whole[padding.source(row) * from[2]..][..from[2]];
             for (dx, dy) in dx.iter_mut().zip(dy) {
                 *dx += dy;
             }
@@ -51,5 +52,6 @@ pub(crate) fn backward(padding: Padding, dy: &[f32], dx: &mut [f32]) {
                 dx[from[2] - 1] += dy;
             }
         }
-    });
+        whole
+    })
 }

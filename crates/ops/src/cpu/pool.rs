@@ -1,10 +1,7 @@
 //! Maximum pooling with kernel and stride 2.
-#![allow(unsafe_code)]
 
-use rayon::prelude::*;
-
-use super::Size3;
 use super::isa::{Isa, per_isa};
+use super::{Size3, Unwritten, filled, filled_in_rows, filled_in_tasks};
 
 /// A volume and the window that pools it: 2 along an axis, or 1 along the depth of an image.
 #[derive(Clone, Copy)]
@@ -27,21 +24,24 @@ impl Pooling {
 }
 
 /// The maximum of every window; volumes lie one behind the other.
-pub(crate) fn forward(isa: Isa, pooling: Pooling, x: &[f32], y: &mut [f32]) {
+#[allow(unsafe_code)]
+pub(crate) fn forward<'y>(isa: Isa, pooling: Pooling, x: &[f32], y: &'y mut Unwritten) -> &'y mut [f32] {
     let [depth, height, width] = pooling.output();
     if depth * height * width == 0 {
-        return;
+        return filled(y, 0.0);
     }
-    let volume = pooling.input.iter().product();
-    x.par_chunks(volume).zip(y.par_chunks_mut(depth * height * width)).for_each(|(x, y)| {
-        for (row, y) in y.chunks_mut(width).enumerate() {
-            y.fill(f32::NEG_INFINITY);
+    let volume: usize = pooling.input.iter().product();
+    filled_in_tasks(y, depth * height * width, |at, y| {
+        let x = &x[at * volume..][..volume];
+        filled_in_rows(y, width, |row, y| {
+            let y = filled(y, f32::NEG_INFINITY);
             for start in pooling.rows(row / height, row % height) {
                 // SAFETY: safe code but for the instruction set.
                 unsafe { raise(isa, &x[start..start + 2 * width], y) };
             }
-        }
-    });
+            y
+        })
+    })
 }
 
 /// As in PyTorch a later element wins when greater or not a number.
@@ -60,18 +60,19 @@ per_isa! {
     }
 }
 
-/// Sends each window's gradient to its first maximum; `dx` is written throughout.
-pub(crate) fn backward(isa: Isa, pooling: Pooling, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+/// Sends each window's gradient to its first maximum.
+#[allow(unsafe_code)]
+pub(crate) fn backward<'y>(isa: Isa, pooling: Pooling, x: &[f32], dy: &[f32], dx: &'y mut Unwritten) -> &'y mut [f32] {
     let [depth, height, width] = pooling.output();
-    if depth * height * width == 0 {
-        dx.fill(0.0);
-        return;
+    let windows = depth * height * width;
+    if windows == 0 {
+        return filled(dx, 0.0);
     }
-    let volume = pooling.input.iter().product();
-    x.par_chunks(volume).zip(dx.par_chunks_mut(volume)).zip(dy.par_chunks(depth * height * width)).for_each(|((x, dx), dy)| {
+    let volume: usize = pooling.input.iter().product();
+    filled_in_tasks(dx, volume, |at, dx| {
+        let (x, dy, dx) = (&x[at * volume..][..volume], &dy[at * windows..][..windows], filled(dx, 0.0));
         let mut best = vec![0.0; width];
         let mut place = vec![0u32; width];
-        dx.fill(0.0);
         for (row, dy) in dy.chunks(width).enumerate() {
             best.fill(f32::NEG_INFINITY);
             place.fill(0);
@@ -85,7 +86,8 @@ pub(crate) fn backward(isa: Isa, pooling: Pooling, x: &[f32], dy: &[f32], dx: &m
                 unsafe { send(isa, dy, &place, first, &mut dx[start..start + 2 * width]) };
             }
         }
-    });
+        dx
+    })
 }
 
 per_isa! {

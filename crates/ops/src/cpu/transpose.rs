@@ -1,5 +1,4 @@
 //! Rows of positions, with the channels outermost, turned into rows of channels, and back.
-#![allow(unsafe_code)]
 
 use super::isa::per_isa;
 

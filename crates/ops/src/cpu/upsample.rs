@@ -1,10 +1,9 @@
 //! Resampling of volumes to any size: nearest neighbour, and linear between neighbours.
-#![allow(unsafe_code)]
 
-use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
-use super::Size3;
 use super::isa::{Isa, per_isa};
+use super::{Size3, Unwritten, assume_written, filled, filled_in_tasks};
 
 /// How values between the input's are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,12 +73,15 @@ impl Resampling {
 }
 
 /// Each volume of `x` at the size of `y`.
-pub(crate) fn forward(isa: Isa, resampling: &Resampling, x: &[f32], y: &mut [f32]) {
+#[allow(unsafe_code)]
+pub(crate) fn forward<'y>(isa: Isa, resampling: &Resampling, x: &[f32], y: &'y mut Unwritten) -> &'y mut [f32] {
     let Resampling { from, to, .. } = resampling;
-    x.par_chunks(from.iter().product()).zip(y.par_chunks_mut(to.iter().product())).for_each(|(x, y)| {
+    let volume: usize = from.iter().product();
+    filled_in_tasks(y, to.iter().product(), |at, whole| {
+        let x = &x[at * volume..][..volume];
         let mut blend = vec![0.0; from[2]];
         for row in 0..to[0] * to[1] {
-            let (before, y) = y.split_at_mut(row * to[2]);
+            let (before, y) = whole.split_at_mut(row * to[2]);
             let y = &mut y[..to[2]];
             if resampling.repeats(row) {
                 y.copy_from_slice(&before[before.len() - to[2]..]);
@@ -92,16 +94,20 @@ pub(crate) fn forward(isa: Isa, resampling: &Resampling, x: &[f32], y: &mut [f32
             }
             spread(resampling, &blend, y);
         }
-    });
+        // SAFETY: each row is a copy of the one before it, which is none for the first, or is spread, all of it.
+        unsafe { assume_written(whole) }
+    })
 }
 
 /// Each volume with the gradients of what it was resampled to, every share sent back to where it came from.
-pub(crate) fn backward(isa: Isa, resampling: &Resampling, dy: &[f32], dx: &mut [f32]) {
+#[allow(unsafe_code)]
+pub(crate) fn backward<'y>(isa: Isa, resampling: &Resampling, dy: &[f32], dx: &'y mut Unwritten) -> &'y mut [f32] {
     let Resampling { from, to, .. } = resampling;
-    dx.par_chunks_mut(from.iter().product()).zip(dy.par_chunks(to.iter().product())).for_each(|(dx, dy)| {
+    let volume: usize = to.iter().product();
+    filled_in_tasks(dx, from.iter().product(), |at, dx| {
+        let dx = filled(dx, 0.0);
         let (mut sum, mut blend) = (vec![0.0; to[2]], vec![0.0; from[2]]);
-        dx.fill(0.0);
-        for (row, dy) in dy.chunks(to[2]).enumerate() {
+        for (row, dy) in dy[at * volume..][..volume].chunks(to[2]).enumerate() {
             if resampling.repeats(row) {
                 // SAFETY: safe code but for the instruction set.
                 unsafe { add_scaled(isa, dy, 1.0, &mut sum) };
@@ -117,7 +123,8 @@ pub(crate) fn backward(isa: Isa, resampling: &Resampling, dy: &[f32], dx: &mut [
                 unsafe { add_scaled(isa, &blend, weight, &mut dx[start..][..from[2]]) };
             }
         }
-    });
+        dx
+    })
 }
 
 per_isa! {
@@ -128,23 +135,23 @@ per_isa! {
     }
 }
 
-/// A row of the output from a row of the input's width.
-fn spread(resampling: &Resampling, from: &[f32], to: &mut [f32]) {
+/// A row of the output, all of it, from a row of the input's width.
+fn spread(resampling: &Resampling, from: &[f32], to: &mut Unwritten) {
     let Axis { low, high, weight } = &resampling.axes[2];
     match resampling.rule {
         Rule::Nearest if to.len() == 2 * from.len() => {
             for (pair, from) in to.as_chunks_mut::<2>().0.iter_mut().zip(from) {
-                *pair = [*from; 2];
+                *pair = [MaybeUninit::new(*from); 2];
             }
         }
         Rule::Nearest => {
             for (to, low) in to.iter_mut().zip(low) {
-                *to = from[*low];
+                to.write(from[*low]);
             }
         }
         Rule::Linear => {
             for (((to, low), high), weight) in to.iter_mut().zip(low).zip(high).zip(weight) {
-                *to = from[*low] * (1.0 - weight) + from[*high] * weight;
+                to.write(from[*low] * (1.0 - weight) + from[*high] * weight);
             }
         }
     }

@@ -1,10 +1,9 @@
 //! Convolutions as sums over kernel rows.
-#![allow(unsafe_code)]
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::map::{Channels, Map};
+use super::map::{Blank, Channels, Map};
 use super::norm::Moments;
 use super::packed::Packed;
 use super::sums::LaneSums;
@@ -12,7 +11,7 @@ use crate::cpu::isa::{Isa, Simd};
 use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
 use crate::cpu::lanes::rows::{Added, Run, Sink};
 use crate::cpu::transpose::transpose_row_back;
-use crate::cpu::{Shared, Size3};
+use crate::cpu::{Shared, Size3, Unwritten, assume_written};
 use crate::tensor::volumes;
 
 /// Bytes of input rows that a task goes over for every block of output channels: half a second-level cache.
@@ -28,6 +27,7 @@ pub(crate) struct Direct<E: Element> {
     packed: Packed<E>,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Direct<E> {
     /// Packs `weight` `(co, ci, kernel..)` for maps of the given channels, ci together.
     pub(super) fn new(weight: &Tensor, sources: &[Channels]) -> Result<Self> {
@@ -61,7 +61,7 @@ impl<E: Element> Direct<E> {
     /// The convolution of maps that fit, without bias, and its moments.
     pub(super) fn run(&self, sources: &[&Map<E>]) -> (Map<E>, Moments) {
         let size = sources[0].size();
-        let mut y = Map::unwritten(self.packed.channels, size, sources[0].border());
+        let mut y = Blank::<E>::new(self.packed.channels, size, sources[0].border());
         let out = Shared(y.as_mut_ptr());
         let rows = size[0] * size[1];
         let chunk = self.rows_at_once(rows, sources);
@@ -76,20 +76,24 @@ impl<E: Element> Direct<E> {
                 moments
             })
             .collect();
-        (y, Moments::add_up(&moments, size.iter().product()))
+        // SAFETY: the tasks have written all lanes of all rows.
+        (unsafe { y.assume_written() }, Moments::add_up(&moments, size.iter().product()))
     }
 
-    /// The convolution of a map that fits, with a bias for every lane, to `(co, size)`: y, all of it.
-    pub(crate) fn run_to_planes(&self, source: &Map<E>, bias: &[f32], y: &mut [f32]) {
+    /// The convolution of a map that fits, with a bias for every lane, to `(co, size)`.
+    pub(crate) fn run_to_planes<'y>(&self, source: &Map<E>, bias: &[f32], y: &'y mut Unwritten) -> &'y mut [f32] {
+        assert_eq!(y.len(), self.packed.channels.count * source.size().iter().product::<usize>(), "an element for each output");
         let (isa, rows) = (Isa::current(), source.size()[0] * source.size()[1]);
         let chunk = self.rows_at_once(rows, &[source]);
-        let y = Shared(y.as_mut_ptr());
+        let target = Shared(y.as_mut_ptr().cast());
         (0..rows.div_ceil(chunk)).into_par_iter().for_each_init(Vec::new, |line, task| {
             let rows = task * chunk..((task + 1) * chunk).min(rows);
-            let work = Lines { conv: self, source, isa, rows, bias, y, line };
+            let work = Lines { conv: self, source, isa, rows, bias, y: target, line };
             // SAFETY: the map is that of the weights, so runs lie within it; tasks write rows of their own.
             unsafe { E::dispatch(self.packed.path, work) };
         });
+        // SAFETY: the tasks have written all rows of all channels.
+        unsafe { assume_written(y) }
     }
 
     /// Rows of a task.
@@ -122,11 +126,12 @@ struct Rows<'a, E: Element> {
     conv: &'a Direct<E>,
     sources: &'a [&'a Map<E>],
     rows: std::ops::Range<usize>,
-    y: &'a Map<E>,
+    y: &'a Blank<E>,
     out: Shared<E>,
     moments: &'a mut [f64],
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Work<E> for Rows<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {
@@ -158,6 +163,7 @@ struct Store<L: Lane> {
     sums: [LaneSums<L::Sums>; 2],
 }
 
+#[allow(unsafe_code)]
 impl<L: Lane> Sink<L> for Store<L> {
     #[inline(always)]
     unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
@@ -183,6 +189,7 @@ struct Lines<'a, E: Element> {
     line: &'a mut Vec<f32>,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Work<E> for Lines<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {

@@ -1,15 +1,14 @@
 //! The heads of networks.
-#![allow(unsafe_code)]
 
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::map::{Channels, Map};
 use super::packed::Packed;
-use crate::cpu::Shared;
 use crate::cpu::isa::Simd;
 use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
 use crate::cpu::lanes::rows::{Run, Sink};
+use crate::cpu::{Shared, assume_written, written};
 use crate::tensor::volumes;
 
 /// A 1×1 convolution to logits.
@@ -21,6 +20,7 @@ pub struct PackedHead<E: Element> {
     packed: Packed<E>,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> PackedHead<E> {
     /// Packs `weight` `(classes, c, 1..)` with its bias.
     ///
@@ -51,22 +51,24 @@ impl<E: Element> PackedHead<E> {
         }
         let [depth, height, width] = x.size();
         let plane = depth * height * width;
-        let mut logits = crate::cpu::unwritten(self.classes * plane);
-        let out = Shared(logits.as_mut_ptr());
-        (0..depth * height).into_par_iter().for_each_init(
-            || vec![0f32; self.packed.channels.step * width],
-            |row, at| {
-                let from = x.values()[x.row([at / height, at % height])..].as_ptr();
-                let run = Run { from, step: x.step(), groups: self.packed.groups(0) };
-                // SAFETY: the run lies within the map, whose channels are those of the weights; the row holds all lanes.
-                unsafe { E::dispatch(self.packed.path, LogitRow { head: self, run, width, row }) };
-                for (class, logits) in row.chunks_exact(width).take(self.classes).enumerate() {
-                    // SAFETY: tasks write rows of their own.
-                    let to = unsafe { std::slice::from_raw_parts_mut(out.get().add(class * plane + at * width), width) };
-                    to.copy_from_slice(logits);
-                }
-            },
-        );
+        let logits = written(self.classes * plane, |logits| {
+            let out = Shared(logits.as_mut_ptr().cast::<f32>());
+            (0..depth * height).into_par_iter().for_each_init(
+                || vec![0f32; self.packed.channels.step * width],
+                |row, at| {
+                    let from = x.values()[x.row([at / height, at % height])..].as_ptr();
+                    let run = Run { from, step: x.step(), groups: self.packed.groups(0) };
+                    // SAFETY: the run lies within the map, whose channels are those of the weights; the row holds all lanes.
+                    unsafe { E::dispatch(self.packed.path, LogitRow { head: self, run, width, row }) };
+                    for (class, logits) in row.chunks_exact(width).take(self.classes).enumerate() {
+                        // SAFETY: tasks write rows of their own, which lie in the logits.
+                        unsafe { out.get().add(class * plane + at * width).copy_from_nonoverlapping(logits.as_ptr(), width) };
+                    }
+                },
+            );
+            // SAFETY: the tasks have written all rows of all classes.
+            unsafe { assume_written(logits) }
+        });
         Tensor::from_vec(logits, x.dims(self.classes), &Device::Cpu)
     }
 }
@@ -79,6 +81,7 @@ struct LogitRow<'a, E: Element> {
     row: &'a mut [f32],
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Work<E> for LogitRow<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {
@@ -97,6 +100,7 @@ struct Transpose<'a> {
     width: usize,
 }
 
+#[allow(unsafe_code)]
 impl<L: Lane> Sink<L> for Transpose<'_> {
     #[inline(always)]
     unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {

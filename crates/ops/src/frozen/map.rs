@@ -1,5 +1,6 @@
 //! Activations of one image, channels last.
-#![allow(unsafe_code)]
+
+use std::mem::{ManuallyDrop, MaybeUninit};
 
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
@@ -8,7 +9,7 @@ use crate::cpu::isa::Isa;
 use crate::cpu::lanes::arithmetic::{Element, narrow_row};
 use crate::cpu::lanes::rows::BEYOND;
 use crate::cpu::transpose::transpose_row;
-use crate::cpu::{Shared, Size3};
+use crate::cpu::{Shared, Size3, filled};
 use crate::tensor::{per_axis, volumes};
 
 /// Channels that are kept together.
@@ -50,21 +51,20 @@ pub struct Map<E> {
     values: Vec<E>,
 }
 
-impl<E: Element> Map<E> {
-    /// A map whose border is zero and whose inside is yet to be written, all of it.
-    pub(super) fn unwritten(channels: Channels, size: Size3, border: Size3) -> Self {
-        let step = channels.step;
+/// A map that is yet to be written, but for its border.
+pub(super) type Blank<E> = Map<MaybeUninit<E>>;
+
+#[allow(unsafe_code)]
+impl<E: Element> Blank<E> {
+    /// A map whose border is zero.
+    pub(super) fn new(channels: Channels, size: Size3, border: Size3) -> Self {
         let padded: Size3 = std::array::from_fn(|a| size[a] + 2 * border[a]);
-        let len = padded.iter().product::<usize>() * step;
-        let tail = BEYOND * step + SLACK;
-        let mut values: Vec<E> = Vec::with_capacity(len + tail);
-        // SAFETY: the capacity is there, and any bits are an element. Every kernel writes the whole inside before
-        // anybody reads it; border and tail are written below.
-        #[allow(clippy::uninit_vec)]
-        unsafe {
-            values.set_len(len + tail);
-        }
-        values[len..].fill(E::default());
+        let len = padded.iter().product::<usize>() * channels.step;
+        let tail = BEYOND * channels.step + SLACK;
+        let mut values = Vec::with_capacity(len + tail);
+        // SAFETY: the capacity is there, and these elements need not be written.
+        unsafe { values.set_len(len + tail) };
+        filled(&mut values[len..], E::default());
         let mut map = Self { channels, size, border, values };
         map.clear_border();
         map
@@ -79,15 +79,36 @@ impl<E: Element> Map<E> {
                 let values = &mut self.values[(d * padded[1] + h) * row..][..row];
                 let outside = |at: usize, a: usize| at < self.border[a] || at >= self.border[a] + self.size[a];
                 if outside(d, 0) || outside(h, 1) {
-                    values.fill(E::default());
+                    filled(values, E::default());
                 } else {
-                    values[..edge].fill(E::default());
-                    values[row - edge..].fill(E::default());
+                    filled(&mut values[..edge], E::default());
+                    filled(&mut values[row - edge..], E::default());
                 }
             }
         }
     }
 
+    /// Where the elements are.
+    pub(super) fn as_mut_ptr(&mut self) -> *mut E {
+        self.values.as_mut_ptr().cast()
+    }
+
+    /// The map, once it is written.
+    ///
+    /// # Safety
+    /// Every element of the inside has been written.
+    pub(super) unsafe fn assume_written(self) -> Map<E> {
+        let Self { channels, size, border, values } = self;
+        let mut values = ManuallyDrop::new(values);
+        // SAFETY: the memory is that of a vector of as many elements of the same layout. Those of the inside are valid by the
+        // condition of this function, and those of border and tail have been so from the beginning.
+        let values = unsafe { Vec::from_raw_parts(values.as_mut_ptr().cast::<E>(), values.len(), values.capacity()) };
+        Map { channels, size, border, values }
+    }
+}
+
+#[allow(unsafe_code)]
+impl<E: Element> Map<E> {
     /// One of a batch `(b, c, h, w)` or `(b, c, d, h, w)` of `f32` on the CPU.
     ///
     /// # Errors
@@ -101,7 +122,7 @@ impl<E: Element> Map<E> {
     /// An image `(c, size)`.
     pub(crate) fn of_planes(planes: &[f32], channels: usize, size: Size3, border: Size3) -> Self {
         let layout = if channels == 1 { Channels::single() } else { Channels::whole(channels) };
-        let mut map = Self::unwritten(layout, size, border);
+        let mut map = Blank::<E>::new(layout, size, border);
         let (isa, path, volume, step) = (Isa::current(), E::path(), size.iter().product(), layout.step);
         map.par_rows_mut().enumerate().for_each_init(Vec::new, |row, (at, to)| {
             let from = &planes[at * size[2]..];
@@ -112,9 +133,10 @@ impl<E: Element> Map<E> {
                 // SAFETY: safe code but for the instruction set.
                 unsafe { transpose_row(isa, from, volume, channels, row, step) };
             }
-            narrow_row(path, row, to);
+            narrow_row(path, row, filled(to, E::default()));
         });
-        map
+        // SAFETY: every row is filled.
+        unsafe { map.assume_written() }
     }
 
     /// The activations as a tensor `(1, c, h, w)` or `(1, c, d, h, w)` of `f32`.
@@ -137,6 +159,13 @@ impl<E: Element> Map<E> {
         Tensor::from_vec(planes, self.dims(channels), &Device::Cpu)
     }
 
+    pub(super) fn values(&self) -> &[E] {
+        &self.values
+    }
+}
+
+#[allow(unsafe_code)]
+impl<T: Copy + Send + Sync> Map<T> {
     /// `(1, channels, size..)`, without a depth for an image.
     pub(super) fn dims(&self, channels: usize) -> Vec<usize> {
         let mut dims = vec![1, channels];
@@ -175,7 +204,7 @@ impl<E: Element> Map<E> {
     }
 
     /// The rows of the inside, each up to the end of its last position.
-    pub(super) fn par_rows_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [E]> {
+    pub(super) fn par_rows_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [T]> {
         let [depth, height, width] = self.size;
         let (padded, first) = (self.padded(), self.row([0, 0]));
         let line = padded[2] * self.step();
@@ -188,13 +217,5 @@ impl<E: Element> Map<E> {
             // SAFETY: rows of the inside lie within the values and do not overlap, and the borrow of self outlives them.
             unsafe { std::slice::from_raw_parts_mut(values.get().add(start), width * step) }
         })
-    }
-
-    pub(super) fn values(&self) -> &[E] {
-        &self.values
-    }
-
-    pub(super) fn as_mut_ptr(&mut self) -> *mut E {
-        self.values.as_mut_ptr()
     }
 }

@@ -1,5 +1,4 @@
 //! Instance norm with LeakyReLU, in place.
-#![allow(unsafe_code)]
 
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -40,6 +39,7 @@ pub struct InstanceNorm {
     slope: f32,
 }
 
+#[allow(unsafe_code)]
 impl InstanceNorm {
     /// With `gamma` and `beta` `(c)`, `epsilon` under the root, and the slope for negative values, below 1.
     ///
@@ -90,6 +90,7 @@ struct Affine<'a, E> {
     slope: f32,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Work<E> for Affine<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {

@@ -1,13 +1,14 @@
 //! Max pooling by 2.
-#![allow(unsafe_code)]
 
 use candle_core::{Result, bail};
 use rayon::prelude::*;
 
-use super::map::Map;
+use super::map::{Blank, Map};
+use crate::cpu::Unwritten;
 use crate::cpu::isa::Simd;
 use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
 
+#[allow(unsafe_code)]
 impl<E: Element> Map<E> {
     /// The maxima of windows of 2 along every axis that the image has; the last plane of an odd size is dropped.
     ///
@@ -23,7 +24,7 @@ impl<E: Element> Map<E> {
                 self.size()
             );
         }
-        let mut y = Self::unwritten(self.channels(), size, self.border());
+        let mut y = Blank::<E>::new(self.channels(), size, self.border());
         let path = E::path();
         let len = size[2] * y.step();
         y.par_rows_mut().enumerate().for_each(|(at, row)| {
@@ -33,7 +34,8 @@ impl<E: Element> Map<E> {
             // SAFETY: rows of twice the positions, which are whole vectors.
             unsafe { E::dispatch(path, Maxima { rows: &rows, step: self.step(), to: &mut row[..len] }) };
         });
-        Ok(y)
+        // SAFETY: the maxima of every lane of every row are written.
+        Ok(unsafe { y.assume_written() })
     }
 }
 
@@ -41,9 +43,10 @@ impl<E: Element> Map<E> {
 struct Maxima<'a, E> {
     rows: &'a [&'a [E]],
     step: usize,
-    to: &'a mut [E],
+    to: &'a mut Unwritten<E>,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Work<E> for Maxima<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {
@@ -57,7 +60,7 @@ impl<E: Element> Work<E> for Maxima<'_, E> {
                     for row in self.rows {
                         best = best.max(L::widen(row.as_ptr().add(at))).max(L::widen(row.as_ptr().add(at + self.step)));
                     }
-                    L::narrow(best, to.as_mut_ptr().add(lane));
+                    L::narrow(best, to.as_mut_ptr().cast::<E>().add(lane));
                 }
                 lane += L::Sums::LANES;
             }

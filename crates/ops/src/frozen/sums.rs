@@ -1,5 +1,4 @@
 //! Sums and sums of squares per lane.
-#![allow(unsafe_code)]
 
 use crate::cpu::isa::Simd;
 
@@ -10,6 +9,7 @@ pub(super) struct LaneSums<S> {
     squares: S,
 }
 
+#[allow(unsafe_code)]
 impl<S: Simd> LaneSums<S> {
     #[inline(always)]
     pub(super) fn new() -> Self {

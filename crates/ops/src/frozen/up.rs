@@ -1,15 +1,14 @@
 //! Transposed convolution with kernel and stride 2.
-#![allow(unsafe_code)]
 
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::map::{Channels, Map};
+use super::map::{Blank, Channels, Map};
 use super::packed::Packed;
-use crate::cpu::Size3;
 use crate::cpu::isa::Simd;
 use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
 use crate::cpu::lanes::rows::{Run, Sink};
+use crate::cpu::{Size3, Unwritten};
 use crate::tensor::volumes;
 
 /// The weights of a transposed convolution with kernel and stride 2 along every axis of the image: every input position
@@ -23,6 +22,7 @@ pub struct PackedUpsampling<E: Element> {
     bias: Vec<f32>,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> PackedUpsampling<E> {
     /// Packs `weight` `(ci, co, 2..)` with its bias `(co)`.
     ///
@@ -61,7 +61,7 @@ impl<E: Element> PackedUpsampling<E> {
                 x.size()
             );
         }
-        let mut y = Map::unwritten(self.phases[0].channels, size, x.border());
+        let mut y = Blank::<E>::new(self.phases[0].channels, size, x.border());
         let (step, from) = (y.step(), x.size());
         y.par_rows_mut().enumerate().for_each(|(at, to)| {
             // A row beyond the doubled ones is made again from what its neighbour is made from.
@@ -78,7 +78,8 @@ impl<E: Element> PackedUpsampling<E> {
                 to.copy_within((size[2] - 2) * step..(size[2] - 1) * step, (size[2] - 1) * step);
             }
         });
-        Ok(y)
+        // SAFETY: both sides have written all lanes of a row, but for the last position of an odd one, which is a copy.
+        Ok(unsafe { y.assume_written() })
     }
 }
 
@@ -88,15 +89,16 @@ struct Phase<'a, E: Element> {
     bias: &'a [f32],
     run: Run<E>,
     width: usize,
-    to: &'a mut [E],
+    to: &'a mut Unwritten<E>,
     step: usize,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Work<E> for Phase<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {
         for (first, lanes, weights) in self.packed.blocks() {
-            let mut sink = Biased { to: self.to[first..].as_mut_ptr(), step: self.step, bias: &self.bias[first..first + lanes] };
+            let mut sink = Biased { to: self.to[first..].as_mut_ptr().cast(), step: self.step, bias: &self.bias[first..first + lanes] };
             // SAFETY: the conditions of the caller.
             unsafe { L::row(&[self.run], weights, lanes, self.width, &mut sink) };
         }
@@ -110,6 +112,7 @@ struct Biased<'a, E> {
     bias: &'a [f32],
 }
 
+#[allow(unsafe_code)]
 impl<L: Lane> Sink<L> for Biased<'_, L::Element> {
     #[inline(always)]
     unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {

@@ -9,12 +9,11 @@
 //!
 //! A task reads the weights of all places once, so it takes tiles of as many rows as its caches hold: of a small map with many
 //! channels the weights are the larger operand by far.
-#![allow(unsafe_code)]
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::map::{Channels, Map};
+use super::map::{Blank, Channels, Map};
 use super::norm::Moments;
 use super::packed::Packed;
 use super::sums::LaneSums;
@@ -41,6 +40,7 @@ pub(super) struct Winograd<E: Element> {
     depth: usize,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Winograd<E> {
     /// Transforms and packs `weight` `(co, ci, 3, 3)` or `(co, ci, 3, 3, 3)` for maps of the given channels.
     pub(super) fn new(weight: &Tensor, sources: &[Channels]) -> Result<Self> {
@@ -63,7 +63,7 @@ impl<E: Element> Winograd<E> {
 
     fn run_tiles<S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(&self, sources: &[&Map<E>]) -> (Map<E>, Moments) {
         let size = sources[0].size();
-        let mut y = Map::unwritten(self.packed.channels, size, sources[0].border());
+        let mut y = Blank::<E>::new(self.packed.channels, size, sources[0].border());
         let out = Shared(y.as_mut_ptr());
         let channels: usize = sources.iter().map(|source| source.step()).sum();
         let cut = self.cut::<OUT, IN>(size, channels);
@@ -96,7 +96,8 @@ impl<E: Element> Winograd<E> {
                 moments
             })
             .collect();
-        (y, Moments::add_up(&moments, size.iter().product()))
+        // SAFETY: the tasks have written all lanes of all tiles.
+        (unsafe { y.assume_written() }, Moments::add_up(&moments, size.iter().product()))
     }
 
     fn cut<const OUT: usize, const IN: usize>(&self, size: Size3, channels: usize) -> Cut {
@@ -175,7 +176,7 @@ impl Place {
 struct Tiles<'a, E: Element, S, const OUT: usize, const IN: usize> {
     weights: &'a Winograd<E>,
     sources: &'a [&'a Map<E>],
-    y: &'a Map<E>,
+    y: &'a Blank<E>,
     out: Shared<E>,
     /// Stored channels of all sources.
     channels: usize,
@@ -191,6 +192,7 @@ struct Tiles<'a, E: Element, S, const OUT: usize, const IN: usize> {
     scheme: std::marker::PhantomData<S>,
 }
 
+#[allow(unsafe_code)]
 impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Work<E> for Tiles<'_, E, S, OUT, IN> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(mut self) {
@@ -207,6 +209,7 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Work<E> 
     }
 }
 
+#[allow(unsafe_code)]
 impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_, E, S, OUT, IN> {
     /// All products of output plane `d`, whose input planes, `d` and those behind it when the border is counted, are there.
     #[inline(always)]

@@ -2,9 +2,9 @@
 //! a read or write by one element beyond its end, or before its start, or after it was freed, ends the process.
 //!
 //! Miri and sanitizers run the same cases (`.ci/sanitize`); they have allocators of their own.
-#![allow(unsafe_code)]
 
 #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+#[allow(unsafe_code)]
 mod allocator;
 mod cases;
 
@@ -56,6 +56,7 @@ fn every_kernel_runs() -> Result<()> {
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+#[allow(unsafe_code)]
 mod guarded {
     use super::*;
     use crate::allocator::{Place, guard};

@@ -2,7 +2,6 @@
 //!
 //! For every tap it is a product of matrices, `(ci, positions) · (positions, co)`. x, in a border of zeros, is read where a tap moves
 //! it to; dy is padded to the same lines, so that all positions of a plane are one run, and those of the border count nothing.
-#![allow(unsafe_code)]
 
 use std::ops::Range;
 
@@ -24,6 +23,7 @@ const PAIRS: usize = 512;
 const SLACK: usize = 4 * SIDE;
 
 /// dw `(co, ci, kernel)`, all of it, of x `(n, ci, size)` and dy `(n, co, size)`, the size being kept.
+#[allow(unsafe_code)]
 pub(in super::super) fn backward_filter(isa: Isa, shape: &ConvShape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let plan = Plan::new(shape);
     let path = Bf16::path();
@@ -54,6 +54,7 @@ struct Plan<'a> {
     runs: usize,
 }
 
+#[allow(unsafe_code)]
 impl<'a> Plan<'a> {
     fn new(shape: &'a ConvShape) -> Self {
         let padded: Size3 = std::array::from_fn(|a| shape.input[a] + 2 * shape.padding[a]);
@@ -169,6 +170,7 @@ struct Task<'a> {
     sums: &'a mut [f32],
 }
 
+#[allow(unsafe_code)]
 impl Work<Bf16> for Task<'_> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = Bf16>>(self) {

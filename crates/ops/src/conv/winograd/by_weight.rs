@@ -3,7 +3,6 @@
 //! The tiles of x are transformed as for the convolution, and those of the gradient of y the other way round. For each place, a
 //! product of matrices sums over all tiles: `(co, tiles) · (tiles, ci)`. The work is cut by the shape alone, into blocks of channels,
 //! whose sums stay in a second-level cache, and into runs of tiles, whose sums are added in order at the end.
-#![allow(unsafe_code)]
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -85,6 +84,7 @@ struct Buffers {
     dy: Vec<f32>,
 }
 
+#[allow(unsafe_code)]
 impl<'a> Plan<'a> {
     fn new(conv: &'a SameSize, isa: Isa, x: &'a [f32], dy: &'a [f32]) -> Self {
         let (x, dy) = (conv.planes(x, conv.in_channels), conv.planes(dy, conv.out_channels));
@@ -209,6 +209,7 @@ struct Row<'a, T, const N: usize> {
     of: PhantomData<T>,
 }
 
+#[allow(unsafe_code)]
 impl<T: Tile<N>, const N: usize> Work<f32> for Row<'_, T, N> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = f32>>(self) {
@@ -228,6 +229,7 @@ struct FiltersOf<'a> {
     to: *mut f32,
 }
 
+#[allow(unsafe_code)]
 impl Work<f32> for FiltersOf<'_> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = f32>>(self) {

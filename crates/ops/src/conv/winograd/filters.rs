@@ -1,7 +1,6 @@
 //! Filters and their transformation.
-#![allow(unsafe_code)]
 
-use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 use super::lines::grow;
 use super::{IN, PLACES, SameSize, TOGETHER, WEIGHT};
@@ -9,7 +8,7 @@ use crate::cpu::isa::{Isa, Simd};
 use crate::cpu::lanes::arithmetic::{Kernels as _, Lane, Work};
 use crate::cpu::lanes::transforms::both_sides;
 use crate::cpu::transpose::transpose_row;
-use crate::cpu::unwritten;
+use crate::cpu::{Unwritten, assume_written, filled_in_tasks, written};
 
 /// Filters `(3, 3)` or `(3, 3, 3)`: from one output channel to the next, from one input channel to the next, and whether each is
 /// read backwards.
@@ -36,31 +35,36 @@ pub(super) struct Weights<'a> {
     all: Vec<f32>,
 }
 
+/// What a thread needs to transform the weights of a block.
+#[derive(Default)]
+pub(super) struct Buffers {
+    taps: Vec<f32>,
+    own: Vec<MaybeUninit<f32>>,
+}
+
+#[allow(unsafe_code)]
 impl<'a> Weights<'a> {
     /// Those that are used more than once are transformed at once; others stay in the cache when each task transforms its own.
     pub(super) fn new(conv: &'a SameSize, isa: Isa, filters: Filters<'a>, used_once: bool) -> Self {
         let mut weights = Self { conv, isa, filters, all: Vec::new() };
         if !used_once {
-            let len = conv.out_channels.div_ceil(block(isa)) * block(isa);
-            let mut all = unwritten(len * weights.per_lane());
-            all.par_chunks_mut(block(isa) * weights.per_lane())
-                .enumerate()
-                .for_each_init(Vec::new, |taps, (at, to)| weights.transform(at * block(isa), taps, to));
-            weights.all = all;
+            let last = (conv.out_channels - 1) / block(isa) * block(isa);
+            weights.all = written((last + weights.lanes(last)) * weights.per_lane(), |all| {
+                filled_in_tasks(all, block(isa) * weights.per_lane(), |at, to| weights.transform(at * block(isa), &mut Vec::new(), to))
+            });
         }
         weights
     }
 
     /// The weights of the block that begins with channel `first`.
-    pub(super) fn block<'b>(&'b self, first: usize, buffers: &'b mut [Vec<f32>; 2]) -> &'b [f32] {
+    pub(super) fn block<'b>(&'b self, first: usize, buffers: &'b mut Buffers) -> &'b [f32] {
         let len = self.lanes(first) * self.per_lane();
         if !self.all.is_empty() {
             return &self.all[first * self.per_lane()..][..len];
         }
-        let [taps, own] = buffers;
-        grow(own, len);
-        self.transform(first, taps, own);
-        &own[..len]
+        let Buffers { taps, own } = buffers;
+        own.resize(own.len().max(len), MaybeUninit::uninit());
+        self.transform(first, taps, &mut own[..len])
     }
 
     /// Lanes of the block that begins with channel `first`.
@@ -72,13 +76,17 @@ impl<'a> Weights<'a> {
         PLACES * self.conv.depth * self.conv.in_channels
     }
 
-    fn transform(&self, first: usize, taps: &mut Vec<f32>, to: &mut [f32]) {
+    /// The weights of the block that begins with channel `first`, all of `to`.
+    fn transform<'y>(&self, first: usize, taps: &mut Vec<f32>, to: &'y mut Unwritten) -> &'y mut [f32] {
         let lanes = self.lanes(first);
+        assert_eq!(to.len(), lanes * self.per_lane(), "a weight for each place, plane, channel and lane");
         grow(taps, self.conv.taps() * lanes);
         for channel in 0..self.conv.in_channels {
             // SAFETY: safe code but for the instruction set.
             unsafe { f32::dispatch(self.isa, WeightsOf { of: self, first, lanes, channel, taps, to }) };
         }
+        // SAFETY: every channel has written its weights of all places, planes and lanes.
+        unsafe { assume_written(to) }
     }
 }
 
@@ -90,9 +98,10 @@ struct WeightsOf<'a> {
     channel: usize,
     /// `[tap][lane]`
     taps: &'a mut [f32],
-    to: &'a mut [f32],
+    to: &'a mut Unwritten,
 }
 
+#[allow(unsafe_code)]
 impl Work<f32> for WeightsOf<'_> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = f32>>(self) {
@@ -113,7 +122,7 @@ impl Work<f32> for WeightsOf<'_> {
                     let transformed = both_sides(&WEIGHT, &filter);
                     for place in 0..PLACES {
                         let at = ((place * depth + plane) * conv.in_channels + self.channel) * lanes + lane;
-                        transformed[place / IN][place % IN].store(self.to[at..].as_mut_ptr());
+                        transformed[place / IN][place % IN].store(self.to[at..][..L::Sums::LANES].as_mut_ptr().cast());
                     }
                 }
             }

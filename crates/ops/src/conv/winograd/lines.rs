@@ -1,11 +1,10 @@
 //! Rows of tiles out of tensors with the channels outermost.
-#![allow(unsafe_code)]
 
 use super::{IN, OUT, PLACES, TOGETHER};
+use crate::cpu::Size3;
 use crate::cpu::isa::{Isa, Simd};
 use crate::cpu::lanes::transforms::{Four, Scheme, both_sides};
 use crate::cpu::transpose::transpose_row;
-use crate::cpu::{Size3, unwritten};
 
 /// Some channels of a tensor `(batch, channels, depth, height, width)`.
 #[derive(Clone, Copy)]
@@ -62,6 +61,7 @@ pub(super) const fn transposed<const M: usize, const N: usize>(matrix: &[[f32; N
     to
 }
 
+#[allow(unsafe_code)]
 impl<'a> Planes<'a> {
     pub(super) fn new(values: &'a [f32], channels: usize, size: Size3) -> Self {
         Self { values, all: channels, first: 0, channels, size }
@@ -159,9 +159,9 @@ impl<'a> Planes<'a> {
     }
 }
 
-/// Makes room for `len` values that are about to be written.
+/// Makes room for `len` values.
 pub(super) fn grow(values: &mut Vec<f32>, len: usize) {
     if values.len() < len {
-        *values = unwritten(len);
+        *values = vec![0.0; len];
     }
 }

@@ -13,7 +13,7 @@ mod run;
 use crate::cpu::isa::Isa;
 use crate::cpu::lanes::transforms::{Four, Scheme};
 use crate::cpu::multiply::COLUMNS;
-use crate::cpu::{ConvShape, Size3};
+use crate::cpu::{ConvShape, Size3, Unwritten};
 use filters::Filters;
 use lines::{Place, Planes};
 
@@ -60,17 +60,17 @@ impl SameSize {
         self.batch * self.size[1].div_ceil(OUT)
     }
 
-    /// y `(n, co, size)`, all of it, of x `(n, ci, size)` and w `(co, ci, kernel)`.
-    pub(super) fn forward(&self, isa: Isa, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    /// y `(n, co, size)` of x `(n, ci, size)` and w `(co, ci, kernel)`.
+    pub(super) fn forward<'y>(&self, isa: Isa, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &'y mut Unwritten) -> &'y mut [f32] {
         let taps = self.taps();
-        self.run(isa, x, Filters { values: w, out_step: self.in_channels * taps, in_step: taps, mirrored: false }, bias, y);
+        self.run(isa, x, Filters { values: w, out_step: self.in_channels * taps, in_step: taps, mirrored: false }, bias, y)
     }
 
-    /// dx `(n, ci, size)`, all of it, of dy `(n, co, size)`: the convolution with mirrored filters, from output to input channels.
-    pub(super) fn backward_data(&self, isa: Isa, dy: &[f32], w: &[f32], dx: &mut [f32]) {
+    /// dx `(n, ci, size)` of dy `(n, co, size)`: the convolution with mirrored filters, from output to input channels.
+    pub(super) fn backward_data<'y>(&self, isa: Isa, dy: &[f32], w: &[f32], dx: &'y mut Unwritten) -> &'y mut [f32] {
         let taps = self.taps();
         let filters = Filters { values: w, out_step: taps, in_step: self.in_channels * taps, mirrored: true };
-        Self { in_channels: self.out_channels, out_channels: self.in_channels, ..*self }.run(isa, dy, filters, None, dx);
+        Self { in_channels: self.out_channels, out_channels: self.in_channels, ..*self }.run(isa, dy, filters, None, dx)
     }
 
     /// Weights of a filter.

@@ -2,11 +2,10 @@
 //!
 //! A task takes some rows of tiles through some planes. It turns the lines that a row of tiles needs into `[position][channel]`,
 //! which stay in the cache while they are transformed, and turns the results of a block of channels back.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
-use super::filters::{Filters, Weights, block};
+use super::filters::{self, Filters, Weights, block};
 use super::lines::{Input, Place, Planes, Target};
 use super::{IN, OUT, PLACES, SameSize};
 use crate::cpu::isa::{Isa, Simd};
@@ -14,7 +13,7 @@ use crate::cpu::lanes::arithmetic::{Kernels as _, Lane, Work};
 use crate::cpu::lanes::rows::{BEYOND, Places, bias_of_lanes, multiply_places};
 use crate::cpu::lanes::transforms::{Four, Scheme, both_sides};
 use crate::cpu::transpose::transpose_row_back;
-use crate::cpu::{Shared, unwritten};
+use crate::cpu::{Shared, Unwritten, assume_written};
 
 /// Bytes of transformed input that a task holds: a good third of a second-level cache.
 const TILES_BYTES: usize = 384 << 10;
@@ -23,20 +22,22 @@ const TILES: usize = 24;
 /// Planes of a task at most.
 const PLANES: usize = 16;
 
+#[allow(unsafe_code)]
 impl SameSize {
-    /// y of x `(batch, in_channels, size)`; y `(batch, out_channels, size)` is written, all of it.
-    pub(super) fn run(&self, isa: Isa, x: &[f32], filters: Filters<'_>, bias: Option<&[f32]>, y: &mut [f32]) {
+    /// y `(batch, out_channels, size)` of x `(batch, in_channels, size)`.
+    pub(super) fn run<'y>(&self, isa: Isa, x: &[f32], filters: Filters<'_>, bias: Option<&[f32]>, y: &'y mut Unwritten) -> &'y mut [f32] {
+        assert_eq!(y.len(), self.batch * self.out_channels * self.size.iter().product::<usize>(), "an element for each output");
         let bias = bias_of_lanes(bias, self.out_channels);
         let x = self.planes(x, self.in_channels);
         let cut = self.cut(isa, x.step());
         let weights = Weights::new(self, isa, filters, cut.layers * cut.stretches == 1);
-        let y = Shared(y.as_mut_ptr());
+        let target = Shared(y.as_mut_ptr().cast());
         let buffers = || Buffers {
             lines: Vec::new(),
             weights: Default::default(),
             inputs: vec![vec![0.0; (PLACES * cut.rows * self.columns() + BEYOND) * x.step()]; self.depth],
-            products: unwritten(PLACES * cut.rows * self.columns() * block(isa)),
-            results: unwritten(OUT * self.size[2] * block(isa)),
+            products: vec![0.0; PLACES * cut.rows * self.columns() * block(isa)],
+            results: vec![0.0; OUT * self.size[2] * block(isa)],
         };
         (0..cut.layers * cut.stretches * cut.groups).into_par_iter().for_each_init(buffers, |buffers, task| {
             let (layer, stretch) = (task / cut.groups / cut.stretches, task / cut.groups % cut.stretches);
@@ -44,10 +45,12 @@ impl SameSize {
             let planes = layer * cut.planes..((layer + 1) * cut.planes).min(self.size[0]);
             let first = task % cut.groups * cut.blocks * block(isa);
             let channels = first..(first + cut.blocks * block(isa)).min(self.out_channels);
-            let work = Tiles { conv: self, isa, x, weights: &weights, bias: &bias, y, rows, planes, channels, buffers };
+            let work = Tiles { conv: self, isa, x, weights: &weights, bias: &bias, y: target, rows, planes, channels, buffers };
             // SAFETY: tasks write rows, planes and channels of their own; the slices are those of `self`.
             unsafe { f32::dispatch(isa, work) };
         });
+        // SAFETY: the tasks have written all rows, planes and channels.
+        unsafe { assume_written(y) }
     }
 
     fn cut(&self, isa: Isa, step: usize) -> Cut {
@@ -78,7 +81,7 @@ struct Buffers {
     /// Of one row of tiles, see [`Planes::transform`].
     lines: Vec<f32>,
     /// See [`Weights::block`].
-    weights: [Vec<f32>; 2],
+    weights: filters::Buffers,
     /// `[place][tile][channel]` of as many planes as the kernel has, in turn.
     inputs: Vec<Vec<f32>>,
     /// `[place][tile][lane]`
@@ -102,6 +105,7 @@ struct Tiles<'a> {
     buffers: &'a mut Buffers,
 }
 
+#[allow(unsafe_code)]
 impl Work<f32> for Tiles<'_> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = f32>>(mut self) {
@@ -118,6 +122,7 @@ impl Work<f32> for Tiles<'_> {
     }
 }
 
+#[allow(unsafe_code)]
 impl Tiles<'_> {
     fn tiles(&self) -> usize {
         self.rows.len() * self.conv.columns()

@@ -1,5 +1,4 @@
 //! AMX: matrix tiles of x86-64 (Sapphire Rapids and later). Their intrinsics are not stable in Rust; assembly is.
-#![allow(unsafe_code)]
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
@@ -14,6 +13,7 @@ pub(crate) fn available() -> bool {
     *AVAILABLE.get_or_init(|| processor_has_tiles() && ask_system())
 }
 
+#[allow(unsafe_code)]
 fn processor_has_tiles() -> bool {
     /// The system saves extended states.
     const OSXSAVE: u32 = 1 << 27;
@@ -36,6 +36,7 @@ fn processor_has_tiles() -> bool {
 
 /// Linux lends the large state of tiles to processes that ask.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code)]
 fn ask_system() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const TILE_DATA: libc::c_long = 18;
@@ -53,6 +54,7 @@ fn ask_system() -> bool {
 /// # Safety
 /// [`available`] was true.
 #[inline(always)]
+#[allow(unsafe_code)]
 pub(crate) unsafe fn configure() {
     #[repr(C, align(64))]
     struct Config {
@@ -74,17 +76,20 @@ pub(crate) unsafe fn configure() {
 /// # Safety
 /// [`available`] was true.
 #[inline(always)]
+#[allow(unsafe_code)]
 pub(crate) unsafe fn release() {
     // SAFETY: the caller's condition.
     unsafe { asm!("tilerelease", options(nostack, nomem)) }
 }
 
 #[cfg(all(test, target_os = "linux"))]
+#[allow(unsafe_code)]
 mod stand_in;
 
 /// The processor's tiles: 0 to 3 are sums, 4 and 5 positions, 6 and 7 channels.
 pub(crate) struct Hardware;
 
+#[allow(unsafe_code)]
 impl TileUnit for Hardware {
     #[inline(always)]
     unsafe fn product<const P: usize, const V: usize>(runs: &[Run<Bf16>], mut weights: *const Bf16, at: usize, to: *mut f32) {

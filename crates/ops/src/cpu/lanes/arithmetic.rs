@@ -1,5 +1,4 @@
 //! Elements of activations, and the vectors that multiply them.
-#![allow(unsafe_code)]
 
 use super::rows::{Dot, Run, Sink, by_vectors};
 use crate::cpu::isa::{Array, Isa, Simd};
@@ -24,6 +23,7 @@ impl Element for f32 {
 }
 
 /// The kernels' side of an element.
+#[allow(unsafe_code)]
 pub trait Kernels: Copy + Default + Send + Sync + 'static {
     /// How to compute with it: the sets of instructions there are.
     type Path: Copy + Send + Sync + std::fmt::Debug;
@@ -48,6 +48,7 @@ pub trait Kernels: Copy + Default + Send + Sync + 'static {
 }
 
 /// Something to be done with vectors of some instruction set.
+#[allow(unsafe_code)]
 pub trait Work<E> {
     /// # Safety
     /// Called only where the instructions of `L` exist; further conditions are the work's.
@@ -58,6 +59,7 @@ pub trait Work<E> {
 ///
 /// # Safety
 /// As of [`Simd`]: called only where the instructions exist, with pointers to as many elements as are said.
+#[allow(unsafe_code)]
 pub trait Lane: Sized {
     /// What is multiplied.
     type Element: Element;
@@ -76,6 +78,7 @@ pub trait Lane: Sized {
 }
 
 /// Rounds a row, by a path that this machine has.
+#[allow(unsafe_code)]
 pub(crate) fn narrow_row<E: Element>(path: E::Path, from: &[f32], to: &mut [E]) {
     assert_eq!(from.len(), to.len(), "rows of one length");
     // SAFETY: this machine has the path.
@@ -87,6 +90,7 @@ struct Narrow<'a, E> {
     to: &'a mut [E],
 }
 
+#[allow(unsafe_code)]
 impl<E: Element> Work<E> for Narrow<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {
@@ -104,43 +108,51 @@ impl<E: Element> Work<E> for Narrow<'_, E> {
 /// `f32`: a group is one element, and a vector of elements a vector of sums.
 struct Floats<S>(std::marker::PhantomData<S>);
 
-// SAFETY of every block: the conditions of the traits, handed down to the same ones of `Simd`.
+#[allow(unsafe_code)]
 impl<S: Simd> Lane for Floats<S> {
     type Element = f32;
     type Sums = S;
 
     #[inline(always)]
     unsafe fn widen(from: *const f32) -> S {
+        // SAFETY: the conditions of this trait, which are those of `Simd` too.
         unsafe { S::load(from) }
     }
     #[inline(always)]
     unsafe fn narrow(sums: S, to: *mut f32) {
+        // SAFETY: the conditions of this trait, which are those of `Simd` too.
         unsafe { sums.store(to) }
     }
     #[inline(always)]
     unsafe fn row(runs: &[Run<f32>], weights: &[f32], lanes: usize, width: usize, sink: &mut impl Sink<Self>) {
+        // SAFETY: the conditions of this trait, which are those of `Simd` too.
         unsafe { by_vectors::<Self>(runs, weights, lanes, width, sink) }
     }
 }
 
+#[allow(unsafe_code)]
 impl<S: Simd> Dot for Floats<S> {
     type Groups = S;
     const MANY_REGISTERS: bool = S::LANES == 16;
 
     #[inline(always)]
     unsafe fn groups(from: *const f32) -> S {
+        // SAFETY: the conditions of this trait, which are those of `Simd` too.
         unsafe { S::load(from) }
     }
     #[inline(always)]
     unsafe fn spread(from: *const f32) -> S {
+        // SAFETY: the conditions of this trait, which are those of `Simd` too.
         unsafe { S::splat(*from) }
     }
     #[inline(always)]
     unsafe fn dot(sums: S, a: S, b: S) -> S {
+        // SAFETY: the conditions of this trait, which are those of `Simd` too.
         unsafe { a.mul_add(b, sums) }
     }
 }
 
+#[allow(unsafe_code)]
 impl Kernels for f32 {
     type Path = Isa;
     const GROUP: usize = 1;

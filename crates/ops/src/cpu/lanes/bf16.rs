@@ -1,5 +1,4 @@
 //! Numbers of 16 bits, and the instructions that multiply them.
-#![allow(unsafe_code)]
 
 use super::arithmetic::{Element, Kernels, Lane, Work};
 use super::rows::{Run, Sink};
@@ -92,28 +91,32 @@ pub fn bf16_is_fast() -> bool {
 /// `bf16` in plain arithmetic.
 struct Plain;
 
-// SAFETY of every block: the pointers reach as far as the trait says; there are no special instructions.
+#[allow(unsafe_code)]
 impl Lane for Plain {
     type Element = Bf16;
     type Sums = Array<16>;
 
     #[inline(always)]
     unsafe fn widen(from: *const Bf16) -> Array<16> {
+        // SAFETY: the pointers reach as far as the trait says; there are no special instructions.
         Array(std::array::from_fn(|lane| unsafe { *from.add(lane) }.widen()))
     }
     #[inline(always)]
     unsafe fn narrow(sums: Array<16>, to: *mut Bf16) {
         for (lane, value) in sums.0.into_iter().enumerate() {
+            // SAFETY: the pointers reach as far as the trait says; there are no special instructions.
             unsafe { *to.add(lane) = Bf16::narrow(value) };
         }
     }
     #[inline(always)]
     unsafe fn row(runs: &[Run<Bf16>], weights: &[Bf16], lanes: usize, width: usize, sink: &mut impl Sink<Self>) {
+        // SAFETY: the pointers reach as far as the trait says; there are no special instructions.
         unsafe { by_tiles::<Self, Software>(runs, weights, lanes, width, sink) }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
 mod x86 {
     use super::super::amx::Hardware;
     use super::super::rows::{Dot, Run, Sink, by_vectors};
@@ -125,22 +128,23 @@ mod x86 {
     /// `bf16` with AVX-512 BF16, and with AMX for products or without.
     pub(crate) struct Wide<const AMX: bool>;
 
-    // SAFETY of every block: the pointers reach as far as the traits say, and the caller runs where the instructions exist.
-    // The transmutations are between types of the same 512 or 256 bits.
     impl<const AMX: bool> Lane for Wide<AMX> {
         type Element = Bf16;
         type Sums = Avx512;
 
         #[inline(always)]
         unsafe fn widen(from: *const Bf16) -> Avx512 {
+            // SAFETY: the conditions of the trait; the instructions exist.
             unsafe { Avx512(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()))))) }
         }
         #[inline(always)]
         unsafe fn narrow(sums: Avx512, to: *mut Bf16) {
+            // SAFETY: the conditions of the trait; the instructions exist. Both types have the same bits.
             unsafe { _mm256_storeu_si256(to.cast(), std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(sums.0))) }
         }
         #[inline(always)]
         unsafe fn row(runs: &[Run<Bf16>], weights: &[Bf16], lanes: usize, width: usize, sink: &mut impl Sink<Self>) {
+            // SAFETY: the conditions of the trait; the instructions exist.
             unsafe {
                 match AMX {
                     true => by_tiles::<Self, Hardware>(runs, weights, lanes, width, sink),
@@ -156,19 +160,23 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn groups(from: *const Bf16) -> __m512bh {
+            // SAFETY: the conditions of the trait; the instructions exist. Both types have the same bits.
             unsafe { std::mem::transmute(_mm512_loadu_si512(from.cast())) }
         }
         #[inline(always)]
         unsafe fn spread(from: *const Bf16) -> __m512bh {
+            // SAFETY: the conditions of the trait; the instructions exist. Both types have the same bits.
             unsafe { std::mem::transmute(_mm512_set1_epi32(from.cast::<i32>().read_unaligned())) }
         }
         #[inline(always)]
         unsafe fn dot(sums: Avx512, a: __m512bh, b: __m512bh) -> Avx512 {
+            // SAFETY: the conditions of the trait; the instructions exist.
             unsafe { Avx512(_mm512_dpbf16_ps(sums.0, a, b)) }
         }
     }
 }
 
+#[allow(unsafe_code)]
 impl Kernels for Bf16 {
     type Path = Bf16Path;
     const GROUP: usize = 2;

@@ -2,7 +2,6 @@
 //!
 //! A tile holds a dozen positions by two vectors of output channels. For every group of input values it reads two
 //! vectors of weights and spreads one group per position over all lanes: half a load per multiplication.
-#![allow(unsafe_code)]
 
 use super::arithmetic::{Kernels, Lane};
 use crate::cpu::isa::Simd;
@@ -18,6 +17,7 @@ pub struct Run<E> {
 }
 
 /// What takes the sums of a tile.
+#[allow(unsafe_code)]
 pub trait Sink<L: Lane> {
     /// The sums of position `at`, `V` vectors.
     ///
@@ -33,6 +33,7 @@ pub(crate) const BEYOND: usize = 32;
 ///
 /// # Safety
 /// As of [`Lane`].
+#[allow(unsafe_code)]
 pub(crate) trait Dot: Lane {
     /// A group of elements per lane.
     type Groups: Copy;
@@ -52,6 +53,7 @@ pub(crate) trait Dot: Lane {
 /// # Safety
 /// As there.
 #[inline(always)]
+#[allow(unsafe_code)]
 pub(crate) unsafe fn by_vectors<L: Dot>(
     runs: &[Run<L::Element>],
     weights: &[L::Element],
@@ -64,6 +66,7 @@ pub(crate) unsafe fn by_vectors<L: Dot>(
 }
 
 #[inline(always)]
+#[allow(unsafe_code)]
 unsafe fn row_of<L: Dot, const V: usize>(runs: &[Run<L::Element>], weights: &[L::Element], width: usize, sink: &mut impl Sink<L>) {
     let weights = weights.as_ptr();
     let mut at = 0;
@@ -83,6 +86,7 @@ unsafe fn row_of<L: Dot, const V: usize>(runs: &[Run<L::Element>], weights: &[L:
 
 /// One tile of `M` positions; returns how many of them count.
 #[inline(always)]
+#[allow(unsafe_code)]
 unsafe fn tile<L: Dot, const M: usize, const V: usize>(
     runs: &[Run<L::Element>],
     mut weights: *const L::Element,
@@ -143,6 +147,7 @@ pub(crate) struct Places<'a, E> {
 /// # Safety
 /// The instructions of `L` exist, and the planes hold all places of all tiles and [`BEYOND`] more tiles.
 #[inline(always)]
+#[allow(unsafe_code)]
 pub(crate) unsafe fn multiply_places<L: Lane>(
     input: &Places<'_, L::Element>,
     places: usize,
@@ -178,6 +183,7 @@ pub(crate) struct Products {
     pub(crate) lanes: usize,
 }
 
+#[allow(unsafe_code)]
 impl<L: Lane> Sink<L> for Products {
     #[inline(always)]
     unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
@@ -198,6 +204,7 @@ pub(crate) struct Added {
     pub(crate) step: usize,
 }
 
+#[allow(unsafe_code)]
 impl<L: Lane> Sink<L> for Added {
     #[inline(always)]
     unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {

@@ -3,7 +3,6 @@
 //! A tile of activations is 16 positions with 32 elements each, read where they lie; a tile of weights is 16 groups of two
 //! for 16 channels. Two tiles of positions by two of channels are computed at once, so that every tile that is read is used
 //! twice.
-#![allow(unsafe_code)]
 
 use super::arithmetic::{Element, Lane};
 use super::bf16::Bf16;
@@ -14,6 +13,7 @@ use crate::cpu::isa::Simd;
 pub(crate) const SIDE: usize = 16;
 
 /// What multiplies tiles.
+#[allow(unsafe_code)]
 pub(crate) trait TileUnit {
     /// Writes the sums of `P * 16` positions from `at` on for `V * 16` channels to `to`, `[position][channel]`.
     ///
@@ -28,6 +28,7 @@ pub(crate) trait TileUnit {
 /// # Safety
 /// As there.
 #[inline(always)]
+#[allow(unsafe_code)]
 pub(crate) unsafe fn by_tiles<L: Lane<Element = Bf16>, U: TileUnit>(
     runs: &[Run<Bf16>],
     weights: &[Bf16],
@@ -62,6 +63,7 @@ pub(crate) unsafe fn by_tiles<L: Lane<Element = Bf16>, U: TileUnit>(
 /// Tiles in plain arithmetic.
 pub(crate) struct Software;
 
+#[allow(unsafe_code)]
 impl TileUnit for Software {
     unsafe fn product<const P: usize, const V: usize>(runs: &[Run<Bf16>], weights: *const Bf16, at: usize, to: *mut f32) {
         for position in 0..P * SIDE {

@@ -1,5 +1,4 @@
 //! Winograd's transformations between tiles of results, of products and of weights.
-#![allow(unsafe_code)]
 
 use crate::cpu::isa::Simd;
 
@@ -52,6 +51,7 @@ impl Scheme<4, 6> for Four {
 ///
 /// Loops rather than `array::from_fn`: closures that are not inlined lose the instruction set.
 #[inline(always)]
+#[allow(unsafe_code)]
 pub(crate) unsafe fn both_sides<V: Simd, const M: usize, const N: usize>(matrix: &[[f32; N]; M], x: &[[V; N]; N]) -> [[V; M]; M] {
     // SAFETY: the caller runs where the instructions exist.
     unsafe {
@@ -81,6 +81,7 @@ pub(crate) unsafe fn both_sides<V: Simd, const M: usize, const N: usize>(matrix:
 
 /// `sum + factor · x`; no sum is a sum of nothing.
 #[inline(always)]
+#[allow(unsafe_code)]
 unsafe fn add_times<V: Simd>(sum: Option<V>, factor: f32, x: V) -> Option<V> {
     // SAFETY: the caller runs where the instructions exist.
     unsafe {
