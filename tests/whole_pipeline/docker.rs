@@ -1,6 +1,6 @@
 //! A real Docker of one host. Without its package, or without root, the tests on it say so and are skipped.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -22,8 +22,7 @@ impl Docker {
         match line.trim_end().split_once(' ') {
             Some(("ready", host)) => Some(Self { host: host.to_owned(), script, stdin }),
             Some(("skip:", reason)) => {
-                // Not by `eprintln!`, of which nobody hears when a test passes.
-                let _ = writeln!(std::io::stderr(), "SKIPPED, the tests on Docker: {reason}");
+                references::skipped(&format!("the tests on Docker: {reason}"));
                 None
             }
             _ => panic!("the Docker for tests has not come up: {line}"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufReader, Write as _};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -114,8 +114,7 @@ fn a_page_shows_the_end_of_a_failed_log_and_what_was_left() {
 /// Opens the page of the lab in a browser, by day and by night, where there is one.
 fn look_at(lab: &Lab) {
     let Some(browser) = browser() else {
-        // Not by `eprintln!`, of which nobody hears when a test passes.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: there is no Chromium here (apt-get install chromium): nobody has looked at the page");
+        references::skipped("there is no Chromium here (apt-get install chromium): nobody has looked at the page");
         return;
     };
     let [day, night] = ["1", "0"].map(|scheme| {

@@ -97,20 +97,9 @@ fn what_a_submission_lacks_is_named() {
     outcome(absent).must_fail(1, &["`builder`", "no container engine works here", "install docker"]);
 }
 
-/// A real CT (`CT_DIR`), or none with a word about it. In CI it must be there.
-fn ct(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("CT_DIR").map_or(Path::new(ROOT).join("../shared/data/ct"), PathBuf::from).join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing; set CT_DIR", path.display());
-    println!("skipped: no {} (set CT_DIR to the folder that has it)", path.display());
-    None
-}
-
 #[test]
 fn docker_runs_the_image_as_the_challenge_does_and_it_says_what_the_program_says() {
-    let (Some(scan), Some(docker)) = (ct("CRLM-CT-1004_0000.nii.gz"), Docker::start()) else { return };
+    let (Some(scan), Some(docker)) = (references::ct("CRLM-CT-1004_0000.nii.gz"), Docker::start()) else { return };
     let lab = lab();
     fs::create_dir(lab.path("scans")).unwrap();
     fs::copy(&scan, lab.path("scans/CRLM-CT-1004_0000.nii.gz")).unwrap();

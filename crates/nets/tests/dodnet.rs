@@ -2,8 +2,6 @@
 //!
 //! The reference values are looked for in `GOLDEN_DIR`, else in the reference data beside the checkout.
 
-use std::path::PathBuf;
-
 use candle_core::{Device, Tensor};
 use nets::{DoDNet, DynamicHeadConfig, Network, Params, ResidualConfig};
 use streams::Streams;
@@ -38,13 +36,7 @@ fn difference(found: &Tensor, expected: &Tensor) -> f32 {
 
 #[test]
 fn the_network_agrees_with_the_authors_in_logits_and_gradients() {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden");
-    let path = std::env::var_os("GOLDEN_DIR").map_or(PathBuf::from(beside), PathBuf::from).join("dodnet.safetensors");
-    if !path.exists() {
-        assert!(std::env::var_os("CI").is_none(), "CI needs {}", path.display());
-        println!("skipped: no reference values at {}", path.display());
-        return;
-    }
+    let Some(path) = references::golden("dodnet.safetensors") else { return };
     let golden = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
     let trunk = ResidualConfig { features: [32, 64, 128, 256], blocks: [1, 2, 2, 2, 2], groups: 16 };
     let network = DoDNet::new(&trunk, &head(), 7, 2);

@@ -13,17 +13,17 @@ use streams::Streams;
 
 type Tensors = HashMap<String, Tensor>;
 
-/// The tensors of a reference file and where it is; nothing when there is none and this is no CI run.
+/// The tensors of a reference file and where it is, if it is there.
 fn golden(name: &str) -> Option<(PathBuf, Tensors)> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden");
-    let path = std::env::var_os("GOLDEN_DIR").map_or(PathBuf::from(beside), PathBuf::from).join(name);
-    if !path.exists() {
-        assert!(std::env::var_os("CI").is_none(), "CI needs {}", path.display());
-        println!("skipped: no reference values at {}", path.display());
-        return None;
-    }
+    let path = references::golden(name)?;
     let tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
     Some((path, tensors))
+}
+
+/// The tensors of `name.safetensors`, where it is, and the same computed in 64 bits.
+fn golden_with_64_bits(name: &str) -> Option<(PathBuf, Tensors, Tensors)> {
+    let (path, tensors) = golden(&format!("{name}.safetensors"))?;
+    Some((path, tensors, golden(&format!("{name}.f64.safetensors"))?.1))
 }
 
 /// The largest difference, relative to the largest value of `expected`.
@@ -43,29 +43,36 @@ fn distance(found: &Tensor, expected: &Tensor) -> f64 {
     norm(&(found - expected).unwrap()) / norm(expected).max(1e-12)
 }
 
-/// Every gradient agrees with `golden` within `tolerance` of its length. Those of the bias before an instance norm are
-/// zero but for rounding, and are held against the scale of all gradients instead.
-fn check_gradients(params: &Params, gradients: &GradStore, golden: &Tensors, tolerance: f64) {
-    let largest = golden.iter().filter(|(name, _)| name.starts_with("grad.")).fold(0f32, |m, (_, t)| m.max(max_abs(t)));
-    let mut worst = (0.0, "");
+/// So many times as far from the values in 64 bits as PyTorch's own in 32 bits may ours be. The derivatives of LeakyReLU and max
+/// pooling jump, and rounding decides on which side of a jump some of the 10⁷ activations fall: the distance is PyTorch's own
+/// to measure, and differs from seed to seed. The formulas themselves are held to 1e-4 on small networks without such activations.
+const AS_PYTORCH: f64 = 1.5;
+
+/// Gradients are as near to those in 64 bits as PyTorch's are. For a single one that turns on luck, since an activation that falls
+/// to the other side of a jump here may not do so there, and 2e-6 becomes 2e-4: hence each is held against PyTorch's furthest,
+/// and the ratio of the two distances by its median. Gradients of the bias before an instance norm are zero but for rounding, and
+/// are held against the scale of all gradients.
+fn check_gradients(params: &Params, gradients: &GradStore, golden: &Tensors, golden64: &Tensors) {
+    let largest = golden64.iter().filter(|(name, _)| name.starts_with("grad64.")).fold(0f32, |m, (_, t)| m.max(max_abs(t)));
+    let mut distances = Vec::new();
     for (name, var) in params.all() {
-        let expected = &golden[&format!("grad.{name}")];
+        let exact = &golden64[&format!("grad64.{name}")];
         let found = gradients.get(var).unwrap_or_else(|| panic!("no gradient of {name}"));
         if name.ends_with("conv.bias") && name.contains(".conv_") {
             assert!(max_abs(found) < 1e-4 * largest, "{name}: {} of {largest}", max_abs(found));
         } else {
-            let apart = distance(found, expected);
-            worst = if apart > worst.0 { (apart, name) } else { worst };
+            distances.push((distance(found, exact), distance(&golden[&format!("grad.{name}")], exact), name));
         }
     }
-    println!("largest relative distance of a gradient: {:e} ({})", worst.0, worst.1);
-    assert!(worst.0 < tolerance, "gradient of {}: {:e}", worst.1, worst.0);
+    let pytorchs = distances.iter().fold(0.0, |most: f64, (_, theirs, _)| most.max(*theirs));
+    let (ours, _, name) = distances.iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+    let mut ratios: Vec<f64> = distances.iter().map(|(ours, theirs, _)| ours / theirs).collect();
+    ratios.sort_by(f64::total_cmp);
+    let median = ratios[ratios.len() / 2];
+    println!("gradients are up to {ours:e} from those in 64 bits ({name}), PyTorch's up to {pytorchs:e}; median of the ratios {median:.3}");
+    assert!(*ours < AS_PYTORCH * pytorchs, "gradient of {name}: {ours:e} from that in 64 bits, PyTorch's up to {pytorchs:e}");
+    assert!(median < AS_PYTORCH, "half of the gradients are {median} times as far from those in 64 bits as PyTorch's");
 }
-
-/// PyTorch's own gradients of the full-size networks differ by up to 8.7e-3 between 32 and 64 bits: the derivatives of
-/// LeakyReLU and max pooling jump, and rounding decides on which side of a jump some of the 10⁷ activations fall. The
-/// formulas themselves are held to 1e-4 on small networks without such activations.
-const JUMPS: f64 = 1e-2;
 
 fn max_abs(t: &Tensor) -> f32 {
     t.abs().unwrap().max_all().unwrap().to_scalar().unwrap()
@@ -87,19 +94,19 @@ fn paper_student() -> DualUNet2d {
 
 #[test]
 fn the_teacher_agrees_in_logits_loss_and_gradients() {
-    let Some((path, golden)) = golden("teacher_unet3d.safetensors") else { return };
+    let Some((path, golden, golden64)) = golden_with_64_bits("teacher_unet3d") else { return };
     let teacher = UNet3d::new(&UNet3dConfig { features: [16, 16, 32, 64, 128, 16] }, 14);
     let params = loaded(&teacher, &path);
     let logits = teacher.forward(&params, &golden["input"]).unwrap();
     assert!(difference(&logits, &golden["logits"]) < 1e-4);
     let loss = ops::dice_ce(&logits, &golden["target"].squeeze(1).unwrap()).unwrap();
     assert!((scalar(&loss) / scalar(&golden["loss"]) - 1.0).abs() < 1e-4);
-    check_gradients(&params, &loss.backward().unwrap(), &golden, JUMPS);
+    check_gradients(&params, &loss.backward().unwrap(), &golden, &golden64);
 }
 
 #[test]
 fn the_student_agrees_in_both_decoders_and_all_gradients() {
-    let Some((path, golden)) = golden("student_dual2d.safetensors") else { return };
+    let Some((path, golden, golden64)) = golden_with_64_bits("student_dual2d") else { return };
     let student = paper_student();
     let params = loaded(&student, &path);
     let features = student.features(&params, &golden["input"]).unwrap();
@@ -111,17 +118,21 @@ fn the_student_agrees_in_both_decoders_and_all_gradients() {
         assert!((scalar(&loss) / scalar(&golden[&format!("{part}_loss")]) - 1.0).abs() < 1e-4, "{part}");
         sum = (sum + loss).unwrap();
     }
-    check_gradients(&params, &sum.backward().unwrap(), &golden, JUMPS);
+    check_gradients(&params, &sum.backward().unwrap(), &golden, &golden64);
 }
 
-/// How far the loss of each of thirty steps is from PyTorch's.
-fn thirty_steps(factors: Factors) -> Option<Vec<f64>> {
-    let (path, golden) = golden("student_trajectory.safetensors")?;
+/// How far the losses of thirty steps are from those in 64 bits, the furthest of each phase: ours, and PyTorch's in 32 bits or by autocast.
+struct Apart {
+    ours: [f64; 3],
+    pytorchs: [f64; 3],
+}
+
+fn thirty_steps(factors: Factors) -> Option<Apart> {
+    let (path, golden, golden64) = golden_with_64_bits("student_trajectory")?;
     let student = paper_student();
     let mut params = loaded(&student, &path);
     params.set_factors(factors);
-    let losses = golden["losses"].to_vec1::<f32>().unwrap();
-    let mut apart = Vec::new();
+    let mut found = Vec::new();
     for (phase, live) in ["", "organ_decoder.", "cancer_decoder."].into_iter().enumerate() {
         params.set_live(|name| name.starts_with(live));
         let before: BTreeMap<String, Vec<f32>> = values(&params);
@@ -130,7 +141,7 @@ fn thirty_steps(factors: Factors) -> Option<Vec<f64>> {
             .map(|(name, var)| (name.to_owned(), [0, 1].map(|_| Var::zeros(var.dims(), candle_core::DType::F32, &Device::Cpu).unwrap())))
             .collect();
         for step in 0..10 {
-            let at = phase * 10 + step; // each phase begins its batches and its schedule anew
+            // Each phase begins its batches and its schedule anew.
             let pick = |name: &str| golden[name].get(step % 4).unwrap();
             let features = student.features(&params, &pick("inputs")).unwrap();
             let organs = || ops::dice_ce(&student.organs(&params, &features)?, &pick("organ_targets").squeeze(1)?);
@@ -140,7 +151,7 @@ fn thirty_steps(factors: Factors) -> Option<Vec<f64>> {
                 1 => organs().unwrap(),
                 _ => cancer().unwrap(),
             };
-            apart.push((scalar(&loss) / f64::from(losses[at]) - 1.0).abs());
+            found.push(scalar(&loss));
             let gradients = loss.backward().unwrap();
             let lr = 5e-4 * (1.0 - step as f64 / 10.0).powf(0.9);
             let hyper = ops::AdamW { weight_decay: 1e-5, ..ops::AdamW::with_lr(lr) };
@@ -156,24 +167,34 @@ fn thirty_steps(factors: Factors) -> Option<Vec<f64>> {
             assert!(moved == name.starts_with(live) || idle && !moved, "phase {phase}: {name} moved: {moved}");
         }
     }
-    println!("relative difference of the loss, step by step: {apart:?}");
+    let wide = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F64).unwrap().to_vec1::<f64>().unwrap();
+    let exact = wide(&golden64["losses64"]);
+    let pytorchs = if factors == Factors::F32 { wide(&golden["losses"]) } else { wide(&golden64["losses_autocast_bf16"]) };
+    let furthest = |losses: &[f64]| {
+        let apart: Vec<f64> = losses.iter().zip(&exact).map(|(loss, exact)| (loss / exact - 1.0).abs()).collect();
+        [0, 10, 20].map(|first| apart[first..first + 10].iter().copied().fold(0.0, f64::max))
+    };
+    let apart = Apart { ours: furthest(&found), pytorchs: furthest(&pytorchs) };
+    println!("relative distance of the losses from 64 bits: ours {:?}, PyTorch's {:?}", apart.ours, apart.pytorchs);
     Some(apart)
 }
 
 #[test]
 fn thirty_steps_with_frozen_parts_follow_pytorch() {
-    let Some(apart) = thirty_steps(Factors::F32) else { return };
-    // The cancer loss of the last phase is small, and steps of AdamW turn on the sign of gradients near zero: there
-    // PyTorch itself is 4.9e-3 away from these values in 64 bits and 2.0e-3 with one thread instead of two.
-    assert!(apart[..20].iter().all(|&d| d < 1e-3) && apart[20..].iter().all(|&d| d < 1e-2), "{apart:?}");
+    let Some(Apart { ours, pytorchs }) = thirty_steps(Factors::F32) else { return };
+    for (ours, pytorchs) in ours.iter().zip(&pytorchs) {
+        assert!(*ours < AS_PYTORCH * pytorchs, "{ours:e}, PyTorch in 32 bits {pytorchs:e}");
+    }
 }
 
 #[test]
 fn in_bf16_they_stay_near() {
-    let Some(apart) = thirty_steps(Factors::Bf16) else { return };
-    // PyTorch's autocast to bf16, which also rounds results, is 1.4e-3 away in the first twenty steps and 1.5e-2 in the last ten.
-    assert!(apart[..20].iter().all(|&d| d < 2e-3) && apart[20..].iter().all(|&d| d < 3e-2), "{apart:?}");
-    assert!(apart[0] > 1e-6, "nothing was rounded: {apart:?}");
+    let Some(Apart { ours, pytorchs }) = thirty_steps(Factors::Bf16) else { return };
+    for (ours, pytorchs) in ours.iter().zip(&pytorchs) {
+        // Autocast rounds other numbers than we do, so that the two go apart from 64 bits on ways of their own.
+        assert!(*ours < 3.0 * pytorchs, "{ours:e}, PyTorch's autocast {pytorchs:e}");
+    }
+    assert!(ours[0] > 1e-6, "nothing was rounded: {ours:?}");
 }
 
 fn values(params: &Params) -> BTreeMap<String, Vec<f32>> {

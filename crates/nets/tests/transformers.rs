@@ -1,7 +1,7 @@
 //! UNETR and Swin UNETR against PyTorch and MONAI: logits, gradients, parameters and multiplications.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use nets::{Network, Params, SwinUnetrConfig, Teacher, TeacherConfig, UNet3dConfig, UnetrConfig};
@@ -38,13 +38,7 @@ fn fill(params: &Params, phase: f64) {
 }
 
 fn golden(name: &str) -> Option<(HashMap<String, Tensor>, HashMap<String, String>)> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden");
-    let path = std::env::var_os("GOLDEN_DIR").map_or(PathBuf::from(beside), PathBuf::from).join(name);
-    if !path.exists() {
-        assert!(std::env::var_os("CI").is_none(), "CI needs {}", path.display());
-        println!("skipped: no reference values at {}", path.display());
-        return None;
-    }
+    let path = references::golden(name)?;
     Some((candle_core::safetensors::load(&path, &Device::Cpu).unwrap(), nets::metadata(&path).unwrap()))
 }
 

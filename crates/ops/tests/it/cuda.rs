@@ -32,11 +32,10 @@ fn gpu() -> Option<&'static Device> {
     let found = GPU.get_or_init(|| match device(Choice::Cuda) {
         Ok(device) => Some(device),
         Err(reason) => {
-            // Not by the macro for it, whose output is shown of failed tests only.
             let reason = reason.to_string();
             let reason = reason.lines().next().unwrap_or_default();
             assert!(std::env::var_os("GPU_TESTS").is_none_or(|tests| tests != "required"), "there is no GPU: {reason}");
-            let _ = writeln!(std::io::stderr(), "tests of the CUDA kernels skipped, there is no GPU: {reason}");
+            references::skipped(&format!("the tests of the CUDA kernels, there is no GPU: {reason}"));
             None
         }
     });

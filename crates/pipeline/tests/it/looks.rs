@@ -1,6 +1,5 @@
 //! The verbs for those who look and compare.
 
-use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use crate::lab::{Lab, PIPELINE, await_that};
@@ -102,8 +101,7 @@ fn on_a_terminal(lab: &Lab, arguments: &[&str]) -> Option<String> {
             Some(String::from_utf8_lossy(&output.stdout).into_owned())
         }
         Err(error) => {
-            // Not by `eprintln!`, of which nobody hears when a test passes.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: nobody has looked at a terminal, there is no `script`: {error}");
+            references::skipped(&format!("nobody has looked at a terminal, there is no `script`: {error}"));
             None
         }
     }

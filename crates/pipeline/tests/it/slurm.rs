@@ -1,7 +1,7 @@
 //! Runs on a real Slurm of one host. Without Slurm's packages, or without root, these tests say so and are skipped.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -27,8 +27,7 @@ impl Cluster {
         match line.trim_end().split_once(' ') {
             Some(("ready", conf)) => Some(Self { conf: conf.into(), script, stdin }),
             Some(("skip:", reason)) => {
-                // Not by `eprintln!`, of which nobody hears when a test passes.
-                let _ = writeln!(std::io::stderr(), "SKIPPED, the tests on Slurm: {reason}");
+                references::skipped(&format!("the tests on Slurm: {reason}"));
                 None
             }
             _ => panic!("the Slurm for tests has not come up: {line}"),

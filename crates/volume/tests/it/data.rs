@@ -8,26 +8,7 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(name)
 }
 
-/// A file of reference values (`GOLDEN_DIR`), or none with a word about it. In CI it must be there.
-pub(crate) fn golden(name: &str) -> Option<PathBuf> {
-    beside("GOLDEN_DIR", "golden", name)
-}
-
-/// A real CT (`CT_DIR`), or none with a word about it. In CI it must be there.
-pub(crate) fn ct(name: &str) -> Option<PathBuf> {
-    beside("CT_DIR", "data/ct", name)
-}
-
-fn beside(variable: &str, folder: &str, name: &str) -> Option<PathBuf> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(folder);
-    let path = std::env::var_os(variable).map_or(shared, PathBuf::from).join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing; set {variable}", path.display());
-    println!("skipped: no {} (set {variable} to the folder that has it)", path.display());
-    None
-}
+pub(crate) use references::{ct, golden};
 
 /// The tensors of a safetensors file.
 pub(crate) struct Tensors(Vec<u8>);

@@ -149,7 +149,7 @@ fn numbers(seed: usize, len: usize) -> Vec<Bf16> {
 #[test]
 fn rows_by_tiles_are_those_of_plain_arithmetic() {
     if Bf16Path::current() == Bf16Path::Software {
-        println!("skipped: this processor has no AVX-512 BF16, which the path with AMX needs too");
+        references::skipped("rows by tiles: this processor has no AVX-512 BF16, which the path with AMX needs too");
         return;
     }
     stand_in();
