@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, await_that};
 use crate::transformers;
@@ -119,8 +119,20 @@ fn a_killed_pre_training_costs_no_bit() {
 /// How many kills over the whole method, unless the environment says `FLARE_CRASH_KILLS`.
 const KILLS: u64 = 50;
 
-/// Kills at moments that look random and are the same in every test run: the runner, its stage, both, or in good order.
-/// After each of them all that has a result has the one that it must have; a run that comes to its end has all of it.
+/// What looks after a store.
+const VERBS: [&[&str]; 3] = [&["gc"], &["verify"], &["unlock", "--force"]];
+
+/// Starts a verb, and kills it if it is still at work after `milliseconds`.
+fn start_and_kill(lab: &Lab, verb: &[&str], milliseconds: u64) {
+    let mut process = lab.command(verb).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    kill(process.id());
+    process.wait().unwrap();
+}
+
+/// Kills at moments that look random and are the same in every test run: the runner, its stage, both, or in good order, and beside
+/// it and after it what looks after the store. After each of them all that has a result has the one that it must have; a run
+/// that comes to its end has all of it.
 #[test]
 fn kills_anywhere_in_the_method_cost_no_bit() {
     let quiet = Lab::new("");
@@ -139,7 +151,12 @@ fn kills_anywhere_in_the_method_cost_no_bit() {
         random ^= random << 17;
         let mut runner = lab.command(&["run", "-j", "2"]).stderr(Stdio::null()).spawn().unwrap();
         // A third of a run at most, so that the whole is gone through a few times.
-        std::thread::sleep(whole.mul_f64((random % 1000) as f64 / 3000.0));
+        let moment = whole.mul_f64((random % 1000) as f64 / 3000.0);
+        let [beside, after] = [8, 16].map(|bits| VERBS[(random >> bits) as usize % VERBS.len()]);
+        std::thread::sleep(moment / 2);
+        // Done before the kill, or killed with the runner at work.
+        start_and_kill(&lab, beside, (random >> 24) % 40);
+        std::thread::sleep(moment / 2);
         let stages = processes(&lab.path("store/attempts"));
         met += u64::from(!stages.is_empty());
         let (the_runner, its_stages) = [("-KILL", ""), ("", "-KILL"), ("-KILL", "-KILL"), ("-TERM", "")][(random >> 32) as usize % 4];
@@ -150,6 +167,7 @@ fn kills_anywhere_in_the_method_cost_no_bit() {
             stages.into_iter().for_each(|stage| send(its_stages, stage));
         }
         let code = runner.wait().unwrap().code();
+        start_and_kill(&lab, after, (random >> 40) % 20);
         let sound = lab.call(&["verify"]);
         assert_eq!(sound.code, Some(0), "after kill {kill_number}: {}", sound.stdout);
         for (node, output) in outputs(&lab) {
