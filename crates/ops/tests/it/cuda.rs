@@ -2,7 +2,6 @@
 //! finite differences. Where there is no GPU they say so once and pass, or fail if `GPU_TESTS=required` is set. Without one,
 //! `tests/gpu_stand_in/run` runs them.
 
-use std::io::Write;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
