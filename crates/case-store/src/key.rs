@@ -1,6 +1,8 @@
 //! The keys of cases: equal keys mean equal files.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -45,6 +47,14 @@ impl Common {
         text(&mut hasher, &sorted(facts).to_string());
         hasher.finalize().to_hex().to_string()
     }
+}
+
+/// The hash of all that comes from a file, from where it stands.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn hash_of(file: &File) -> io::Result<String> {
+    Ok(blake3::Hasher::new().update_reader(file)?.finalize().to_hex().to_string())
 }
 
 /// The digest of a folder, from relative path → hash of the files in it.

@@ -21,7 +21,7 @@ mod seal;
 mod store;
 
 pub use claim::{Claim, Claimed};
-pub use key::{Common, sorted, tree_digest, tree_text};
+pub use key::{Common, hash_of, sorted, tree_digest, tree_text};
 pub use list::{CaseEntry, CaseList, Seen};
 pub use publish::{Finished, Publisher};
 pub use record::{CaseRecord, FileRecord};

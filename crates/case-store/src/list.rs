@@ -1,6 +1,7 @@
 //! The list of cases that a runner hands to a stage.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::key::Common;
+use crate::key::{Common, hash_of};
 
 /// The cases of one attempt.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,13 +91,8 @@ impl Seen {
         if now == self.stat {
             return Ok(());
         }
-        let same = match now {
-            None => false,
-            Some(_) => {
-                let read = || blake3::Hasher::new().update_reader(std::fs::File::open(&self.path)?).map(|hasher| hasher.finalize());
-                read().with_context(|| format!("cannot read {}", self.path.display()))?.to_hex().as_str() == self.hash
-            }
-        };
+        let read = || hash_of(&File::open(&self.path)?);
+        let same = now.is_some() && read().with_context(|| format!("cannot read {}", self.path.display()))? == self.hash;
         anyhow::ensure!(same, "{} was changed while it was read; run again when it is at rest", self.path.display());
         Ok(())
     }

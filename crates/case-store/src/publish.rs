@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::key::hash_of;
 use crate::record::{CaseRecord, FileRecord};
 use crate::store::CaseStore;
 
@@ -39,8 +40,7 @@ fn hashed(path: &Path) -> Result<FileRecord> {
     let meta = file.metadata()?;
     // An edit through a result would make the store lie.
     fs::set_permissions(path, fs::Permissions::from_mode(meta.mode() & !0o222))?;
-    let hash = blake3::Hasher::new().update_reader(&file)?.finalize().to_hex().to_string();
-    Ok(FileRecord { hash, bytes: meta.len() })
+    Ok(FileRecord { hash: hash_of(&file)?, bytes: meta.len() })
 }
 
 /// Publishes cases, many at a time if many are finished: their files become blobs once they are on the disk for good, and

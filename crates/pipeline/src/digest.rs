@@ -187,7 +187,7 @@ impl Hasher {
         }
         let read = || -> std::io::Result<(String, Stat)> {
             let file = File::open(path)?;
-            let hash = blake3::Hasher::new().update_reader(&file)?.finalize().to_string();
+            let hash = case_store::hash_of(&file)?;
             Ok((hash, Stat::of(&file.metadata()?)))
         };
         let (hash, after) = read().with_context(|| format!("cannot read {}", path.display()))?;

@@ -29,8 +29,8 @@ pub(crate) fn lay_out(store: &CaseStore, list: &mut CaseList, attempt: &Path, ve
 pub(crate) fn sound(store: &CaseStore, record: &CaseRecord) -> Result<bool> {
     for file in record.files.values() {
         let path = store.blob(&file.hash);
-        let read = || blake3::Hasher::new().update_reader(std::fs::File::open(&path)?).map(|hasher| hasher.finalize());
-        if read().with_context(|| format!("cannot read {}", path.display()))?.to_hex().as_str() != file.hash {
+        let read = || case_store::hash_of(&std::fs::File::open(&path)?);
+        if read().with_context(|| format!("cannot read {}", path.display()))? != file.hash {
             store.drop_blob(&file.hash)?;
             store.withdraw(&record.key)?;
             return Ok(false);

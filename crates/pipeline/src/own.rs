@@ -21,9 +21,6 @@ pub(crate) const FOLDERS: [&str; 7] = ["objects", "records", "trees", "cases", "
 /// What else lies at its root.
 const OTHERS: [&str; 6] = [MARK, "results", "runs", "slurm", "index", "in-use"];
 
-/// Files that somebody began to write and was killed.
-pub(crate) const TEMPORARY: &str = ".writing-";
-
 /// A kind of entry of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -85,7 +82,7 @@ fn is_hash(text: &str) -> bool {
 
 /// Whether it is a file that somebody began to write and was killed.
 pub(crate) fn is_temporary(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY))
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(whole_files::PREFIX))
         && fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
 }
 
@@ -115,9 +112,10 @@ fn is_real_folder(path: &Path) -> bool {
 
 /// What lies in a folder that is no link; nothing when there is no such folder.
 pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    if !is_real_folder(folder) {
-        return Ok(Vec::new());
-    }
+    if is_real_folder(folder) { everything_in(folder) } else { Ok(Vec::new()) }
+}
+
+fn everything_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let list = || -> std::io::Result<Vec<PathBuf>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
     list().with_context(|| format!("cannot list {}", folder.display()))
 }
@@ -131,10 +129,7 @@ pub(crate) fn check(root: &Path) -> Result<bool> {
         return Ok(false);
     }
     ensure!(root.is_dir(), "the store {} is no folder; name another one by `store:` or `--store`", root.display());
-    let entries: Vec<PathBuf> = {
-        let list = || -> std::io::Result<Vec<PathBuf>> { fs::read_dir(root)?.map(|entry| Ok(entry?.path())).collect() };
-        list().with_context(|| format!("cannot list {}", root.display()))?
-    };
+    let entries = everything_in(root)?;
     if entries.is_empty() {
         return Ok(false);
     }

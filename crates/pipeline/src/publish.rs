@@ -74,10 +74,7 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// The temporary files of `stage_kit::write_atomic`, which a killed stage leaves behind.
-const TEMPORARY_PREFIX: &str = ".writing-";
-
-/// Removes temporary files; makes the others read-only and durable. Returns what there is, and its size. Files that are
+/// Removes temporary files, which a killed stage leaves behind; makes the others read-only and durable. Returns what there is, and its size. Files that are
 /// links to the blobs of cases, `known` by their path, were seen to when the case was published.
 fn settle(output: &Path, cases: &CaseStore, known: &BTreeMap<String, FileRecord>) -> Result<(Tree, u64)> {
     let mut files = Vec::new();
@@ -85,7 +82,7 @@ fn settle(output: &Path, cases: &CaseStore, known: &BTreeMap<String, FileRecord>
         let entry = entry?;
         if entry.file_type().is_dir() {
             sync_folder(entry.path())?;
-        } else if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+        } else if entry.file_name().to_string_lossy().starts_with(whole_files::PREFIX) {
             fs::remove_file(entry.path())?;
         } else if entry.file_type().is_file() {
             files.push(entry.into_path());
@@ -105,7 +102,7 @@ fn settle(output: &Path, cases: &CaseStore, known: &BTreeMap<String, FileRecord>
         let mut permissions = meta.permissions();
         permissions.set_mode(permissions.mode() & !0o222);
         file.set_permissions(permissions)?;
-        let hash = blake3::Hasher::new().update_reader(&file)?.finalize().to_string();
+        let hash = case_store::hash_of(&file)?;
         file.sync_all()?;
         Ok((name, hash, meta.len()))
     };

@@ -66,7 +66,7 @@ impl Check<'_> {
             if let Some(hash) = lock().get(&(meta.dev(), meta.ino())) {
                 return Ok(hash.clone());
             }
-            let hash = blake3::Hasher::new().update_reader(&file)?.finalize().to_hex().to_string();
+            let hash = case_store::hash_of(&file)?;
             lock().insert((meta.dev(), meta.ino()), hash.clone());
             Ok(hash)
         };
@@ -92,7 +92,7 @@ impl Check<'_> {
                 return Ok(None);
             }
             self.store.cases().drop_blob(&hash)?;
-            self.tainted(|taint| taint.files.insert(hash));
+            self.taint(Taint { files: [hash].into(), ..Taint::default() });
             Ok(Some(Damage { path, what: "the file of a case is not what was published; it was removed".into() }))
         };
         some(blobs.into_par_iter().map(check).collect::<Result<_>>()?)
@@ -142,8 +142,10 @@ impl Check<'_> {
         (listed != record.cases).then(|| (path, format!("the list of the cases of {} is damaged; its record was taken back", record.node)))
     }
 
-    fn tainted(&self, add: impl FnOnce(&mut Taint) -> bool) {
-        add(&mut self.taint.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    fn taint(&self, damaged: Taint) {
+        let mut taint = self.taint.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        taint.files.extend(damaged.files);
+        taint.digests.extend(damaged.digests);
     }
 
     /// What is wrong with the object of a record, if anything is.
@@ -167,11 +169,7 @@ impl Check<'_> {
         for hash in &of.files {
             self.store.cases().drop_blob(hash)?;
         }
-        self.tainted(|taint| {
-            taint.files.extend(of.files);
-            taint.digests.extend(of.digests);
-            true
-        });
+        self.taint(of);
         let expected = |digest: Option<&Digest>| digest.map_or_else(|| Some(Tree::default()), |digest| self.store.tree(digest));
         let parts = [(expected(Some(&record.output)), result), (expected(record.about.as_ref()), about)];
         let changes = parts.into_iter().filter_map(|(expected, found)| Some(crate::explain::tree_change(&expected?, &found)));

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use case_store::{Seen, tree_digest};
+use case_store::{Seen, hash_of, tree_digest};
 use rayon::prelude::*;
 use walkdir::WalkDir;
 
@@ -53,11 +53,6 @@ pub(crate) fn hashed(path: &Path) -> Result<(String, Seen)> {
         Ok((seen.hash.clone(), seen))
     };
     read().with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// The hash of all that comes from a file.
-pub(crate) fn hash_of(file: &File) -> Result<String> {
-    Ok(blake3::Hasher::new().update_reader(file)?.finalize().to_hex().to_string())
 }
 
 /// The files below `folder` and their names in it. What leads nowhere or is no file, such as a pipe, has no content.

@@ -21,6 +21,7 @@ mod sink;
 mod stop;
 
 pub use by_case::{ByCase, CasePlan, CaseSpec, CaseStage, run_cases};
+pub use case_store::hash_of;
 pub use cases::{Case, CaseFailures, over_cases};
 pub use cli::{StageArgs, main, run_stage, run_stage_with};
 pub use digest::Digested;
@@ -31,6 +32,6 @@ pub use left_out::{Aside, LEFT_OUT_FILE, LeftOut, left_out_text, read_left_out};
 pub use memory::{forget_peak_memory, note_memory, peak_memory};
 pub use nearest::nearest;
 pub use progress::{Progress, ProgressStyle, Report, Update};
-pub use shown::shown;
+pub use shown::{shown, some_of};
 pub use sink::Sink;
 pub use stop::stop_on_signals;

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use anyhow::{Result, ensure};
-use case_store::{Common, Seen};
+use case_store::{Common, Seen, hash_of};
 use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 use serde::{Deserialize, Serialize};
 use whole_files::Finished;
 
 use crate::by_case::{CaseSpec, CaseStage};
-use crate::digest::{Digested, hash_of, hashed};
+use crate::digest::{Digested, hashed};
 use crate::entry::role;
 use crate::io::{DeviceChoice, StageIo};
 

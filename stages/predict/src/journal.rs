@@ -29,11 +29,7 @@ impl Journal {
         let file = file.with_context(|| format!("cannot open {}", path.display()))?;
         let models: Vec<_> = models
             .iter()
-            .map(|model| {
-                let mut hasher = blake3::Hasher::new();
-                hasher.update_reader(File::open(model)?)?;
-                Ok(json!({"path": model, "blake3": hasher.finalize().to_hex().as_str(), "metadata": nets::metadata(model)?}))
-            })
+            .map(|model| Ok(json!({"path": model, "blake3": stage_kit::hash_of(&File::open(model)?)?, "metadata": nets::metadata(model)?})))
             .collect::<Result<_>>()?;
         let journal = Self { file: Mutex::new(file), path };
         journal.line(&json!({

@@ -98,9 +98,6 @@ fn skeleton() -> Result<Root> {
 }
 
 fn digest(path: &Path) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    std::fs::File::open(path)
-        .and_then(|file| hasher.update_reader(file).map(drop))
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(hasher.finalize().to_hex().to_string())
+    let read = || stage_kit::hash_of(&std::fs::File::open(path)?);
+    read().with_context(|| format!("cannot read {}", path.display()))
 }
