@@ -45,11 +45,8 @@ const MOST_KNOWN: usize = 24;
 pub(crate) fn instead(unknown: &str, are: &str, known: &[&str]) -> String {
     let mut text = match known {
         [] => format!("{are} nothing"),
-        known => format!("{are} {}", known[..known.len().min(MOST_KNOWN)].join(", ")),
+        known => format!("{are} {}", stage_kit::some_of(known, MOST_KNOWN)),
     };
-    if known.len() > MOST_KNOWN {
-        text += &format!(" and {} more", known.len() - MOST_KNOWN);
-    }
     if let Some(near) = stage_kit::nearest(unknown, known.iter().copied()) {
         text += &format!("; did you mean `{near}`?");
     }

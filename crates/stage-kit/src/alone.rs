@@ -1,15 +1,16 @@
 //! The cases of a stage that runs without a runner.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
 
-use crate::by_case::{CaseSpec, CaseStage};
+use crate::by_case::{CaseSpec, CaseStage, folders, make_folders};
 use crate::cases::{Case, over_cases};
 use crate::io::StageIo;
 use crate::made::{Origins, Standing};
+use crate::shown::some_of;
 
 /// So many cases are named in a line.
 const MOST_NAMES: usize = 5;
@@ -17,8 +18,7 @@ const MOST_NAMES: usize = 5;
 /// Does the cases whose outputs are not there, or were made from something else than this run makes them from.
 pub(crate) fn do_cases<S: CaseStage>(config: &S::Config, io: &StageIo, jobs: &[(S::Job, CaseSpec)]) -> Result<()> {
     crate::stop::tidy_on_signals()?;
-    let folders: BTreeSet<PathBuf> =
-        jobs.iter().flat_map(|(_, spec)| paths(spec, io)).filter_map(|path| Some(path.parent()?.into())).collect();
+    let folders = folders(jobs, io);
     folders.iter().for_each(|folder| whole_files::sweep(folder));
     let specs: Vec<&CaseSpec> = jobs.iter().map(|(_, spec)| spec).collect();
     let clashes = clashes(&specs, io);
@@ -29,9 +29,7 @@ pub(crate) fn do_cases<S: CaseStage>(config: &S::Config, io: &StageIo, jobs: &[(
     if standing.iter().all(|standing| *standing == Standing::Same) {
         return Ok(());
     }
-    for folder in folders {
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    }
+    make_folders(&folders)?;
     let tools = S::tools(config, io)?;
     let cases: Vec<Case<'_, (S::Job, CaseSpec)>> =
         jobs.iter().zip(standing).map(|(job, standing)| Case { id: &job.1.id, done: standing == Standing::Same, what: job }).collect();
@@ -71,14 +69,12 @@ fn tell(specs: &[&CaseSpec], standing: &[Standing], io: &StageIo) {
     }
     let other: Vec<&str> = of(Standing::Other).collect();
     if !other.is_empty() {
-        let more =
-            other.len().checked_sub(MOST_NAMES).filter(|more| *more > 0).map_or_else(String::new, |more| format!(" and {more} more"));
         io.report.note(&format!(
-            "{}: {} of {} cases are made anew, because what was there was made from something else, is not all there, or has changed since: {}{more}",
+            "{}: {} of {} cases are made anew, because what was there was made from something else, is not all there, or has changed since: {}",
             io.node,
             other.len(),
             specs.len(),
-            other[..other.len().min(MOST_NAMES)].join(", ")
+            some_of(&other, MOST_NAMES)
         ));
     }
 }

@@ -4,9 +4,10 @@
 //! for itself: a changed scan costs the work of one case, and a killed run loses the case in work. Without a runner the files
 //! tell what they were made from.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::alone;
@@ -116,8 +117,8 @@ pub trait CaseStage: Stage<Config: Sync> {
 
 /// The [`Stage::run`] of a stage that works case by case.
 ///
-/// Cases that are left out are named, and the others go on. Under a runner the list beside the result tells of them; a stage that
-/// runs alone ends with an error.
+/// Names the cases that it leaves out, and does the others. A runner finds those that are left out in a list beside the result. A
+/// stage that runs alone ends with an error if there are any.
 ///
 /// # Errors
 /// [`CaseFailures`](crate::CaseFailures) with every case that failed, and those of the stage's own functions.
@@ -173,13 +174,19 @@ fn do_planned_cases<S: CaseStage>(config: &S::Config, io: &StageIo, sink: &Sink,
     if cases.iter().all(|case| case.done) {
         return Ok(());
     }
-    for (_, path) in jobs.iter().flat_map(|(_, spec)| spec.paths(io)) {
-        if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
-            std::fs::create_dir_all(folder)?;
-        }
-    }
+    make_folders(&folders(jobs, io))?;
     let tools = S::tools(config, io)?;
     over_cases(io, &cases, |job| S::work(config, io, &tools, job))
+}
+
+/// The folders that jobs write into.
+pub(crate) fn folders<J>(jobs: &[(J, CaseSpec)], io: &StageIo) -> BTreeSet<PathBuf> {
+    jobs.iter().flat_map(|(_, spec)| spec.paths(io)).filter_map(|(_, path)| Some(path.parent()?.into())).collect()
+}
+
+pub(crate) fn make_folders(folders: &BTreeSet<PathBuf>) -> Result<()> {
+    let make = |folder: &PathBuf| std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()));
+    folders.iter().try_for_each(make)
 }
 
 impl CaseSpec {

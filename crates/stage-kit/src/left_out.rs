@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::write_atomic_text;
 use crate::io::{ABOUT, StageIo};
+use crate::shown::some_of;
 
 /// One reason to leave a case or a file out. A case can have several.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,10 +76,8 @@ impl Aside {
     fn passed_over_text(&self) -> Option<String> {
         const SHOWN: usize = 4;
         let names: Vec<String> = self.passed_over.iter().map(|path| name_of(path)).collect();
-        let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-        let more = names.len().checked_sub(SHOWN).filter(|more| *more > 0).map_or_else(String::new, |more| format!(" and {more} more"));
         let entries = if names.len() == 1 { "other entry" } else { "other entries" };
-        (!names.is_empty()).then(|| format!("passes over {} {entries}, which cannot be a scan: {shown}{more}", names.len()))
+        (!names.is_empty()).then(|| format!("passes over {} {entries}, which cannot be a scan: {}", names.len(), some_of(&names, SHOWN)))
     }
 }
 

@@ -55,9 +55,11 @@ impl Report {
         let _ = writeln!(std::io::stderr(), "{}", shown(text));
     }
 
-    /// Warns of what is doubtful about a file that is used nevertheless.
-    pub fn warn(&self, file: &Path, doubt: &dyn Display) {
-        self.note(&format!("warning: {}: {doubt}", file.display()));
+    /// Warns of what is doubtful about a file that is used nevertheless, if anything is.
+    pub fn warn(&self, file: &Path, doubt: Option<impl Display>) {
+        if let Some(doubt) = doubt {
+            self.note(&format!("warning: {}: {doubt}", file.display()));
+        }
     }
 
     /// Starts counting `total` of `what` under the name `node`.

@@ -108,9 +108,7 @@ impl CaseStage for LabelPartial {
         let View { grid, crop_foreground, window } = &labeller.view;
         let image = volume::Scan::open(&scan.image, grid)?;
         let shown = ShownScan::read(&image, *crop_foreground, &io.work)?;
-        if let Some(doubt) = image.doubt() {
-            io.report.warn(&scan.image, &doubt);
-        }
+        io.report.warn(&scan.image, image.doubt());
         let classes = [ORGAN_CLASSES, CANCER_CLASSES];
         let bytes = window.held_bytes(shown.region.shape, ORGAN_CLASSES + CANCER_CLASSES, false);
         stage_kit::note_memory(io, &scan.id, inference::HELD, bytes, inference::LESS);

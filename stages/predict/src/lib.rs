@@ -141,8 +141,6 @@ fn label(config: &Config, io: &StageIo, tools: &Tools, case: &ImageFile) -> Resu
         student.label(&scan, &region, !config.exact, &mut put)?;
         drop(turn);
     }
-    if let Some(doubt) = scan.doubt() {
-        io.report.warn(scan.path(), &doubt);
-    }
+    io.report.warn(scan.path(), scan.doubt());
     Ok(back.finish()?)
 }

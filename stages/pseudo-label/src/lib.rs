@@ -152,9 +152,7 @@ impl CaseStage for PseudoLabel {
         let image = volume::Scan::open(&scan.image, grid)?;
         let header = image.header();
         let shown_scan = ShownScan::read(&image, *crop_foreground, &io.work)?;
-        if let Some(doubt) = image.doubt() {
-            io.report.warn(&scan.image, &doubt);
-        }
+        io.report.warn(&scan.image, image.doubt());
         let shown = Shown { scan: &shown_scan, window };
         let bytes = window.held_bytes(shown_scan.region.shape, ORGAN_CLASSES, config.trust.is_some());
         stage_kit::note_memory(io, &scan.id, inference::HELD, bytes, inference::LESS);

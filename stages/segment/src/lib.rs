@@ -57,9 +57,7 @@ impl CaseStage for Segment {
         let scan = Scan::open(&case.path, student.grid())?;
         let region = student.region(&scan)?;
         let maps = student.label_maps(&scan, &region, false)?;
-        if let Some(doubt) = scan.doubt() {
-            io.report.warn(scan.path(), &doubt);
-        }
+        io.report.warn(scan.path(), scan.doubt());
         for (place, runs) in places(case).iter().zip([&maps.organs, &maps.cancer]) {
             nifti::write_labels_on(io.output.join(place), &runs.on(&scan.grid(), &region))?;
         }
