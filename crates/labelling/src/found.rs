@@ -1,10 +1,6 @@
 //! Labels as models find them, on their way to a scan.
 
-use std::path::Path;
-
-use anyhow::Result;
 use ndarray::Array3;
-use volume::nifti::{Header, LabelWriter};
 use volume::{Box3, Grid, LabelVolume, NearestSlices};
 
 /// Labels on some grid, which are brought to the nearest voxels of another one slice by slice.
@@ -67,15 +63,4 @@ impl Weighed {
             }
         }
     }
-}
-
-/// Writes a label map for a scan slice by slice.
-pub(crate) fn write_slices(path: &Path, scan: &Header, mut fill: impl FnMut(usize, &mut [u8]) -> Result<()>) -> Result<()> {
-    let [nx, ny, nz] = scan.grid().shape;
-    let (mut writer, mut slice) = (LabelWriter::create(path, scan)?, vec![0; nx * ny]);
-    for z in 0..nz {
-        fill(z, &mut slice)?;
-        writer.add(&slice)?;
-    }
-    Ok(writer.finish()?)
 }

@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use dataset::{Manifest, Naming};
-use labels::{CLASS_KEYS, FULL_TRUST, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
+use labels::{CANCER_KEYS, CLASS_KEYS, FULL_TRUST, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
 use serde_json::json;
 use stage_kit::{Aside, CaseSpec, Role, StageIo, write_atomic_text};
-use volume::nifti::{self, Header, LabelReader};
+use volume::nifti::{self, Header, LabelReader, write_label_slices};
 
 use filter::Counts;
 pub use filter::{Bounds, Filter, FilterError, Verdict, table};
-use found::write_slices;
 pub use found::{Found, Weighed};
 
 /// The roles behind [`scans`].
@@ -110,7 +109,7 @@ impl Scan {
         let [organs_path, cancer_path] = self.places().map(|place| io.output.join(place));
         {
             let (slices, mut merge) = (organs.on(&header.grid()), Merge::with(truth)?);
-            write_slices(&organs_path, header, |z, labels| {
+            write_label_slices(&organs_path, header, |z, labels| {
                 slices.write(z, labels);
                 merge.slice(labels)
             })?;
@@ -121,7 +120,7 @@ impl Scan {
         }
         let cancer = cancer()?;
         let slices = cancer.on(&header.grid());
-        write_slices(&cancer_path, header, |z, labels| {
+        write_label_slices(&cancer_path, header, |z, labels| {
             slices.write(z, labels);
             Ok(())
         })
@@ -148,13 +147,12 @@ impl Scan {
         drop(organs);
         if let Some(truth) = truth.filter(Truth::knows_cancer) {
             truth.write_cancer(&cancer_path, header)?;
-            write_slices(&cancer_trust, header, |_, trust| {
+            write_label_slices(&cancer_trust, header, |_, trust| {
                 trust.fill(FULL_TRUST);
-                Ok(())
+                anyhow::Ok(())
             })?;
         } else {
-            let classes = ["background", CLASS_KEYS[usize::from(TUMOR)]];
-            verdicts.extend(write(&classes, "cancer", &cancer()?, None, [&cancer_path, &cancer_trust])?);
+            verdicts.extend(write(&CANCER_KEYS, "cancer", &cancer()?, None, [&cancer_path, &cancer_trust])?);
         }
         write_atomic_text(&io.work.join(self.verdicts()), &serde_json::to_string(&verdicts)?)
     }
@@ -199,7 +197,7 @@ impl Truth<'_> {
 
     fn write_cancer(&self, path: &Path, header: &Header) -> Result<()> {
         let (mut truth, mut labels) = (LabelReader::open(self.path)?, Vec::new());
-        write_slices(path, header, |_, cancer| {
+        write_label_slices(path, header, |_, cancer| {
             truth.next_slice(&mut labels)?;
             cancer.iter_mut().zip(&labels).for_each(|(cancer, &label)| *cancer = u8::from(label == TUMOR));
             Ok(())
@@ -210,6 +208,7 @@ impl Truth<'_> {
 /// Puts true organs into the place of a model's, slice by slice.
 struct Merge<'a> {
     truth: Option<(Truth<'a>, LabelReader)>,
+    /// The true labels and the model's of the slice that was merged last.
     labels: Vec<u8>,
     found: Vec<u8>,
 }
@@ -222,10 +221,10 @@ impl<'a> Merge<'a> {
 
     /// Merges the model's labels of the next slice. Afterwards [`Merge::settled`] answers for it.
     fn slice(&mut self, labels: &mut [u8]) -> Result<()> {
-        let Some((truth, reader)) = &mut self.truth else { return Ok(()) };
-        reader.next_slice(&mut self.labels)?;
         self.found.clear();
         self.found.extend_from_slice(labels);
+        let Some((truth, reader)) = &mut self.truth else { return Ok(()) };
+        reader.next_slice(&mut self.labels)?;
         labels::merge_annotated_organs(truth.subset.annotated_organs(), &self.labels, &self.found, labels)
             .with_context(|| format!("merging with {}", truth.path.display()))
     }
@@ -253,25 +252,23 @@ fn write_judged(
     let (mut slice, mut counts) = (weighed.on(&grid), Counts::of(classes.len()));
     let mut merge = Merge::with(truth)?;
     let mut trust = vec![0; grid.shape[0] * grid.shape[1]];
-    write_slices(labels_path, header, |z, labels| {
+    write_label_slices(labels_path, header, |z, labels| {
         slice(z, labels, &mut trust);
-        let found = labels.to_vec();
         merge.slice(labels)?;
-        let open = found.iter().zip(&trust).enumerate().filter(|(at, _)| !merge.settled(*at));
+        let open = merge.found.iter().zip(&trust).enumerate().filter(|(at, _)| !merge.settled(*at));
         open.for_each(|(_, (&label, &trust))| counts.add(label, trust));
-        Ok(())
+        anyhow::Ok(())
     })?;
     let judgement = filter.judge(map, classes, &counts);
     let mut merge = Merge::with(truth)?;
     let mut labels = vec![0; grid.shape[0] * grid.shape[1]];
-    write_slices(trust_path, header, |z, trust| {
+    write_label_slices(trust_path, header, |z, trust| {
         slice(z, &mut labels, trust);
-        let found = labels.clone();
         merge.slice(&mut labels)?;
-        for (at, (trust, label)) in trust.iter_mut().zip(found).enumerate() {
-            *trust = if merge.settled(at) { FULL_TRUST } else { judgement.trust(label, *trust) };
+        for (at, (trust, label)) in trust.iter_mut().zip(&merge.found).enumerate() {
+            *trust = if merge.settled(at) { FULL_TRUST } else { judgement.trust(*label, *trust) };
         }
-        Ok(())
+        anyhow::Ok(())
     })?;
     Ok(judgement.verdicts())
 }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use crate::nifti::{self, LabelReader, NiftiError, ReadSlices, SliceReader};
-use crate::resample::{Tap, VoxelMap, lerp, tap};
+use crate::resample::{Tap, VoxelMap, lerp, on_grid, tap};
 use crate::{Grid, LabelVolume, ScalarVolume, Volume};
 
 /// A volume that gives its slices along the last axis, as often as they are asked for.
@@ -100,13 +100,6 @@ pub fn pick_nearest(volume: &impl Slices<u8>, targets: &[Grid]) -> Result<Vec<La
     Ok(picked.into_iter().zip(targets).map(|(picked, target)| on_grid(target, picked.labels)).collect())
 }
 
-fn on_grid<T: Clone>(grid: &Grid, values: Vec<T>) -> Volume<T> {
-    match Volume::from_x_fastest(grid, values) {
-        Ok(volume) => volume,
-        Err(_) => unreachable!("the values were made for this grid"),
-    }
-}
-
 /// The voxels of a grid, x fastest.
 fn voxels(grid: &Grid) -> impl Iterator<Item = [usize; 3]> + use<> {
     let [nx, ny, nz] = grid.shape;
@@ -126,7 +119,7 @@ struct Linear {
 impl Linear {
     fn between(target: &Grid, source: &Grid) -> Self {
         let map = VoxelMap::between(target, source);
-        let lines = map.lines().filter(|lines| (0..3).all(|axis| lines[axis].from == axis));
+        let lines = map.lines_in_order();
         let taps_of = |voxel: [usize; 3]| -> [Tap; 3] {
             match lines {
                 Some(lines) => std::array::from_fn(|axis| lines[axis].tap(voxel[axis], source.shape[axis])),

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::{Affine, Box3, Grid, LabelVolume, ScalarVolume};
+use crate::{Affine, Box3, Grid, LabelVolume, ScalarVolume, Volume};
 
 /// How far (in voxels, over the whole grid) the map may leave the axes and still count as parallel to them. Oblique
 /// affines that were rounded to 32 bits do so by less than a ten thousandth.
@@ -27,15 +27,7 @@ pub fn resample_linear(volume: &ScalarVolume, target: &Grid) -> ScalarVolume {
     let planes = LinearPlanes::of(&VoxelMap::between(target, &source_grid), &target.whole(), source_grid.shape);
     let level_voxels = source_grid.shape[0] * source_grid.shape[1];
     let level = |z: usize| &source[z * level_voxels..][..level_voxels];
-    let mut values = vec![0.0; target.voxels()];
-    let plane = target.shape[0] * target.shape[1];
-    if plane > 0 && !source.is_empty() {
-        values.par_chunks_mut(plane).enumerate().for_each(|(z, out)| planes.write(z, level, out));
-    }
-    match ScalarVolume::from_x_fastest(target, values) {
-        Ok(volume) => volume,
-        Err(_) => unreachable!("the values were made for this grid"),
-    }
+    resampled(source.is_empty(), target, |z, out| planes.write(z, level, out))
 }
 
 /// Resamples labels onto `target`, each voxel taking the label of the nearest voxel of the source; halfway between two,
@@ -44,12 +36,23 @@ pub fn resample_linear(volume: &ScalarVolume, target: &Grid) -> ScalarVolume {
 pub fn resample_nearest(volume: &LabelVolume, target: &Grid) -> LabelVolume {
     let source = volume.x_fastest();
     let slices = NearestSlices::of(&source, &volume.grid(), target);
-    let mut values = vec![0; target.voxels()];
+    resampled(source.is_empty(), target, |z, out| slices.write(z, out))
+}
+
+/// A new volume on `target`, its slices along z filled in parallel. A source without voxels has nothing to say, and
+/// leaves the default value everywhere.
+fn resampled<T: Copy + Default + Send + Sync>(no_source: bool, target: &Grid, fill: impl Fn(usize, &mut [T]) + Sync) -> Volume<T> {
+    let mut values = vec![T::default(); target.voxels()];
     let plane = target.shape[0] * target.shape[1];
-    if plane > 0 && !source.is_empty() {
-        values.par_chunks_mut(plane).enumerate().for_each(|(z, out)| slices.write(z, out));
+    if plane > 0 && !no_source {
+        values.par_chunks_mut(plane).enumerate().for_each(|(z, out)| fill(z, out));
     }
-    match LabelVolume::from_x_fastest(target, values) {
+    on_grid(target, values)
+}
+
+/// The volume of values that were made for a grid, x fastest.
+pub(crate) fn on_grid<T: Clone>(grid: &Grid, values: Vec<T>) -> Volume<T> {
+    match Volume::from_x_fastest(grid, values) {
         Ok(volume) => volume,
         Err(_) => unreachable!("the values were made for this grid"),
     }
@@ -67,8 +70,7 @@ pub(crate) struct LinearPlanes {
 impl LinearPlanes {
     /// Planes of `region` of the target from a source of the shape `source`.
     pub(crate) fn of(map: &VoxelMap, region: &Box3, source: [usize; 3]) -> Self {
-        let lines = map.lines.filter(|lines| (0..3).all(|axis| lines[axis].from == axis));
-        let taps = lines.map(|lines| {
+        let taps = map.lines_in_order().map(|lines| {
             [0, 1].map(|axis| {
                 let range = region.start[axis]..region.start[axis] + region.shape[axis];
                 lines[axis].taps(range, source[axis])
@@ -238,19 +240,27 @@ impl VoxelMap {
         self.lines.as_ref()
     }
 
+    /// The same, when they are in the same order too.
+    pub(crate) fn lines_in_order(&self) -> Option<&[Line; 3]> {
+        self.lines().filter(|lines| (0..3).all(|axis| lines[axis].from == axis))
+    }
+
     /// Where a voxel lies in the source, and where those that follow it along x do, each counted from the first of their row
     /// so that rounding does not add up.
     pub(crate) fn row(&self, x: usize, y: usize, z: usize) -> impl Iterator<Item = [f64; 3]> + use<> {
-        let first = self.to_source.apply(&[0.0, y as f64, z as f64]);
-        let step = self.to_source.column(0);
+        let [first, step] = self.along_x(y, z);
         (x as u32..).map(move |x| from_fn(|axis| first[axis] + f64::from(x) * step[axis]))
     }
 
     /// Where a voxel lies in the source, as [`VoxelMap::row`] says.
     pub(crate) fn place(&self, [x, y, z]: [usize; 3]) -> [f64; 3] {
-        let first = self.to_source.apply(&[0.0, y as f64, z as f64]);
-        let step = self.to_source.column(0);
+        let [first, step] = self.along_x(y, z);
         from_fn(|axis| first[axis] + x as f64 * step[axis])
+    }
+
+    /// Where the first voxel of a row lies in the source, and the step from one to the next.
+    fn along_x(&self, y: usize, z: usize) -> [[f64; 3]; 2] {
+        [self.to_source.apply(&[0.0, y as f64, z as f64]), self.to_source.column(0)]
     }
 
     /// The voxel of a source of the shape `source` that is nearest to a voxel.

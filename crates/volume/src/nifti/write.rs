@@ -67,15 +67,32 @@ pub fn write_nearest(path: impl AsRef<Path>, labels: &LabelVolume, like: &Header
         let (found, expected) = (Box::new(labels.grid().box_mm()), Box::new(grid.box_mm()));
         return Err(NiftiError::at(path)(Problem::Elsewhere { found, expected, percent: 100.0 * share }));
     }
-    let mut writer = LabelWriter::create(path, like)?;
     let values = labels.x_fastest();
     let slices = NearestSlices::of(&values, &labels.grid(), &grid);
-    let mut slice = vec![0; grid.shape[0] * grid.shape[1]];
-    for z in 0..grid.shape[2] {
-        slices.write(z, &mut slice);
+    write_label_slices(path, like, |z, slice| {
+        slices.write(z, slice);
+        Ok(())
+    })
+}
+
+/// Writes a label map for the image that `like` was read from, as [`write_labels`] does, slice by slice: `fill` is given each
+/// slice's place and its labels, x fastest, which are those of the slice before.
+///
+/// # Errors
+///
+/// Those of `fill`, and when the name ends otherwise than `.nii` or `.nii.gz`, or the system does not let us write.
+pub fn write_label_slices<E: From<NiftiError>>(
+    path: impl AsRef<Path>,
+    like: &Header,
+    mut fill: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let [nx, ny, nz] = like.grid().shape;
+    let (mut writer, mut slice) = (LabelWriter::create(path, like)?, vec![0; nx * ny]);
+    for z in 0..nz {
+        fill(z, &mut slice)?;
         writer.add(&slice)?;
     }
-    writer.finish()
+    Ok(writer.finish()?)
 }
 
 /// Writes intensities rounded to 16-bit integers, as CT is stored, with the header [`Header::on`] their grid.
