@@ -1,4 +1,4 @@
-//! What the name of an entry tells of it.
+//! Guesses from the name of a file whether it is a scan.
 
 /// What an entry may be, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,16 +53,14 @@ const TEXTS: [&str; 4] = ["readme", "license", "changelog", "makefile"];
 
 pub(crate) fn kind(name: &str) -> Kind {
     let lower = name.to_lowercase();
-    if lower.starts_with('.') && !lower.ends_with(".nii.gz") && !lower.ends_with(".nii") {
-        return Kind::Junk;
-    }
-    // macOS writes `._NAME` beside NAME, and interrupted writers `.writing-…`.
-    if lower.starts_with("._") || lower.starts_with(".writing-") || lower == "__macosx" || lower.starts_with('@') {
+    // A hidden file is no input, however it ends: macOS writes `._NAME` beside NAME, and interrupted writers `.writing-…`. What has no
+    // more to its name than the ending lost its case.
+    let is_hidden = lower.starts_with('.') && lower != ".nii.gz" && lower != ".nii";
+    if is_hidden || lower == "__macosx" || lower.starts_with('@') {
         return Kind::Junk;
     }
     if lower.ends_with(".nii.gz") || lower.ends_with(".nii") {
-        // A hidden file is no input, however it ends.
-        return if lower.starts_with('.') && lower != ".nii.gz" && lower != ".nii" { Kind::Junk } else { Kind::Nifti };
+        return Kind::Nifti;
     }
     if let Some((_, format)) = OTHER_SCANS.iter().find(|(ending, _)| lower.ends_with(ending)) {
         return Kind::OtherScan(format);

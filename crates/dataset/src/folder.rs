@@ -192,7 +192,8 @@ fn look_at(path: &Path, naming: Naming) -> Found {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return left_out("a name that is not UTF-8".into(), format!("a name such as {}", naming.form()), "rename the file".into());
     };
-    if kind(name) == Kind::Junk {
+    let kind = kind(name);
+    if kind == Kind::Junk {
         return Found::Else(None);
     }
     // Follows links, and opens nothing: a pipe would wait for a writer for ever.
@@ -213,7 +214,7 @@ fn look_at(path: &Path, naming: Naming) -> Found {
     if !metadata.is_file() {
         return left_out(special(&metadata).into(), "a file".into(), "put the file there, or remove the entry".into());
     }
-    match (naming.case(name), kind(name)) {
+    match (naming.case(name), kind) {
         (Some(case), _) => Found::Taken(case.to_owned()),
         (None, Kind::Nifti) => {
             let case = without_endings(name);

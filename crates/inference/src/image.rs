@@ -30,8 +30,13 @@ impl Image for ArrayView3<'_, f32> {
     }
 
     fn part(&self, part: &[Range<usize>; 3]) -> io::Result<CowArray<'_, f32, Ix3>> {
-        Ok(self.slice_each_axis(|axis| Slice::from(part[axis.axis.index()].clone())).into())
+        Ok(cut(*self, part))
     }
+}
+
+fn cut<'a>(mut voxels: ArrayView3<'a, f32>, part: &[Range<usize>; 3]) -> CowArray<'a, f32, Ix3> {
+    voxels.slice_each_axis_inplace(|axis| Slice::from(part[axis.axis.index()].clone()));
+    voxels.into()
 }
 
 /// The part of a scan on the model grid that a network is shown: held, or, if it is large, in a file without a name.
@@ -110,7 +115,7 @@ impl Image for ShownScan {
 
     fn part(&self, part: &[Range<usize>; 3]) -> io::Result<CowArray<'_, f32, Ix3>> {
         let file = match &self.voxels {
-            Voxels::Held(data) => return Ok(data.slice_each_axis(|axis| Slice::from(part[axis.axis.index()].clone())).into()),
+            Voxels::Held(data) => return Ok(cut(data.view(), part)),
             Voxels::Filed(file) => file,
         };
         let ([nx, ny, _], [xs, ys, zs]) = (self.region.shape, part);

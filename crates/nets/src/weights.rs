@@ -111,12 +111,8 @@ impl Params {
         if !differences.is_empty() {
             return Err(WeightsError::Mismatch { path: path.into(), found: shortened(differences) });
         }
-        self.must_be_finite(path, tensors, &wanted)?;
-        for (name, var) in self.all().filter(|(name, _)| wanted(name)) {
-            let Some(tensor) = tensors.get(name) else { continue };
-            copy(tensor, var).map_err(|reason| WeightsError::Read { path: path.into(), reason })?;
-        }
-        Ok(())
+        let taken = self.all().filter(|(name, _)| wanted(name)).filter_map(|(name, var)| Some((name, var, tensors.get(name)?)));
+        copy_finite(path, &taken.collect::<Vec<_>>())
     }
 
     /// Loads the parameters that the file has under the same name and in the same shape, and leaves all others as they are: to
@@ -126,16 +122,10 @@ impl Params {
     /// When the file is missing or damaged, or none of its parameters fits.
     pub fn load_matching(&self, path: &Path) -> Result<Vec<String>, WeightsError> {
         let tensors = named(path)?;
-        let fits =
-            |name: &str| tensors.get(name).is_some_and(|tensor| self.all().any(|(own, var)| own == name && tensor.dims() == var.dims()));
-        self.must_be_finite(path, &tensors, fits)?;
-        let mut left = Vec::new();
-        for (name, var) in self.all() {
-            match tensors.get(name).filter(|tensor| tensor.dims() == var.dims()) {
-                Some(tensor) => copy(tensor, var).map_err(|reason| WeightsError::Read { path: path.into(), reason })?,
-                None => left.push(name.to_owned()),
-            }
-        }
+        let fitting = |(name, var): (&str, &Var)| tensors.get(name).filter(|tensor| tensor.dims() == var.dims());
+        let taken = self.all().filter_map(|(name, var)| Some((name, var, fitting((name, var))?)));
+        copy_finite(path, &taken.collect::<Vec<_>>())?;
+        let left: Vec<String> = self.all().filter(|own| fitting(*own).is_none()).map(|(name, _)| name.to_owned()).collect();
         if left.len() == self.all().count() {
             return Err(WeightsError::Mismatch { path: path.into(), found: shortened(&self.differences(&tensors, |_| true)) });
         }
@@ -165,21 +155,6 @@ impl Params {
             Ok(file.write_all(data)?)
         })
         .map_err(|error| failed(format!("{error:#}")))
-    }
-
-    /// Refuses parameters with values that are NaN or infinite, before any is taken.
-    fn must_be_finite(&self, path: &Path, tensors: &HashMap<String, Tensor>, wanted: impl Fn(&str) -> bool) -> Result<(), WeightsError> {
-        let failed = |reason| WeightsError::Read { path: path.into(), reason };
-        let mut found = Vec::new();
-        for name in self.names().filter(|name| wanted(name)) {
-            let Some(tensor) = tensors.get(name) else { continue };
-            let values = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>()).map_err(failed)?;
-            let bad = values.iter().filter(|value| !value.is_finite()).count();
-            if bad > 0 {
-                found.push(format!("{bad} of {} values of `{name}` are NaN or infinite", values.len()));
-            }
-        }
-        if found.is_empty() { Ok(()) } else { Err(WeightsError::NotFinite { path: path.into(), found: shortened(&found) }) }
     }
 
     /// What a file lacks of the parameters that are wanted. Those that nothing is computed with may be missing.
@@ -273,6 +248,23 @@ const MOST_HEADER_BYTES: u64 = 100_000_000;
 
 fn copy(tensor: &Tensor, var: &Var) -> candle_core::Result<()> {
     var.set(&tensor.to_dtype(DType::F32)?.to_device(var.device())?.contiguous()?)
+}
+
+/// Copies the values of the file at `path` into parameters, unless any of them is NaN or infinite.
+fn copy_finite(path: &Path, taken: &[(&str, &Var, &Tensor)]) -> Result<(), WeightsError> {
+    let failed = |reason| WeightsError::Read { path: path.into(), reason };
+    let mut found = Vec::new();
+    for (name, _, tensor) in taken {
+        let values = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>()).map_err(failed)?;
+        let bad = values.iter().filter(|value| !value.is_finite()).count();
+        if bad > 0 {
+            found.push(format!("{bad} of {} values of `{name}` are NaN or infinite", values.len()));
+        }
+    }
+    if !found.is_empty() {
+        return Err(WeightsError::NotFinite { path: path.into(), found: shortened(&found) });
+    }
+    taken.iter().try_for_each(|(_, var, tensor)| copy(tensor, var)).map_err(failed)
 }
 
 /// The tensors of a file, without the prefix `weights.`; where it is in use, those without it are left out.
