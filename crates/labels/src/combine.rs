@@ -1,99 +1,85 @@
-//! The two rules that combine label maps: cancer over organs, and a teacher's organs around true ones.
+//! The two rules that combine label maps: a group over those below it, and a teacher's labels around true ones.
 //!
 //! All functions work on voxels in any order, so a caller may pass a whole volume or one slab at a time.
 
-use crate::{BACKGROUND, LabelError, LabelPattern, NUM_ORGANS, TUMOR};
+use crate::{BACKGROUND, Classes, LabelError, LabelPattern, Regions};
 
-const HIGHEST_ORGAN: u8 = NUM_ORGANS as u8;
-
-/// Lays a cancer map over an organ map: tumor where `cancer` is 1, `organs` elsewhere (paper, section 2.4).
-///
-/// `organs` may already hold tumor voxels; they stay. Laying the same cancer twice changes nothing.
+/// Lays the map of a group over one of the groups below it: its classes where it shows some, `labels` elsewhere (paper, section
+/// 2.4). Both hold output values. Laying the same map twice changes nothing.
 ///
 /// # Errors
-/// If the lengths differ, `organs` holds a value above 14 or `cancer` one above 1. `out` is untouched then.
-pub fn overlay(organs: &[u8], cancer: &[u8], out: &mut [u8]) -> Result<(), LabelError> {
-    check_length("the output", out, organs.len())?;
-    check_overlay(organs, cancer)?;
-    out.copy_from_slice(organs);
-    put_cancer(out, cancer);
-    Ok(())
-}
-
-/// [`overlay`] into the organ map itself, for slabs that pass through memory once.
-///
-/// # Errors
-/// As [`overlay`]; `labels` is untouched then.
-pub fn overlay_in_place(labels: &mut [u8], cancer: &[u8]) -> Result<(), LabelError> {
-    check_overlay(labels, cancer)?;
-    put_cancer(labels, cancer);
-    Ok(())
-}
-
-fn check_overlay(organs: &[u8], cancer: &[u8]) -> Result<(), LabelError> {
-    check_length("the cancer map", cancer, organs.len())?;
-    check_highest("the organ map", organs, TUMOR)?;
-    check_highest("the cancer map", cancer, 1)
-}
-
-fn put_cancer(labels: &mut [u8], cancer: &[u8]) {
-    for (label, &is_cancer) in labels.iter_mut().zip(cancer) {
-        *label = if is_cancer == 0 { *label } else { TUMOR };
-    }
-}
-
-/// Organ targets for `D_l3'`: the five true organs, and the eight others from a teacher (paper, section 2.3).
-///
-/// This is [`merge_annotated_organs`] with the five organs annotated; the rules stand there.
-///
-/// # Errors
-/// As [`merge_annotated_organs`].
-pub fn merge_pseudo_organs(truth: &[u8], pseudo_organs: &[u8], out: &mut [u8]) -> Result<(), LabelError> {
-    merge_annotated_organs(LabelPattern::FIVE_ORGANS, truth, pseudo_organs, out)
-}
-
-/// Completes a partly annotated organ map with a teacher's organs, voxel by voxel (see [`organ_target`]).
-///
-/// `annotated` are the organs that the annotators of `truth` looked for (tumor in it has no effect). With
-/// no organ annotated the result is the teacher's map; with all 13 it is the truth, except under tumors.
-///
-/// # Errors
-/// If the lengths differ, `truth` holds a value above 14 or `pseudo_organs` one above 13. `out` is
-/// untouched then.
-pub fn merge_annotated_organs(annotated: LabelPattern, truth: &[u8], pseudo_organs: &[u8], out: &mut [u8]) -> Result<(), LabelError> {
-    check_length("the pseudo-label map", pseudo_organs, truth.len())?;
-    check_length("the output", out, truth.len())?;
-    check_highest("the true label map", truth, TUMOR)?;
-    check_highest("the pseudo-label map", pseudo_organs, HIGHEST_ORGAN)?;
-    for ((target, &true_label), &pseudo_organ) in out.iter_mut().zip(truth).zip(pseudo_organs) {
-        *target = organ_target(annotated, true_label, pseudo_organ);
+/// If the lengths differ; `labels` is untouched then.
+pub fn overlay(labels: &mut [u8], upper: &[u8]) -> Result<(), LabelError> {
+    check_length("the upper map", upper, labels.len())?;
+    for (label, &upper) in labels.iter_mut().zip(upper) {
+        *label = if upper == BACKGROUND { *label } else { upper };
     }
     Ok(())
 }
 
-/// The organ target of one voxel, given its true label and the teacher's organ.
+/// How true labels and those of a model become the target of a group (paper, section 2.3), voxel by voxel:
 ///
-/// - A true organ wins.
-/// - On true background the teacher may add only organs that were not annotated: where it says an annotated
-///   one, the annotators looked and found none, so the target is background.
-/// - Under a true tumor no organ is annotated, because a voxel has one label. The teacher's organ is taken,
-///   whichever it is: cancer is laid over organs at the end, so the organ network should see the whole organ.
-pub const fn organ_target(annotated: LabelPattern, true_label: u8, pseudo_organ: u8) -> u8 {
-    match true_label {
-        BACKGROUND if annotated.contains(pseudo_organ) => BACKGROUND,
-        BACKGROUND | TUMOR => pseudo_organ,
-        organ => organ,
-    }
+/// - A true class of the group wins.
+/// - Where the truth shows a class of a higher group alone, such as a tumor, nobody says what lies below it. The model's class is
+///   taken, whichever it is: higher groups are laid over at the end, so the network of the group should see all of it.
+/// - Elsewhere the model may add only classes that were not annotated: where it says an annotated one, the annotators looked and
+///   found none, so the target is background.
+#[derive(Clone, Debug)]
+pub struct Completion {
+    /// For each true value the class of the group.
+    own: [u8; 256],
+    /// Whether a true value shows a higher group alone.
+    hidden: [bool; 256],
+    annotated: LabelPattern,
+    /// Whether all classes of the group are annotated.
+    complete: bool,
 }
 
-/// Whether the truth alone decides the organ target of a voxel (see [`organ_target`]): a true organ, or true background
-/// where all organs were annotated or the teacher says one that was.
-#[must_use]
-pub const fn truth_decides(annotated: LabelPattern, true_label: u8, pseudo_organ: u8) -> bool {
-    match true_label {
-        BACKGROUND => annotated.contains(pseudo_organ) || LabelPattern::ORGANS.minus(annotated).is_empty(),
-        TUMOR => false,
-        _ => true,
+impl Completion {
+    /// The rule for a group, given what the true values mean and which classes were looked for.
+    ///
+    /// # Errors
+    /// [`LabelError::NotExclusive`].
+    pub fn of(classes: &Classes, group: usize, truth: &Regions, annotated: LabelPattern) -> Result<Self, LabelError> {
+        let values = classes.groups()[group].values();
+        let places = truth.table(&values, classes)?;
+        let own = places.map(|place| if place == 0 { BACKGROUND } else { values[usize::from(place) - 1] });
+        let above = classes.above(group);
+        let hidden = std::array::from_fn(|value| own[value] == BACKGROUND && truth.shown_by(value as u8).meets(above));
+        Ok(Self { own, hidden, annotated, complete: classes.groups()[group].pattern().is_within(annotated) })
+    }
+
+    /// Whether a model need not be asked: all classes of the group are annotated, and nothing lies over it in the truth.
+    #[must_use]
+    pub fn needs_no_model(&self) -> bool {
+        self.complete && !self.hidden.contains(&true)
+    }
+
+    /// The target of a voxel.
+    #[must_use]
+    pub fn target(&self, truth: u8, model: u8) -> u8 {
+        match self.own[usize::from(truth)] {
+            BACKGROUND if !self.hidden[usize::from(truth)] && self.annotated.contains(model) => BACKGROUND,
+            BACKGROUND => model,
+            own => own,
+        }
+    }
+
+    /// Whether the truth alone decides the target of a voxel.
+    #[must_use]
+    pub fn is_decided(&self, truth: u8, model: u8) -> bool {
+        self.own[usize::from(truth)] != BACKGROUND
+            || (!self.hidden[usize::from(truth)] && (self.complete || self.annotated.contains(model)))
+    }
+
+    /// The targets of the voxels whose true labels are `truth`, in place of the model's labels.
+    ///
+    /// # Errors
+    /// If the lengths differ; `labels` is untouched then.
+    pub fn complete(&self, truth: &[u8], labels: &mut [u8]) -> Result<(), LabelError> {
+        check_length("the map of the model", labels, truth.len())?;
+        labels.iter_mut().zip(truth).for_each(|(label, &truth)| *label = self.target(truth, *label));
+        Ok(())
     }
 }
 
@@ -102,12 +88,4 @@ fn check_length(what: &'static str, map: &[u8], expected: usize) -> Result<(), L
         return Ok(());
     }
     Err(LabelError::LengthMismatch { what, found: map.len(), expected })
-}
-
-fn check_highest(what: &'static str, map: &[u8], highest: u8) -> Result<(), LabelError> {
-    let value = map.iter().fold(0, |highest, &label| label.max(highest));
-    if value <= highest {
-        return Ok(());
-    }
-    Err(LabelError::ValueTooHigh { what, value, highest })
 }

@@ -1,28 +1,164 @@
 use thiserror::Error;
 
-/// What can be wrong with labels, their patterns and their names.
+use crate::LabelPattern;
+
+/// What can be wrong with classes, label maps, and the rules about them.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LabelError {
-    /// A label map holds values that FLARE23 does not define.
+    /// No class at all.
+    #[error("classes: none is declared; declare groups such as `- group: organ` with `classes: {{liver: 1}}`")]
+    NoClasses,
+    /// A group without classes.
+    #[error("classes: the group `{key}` has no class; declare some, such as `{{liver: 1}}`, or leave the group out")]
+    EmptyGroup {
+        /// The group.
+        key: String,
+    },
+    /// A name that cannot be one, or stands twice.
     #[error(
-        "values outside 0..=14: {}; map them to FLARE23's labels or set them to 0",
-        describe_counts(.found)
+        "classes: `{key}` cannot be the name of a group or class here; names begin with a letter, hold letters, digits, `_` and `-` alone, differ from each other, and are not `background`"
     )]
-    OutsideRange {
-        /// Each such value with the number of its voxels, ascending by value.
-        found: Vec<(u8, u64)>,
+    BadKey {
+        /// The name.
+        key: String,
+    },
+    /// A class with the value of background.
+    #[error("classes: `{key}` has the value 0, which is that of background; give it one from 1 to 255")]
+    BackgroundValue {
+        /// The class.
+        key: String,
+    },
+    /// Two classes of one value.
+    #[error("classes: `{first}` and `{second}` both have the value {value}; give each class a value of its own")]
+    SharedValue {
+        /// The value.
+        value: u8,
+        /// A class.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A key that no class has.
+    #[error("there is no class `{key}`; the classes are {}", .known.join(", "))]
+    NoClass {
+        /// The key as given.
+        key: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A key that no group has.
+    #[error("there is no group `{key}`; the groups are {}", .known.join(", "))]
+    NoGroup {
+        /// The key as given.
+        key: String,
+        /// Those that there are.
+        known: Vec<String>,
     },
     /// A text is not a label pattern.
-    #[error("`{text}` is not a label pattern; expected labels from 1 to 14 in braces, such as `{{1,2,3,4,13}}` or `{{}}`")]
+    #[error("`{text}` is not a label pattern; expected values from 1 to 255 in braces, such as `{{1,2,3,4,13}}` or `{{}}`")]
     NotAPattern {
         /// The text as given.
         text: String,
     },
-    /// A text is not the name of a subset.
-    #[error("`{text}` is not a subset; expected one of D, D_u, D_l1, D_l2, D_l3, D_l4, D_other, D_o13, D_o5, D_c")]
-    NotASubset {
-        /// The text as given.
-        text: String,
+    /// A class without values, or with that of background.
+    #[error("`{key}`: {values:?} cannot be the values of a class; give at least one, and none that is 0")]
+    BadRegion {
+        /// The class.
+        key: String,
+        /// Its values.
+        values: Vec<u8>,
+    },
+    /// A value that is a class's and ignored.
+    #[error("the value {value} is one of `{key}` and is ignored too; take it out of one of the two")]
+    IgnoredRegion {
+        /// The class.
+        key: String,
+        /// The value.
+        value: u8,
+    },
+    /// A value of two classes of one group.
+    #[error(
+        "the value {value} is one of `{first}` and of `{second}`, which exclude each other; give it to one of them, or put the two into different groups"
+    )]
+    NotExclusive {
+        /// The value.
+        value: u8,
+        /// A class.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A label map holds values that nobody declared.
+    #[error("values that are not declared: {}; declared are 0 and {declared}", describe_counts(.found))]
+    Undeclared {
+        /// Each such value with the number of its voxels, ascending by value.
+        found: Vec<(u8, u64)>,
+        /// Those that are.
+        declared: LabelPattern,
+    },
+    /// More combinations of classes than a byte has values.
+    #[error(
+        "the groups have {places} combinations of a class each, and a label map has 256 values; label by models in groups with fewer classes"
+    )]
+    TooManyPlaces {
+        /// How many there are.
+        places: usize,
+    },
+    /// A name that no subset or union can have.
+    #[error(
+        "`{name}` cannot be the name of a subset or union here; names hold letters, digits, `_` and `-` alone, differ from each other and from `D`, and unions hold subsets"
+    )]
+    BadSubsetName {
+        /// The name.
+        name: String,
+    },
+    /// A name that no subset has.
+    #[error("there is no subset `{name}`; the subsets are {}", .known.join(", "))]
+    NoSubset {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A rule about a dataset that is not declared.
+    #[error("subset {subset}: there is no dataset `{dataset}`; the datasets are {}", .known.join(", "))]
+    NoDataset {
+        /// The subset.
+        subset: String,
+        /// The dataset.
+        dataset: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A rule about what is not known.
+    #[error("subset {subset}: {reason}")]
+    Rule {
+        /// The subset.
+        subset: String,
+        /// What is wrong.
+        reason: Box<LabelError>,
+    },
+    /// A rule that no case can fulfil.
+    #[error("subset {subset}: no case can fulfil its rule, because `none` excludes what `any` or `all` asks for; correct one of them")]
+    EmptyRule {
+        /// The subset.
+        subset: String,
+    },
+    /// A pattern that two rules take.
+    #[error("cases that show {} belong to {}; change their rules so that each case belongs to one", describe(.shown), .subsets.join(" and to "))]
+    Overlap {
+        /// The subsets.
+        subsets: Vec<String>,
+        /// The classes that such a case shows.
+        shown: Vec<String>,
+    },
+    /// A pattern that no rule takes.
+    #[error("cases of {dataset} that show {} belong to no subset; add a rule that takes them", describe(.shown))]
+    Gap {
+        /// The dataset.
+        dataset: String,
+        /// The classes that such a case shows.
+        shown: Vec<String>,
     },
     /// Two maps that must lie on one grid have different numbers of voxels.
     #[error("{what} has {found} voxels, expected {expected}; resample both onto one grid first")]
@@ -34,19 +170,13 @@ pub enum LabelError {
         /// The number of voxels of the first map.
         expected: usize,
     },
-    /// A map holds a value that its role does not allow, such as 14 in an organ map.
-    #[error("{what} holds the value {value}, expected at most {highest}")]
-    ValueTooHigh {
-        /// Which map is at fault.
-        what: &'static str,
-        /// The highest value found.
-        value: u8,
-        /// The highest value allowed.
-        highest: u8,
-    },
 }
 
 fn describe_counts(found: &[(u8, u64)]) -> String {
     let parts: Vec<String> = found.iter().map(|(value, voxels)| format!("{value} ({voxels} voxels)")).collect();
     parts.join(", ")
+}
+
+fn describe(shown: &[String]) -> String {
+    if shown.is_empty() { "no class".to_owned() } else { format!("{} and no other kind of class", shown.join(", ")) }
 }

@@ -1,199 +1,186 @@
-use std::borrow::Cow;
-use std::fmt;
-use std::str::FromStr;
+//! Subsets of the cases, by rules on what their label maps show (paper, section 2.1).
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{LabelError, LabelPattern};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// The part of the training data that a case belongs to (paper, section 2.1). Every case is in exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Subset {
-    /// `D_u`: no label.
-    Du,
-    /// `D_l1`: all 13 organs, no tumor label.
-    Dl1,
-    /// `D_l2`: the five organs, no tumor label.
-    Dl2,
-    /// `D_l3`: the five organs and tumor.
-    Dl3,
-    /// `D_l4`: tumor alone.
-    Dl4,
-    /// `D_other`: organs beyond the five together with tumor, which the paper's data does not have.
-    Other,
+use crate::{Classes, LabelError, LabelPattern};
+
+/// The name that stands for every case.
+pub const ALL_CASES: &str = "D";
+
+/// The rule of a subset as pipeline files write it. Names are those of classes, or of groups for all of their classes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rule {
+    /// The datasets that its cases come from; all datasets if none is named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub datasets: Vec<String>,
+    /// Classes of which a case shows at least one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub any: Vec<String>,
+    /// Classes that a case shows, each of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub all: Vec<String>,
+    /// Classes of which a case shows none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub none: Vec<String>,
+    /// The classes that the annotators of its cases looked for, so that where they are not shown they are not there. All that the
+    /// dataset of a case declares, if this is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotated: Option<Vec<String>>,
+}
+
+/// A subset: the cases that fulfil its rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subset {
+    /// Its name, such as `D_l1`.
+    pub name: String,
+    /// What its annotators looked for; all that is declared if this is absent.
+    pub annotated: Option<LabelPattern>,
+    /// The datasets of its cases; all if there is none.
+    datasets: BTreeSet<String>,
+    any: Option<LabelPattern>,
+    all: LabelPattern,
+    none: LabelPattern,
 }
 
 impl Subset {
-    /// Every subset, in the paper's order.
-    pub const ALL: [Self; 6] = [Self::Du, Self::Dl1, Self::Dl2, Self::Dl3, Self::Dl4, Self::Other];
-
-    /// The subset's own name among the names of subsets and unions.
-    pub const fn name(self) -> SubsetName {
-        match self {
-            Self::Du => SubsetName::Du,
-            Self::Dl1 => SubsetName::Dl1,
-            Self::Dl2 => SubsetName::Dl2,
-            Self::Dl3 => SubsetName::Dl3,
-            Self::Dl4 => SubsetName::Dl4,
-            Self::Other => SubsetName::Other,
-        }
+    fn takes(&self, dataset: &str, pattern: LabelPattern) -> bool {
+        self.takes_from(dataset) && self.takes_pattern(pattern)
     }
 
-    /// The organs that were looked for in the cases of this subset, so that their absence is background.
+    fn takes_from(&self, dataset: &str) -> bool {
+        self.datasets.is_empty() || self.datasets.contains(dataset)
+    }
+
+    fn takes_pattern(&self, pattern: LabelPattern) -> bool {
+        self.any.is_none_or(|any| any.meets(pattern)) && self.all.is_within(pattern) && !self.none.meets(pattern)
+    }
+}
+
+/// The subsets that part the data, and the unions of them that have a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subsets {
+    rules: Vec<Subset>,
+    unions: BTreeMap<String, Vec<String>>,
+}
+
+impl Subsets {
+    /// The subsets of a declaration. Without any rule each dataset is a subset of its name.
     ///
-    /// Patterns tell what is there; this tells what a missing voxel means. `D_other` holds organs beyond
-    /// the five, so its annotators looked for all 13.
-    pub const fn annotated_organs(self) -> LabelPattern {
-        match self {
-            Self::Du | Self::Dl4 => LabelPattern::EMPTY,
-            Self::Dl2 | Self::Dl3 => LabelPattern::FIVE_ORGANS,
-            Self::Dl1 | Self::Other => LabelPattern::ORGANS,
+    /// # Errors
+    /// Names what is not known, or stands for two things; a pattern of classes that two rules take, or none of them does.
+    pub fn declared(
+        rules: &BTreeMap<String, Rule>,
+        unions: &BTreeMap<String, Vec<String>>,
+        classes: &Classes,
+        datasets: &[&str],
+    ) -> Result<Self, LabelError> {
+        let of_dataset = |name: &&str| ((*name).to_owned(), Rule { datasets: vec![(*name).to_owned()], ..Rule::default() });
+        let by_dataset: BTreeMap<String, Rule> = datasets.iter().map(of_dataset).collect();
+        let rules = if rules.is_empty() { &by_dataset } else { rules };
+        let rules: Vec<Subset> = rules.iter().map(|(name, rule)| subset(name, rule, classes, datasets)).collect::<Result<_, _>>()?;
+        check_unions(&rules, unions)?;
+        for dataset in datasets {
+            check_parts(&rules, dataset, classes)?;
+        }
+        Ok(Self { rules, unions: unions.clone() })
+    }
+
+    /// The subsets, by name.
+    #[must_use]
+    pub fn rules(&self) -> &[Subset] {
+        &self.rules
+    }
+
+    /// For each subset and union, and for all cases as [`ALL_CASES`], the subsets that it holds.
+    #[must_use]
+    pub fn members(&self) -> BTreeMap<String, Vec<String>> {
+        let mut members = self.unions.clone();
+        members.insert(ALL_CASES.to_owned(), self.rules.iter().map(|rule| rule.name.clone()).collect());
+        members.extend(self.rules.iter().map(|rule| (rule.name.clone(), vec![rule.name.clone()])));
+        members
+    }
+
+    /// The subset of a case, by its dataset and what it shows. There always is one, because declarations leave no gap.
+    #[must_use]
+    pub fn of(&self, dataset: &str, pattern: LabelPattern) -> Option<&Subset> {
+        self.rules.iter().find(|rule| rule.takes(dataset, pattern))
+    }
+}
+
+fn subset(name: &str, rule: &Rule, classes: &Classes, datasets: &[&str]) -> Result<Subset, LabelError> {
+    check_name(name)?;
+    if let Some(unknown) = rule.datasets.iter().find(|dataset| !datasets.contains(&dataset.as_str())) {
+        let known = datasets.iter().map(|&dataset| dataset.to_owned()).collect();
+        return Err(LabelError::NoDataset { subset: name.to_owned(), dataset: unknown.clone(), known });
+    }
+    let pattern =
+        |keys: &[String]| classes.pattern_of(keys).map_err(|reason| LabelError::Rule { subset: name.to_owned(), reason: Box::new(reason) });
+    let [any, all, none] = [pattern(&rule.any)?, pattern(&rule.all)?, pattern(&rule.none)?];
+    let (any, excluded) = (Some(any).filter(|any| !any.is_empty()), none);
+    if all.meets(excluded) || any.is_some_and(|any| any.is_within(excluded)) {
+        return Err(LabelError::EmptyRule { subset: name.to_owned() });
+    }
+    let annotated = rule.annotated.as_deref().map(pattern).transpose()?;
+    Ok(Subset { name: name.to_owned(), annotated, datasets: rule.datasets.iter().cloned().collect(), any, all, none })
+}
+
+fn check_name(name: &str) -> Result<(), LabelError> {
+    let plain = !name.is_empty() && name != ALL_CASES && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    if plain { Ok(()) } else { Err(LabelError::BadSubsetName { name: name.to_owned() }) }
+}
+
+fn check_unions(rules: &[Subset], unions: &BTreeMap<String, Vec<String>>) -> Result<(), LabelError> {
+    let is_rule = |name: &String| rules.iter().any(|rule| rule.name == *name);
+    for (name, members) in unions {
+        check_name(name)?;
+        if is_rule(name) || members.is_empty() {
+            return Err(LabelError::BadSubsetName { name: name.clone() });
+        }
+        if let Some(unknown) = members.iter().find(|member| !is_rule(member)) {
+            let known = rules.iter().map(|rule| rule.name.clone()).collect();
+            return Err(LabelError::NoSubset { name: unknown.clone(), known });
         }
     }
+    Ok(())
 }
 
-/// A name for a set of cases: a [`Subset`], a union of them, or all of the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SubsetName {
-    /// `D`: every case.
-    All,
-    /// `D_u`.
-    Du,
-    /// `D_l1`.
-    Dl1,
-    /// `D_l2`.
-    Dl2,
-    /// `D_l3`.
-    Dl3,
-    /// `D_l4`.
-    Dl4,
-    /// `D_other`.
-    Other,
-    /// `D_o13`: cases with all 13 organs, that is `D_l1`.
-    Do13,
-    /// `D_o5`: cases with at least the five organs, that is `D_l1`, `D_l2` and `D_l3`.
-    Do5,
-    /// `D_c`: cases with tumor labels, that is `D_l3` and `D_l4`.
-    Dc,
-}
+/// Beyond so many kinds of classes, declarations are checked by the data alone.
+const MOST_KINDS: usize = 16;
 
-impl SubsetName {
-    /// Every name: all of the data, the subsets in the paper's order, then the unions.
-    pub const ALL: [Self; 10] =
-        [Self::All, Self::Du, Self::Dl1, Self::Dl2, Self::Dl3, Self::Dl4, Self::Other, Self::Do13, Self::Do5, Self::Dc];
-
-    /// The name as text, such as `D_l1`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "D",
-            Self::Du => "D_u",
-            Self::Dl1 => "D_l1",
-            Self::Dl2 => "D_l2",
-            Self::Dl3 => "D_l3",
-            Self::Dl4 => "D_l4",
-            Self::Other => "D_other",
-            Self::Do13 => "D_o13",
-            Self::Do5 => "D_o5",
-            Self::Dc => "D_c",
+/// Refuses rules that take a pattern of a dataset twice, or not at all. Classes that all rules treat alike are of one kind, and one
+/// of a kind that is asked for one by one (`all`) is a kind of its own.
+fn check_parts(rules: &[Subset], dataset: &str, classes: &Classes) -> Result<(), LabelError> {
+    let rules: Vec<&Subset> = rules.iter().filter(|rule| rule.takes_from(dataset)).collect();
+    let place = |class: u8| -> Vec<[bool; 3]> {
+        rules
+            .iter()
+            .map(|rule| [rule.any.is_some_and(|any| any.contains(class)), rule.all.contains(class), rule.none.contains(class)])
+            .collect()
+    };
+    let mut kinds = BTreeMap::<(Vec<[bool; 3]>, u8), u8>::new();
+    for class in classes.pattern().iter() {
+        let place = place(class);
+        let alone = if place.iter().any(|[_, all, _]| *all) { class } else { 0 };
+        kinds.entry((place, alone)).or_insert(class);
+    }
+    let kinds: Vec<u8> = kinds.into_values().collect();
+    if kinds.len() > MOST_KINDS {
+        return Ok(());
+    }
+    for bits in 0..1u32 << kinds.len() {
+        let pattern: LabelPattern = kinds.iter().enumerate().filter(|(k, _)| bits >> k & 1 == 1).map(|(_, &class)| class).collect();
+        let taken: Vec<&str> = rules.iter().filter(|rule| rule.takes_pattern(pattern)).map(|rule| rule.name.as_str()).collect();
+        if taken.len() != 1 {
+            let shown = classes.keys_of(pattern);
+            return Err(match taken[..] {
+                [] => LabelError::Gap { dataset: dataset.to_owned(), shown },
+                _ => LabelError::Overlap { subsets: taken.iter().map(|&name| name.to_owned()).collect(), shown },
+            });
         }
     }
-
-    /// The subsets that the name stands for, in the paper's order.
-    pub const fn members(self) -> &'static [Subset] {
-        match self {
-            Self::All => &Subset::ALL,
-            Self::Du => &[Subset::Du],
-            Self::Dl1 | Self::Do13 => &[Subset::Dl1],
-            Self::Dl2 => &[Subset::Dl2],
-            Self::Dl3 => &[Subset::Dl3],
-            Self::Dl4 => &[Subset::Dl4],
-            Self::Other => &[Subset::Other],
-            Self::Do5 => &[Subset::Dl1, Subset::Dl2, Subset::Dl3],
-            Self::Dc => &[Subset::Dl3, Subset::Dl4],
-        }
-    }
-
-    /// Whether the cases of `subset` are among those that the name stands for.
-    pub fn contains(self, subset: Subset) -> bool {
-        self.members().contains(&subset)
-    }
-}
-
-impl From<Subset> for SubsetName {
-    fn from(subset: Subset) -> Self {
-        subset.name()
-    }
-}
-
-impl fmt::Display for SubsetName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl fmt::Display for Subset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.name().fmt(f)
-    }
-}
-
-impl FromStr for SubsetName {
-    type Err = LabelError;
-
-    fn from_str(text: &str) -> Result<Self, LabelError> {
-        Self::ALL.into_iter().find(|name| name.as_str() == text).ok_or_else(|| not_a_subset(text))
-    }
-}
-
-impl FromStr for Subset {
-    type Err = LabelError;
-
-    fn from_str(text: &str) -> Result<Self, LabelError> {
-        Self::ALL.into_iter().find(|subset| subset.name().as_str() == text).ok_or_else(|| not_a_subset(text))
-    }
-}
-
-fn not_a_subset(text: &str) -> LabelError {
-    LabelError::NotASubset { text: text.to_owned() }
-}
-
-impl Serialize for SubsetName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for SubsetName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for SubsetName {
-    fn schema_name() -> Cow<'static, str> {
-        "SubsetName".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({
-            "description": "A subset of the cases, or a union of subsets.",
-            "type": "string",
-            "enum": Self::ALL.map(Self::as_str),
-        })
-    }
-}
-
-impl Serialize for Subset {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name().as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for Subset {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
+    Ok(())
 }

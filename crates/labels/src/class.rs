@@ -1,0 +1,309 @@
+//! The declaration of classes: names, output values, colours, groups.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use crate::color::{self, Color};
+use crate::{BACKGROUND, LabelError, LabelPattern};
+
+/// A class that label maps can show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// The name in files and tables, such as `right_kidney`.
+    pub key: String,
+    /// The name for readers, such as `Right kidney`.
+    pub name: String,
+    /// The value in label maps that models write, from 1. It stands for the class everywhere.
+    pub value: u8,
+    /// The colour in pictures and viewers, as sRGB.
+    pub color: [u8; 3],
+}
+
+/// Classes that exclude each other: one softmax with background, one decoder of the student, one label map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    key: String,
+    classes: Vec<Class>,
+}
+
+impl Group {
+    /// The name in files and parameters, such as `organ`.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The classes, ascending by value.
+    #[must_use]
+    pub fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    /// The classes as a set.
+    #[must_use]
+    pub fn pattern(&self) -> LabelPattern {
+        self.classes.iter().map(|class| class.value).collect()
+    }
+
+    /// The values of the classes, ascending.
+    #[must_use]
+    pub fn values(&self) -> Vec<u8> {
+        self.classes.iter().map(|class| class.value).collect()
+    }
+}
+
+/// All classes of a pipeline, in groups. A later group lies over the earlier ones where both show something: a tumor over the
+/// organ that it is in (paper, section 2.4).
+///
+/// In pipeline files:
+///
+/// ```yaml
+/// classes:
+///   - group: organ
+///     classes: {liver: 1, right_adrenal: {value: 2, name: Right adrenal gland, color: "#ffefd5"}}
+///   - group: cancer
+///     classes: {tumor: 14}
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<GroupDeclaration>", into = "Vec<GroupDeclaration>")]
+pub struct Classes {
+    groups: Vec<Group>,
+}
+
+impl Classes {
+    /// The groups, the lowest first.
+    #[must_use]
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The place of a group.
+    ///
+    /// # Errors
+    /// [`LabelError::NoGroup`].
+    pub fn group(&self, key: &str) -> Result<usize, LabelError> {
+        let known = || self.groups.iter().map(|group| group.key.clone()).collect();
+        self.groups.iter().position(|group| group.key == key).ok_or_else(|| LabelError::NoGroup { key: key.to_owned(), known: known() })
+    }
+
+    /// Every class, ascending by value.
+    #[must_use]
+    pub fn all(&self) -> Vec<&Class> {
+        let mut all: Vec<&Class> = self.groups.iter().flat_map(|group| &group.classes).collect();
+        all.sort_by_key(|class| class.value);
+        all
+    }
+
+    /// Every class as a set.
+    #[must_use]
+    pub fn pattern(&self) -> LabelPattern {
+        self.groups.iter().map(Group::pattern).fold(LabelPattern::EMPTY, LabelPattern::union)
+    }
+
+    /// The class of a key.
+    ///
+    /// # Errors
+    /// [`LabelError::NoClass`].
+    pub fn class(&self, key: &str) -> Result<&Class, LabelError> {
+        let found = self.groups.iter().flat_map(|group| &group.classes).find(|class| class.key == key);
+        found.ok_or_else(|| LabelError::NoClass { key: key.to_owned(), known: self.keys_of(self.pattern()) })
+    }
+
+    /// The class of a value.
+    #[must_use]
+    pub fn of_value(&self, value: u8) -> Option<&Class> {
+        self.groups.iter().flat_map(|group| &group.classes).find(|class| class.value == value)
+    }
+
+    /// The key of a value; `background` for 0, and the number for a value that no class has.
+    #[must_use]
+    pub fn key_of(&self, value: u8) -> Cow<'_, str> {
+        match self.of_value(value) {
+            Some(class) => Cow::Borrowed(&class.key),
+            None if value == BACKGROUND => Cow::Borrowed(BACKGROUND_KEY),
+            None => Cow::Owned(value.to_string()),
+        }
+    }
+
+    /// The keys of a set, ascending by value.
+    #[must_use]
+    pub fn keys_of(&self, pattern: LabelPattern) -> Vec<String> {
+        pattern.iter().map(|value| self.key_of(value).into_owned()).collect()
+    }
+
+    /// The set behind keys of classes and of groups.
+    ///
+    /// # Errors
+    /// [`LabelError::NoClass`] for a key that is neither.
+    pub fn pattern_of<K: AsRef<str>>(&self, keys: &[K]) -> Result<LabelPattern, LabelError> {
+        keys.iter().try_fold(LabelPattern::EMPTY, |pattern, key| {
+            let of_key = match self.group(key.as_ref()) {
+                Ok(group) => self.groups[group].pattern(),
+                Err(_) => LabelPattern::of(self.class(key.as_ref())?.value),
+            };
+            Ok(pattern.union(of_key))
+        })
+    }
+
+    /// The place of the group that has a class.
+    #[must_use]
+    pub fn group_of(&self, value: u8) -> Option<usize> {
+        self.groups.iter().position(|group| group.classes.iter().any(|class| class.value == value))
+    }
+
+    /// The classes of all groups above the one at `group`, which hide its classes where they lie.
+    #[must_use]
+    pub fn above(&self, group: usize) -> LabelPattern {
+        self.groups[group + 1..].iter().map(Group::pattern).fold(LabelPattern::EMPTY, LabelPattern::union)
+    }
+
+    /// The colour of every value; that of background and of values without a class is black.
+    #[must_use]
+    pub fn colors(&self) -> [[u8; 3]; 256] {
+        let mut colors = [[0; 3]; 256];
+        self.all().into_iter().for_each(|class| colors[usize::from(class.value)] = class.color);
+        colors
+    }
+
+    /// The groups of both, those of `upper` over these.
+    ///
+    /// # Errors
+    /// When a name or a value stands twice.
+    pub fn and(&self, upper: &Self) -> Result<Self, LabelError> {
+        [self.clone(), upper.clone()].into_iter().flat_map(Vec::<GroupDeclaration>::from).collect::<Vec<_>>().try_into()
+    }
+
+    /// The same without the classes that are not in `kept`, and without groups that have none left.
+    #[must_use]
+    pub fn only(&self, kept: LabelPattern) -> Self {
+        let mut groups = self.groups.clone();
+        groups.iter_mut().for_each(|group| group.classes.retain(|class| kept.contains(class.value)));
+        groups.retain(|group| !group.classes.is_empty());
+        Self { groups }
+    }
+}
+
+/// The key of what shows no class.
+pub const BACKGROUND_KEY: &str = "background";
+
+/// A group as pipeline files write it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct GroupDeclaration {
+    /// The name of the group, such as `organ`: of its decoder (`organ_decoder`) and of the folder of its label maps.
+    group: String,
+    /// The classes, which exclude each other: for each its output value, or value, name and colour.
+    classes: BTreeMap<String, ClassDeclaration>,
+}
+
+/// A class as pipeline files write it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum ClassDeclaration {
+    /// The value; the name follows from the key and the colour from the value.
+    Value(u8),
+    /// All of it.
+    Full(FullDeclaration),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FullDeclaration {
+    /// The output value, from 1.
+    value: u8,
+    /// The name for readers; the key with spaces if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// The colour, such as `#ff8000`; one that follows from the value if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    color: Option<Color>,
+}
+
+impl ClassDeclaration {
+    fn class(self, key: String) -> Class {
+        let (value, name, color) = match self {
+            Self::Value(value) => (value, None, None),
+            Self::Full(FullDeclaration { value, name, color }) => (value, name, color),
+        };
+        Class {
+            name: name.unwrap_or_else(|| name_of(&key)),
+            color: color.map_or_else(|| color::of_value(value), |Color(color)| color),
+            key,
+            value,
+        }
+    }
+}
+
+/// The name for readers of a key: `right_kidney` as `Right kidney`.
+#[must_use]
+pub fn name_of(key: &str) -> String {
+    let mut letters = key.replace('_', " ").chars().collect::<Vec<_>>();
+    if let Some(first) = letters.first_mut() {
+        *first = first.to_ascii_uppercase();
+    }
+    letters.into_iter().collect()
+}
+
+impl TryFrom<Vec<GroupDeclaration>> for Classes {
+    type Error = LabelError;
+
+    fn try_from(declared: Vec<GroupDeclaration>) -> Result<Self, LabelError> {
+        let mut names = Vec::new();
+        let mut values = BTreeMap::<u8, String>::new();
+        let mut groups = Vec::with_capacity(declared.len());
+        for GroupDeclaration { group, classes } in declared {
+            if classes.is_empty() {
+                return Err(LabelError::EmptyGroup { key: group });
+            }
+            for name in std::iter::once(&group).chain(classes.keys()) {
+                let plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
+                    && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+                if !plain || name == BACKGROUND_KEY || names.contains(name) {
+                    return Err(LabelError::BadKey { key: name.clone() });
+                }
+                names.push(name.clone());
+            }
+            let mut classes: Vec<Class> = classes.into_iter().map(|(key, class)| class.class(key)).collect();
+            classes.sort_by_key(|class| class.value);
+            for Class { key, value, .. } in &classes {
+                if *value == BACKGROUND {
+                    return Err(LabelError::BackgroundValue { key: key.clone() });
+                }
+                if let Some(first) = values.insert(*value, key.clone()) {
+                    return Err(LabelError::SharedValue { value: *value, first, second: key.clone() });
+                }
+            }
+            groups.push(Group { key: group, classes });
+        }
+        if groups.is_empty() { Err(LabelError::NoClasses) } else { Ok(Self { groups }) }
+    }
+}
+
+impl From<Classes> for Vec<GroupDeclaration> {
+    fn from(classes: Classes) -> Self {
+        let declaration = |Class { key, name, value, color }: Class| {
+            let name = (name != name_of(&key)).then_some(name);
+            let color = (color != color::of_value(value)).then_some(Color(color));
+            let full = name.is_some() || color.is_some();
+            (key, if full { ClassDeclaration::Full(FullDeclaration { value, name, color }) } else { ClassDeclaration::Value(value) })
+        };
+        let group =
+            |Group { key, classes }: Group| GroupDeclaration { group: key, classes: classes.into_iter().map(declaration).collect() };
+        classes.groups.into_iter().map(group).collect()
+    }
+}
+
+impl JsonSchema for Classes {
+    fn schema_name() -> Cow<'static, str> {
+        "Classes".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = <Vec<GroupDeclaration>>::json_schema(generator);
+        schema.insert("description".into(), "The classes, in groups; a later group lies over the earlier ones.".into());
+        schema
+    }
+}
