@@ -52,6 +52,16 @@ pub enum FolderError {
         /// How many other entries there are.
         found: usize,
     },
+    /// No path fits a template.
+    #[error("{path} holds no files {template}, but {found} others; check the folder and the pattern")]
+    None {
+        /// The folder.
+        path: PathBuf,
+        /// The template.
+        template: String,
+        /// How many other files there are where some were expected.
+        found: usize,
+    },
     /// A file of another name.
     #[error("{0} is not named CASE_0000.nii.gz; rename it, so that its label map can be called CASE.nii.gz")]
     Name(PathBuf),
@@ -82,7 +92,7 @@ impl Naming {
     }
 
     /// The case of a file of this form.
-    fn case(self, name: &str) -> Option<&str> {
+    pub(crate) fn case(self, name: &str) -> Option<&str> {
         let stem = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"))?;
         stem.strip_suffix(self.suffix()).filter(|case| !case.is_empty() && !case.starts_with('.'))
     }
@@ -199,10 +209,7 @@ fn look_at(path: &Path, naming: Naming) -> Found {
     // Follows links, and opens nothing: a pipe would wait for a writer for ever.
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) => {
-            let found = if path.is_symlink() { format!("a link that leads nowhere ({error})") } else { format!("unreadable ({error})") };
-            return left_out(found, "a file".into(), "put the file there, or remove the entry".into());
-        }
+        Err(error) => return left_out(unreadable(path, &error), "a file".into(), PUT.into()),
     };
     if metadata.is_dir() {
         // Some programs unpack `a.nii.gz` to `a.nii.gz/a.nii`.
@@ -212,7 +219,7 @@ fn look_at(path: &Path, naming: Naming) -> Found {
         };
     }
     if !metadata.is_file() {
-        return left_out(special(&metadata).into(), "a file".into(), "put the file there, or remove the entry".into());
+        return left_out(special(&metadata).into(), "a file".into(), PUT.into());
     }
     match (naming.case(name), kind) {
         (Some(case), _) => Found::Taken(case.to_owned()),
@@ -236,6 +243,21 @@ fn look_at(path: &Path, naming: Naming) -> Found {
         ),
         (None, Kind::Junk) => Found::Else(None),
     }
+}
+
+const PUT: &str = "put the file there, or remove the entry";
+
+/// What keeps an entry that is no folder from being read as a file, and what to do.
+pub(crate) fn trouble(path: &Path) -> Option<(String, &'static str)> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => None,
+        Ok(metadata) => Some((special(&metadata).to_owned(), PUT)),
+        Err(error) => Some((unreadable(path, &error), PUT)),
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    if path.is_symlink() { format!("a link that leads nowhere ({error})") } else { format!("unreadable ({error})") }
 }
 
 fn special(metadata: &Metadata) -> &'static str {

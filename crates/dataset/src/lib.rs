@@ -1,13 +1,27 @@
 //! The cases of a dataset: what `partition` finds out and every later stage goes by.
 
+mod declaration;
 mod entry;
+mod files;
 mod folder;
+mod meaning;
+mod nnunet;
+mod pattern;
+mod problem;
+mod source;
+mod template;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use declaration::{DatasetConfig, Folders, Layout, Mark, Marks, Nnunet, Pattern, SplitRule};
 pub use folder::{FolderError, ImageFile, Listing, Naming, image_files, images_at, label_files, likely_case, list};
-use labels::{LabelPattern, Subset, SubsetName};
+use labels::{Classes, LabelPattern, Regions};
+pub use nnunet::{DatasetList, Label};
+pub use problem::{DatasetError, Problem, SplitError};
 use serde::{Deserialize, Serialize};
+pub use source::{CaseFiles, Source};
+use stage_kit::{Role, StageIo};
 
 /// The file name of the manifest inside the output folder of `partition`.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -22,20 +36,24 @@ pub enum Split {
     Validation,
 }
 
-/// One CT scan and what is known of it. Paths are relative to the dataset's root.
+/// One CT scan and what is known of it. Paths are relative to the root of its dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// The name of the case, such as `FLARE23_0001`.
+    /// The name of the case, such as `FLARE23_0001`. Where there are several datasets it begins with that of its dataset.
     pub id: String,
+    /// The dataset that it comes from.
+    pub dataset: String,
     /// The image file.
     pub image: PathBuf,
     /// The label map, if there is one.
     pub label: Option<PathBuf>,
-    /// Which labels the label map holds.
+    /// Which classes the label map shows.
     pub pattern: LabelPattern,
     /// The subset that follows from the pattern (paper 2.1).
-    pub subset: Subset,
+    pub subset: String,
+    /// The classes that its annotators looked for: where the label map does not show them, they are not there.
+    pub annotated: LabelPattern,
     /// Training or validation.
     pub split: Split,
     /// Voxels along x, y, z as stored.
@@ -44,12 +62,50 @@ pub struct Case {
     pub spacing_mm: [f64; 3],
 }
 
-/// All good cases of a dataset, sorted by id.
+impl Case {
+    /// The label map, if it says anything that its annotators looked for.
+    #[must_use]
+    pub fn annotated_label(&self) -> Option<&Path> {
+        self.label.as_deref().filter(|_| !self.annotated.is_empty())
+    }
+}
+
+/// All good cases of all datasets, sorted by id, and what their label maps mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    /// The classes that the pipeline declares.
+    pub classes: Classes,
+    /// What the values of the label maps of each dataset mean.
+    pub regions: BTreeMap<String, Regions>,
+    /// The subsets that each name stands for: subsets themselves, unions of them, and `D` for all.
+    pub subsets: BTreeMap<String, Vec<String>>,
     /// The cases.
     pub cases: Vec<Case>,
+}
+
+/// The role behind [`Roots`].
+pub const DATASETS: Role = Role::many("datasets", "the root folder of each dataset, by the name that it is declared under").by_case();
+
+/// Where the datasets lie.
+#[derive(Clone, Debug)]
+pub struct Roots(BTreeMap<String, PathBuf>);
+
+impl Roots {
+    /// The folders behind the role `datasets`.
+    #[must_use]
+    pub fn of(io: &StageIo) -> Self {
+        Self(io.inputs_under(DATASETS.name).into_iter().map(|(name, path)| (name.to_owned(), path.to_owned())).collect())
+    }
+
+    /// The root of a dataset.
+    ///
+    /// # Errors
+    /// [`ManifestError::NoRoot`].
+    pub fn root(&self, dataset: &str) -> Result<&Path, ManifestError> {
+        let known = || self.0.keys().cloned().collect();
+        self.0.get(dataset).map(PathBuf::as_path).ok_or_else(|| ManifestError::NoRoot { dataset: dataset.to_owned(), known: known() })
+    }
 }
 
 /// Why a manifest cannot be used.
@@ -77,11 +133,29 @@ pub enum ManifestError {
     )]
     EmptySubset {
         /// The subset asked for.
-        subset: SubsetName,
+        subset: String,
         /// The side of the split, in words.
         split: String,
         /// What there is instead.
         counts: String,
+    },
+    /// A name that stands for no cases.
+    #[error("there is no subset {name}{}; the manifest has {}", .near.as_ref().map_or_else(String::new, |near| format!(", did you mean {near}?")), .known.join(", "))]
+    NoSubset {
+        /// The name.
+        name: String,
+        /// The name that is most like it.
+        near: Option<String>,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// A dataset whose folder was not given.
+    #[error("the cases of {dataset} are asked for, and the input `datasets` has {}; give `datasets: {{{dataset}: …}}`", .known.join(", "))]
+    NoRoot {
+        /// The dataset.
+        dataset: String,
+        /// Those that were given.
+        known: Vec<String>,
     },
 }
 
@@ -96,20 +170,33 @@ impl Manifest {
         serde_json::from_str(&text).map_err(|reason| ManifestError::Parse { path, reason })
     }
 
+    /// The subsets that the name of a subset or union stands for.
+    ///
+    /// # Errors
+    /// [`ManifestError::NoSubset`].
+    pub fn members(&self, name: &str) -> Result<&[String], ManifestError> {
+        self.subsets.get(name).map(Vec::as_slice).ok_or_else(|| ManifestError::NoSubset {
+            name: name.to_owned(),
+            near: stage_kit::nearest(name, self.subsets.keys().map(String::as_str)).map(str::to_owned),
+            known: self.subsets.keys().cloned().collect(),
+        })
+    }
+
     /// The cases of a subset or union, on one side of the split or on both.
     ///
     /// # Errors
-    /// [`ManifestError::EmptySubset`] when there are none.
-    pub fn select(&self, subset: SubsetName, split: Option<Split>) -> Result<Vec<&Case>, ManifestError> {
-        let cases: Vec<&Case> =
-            self.cases.iter().filter(|case| subset.contains(case.subset) && split.is_none_or(|split| case.split == split)).collect();
+    /// [`ManifestError::NoSubset`], and [`ManifestError::EmptySubset`] when there are no cases.
+    pub fn select(&self, subset: &str, split: Option<Split>) -> Result<Vec<&Case>, ManifestError> {
+        let members = self.members(subset)?;
+        let takes = |case: &&Case| members.contains(&case.subset) && split.is_none_or(|split| case.split == split);
+        let cases: Vec<&Case> = self.cases.iter().filter(takes).collect();
         if cases.is_empty() {
             let split = match split {
                 None => String::new(),
                 Some(Split::Training) => " for training".into(),
                 Some(Split::Validation) => " for validation".into(),
             };
-            return Err(ManifestError::EmptySubset { subset, split, counts: self.counts() });
+            return Err(ManifestError::EmptySubset { subset: subset.to_owned(), split, counts: self.counts() });
         }
         Ok(cases)
     }
@@ -117,9 +204,9 @@ impl Manifest {
     /// The number of cases of each subset that has any, such as `D_u 4, D_l1 2`.
     #[must_use]
     pub fn counts(&self) -> String {
-        let mut counts = std::collections::BTreeMap::<String, usize>::new();
+        let mut counts = BTreeMap::<&str, usize>::new();
         for case in &self.cases {
-            *counts.entry(case.subset.to_string()).or_default() += 1;
+            *counts.entry(&case.subset).or_default() += 1;
         }
         counts.iter().map(|(subset, n)| format!("{subset} {n}")).collect::<Vec<_>>().join(", ")
     }

@@ -26,7 +26,7 @@ pub struct CaseSpec {
     pub case: String,
     /// The files that it reads of the inputs that are read [by case](crate::Role::by_case), by a name each. Where in the
     /// input they lie does not matter to the key, only the name and the content.
-    pub reads: Vec<(&'static str, PathBuf)>,
+    pub reads: Vec<(String, PathBuf)>,
     /// Whatever else of those inputs its result depends on.
     pub facts: Value,
     /// The files that it writes, relative to the output folder.
@@ -205,8 +205,8 @@ impl CaseSpec {
 
     /// One more file of its own, under a name.
     #[must_use]
-    pub fn reads(mut self, name: &'static str, path: &Path) -> Self {
-        self.reads.push((name, path.to_owned()));
+    pub fn reads(mut self, name: &str, path: &Path) -> Self {
+        self.reads.push((name.to_owned(), path.to_owned()));
         self
     }
 

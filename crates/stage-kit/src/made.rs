@@ -90,7 +90,7 @@ impl Origins {
                 absent.push(path.clone());
                 String::new()
             };
-            reads.insert((*name).to_owned(), hash);
+            reads.insert(name.clone(), hash);
         }
         Ok(Origin { key: Common::case_key(&self.common, &spec.id, &reads, &spec.facts), seen, absent })
     }

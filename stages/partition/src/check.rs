@@ -1,8 +1,7 @@
 //! Whether a case can be used, and everything that is wrong with it if not.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use labels::LabelPattern;
 use serde::{Deserialize, Serialize};
 use stage_kit::LeftOut;
 use volume::nifti::SliceReader;
@@ -11,18 +10,25 @@ use volume::{DoubtKind, Grid, Intensities, nifti};
 use crate::Config;
 use crate::gather::Candidate;
 
-/// What is known of a good case before it is put on a side of the split.
+/// What the files of a good case say. What their values mean is asked later, so that another declaration reads no scan again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Facts {
-    pub(crate) id: String,
-    pub(crate) image: PathBuf,
-    pub(crate) label: Option<PathBuf>,
-    pub(crate) pattern: LabelPattern,
+    /// The values of the label map with their voxels, without those that no voxel has.
+    pub(crate) values: Vec<(u8, u64)>,
     pub(crate) shape: [usize; 3],
     #[serde(with = "exact")]
     pub(crate) spacing_mm: [f64; 3],
     /// Why the intensities may not be HU, if they may not.
     pub(crate) doubt: Option<String>,
+}
+
+impl Facts {
+    /// How many voxels each value has.
+    pub(crate) fn voxels(&self) -> [u64; 256] {
+        let mut voxels = [0; 256];
+        self.values.iter().for_each(|(value, n)| voxels[usize::from(*value)] = *n);
+        voxels
+    }
 }
 
 /// Numbers by their bits: not one may be lost on the way to the manifest.
@@ -44,23 +50,17 @@ const BODY_ABOVE_HU: f32 = -200.0;
 
 /// The facts of a good case, or all findings about a bad one.
 pub(crate) fn check(candidate: &Candidate, config: &Config) -> Result<Facts, Vec<LeftOut>> {
-    let Candidate { id, root, image, label } = candidate;
+    let Candidate { id, root, files, .. } = candidate;
     let mut findings = Findings { case: id, bad: Vec::new() };
-    let (grid, doubt) = check_image(root, image, config, &mut findings);
-    let pattern = match label {
+    let (grid, doubt) = check_image(root, &files.image, config, &mut findings);
+    let values = match &files.label {
         Some(label) => check_label(root, label, grid.as_ref(), &mut findings),
-        None => Some(LabelPattern::EMPTY),
+        None => Some(Vec::new()),
     };
-    match (grid, pattern) {
-        (Some(grid), Some(pattern)) if findings.bad.is_empty() => Ok(Facts {
-            id: id.clone(),
-            image: image.clone(),
-            label: label.clone(),
-            pattern,
-            shape: grid.shape,
-            spacing_mm: grid.spacing_mm(),
-            doubt,
-        }),
+    match (grid, values) {
+        (Some(grid), Some(values)) if findings.bad.is_empty() => {
+            Ok(Facts { values, shape: grid.shape, spacing_mm: grid.spacing_mm(), doubt })
+        }
         _ => Err(findings.bad),
     }
 }
@@ -136,8 +136,8 @@ fn intensities(path: &Path) -> Result<Intensities, nifti::NiftiError> {
     Ok(intensities)
 }
 
-/// The labels that are there, unless they cannot be told.
-fn check_label(root: &Path, label: &Path, image_grid: Option<&Grid>, findings: &mut Findings<'_>) -> Option<LabelPattern> {
+/// The values that are there, unless they cannot be told.
+fn check_label(root: &Path, label: &Path, image_grid: Option<&Grid>, findings: &mut Findings<'_>) -> Option<Vec<(u8, u64)>> {
     let (counts, header) = match nifti::count_labels(root.join(label)) {
         Ok(counted) => counted,
         Err(error) => {
@@ -148,13 +148,7 @@ fn check_label(root: &Path, label: &Path, image_grid: Option<&Grid>, findings: &
     if let Some(image_grid) = image_grid {
         check_same_grid(label, &header.grid(), image_grid, findings);
     }
-    match LabelPattern::from_histogram(&counts) {
-        Ok(pattern) => Some(pattern),
-        Err(error) => {
-            findings.add(label, error.to_string(), "labels 0 to 14".into(), "map the values to the challenge's labels, or set them to 0");
-            None
-        }
-    }
+    Some((0..=u8::MAX).zip(counts).filter(|(_, voxels)| *voxels > 0).collect())
 }
 
 fn check_same_grid(label: &Path, found: &Grid, expected: &Grid, findings: &mut Findings<'_>) {

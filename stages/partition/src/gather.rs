@@ -1,21 +1,29 @@
-//! Which files belong to which case.
+//! The datasets at their places, and the cases in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use dataset::{ImageFile, Listing, Naming};
-use stage_kit::{Aside, LeftOut};
+use anyhow::{Context, Result, bail, ensure};
+use dataset::{CaseFiles, DATASETS, Source, Split, SplitRule};
+use labels::{LabelPattern, Rule};
+use stage_kit::{Aside, LeftOut, StageIo};
 
 use crate::Config;
 use crate::check::Facts;
+use crate::lists::Lists;
 
-/// A case with its files, not yet looked into. Paths are relative to the dataset, which is at `root`.
+/// A case with its files, not yet looked into.
 pub struct Candidate {
+    /// The name among all datasets.
     pub(crate) id: String,
+    pub(crate) dataset: String,
+    /// The root of its dataset.
     pub(crate) root: PathBuf,
-    pub(crate) image: PathBuf,
-    pub(crate) label: Option<PathBuf>,
+    pub(crate) files: CaseFiles,
+    /// What stands on one side of the split as a whole: the patient, or the case itself.
+    pub(crate) unit: String,
+    /// The side, where a list of the dataset says it.
+    pub(crate) side: Option<Split>,
 }
 
 impl Candidate {
@@ -32,24 +40,83 @@ impl Candidate {
     }
 }
 
-/// All cases that have one image, sorted by id, and what else lies in the folders.
-pub(crate) fn gather(root: &Path, config: &Config) -> Result<(Vec<Candidate>, Aside)> {
-    let mut found = Gathering { root, config, aside: Aside::default() };
-    let images = found.images()?;
-    let labels = found.label_maps(&images)?;
-    let mut candidates = Vec::new();
-    for (id, files) in &images {
-        match &files[..] {
-            [image] => {
-                let Ok(label) = labels.of(id) else { continue };
-                candidates.push(Candidate { id: id.clone(), root: root.to_owned(), image: image.clone(), label });
-            }
-            files => found.several(id, files, "image"),
-        }
+/// The datasets, which must be those that are declared.
+pub(crate) fn sources<'a>(config: &'a Config, io: &StageIo) -> Result<Vec<Source<'a>>> {
+    let given: BTreeMap<&str, &Path> = io.inputs_under(DATASETS.name).into_iter().collect();
+    let names = |names: Vec<&str>| names.into_iter().map(|name| format!("`{}.{name}`", DATASETS.name)).collect::<Vec<_>>().join(", ");
+    let missing: Vec<&str> = config.datasets.keys().map(String::as_str).filter(|name| !given.contains_key(name)).collect();
+    ensure!(missing.is_empty(), "no input {} is given, and `datasets` declares it; give its folder, or take it out", names(missing));
+    let strange: Vec<&str> = given.keys().copied().filter(|name| !config.datasets.contains_key(*name)).collect();
+    if let Some(first) = strange.first() {
+        let near = stage_kit::nearest(first, config.datasets.keys().map(String::as_str));
+        let near = near.map_or_else(String::new, |near| format!(" (did you mean `{}.{near}`?)", DATASETS.name));
+        bail!("the input {} is given{near}, and `datasets` does not declare it; say there what it is, or take it out", names(strange));
     }
-    exclude(&mut candidates, &mut found.aside, config)?;
-    found.aside.left_out.sort();
-    Ok((candidates, found.aside))
+    let mut sources = Vec::with_capacity(config.datasets.len());
+    for (name, declared) in &config.datasets {
+        let role = format!("{}.{name}", DATASETS.name);
+        let source = Source::open(name, declared, io.input(&role)?, &config.classes)?;
+        for (subset, rule) in &config.subsets {
+            check_annotated(config, &source, subset, rule)?;
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+/// Refuses a subset whose annotators are said to have looked for classes that a dataset of its cases has no values for.
+fn check_annotated(config: &Config, source: &Source<'_>, subset: &str, rule: &Rule) -> Result<()> {
+    let pattern = |keys: &[String]| config.classes.pattern_of(keys);
+    let Some(annotated) = rule.annotated.as_deref().map(pattern).transpose()? else { return Ok(()) };
+    let shown: LabelPattern = source.regions().classes().minus(pattern(&rule.none)?);
+    let (any, all) = (pattern(&rule.any)?, pattern(&rule.all)?);
+    let is_of_it = rule.datasets.is_empty() || rule.datasets.iter().any(|name| name == source.name());
+    let has_label_maps = !source.regions().classes().is_empty();
+    let takes_cases = is_of_it && has_label_maps && (any.is_empty() || any.meets(shown)) && all.is_within(shown);
+    let unknown = annotated.minus(source.regions().classes());
+    ensure!(
+        !takes_cases || unknown.is_empty(),
+        "subset {subset}: `annotated` has {}, and the dataset {}, whose cases it takes, declares no values for it; take it out, or part the subset by `datasets`",
+        config.classes.keys_of(unknown).join(", "),
+        source.name()
+    );
+    Ok(())
+}
+
+/// All cases that have one image, sorted by id, and what else lies in the folders.
+pub(crate) fn gather(config: &Config, io: &StageIo) -> Result<(Vec<Candidate>, Aside)> {
+    let sources = sources(config, io)?;
+    let mut all = (Vec::new(), Aside::default());
+    for source in &sources {
+        let (cases, mut aside) = source.cases()?;
+        let prefix = if sources.len() > 1 { format!("{}__", source.name()) } else { String::new() };
+        let mut candidates: Vec<Candidate> = cases.into_iter().map(|files| candidate(source, &prefix, files)).collect();
+        if let SplitRule::File { file, fold } = config.split_of(source.name()) {
+            let lists = Lists::read(source.root(), file, *fold).with_context(|| format!("dataset {}", source.name()))?;
+            lists.apply(&mut candidates, &mut aside)?;
+        }
+        for one in &mut aside.left_out {
+            one.case.insert_str(0, &prefix);
+        }
+        all.0.extend(candidates);
+        all.1.extend(aside);
+    }
+    let (mut candidates, mut aside) = all;
+    exclude(&mut candidates, &mut aside, config)?;
+    candidates.sort_by(|a, b| a.id.cmp(&b.id));
+    aside.left_out.sort();
+    Ok((candidates, aside))
+}
+
+fn candidate(source: &Source<'_>, prefix: &str, files: CaseFiles) -> Candidate {
+    Candidate {
+        id: format!("{prefix}{}", files.case),
+        dataset: source.name().to_owned(),
+        root: source.root().to_owned(),
+        unit: format!("{prefix}{}", files.patient.as_ref().unwrap_or(&files.case)),
+        side: None,
+        files,
+    }
 }
 
 /// Cases that the user wants to do without are no findings.
@@ -59,130 +126,10 @@ fn exclude(candidates: &mut Vec<Candidate>, aside: &mut Aside, config: &Config) 
     let unknown: Vec<&str> = config.exclude.iter().map(String::as_str).filter(|case| !known.contains(case)).collect();
     if let Some(first) = unknown.first() {
         let near = stage_kit::nearest(first, known.iter().copied()).map_or_else(String::new, |near| format!("; did you mean {near}?"));
-        bail!("exclude: there is no case {} in the dataset{near}", unknown.join(", "));
+        let place = if config.datasets.len() > 1 { "the datasets" } else { "the dataset" };
+        bail!("exclude: there is no case {} in {place}{near}", unknown.join(", "));
     }
     candidates.retain(|one| !config.exclude.contains(&one.id));
     aside.left_out.retain(|one| !config.exclude.contains(&one.case));
     Ok(())
-}
-
-/// The label map of each case, and the cases of which nobody knows whether they have one.
-struct LabelMaps {
-    maps: BTreeMap<String, PathBuf>,
-    unclear: BTreeSet<String>,
-}
-
-impl LabelMaps {
-    /// The label map of a case, or none; an error if that is unclear. A case whose label map is only named wrongly must not count as
-    /// unlabelled.
-    fn of(&self, case: &str) -> Result<Option<PathBuf>, ()> {
-        if self.unclear.contains(case) { Err(()) } else { Ok(self.maps.get(case).cloned()) }
-    }
-}
-
-struct Gathering<'a> {
-    root: &'a Path,
-    config: &'a Config,
-    aside: Aside,
-}
-
-impl Gathering<'_> {
-    /// Lists a folder of the dataset; folders within it that the parameters name have their own turn.
-    fn list(&mut self, folder: &Path, naming: Naming, what: &'static str) -> Result<Listing> {
-        let mut listing = dataset::list(&self.root.join(folder), naming).context(what)?;
-        let Config { images, labels, corrected_labels, .. } = self.config;
-        for named in images.iter().chain(labels).chain(corrected_labels).filter(|named| *named != folder) {
-            listing = listing.apart_from(&self.root.join(named));
-        }
-        for one in &mut listing.aside.left_out {
-            one.file = inside(self.root, &one.file);
-        }
-        Ok(listing)
-    }
-
-    fn images(&mut self) -> Result<BTreeMap<String, Vec<PathBuf>>> {
-        let mut images = BTreeMap::<String, Vec<PathBuf>>::new();
-        for folder in &self.config.images {
-            let listing = self.list(folder, Naming::Images, "images")?;
-            self.aside.extend(listing.aside.clone());
-            for ImageFile { id, path } in listing.some(Naming::Images).context("images")? {
-                images.entry(id).or_default().push(inside(self.root, &path));
-            }
-        }
-        Ok(images)
-    }
-
-    fn label_maps(&mut self, images: &BTreeMap<String, Vec<PathBuf>>) -> Result<LabelMaps> {
-        let mut labels = LabelMaps { maps: BTreeMap::new(), unclear: BTreeSet::new() };
-        if let Some(folder) = &self.config.labels {
-            let listing = self.list(folder, Naming::Labels, "labels")?;
-            let files = self.labels_of(listing.clone(), images, &mut labels.unclear);
-            listing.some(Naming::Labels).context("labels")?;
-            labels.maps.extend(files);
-        }
-        if let Some(folder) = &self.config.corrected_labels {
-            let listing = self.list(folder, Naming::Labels, "corrected_labels")?;
-            labels.maps.extend(self.labels_of(listing, images, &mut labels.unclear));
-        }
-        Ok(labels)
-    }
-
-    /// The label maps of a listing that belong to an image. All others are findings about the case that they are most likely of.
-    fn labels_of(
-        &mut self,
-        listing: Listing,
-        images: &BTreeMap<String, Vec<PathBuf>>,
-        unclear: &mut BTreeSet<String>,
-    ) -> Vec<(String, PathBuf)> {
-        let by_letters: BTreeMap<String, &String> = images.keys().map(|id| (id.to_lowercase(), id)).collect();
-        let likely = |name: &Path| by_letters.get(&dataset::likely_case(name).to_lowercase()).map(|id| (*id).clone());
-        let mut maps = BTreeMap::new();
-        let mut strangers = listing.aside.left_out;
-        for ImageFile { id, path } in listing.files {
-            let file = inside(self.root, &path);
-            if images.contains_key(&id) {
-                maps.insert(id, file);
-                continue;
-            }
-            let case = likely(&path);
-            let remedy = match &case {
-                Some(case) => format!("rename it to {case}.nii.gz if it is the label map of {case}"),
-                None => "add the image or remove the label map".into(),
-            };
-            strangers.push(LeftOut {
-                found: "a label map without an image".into(),
-                expected: format!("{id}_0000.nii.gz in one of the image folders"),
-                remedy,
-                case: case.unwrap_or(id),
-                file,
-            });
-        }
-        for mut stranger in strangers {
-            // A case that has a label map of the right name is clear, whatever else lies beside it.
-            if let Some(case) = likely(&stranger.file).or_else(|| images.contains_key(&stranger.case).then(|| stranger.case.clone())) {
-                if !maps.contains_key(&case) {
-                    unclear.insert(case.clone());
-                }
-                stranger.case = case;
-            }
-            self.aside.left_out.push(stranger);
-        }
-        self.aside.passed_over.extend(listing.aside.passed_over);
-        maps.into_iter().collect()
-    }
-
-    fn several(&mut self, case: &str, files: &[PathBuf], what: &str) {
-        let list = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
-        self.aside.left_out.push(LeftOut {
-            case: case.to_owned(),
-            file: files.first().cloned().unwrap_or_default(),
-            found: format!("{} files: {list}", files.len()),
-            expected: format!("one {what}"),
-            remedy: "keep one and remove the others".into(),
-        });
-    }
-}
-
-fn inside(root: &Path, path: &Path) -> PathBuf {
-    path.strip_prefix(root).unwrap_or(path).to_owned()
 }

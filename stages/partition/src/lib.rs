@@ -1,48 +1,57 @@
-//! Sorts a dataset into the subsets of the paper by the labels that are there, and splits each by case.
+//! Sorts the cases of one or several datasets into subsets by the labels that are there, and splits each by case or by patient.
 //!
-//! Reads:  the dataset's folders of images and label maps.
-//! Writes: `manifest.json`; `D_u.txt` … `D_c.txt`, a case a line, and the same under `training/` and `validation/`;
-//! `patterns.{md,csv,json}`; `about/left_out.{md,json}` if a case is left out.
+//! Reads:  the folders of the datasets, each in its own layout.
+//! Writes: `manifest.json`; a list of cases for each subset and union, such as `D_l1.txt`, and `D.txt` for all, a case a line, and
+//! the same under `training/` and `validation/`; `patterns.{md,csv,json}`; `about/left_out.{md,json}` if a case is left out.
 //! Paper:  sections 2.1 and 3.2.
 //!
 //! Images and label maps are read once, slice by slice. A bad case is no failure: it is left out, and all bad cases are
-//! named together, because a dataset of 4,000 scans from thirty hospitals always has some. No file of the dataset is passed over
+//! named together, because a dataset of 4,000 scans from thirty hospitals always has some. No file of a dataset is passed over
 //! without a word: a label map that nobody sees would make a labelled case an unlabelled one.
 
 mod check;
 mod gather;
+mod lists;
 mod split;
+mod subsets;
 mod tables;
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, ensure};
-use dataset::{Case, MANIFEST_FILE, Manifest};
-use labels::SubsetName;
+use anyhow::{Result, bail, ensure};
+use dataset::{Case, DATASETS, DatasetConfig, MANIFEST_FILE, Manifest, Split, SplitRule};
+use labels::{Classes, LabelPattern, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, LeftOut, Role, Stage, StageIo, write_atomic_text};
 
-use check::Facts;
 pub use gather::Candidate;
+use subsets::Good;
 pub use tables::PATTERNS_FILE;
 
 /// The stage.
 pub struct Partition;
 
-/// Its parameters. Folders are relative to the dataset.
+/// Its parameters.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Folders of images `CASE_0000.nii.gz`, labelled and unlabelled ones.
-    pub images: Vec<PathBuf>,
-    /// The folder of label maps `CASE.nii.gz`; none when nothing is labelled.
-    pub labels: Option<PathBuf>,
-    /// A folder of corrected label maps, which take precedence. It may be empty, but must be there.
-    pub corrected_labels: Option<PathBuf>,
-    /// The part of each subset that goes to the validation side, from 0 to below 1.
-    pub validation_fraction: f64,
+    /// The classes; the runner takes them from the head of the pipeline file.
+    pub classes: Classes,
+    /// Each dataset by its name: where its files lie, and what its label maps mean.
+    pub datasets: BTreeMap<String, DatasetConfig>,
+    /// The subsets by rules on what the label maps show. If there is none, each dataset is a subset of its name.
+    #[serde(default)]
+    pub subsets: BTreeMap<String, Rule>,
+    /// Unions of subsets that have a name.
+    #[serde(default)]
+    pub unions: BTreeMap<String, Vec<String>>,
+    /// How cases are put on the two sides; a dataset may have a rule of its own.
+    pub split: SplitRule,
+    /// How many cases subsets are known to have, such as those of a paper: shown beside what is there.
+    #[serde(default)]
+    pub expected: BTreeMap<String, usize>,
     /// The least and the largest voxel edge in mm that a CT scan can have; others are headers gone wrong.
     #[serde(default = "plausible_spacing_mm")]
     pub spacing_mm_range: [f64; 2],
@@ -50,9 +59,17 @@ pub struct Config {
     /// found now and cost their own case, and not the whole of `preprocess`. Takes about a second for each case.
     #[serde(default = "yes")]
     pub check_images: bool,
-    /// Cases to do without, such as those that were left out before and are known to be bad: they are named no more.
+    /// Cases to do without, such as those that were left out before and are known to be bad: they are named no more. With several
+    /// datasets `DATASET__CASE`.
     #[serde(default)]
     pub exclude: Vec<String>,
+}
+
+impl Config {
+    /// The rule that the cases of a dataset are split by.
+    pub(crate) fn split_of(&self, dataset: &str) -> &SplitRule {
+        self.datasets.get(dataset).and_then(|dataset| dataset.split.as_ref()).unwrap_or(&self.split)
+    }
 }
 
 fn yes() -> bool {
@@ -66,18 +83,25 @@ fn plausible_spacing_mm() -> [f64; 2] {
 
 impl Stage for Partition {
     const NAME: &'static str = "partition";
-    const REVISION: u32 = 2;
-    const ABOUT: &'static str = "Sort a dataset into subsets by the labels that are there, and split it by case";
-    const READS: &'static [Role] = &[Role::required("dataset", "folder with the folders of images and label maps").by_case()];
-    const WRITES: &'static str =
-        "manifest.json, case lists D_*.txt, training/D_*.txt, validation/D_*.txt, patterns.{md,csv,json}; about/left_out.{md,json}";
+    const REVISION: u32 = 3;
+    const ABOUT: &'static str = "Sort datasets into subsets by the labels that are there, and split them by case or by patient";
+    const READS: &'static [Role] = &[DATASETS];
+    const WRITES: &'static str = "manifest.json, case lists SUBSET.txt, training/SUBSET.txt, validation/SUBSET.txt, patterns.{md,csv,json}; about/left_out.{md,json}";
     const PAPER: &'static str = "section 2.1 (subsets), section 3.2 (split by case)";
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
-        ensure!(!config.images.is_empty(), "images: no folder given, expected at least one");
-        let fraction = config.validation_fraction;
-        ensure!((0.0..1.0).contains(&fraction), "validation_fraction: {fraction}, expected a number from 0 to below 1");
+        ensure!(!config.datasets.is_empty(), "datasets: none is declared, expected at least one");
+        for (name, dataset) in &config.datasets {
+            dataset.check(name, &config.classes)?;
+        }
+        config.split.check()?;
+        let members = config.subsets()?.members();
+        if let Some(name) = config.expected.keys().find(|name| !members.contains_key(*name)) {
+            let near = stage_kit::nearest(name, members.keys().map(String::as_str))
+                .map_or_else(String::new, |near| format!(", did you mean {near}?"));
+            bail!("expected: there is no subset {name}{near}; there are {}", members.keys().cloned().collect::<Vec<_>>().join(", "));
+        }
         let [least, most] = config.spacing_mm_range;
         ensure!(
             0.0 < least && least < most && most.is_finite(),
@@ -98,14 +122,14 @@ impl CaseStage for Partition {
     type Tools = ();
 
     fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Candidate>> {
-        Ok(gather::gather(io.input("dataset")?, config)?.0)
+        Ok(gather::gather(config, io)?.0)
     }
 
     fn case(_: &Config, candidate: &Candidate) -> CaseSpec {
-        let Candidate { id, root, image, label } = candidate;
-        let spec = CaseSpec::of(id).reads("image", &root.join(image)).keeps([candidate.findings()]);
-        let spec = spec.depends_on(json!({"image": image, "label": label}));
-        label.iter().fold(spec, |spec, label| spec.reads("label", &root.join(label)))
+        let Candidate { id, root, files, .. } = candidate;
+        let spec = CaseSpec::of(id).reads("image", &root.join(&files.image)).keeps([candidate.findings()]);
+        let spec = spec.depends_on(json!({"image": files.image, "label": files.label}));
+        files.label.iter().fold(spec, |spec, label| spec.reads("label", &root.join(label)))
     }
 
     /// What does not look into a case changes none.
@@ -114,8 +138,15 @@ impl CaseStage for Partition {
     }
 
     fn aside(config: &Config, io: &StageIo) -> Result<Aside> {
-        Ok(gather::gather(io.input("dataset")?, config)?.1)
+        Ok(gather::gather(config, io)?.1)
     }
+
+    /// What the small files of the datasets say.
+    fn rest(config: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<Value> {
+        let sides: BTreeMap<&str, Split> = candidates.iter().filter_map(|one| Some((one.id.as_str(), one.side?))).collect();
+        Ok(json!({"regions": subsets::regions(config, io)?, "sides": sides}))
+    }
+
     fn tools(_: &Config, _: &StageIo) -> Result<()> {
         Ok(())
     }
@@ -125,51 +156,60 @@ impl CaseStage for Partition {
         write_atomic_text(&io.work.join(candidate.findings()), &serde_json::to_string(&found)?)
     }
 
-    fn bad_cases(_: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<Vec<LeftOut>> {
-        Ok(checked(io, candidates)?.1)
+    fn bad_cases(config: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<Vec<LeftOut>> {
+        Ok(subsets::sort(config, io, candidates)?.bad)
     }
 
     fn finish(config: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<()> {
-        let (good, _) = checked(io, candidates)?;
-        tell_doubts(io, &good);
-        let cases = split::split(good, config.validation_fraction, io.seed);
+        let sorted = subsets::sort(config, io, candidates)?;
+        tell_doubts(io, &sorted.good);
+        let cases = split::split(sorted.good, config, io.seed);
         ensure!(!cases.is_empty(), "no case can be used: each of the {} cases is bad, as named above", candidates.len());
-        write(io, config, &Manifest { cases })
+        let subsets = sorted.subsets.members();
+        let manifest = Manifest { classes: config.classes.clone(), regions: sorted.regions, subsets, cases };
+        tell_unseen(io, &manifest);
+        write(io, config, &manifest)
     }
-}
-
-/// The facts of the good cases, and the findings about the bad ones.
-fn checked(io: &StageIo, candidates: &[Candidate]) -> Result<(Vec<Facts>, Vec<LeftOut>)> {
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
-    for candidate in candidates {
-        match candidate.read_findings(&io.work)? {
-            Ok(facts) => good.push(facts),
-            Err(findings) => bad.extend(findings),
-        }
-    }
-    Ok((good, bad))
 }
 
 /// Cases that are used although their intensities may not be HU.
-fn tell_doubts(io: &StageIo, good: &[Facts]) {
-    let doubts: Vec<String> = good
-        .iter()
-        .filter_map(|facts| Some(format!("\n  case {}: {}: {}", facts.id, facts.image.display(), facts.doubt.as_ref()?)))
-        .collect();
+fn tell_doubts(io: &StageIo, good: &[Good]) {
+    let doubt = |Good { case, doubt, .. }: &Good| Some(format!("\n  case {}: {}: {}", case.id, case.image.display(), doubt.as_ref()?));
+    let doubts: Vec<String> = good.iter().filter_map(doubt).collect();
     if !doubts.is_empty() {
         io.report.note(&format!("{}: {} cases are used, and doubtful:{}", io.node, doubts.len(), doubts.concat()));
     }
 }
 
-fn write(io: &StageIo, config: &Config, manifest: &Manifest) -> Result<()> {
-    for name in SubsetName::ALL {
-        let members = || manifest.cases.iter().filter(|case| name.contains(case.subset));
-        write_list(io, &format!("{name}.txt"), members())?;
-        for (folder, split) in [("training", dataset::Split::Training), ("validation", dataset::Split::Validation)] {
-            write_list(io, &format!("{folder}/{name}.txt"), members().filter(|case| case.split == split))?;
+/// Classes that a dataset declares and no case of it shows: most likely their values are others.
+fn tell_unseen(io: &StageIo, manifest: &Manifest) {
+    for (dataset, regions) in &manifest.regions {
+        let labelled = || manifest.cases.iter().filter(|case| case.dataset == *dataset && case.label.is_some());
+        let shown = labelled().map(|case| case.pattern).fold(LabelPattern::EMPTY, LabelPattern::union);
+        let unseen: Vec<String> =
+            regions.classes().minus(shown).iter().map(|class| unseen(manifest, class, regions.of_class(class))).collect();
+        if !unseen.is_empty() && labelled().next().is_some() {
+            let cases = labelled().count();
+            io.report.note(&format!("{}: dataset {dataset}: none of its {cases} labelled cases shows {}", io.node, unseen.join(", ")));
         }
     }
-    tables::write_patterns(&io.output, manifest)?;
+}
+
+fn unseen(manifest: &Manifest, class: u8, values: LabelPattern) -> String {
+    let values: Vec<String> = values.iter().map(|value| value.to_string()).collect();
+    format!("{} ({} {})", manifest.classes.key_of(class), if values.len() == 1 { "value" } else { "values" }, values.join(", "))
+}
+
+fn write(io: &StageIo, config: &Config, manifest: &Manifest) -> Result<()> {
+    for (name, members) in &manifest.subsets {
+        let members: BTreeSet<&str> = members.iter().map(String::as_str).collect();
+        let cases = || manifest.cases.iter().filter(|case| members.contains(case.subset.as_str()));
+        write_list(io, &format!("{name}.txt"), cases())?;
+        for (folder, split) in [("training", Split::Training), ("validation", Split::Validation)] {
+            write_list(io, &format!("{folder}/{name}.txt"), cases().filter(|case| case.split == split))?;
+        }
+    }
+    tables::write_patterns(&io.output, config, manifest)?;
     // The manifest comes last: where it is, everything else is.
     write_atomic_text(&io.output.join(MANIFEST_FILE), &(serde_json::to_string_pretty(manifest)? + "\n"))?;
     io.report.note(&format!("{}: {} cases: {}", io.node, manifest.cases.len(), manifest.counts()));

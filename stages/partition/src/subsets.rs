@@ -1,0 +1,102 @@
+//! What the label maps of the cases show, and the subset that follows from it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use dataset::{Case, Split};
+use labels::{LabelPattern, Regions, Subsets};
+use stage_kit::{LeftOut, StageIo};
+
+use crate::Config;
+use crate::check::Facts;
+use crate::gather::{Candidate, sources};
+
+/// A good case before it is put on a side of the split: that of `case` means nothing yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Good {
+    pub(crate) case: Case,
+    /// What stands on one side as a whole.
+    pub(crate) unit: String,
+    /// The side, where a list of the dataset says it.
+    pub(crate) side: Option<Split>,
+    /// Why the intensities may not be HU, if they may not.
+    pub(crate) doubt: Option<String>,
+}
+
+/// All cases after the check.
+pub(crate) struct Sorted {
+    pub(crate) good: Vec<Good>,
+    /// The findings about the bad ones.
+    pub(crate) bad: Vec<LeftOut>,
+    /// What the values of the label maps of each dataset mean.
+    pub(crate) regions: BTreeMap<String, Regions>,
+    pub(crate) subsets: Subsets,
+}
+
+/// The meanings of the values of each dataset.
+pub(crate) fn regions(config: &Config, io: &StageIo) -> Result<BTreeMap<String, Regions>> {
+    Ok(sources(config, io)?.iter().map(|source| (source.name().to_owned(), source.regions().clone())).collect())
+}
+
+/// Sorts what the check found.
+pub(crate) fn sort(config: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<Sorted> {
+    let mut sorted = Sorted { good: Vec::new(), bad: Vec::new(), regions: regions(config, io)?, subsets: config.subsets()? };
+    for candidate in candidates {
+        let found =
+            candidate.read_findings(&io.work)?.and_then(|facts| sorted.case(config, candidate, facts).map_err(|finding| vec![finding]));
+        match found {
+            Ok(good) => sorted.good.push(good),
+            Err(findings) => sorted.bad.extend(findings),
+        }
+    }
+    Ok(sorted)
+}
+
+impl Sorted {
+    fn case(&self, config: &Config, candidate: &Candidate, facts: Facts) -> Result<Good, LeftOut> {
+        let Candidate { id, dataset, files, unit, side, .. } = candidate;
+        let finding = |found: String, expected: &str, remedy: &str| LeftOut {
+            case: id.clone(),
+            file: files.label.clone().unwrap_or_else(|| files.image.clone()),
+            found,
+            expected: expected.to_owned(),
+            remedy: remedy.to_owned(),
+        };
+        let nothing = Regions::default();
+        let regions = self.regions.get(dataset).unwrap_or(&nothing);
+        let pattern = regions.shown(&facts.voxels()).map_err(|error| {
+            let remedy = "declare the values, name them under `ignore` to count them as background, or correct the label map";
+            finding(error.to_string(), "values that the dataset declares", remedy)
+        })?;
+        let subset = self.subsets.of(dataset, pattern).ok_or_else(|| {
+            let shown = config.classes.keys_of(pattern).join(", ");
+            finding(format!("classes that no subset takes: {shown}"), "a subset for each case", "add a rule that takes them")
+        })?;
+        let annotated = match (&files.label, subset.annotated) {
+            (None, _) => LabelPattern::EMPTY,
+            (Some(_), Some(annotated)) => annotated,
+            (Some(_), None) => regions.classes(),
+        };
+        let case = Case {
+            id: id.clone(),
+            dataset: dataset.clone(),
+            image: files.image.clone(),
+            label: files.label.clone(),
+            pattern,
+            subset: subset.name.clone(),
+            annotated,
+            split: Split::Training,
+            shape: facts.shape,
+            spacing_mm: facts.spacing_mm,
+        };
+        Ok(Good { case, unit: unit.clone(), side: *side, doubt: facts.doubt })
+    }
+}
+
+impl Config {
+    /// The subsets of the declaration.
+    pub(crate) fn subsets(&self) -> Result<Subsets> {
+        let datasets: Vec<&str> = self.datasets.keys().map(String::as_str).collect();
+        Subsets::declared(&self.subsets, &self.unions, &self.classes, &datasets).context("subsets")
+    }
+}
