@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use labels::LabelError;
 use thiserror::Error;
 
 /// Why a prepared case cannot be written or read.
@@ -13,17 +14,13 @@ pub enum PreparedError {
         /// The reason.
         reason: std::io::Error,
     },
-    /// A file ends early or goes on too long.
-    #[error(
-        "{path} is truncated or damaged: it has {found} bytes, and its header tells of {expected}; delete it and run `preprocess` again"
-    )]
-    Length {
+    /// A file ends early, or is not what was written.
+    #[error("{path} is truncated or damaged: {reason}; delete it and run `preprocess` again")]
+    Damaged {
         /// The file.
         path: PathBuf,
-        /// Its length in bytes.
-        found: u64,
-        /// The length that follows from its header.
-        expected: u64,
+        /// What was found and what was expected.
+        reason: String,
     },
     /// A file is whole but is no prepared case.
     #[error("{path} is not a prepared case: {reason}; delete it and run `preprocess` again")]
@@ -53,21 +50,19 @@ pub enum PreparedError {
     #[error("{what} has the shape {found:?}, expected the image's {expected:?}")]
     Shape {
         /// Which map, or the grid that goes with it.
-        what: &'static str,
+        what: String,
         /// Its shape.
         found: [usize; 3],
         /// The shape of the image.
         expected: [usize; 3],
     },
-    /// A map to be stored holds a value that it may not.
-    #[error("{what} holds the value {found}, expected at most {highest}")]
-    Value {
-        /// Which map.
-        what: &'static str,
-        /// The value.
-        found: u8,
-        /// The highest value allowed.
-        highest: u8,
+    /// A label map to be stored holds values that mean nothing.
+    #[error("case {case}: the label map holds {reason}; correct the map, or declare what its values mean")]
+    Labels {
+        /// The case.
+        case: String,
+        /// Which values.
+        reason: Box<LabelError>,
     },
     /// The output cannot be written.
     #[error("cannot write a prepared case: {0}")]

@@ -1,9 +1,8 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use labels::{LabelPattern, Subset};
+use labels::{LabelPattern, Regions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 /// The order of the axes of a prepared case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -11,7 +10,7 @@ use serde_json::{Map, Value};
 pub enum Layout {
     /// (x, y, z), for 3-D patches.
     Volume,
-    /// (z, x, y), for slices: one slice is contiguous in the file.
+    /// (z, x, y), for slices, each of which is read by itself.
     Slices,
 }
 
@@ -51,15 +50,8 @@ pub enum LabelSource {
     Pseudo,
 }
 
-/// The mean trust in the labels of a case, from 0 to 1; 0 when no label of the map counts.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MeanTrust {
-    /// In its organs.
-    pub organs: f64,
-    /// In its cancer.
-    pub cancer: f64,
-}
+/// For each group the mean trust in the labels of a case, from 0 to 1; 0 when no label of the group counts.
+pub type MeanTrust = BTreeMap<String, f64>;
 
 /// A voxel grid in numbers: sizes along x, y, z and the map from voxel index to RAS+ mm.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,13 +78,15 @@ pub struct CropBox {
 pub struct CaseInfo {
     /// The name of the case.
     pub id: String,
+    /// The dataset that it comes from.
+    pub dataset: String,
     /// The order of the axes in the file.
     pub layout: Layout,
     /// The subset of the case (paper, section 2.1).
-    pub subset: Subset,
+    pub subset: String,
     /// Voxel size along x, y, z in mm, whatever the layout.
     pub spacing_mm: [f64; 3],
-    /// The grid that the tensors lie on: the model grid after cropping.
+    /// The grid that the arrays lie on: the model grid after cropping.
     pub grid: GridRecord,
     /// The image's own grid, as its file has it.
     pub original_grid: GridRecord,
@@ -100,33 +94,21 @@ pub struct CaseInfo {
     pub crop: CropBox,
     /// The intensities that became 0 and 1, in HU.
     pub window_hu: [f32; 2],
-    /// The organs that were looked for. Background in `organs` says nothing about the others.
-    pub annotated_organs: LabelPattern,
-    /// Where `organs` comes from; absent when the tensor is.
-    pub organs_source: Option<LabelSource>,
-    /// Where `cancer` comes from; absent when the tensor is.
-    pub cancer_source: Option<LabelSource>,
+    /// The classes that were looked for. Where the label map does not show others, nobody knows whether they are there.
+    pub annotated: LabelPattern,
+    /// What the values of the label map mean.
+    pub regions: Regions,
+    /// Where the label map comes from; absent when the map is.
+    pub source: Option<LabelSource>,
     /// How far the labels can be trusted; absent when nobody has weighed them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<MeanTrust>,
 }
 
 impl CaseInfo {
-    /// The shape of the tensors, in stored order.
+    /// The shape of the arrays, in stored order.
     #[must_use]
     pub fn stored_shape(&self) -> [usize; 3] {
         self.layout.stored(self.grid.shape)
-    }
-
-    /// Safetensors metadata maps text to text, so each field becomes JSON text.
-    pub(crate) fn to_metadata(&self) -> Result<Map<String, Value>, serde_json::Error> {
-        let Value::Object(fields) = serde_json::to_value(self)? else { return Ok(Map::new()) };
-        Ok(fields.into_iter().map(|(key, value)| (key, Value::String(value.to_string()))).collect())
-    }
-
-    pub(crate) fn from_metadata(metadata: &HashMap<String, String>) -> Result<Self, serde_json::Error> {
-        let fields =
-            metadata.iter().map(|(key, text)| Ok((key.clone(), serde_json::from_str(text)?))).collect::<Result<_, serde_json::Error>>()?;
-        serde_json::from_value(Value::Object(fields))
     }
 }

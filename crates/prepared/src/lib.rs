@@ -1,43 +1,84 @@
-//! Preprocessed cases on disk: one `.safetensors` file a case, from which any box is read without loading the rest.
+//! Preprocessed cases on disk: one `.zarr.zip` file a case, from which any box is read without loading the rest.
 //!
 //! Training draws small patches from many volumes. A case is therefore stored as it is wanted, resampled, windowed
-//! and cropped (paper, sections 2.2 and 3.2), and a patch is read with one positioned read per plane.
+//! and cropped (paper, sections 2.2 and 3.2), and of a patch those chunks alone are read that it touches.
 //!
-//! The tensors of a file, all of one shape and in C order:
+//! The file is a [Zarr v3](https://zarr-specs.readthedocs.io/en/latest/v3/core/) group in a ZIP archive whose entries are stored
+//! as they are. Its arrays, all of one shape:
 //!
-//! | name           | type | values                                                 | there when                     |
-//! |----------------|------|--------------------------------------------------------|--------------------------------|
-//! | `image`        | U16  | `round(65535 v)` of the windowed image `v` in `[0, 1]` | always                         |
-//! | `organs`       | U8   | 0 background, 1 to 13 organs                           | organs are annotated or pseudo |
-//! | `cancer`       | U8   | 0 background, 1 tumor                                  | tumors are annotated or pseudo |
-//! | `organs_trust` | U8   | trust in the label of a voxel, 0 to 255                | pseudo labels were weighed     |
-//! | `cancer_trust` | U8   | the same of `cancer`                                   | pseudo labels were weighed     |
+//! | name          | type   | values                                                 | there when                 |
+//! |---------------|--------|--------------------------------------------------------|----------------------------|
+//! | `image`       | uint16 | `round(scale v)` of the windowed image `v` in `[0, 1]` | always                     |
+//! | `labels`      | uint8  | those of the dataset; [`CaseInfo::regions`] tells them | anything is annotated      |
+//! | `trust_GROUP` | uint8  | trust in the label of a voxel in that group, 0 to 255  | pseudo labels were weighed |
 //!
-//! Fixed point halves the bytes of `f32` at an error of at most 0.5/65535 of the window: 0.004 HU of the paper's
-//! 500 HU, where CT itself is stored in steps of 1 HU.
-//!
-//! The axes are (x, y, z) in the layout `volume` and (z, x, y) in the layout `slices`, where one slice is contiguous
-//! (see [`Layout`]). `__metadata__` holds the fields of [`CaseInfo`], each as JSON. In Python:
+//! The axes are (x, y, z) in the layout `volume` and (z, x, y) in the layout `slices` (see [`Layout`]). The attributes of the group
+//! are the fields of [`CaseInfo`], and `scale`. In Python:
 //!
 //! ```python
-//! with safetensors.safe_open("cases/FLARE23_0001.safetensors", "numpy") as case:
-//!     image = case.get_tensor("image") / 65535
-//!     info = {key: json.loads(value) for key, value in case.metadata().items()}
+//! case = zarr.open_group(zarr.storage.ZipStore("cases/FLARE23_0001.zarr.zip", mode="r"), mode="r")
+//! image = case["image"][...] / case.attrs["scale"]
+//! labels = case["labels"][...]
 //! ```
+//!
+//! A label map is stored once, in whatever values it came. Which class of a group each value shows is looked up when a box is
+//! used ([`Regions::table`](labels::Regions::table)). The labels of teachers come in groups of which each may show something at a
+//! voxel; they are one map too, of the values that [`Regions::product`](labels::Regions::product) gives their combinations.
+//!
+//! `scale` is four times the width of the window in HU (at most 65535): an image errs by at most 1/8 HU, where CT itself is stored in
+//! steps of 1 HU. Finer steps hold what resampling computes of noise, and that cannot be compressed.
+//!
+//! Arrays are cut into chunks of about 1×128×128 voxels (`slices`) or 32×32×32 (`volume`), each of them compressed by zstd at level 3
+//! with a checksum. The codec `sharding_indexed` puts those of a slab of up to 32 voxels along the slowest axis into one entry, with
+//! a table of their places at its end. So a case is written slab by slab, and has few entries. Chunks of zeros are left out.
+//!
+//! On public scans, in a window of 500 HU, `examples/loader.rs` and two cores that nobody else used:
+//!
+//! | scan                            | slices: bytes a voxel | volume |
+//! |---------------------------------|-----------------------|--------|
+//! | CRLM-CT-1004, image alone       | 0.68                  | 0.57   |
+//! | TotalSegmentator's example      | 0.94                  | 0.85   |
+//! | the same, small                 | 0.96                  | 0.87   |
+//! | a piece of MSD's spleen, no air | 1.37                  | 1.19   |
+//!
+//! These are images and labels together, where 16 and 8 bits uncompressed take 3 bytes; labels are 0.01 to 0.03 of it. Noise of
+//! the body does not compress, and a scan that shows nothing else stays above 1; shuffling bytes would save a fifth of it. Two cores
+//! read 5,400 crops of 224×224 a second out of slices, and 190 patches of 128×128×128 out of volumes, each from a case opened anew.
+//!
+//! This crate writes and reads that much of Zarr by itself. The crate `zarrs` reads no faster, for about 120 dependencies and
+//! several libraries of C, of which zstd is the only one here; and it keeps an array in a folder.
+//! zarr-python 3.1 reads our files, and we read those in `tests/data`, which it wrote.
 
+mod archive;
 mod error;
 mod info;
+mod intensities;
 mod read;
 mod set;
+mod shard;
 mod source;
+mod whole;
 mod write;
+mod zarr;
 
 pub use error::PreparedError;
 pub use info::{CaseInfo, CropBox, GridRecord, LabelSource, Layout, MeanTrust};
+pub use intensities::Intensities;
 pub use read::{Patch, PreparedCase};
 pub use set::{CASES_FOLDER, INDEX_FILE, Index, IndexEntry, PreparedSet, case_path};
 pub use source::{CaseArrays, CaseSource, Map, Part};
 pub use write::write_case;
 
-/// The stored value of the upper end of the window.
-const FULL_SCALE: f32 = u16::MAX as f32;
+/// The array of the image.
+const IMAGE: &str = "image";
+
+/// The array of the labels.
+const LABELS: &str = "labels";
+
+/// What the names of arrays with trust begin with.
+const TRUST_PREFIX: &str = "trust_";
+
+/// The array with the trust in the labels of a group.
+fn trust_array(group: &str) -> String {
+    format!("{TRUST_PREFIX}{group}")
+}

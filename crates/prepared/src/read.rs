@@ -1,16 +1,16 @@
 //! Reading boxes of a case from its file.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use labels::FULL_TRUST;
-use safetensors::tensor::{Dtype, Metadata};
+use labels::{BACKGROUND, FULL_TRUST};
 
+use crate::archive::Archive;
 use crate::info::{CaseInfo, Layout};
-use crate::{FULL_SCALE, PreparedError};
+use crate::shard::ShardReader;
+use crate::zarr::{Cut, DataType, metadata_entry, read_array, read_group};
+use crate::{IMAGE, LABELS, PreparedError, TRUST_PREFIX};
 
 /// A box of voxels in C order; its axes are those of the file (see [`Layout`]).
 #[derive(Clone, Debug, PartialEq)]
@@ -19,62 +19,64 @@ pub struct Patch {
     pub shape: [usize; 3],
     /// The windowed image in `[0, 1]`; 0 outside of the case.
     pub image: Vec<f32>,
-    /// 0 background, 1 to 13 organs; 0 outside of the case.
-    pub organs: Option<Vec<u8>>,
-    /// 0 background, 1 tumor; 0 outside of the case.
-    pub cancer: Option<Vec<u8>>,
-    /// Trust in `organs`; full outside of the case, where there is nothing but air.
-    pub organs_trust: Option<Vec<u8>>,
-    /// Trust in `cancer`, in the same way.
-    pub cancer_trust: Option<Vec<u8>>,
+    /// The labels, in the values that [`CaseInfo::regions`] tells; 0 outside of the case.
+    pub labels: Option<Vec<u8>>,
+    /// For each weighed group the trust in its labels; full outside of the case, where there is nothing but air.
+    pub trust: BTreeMap<String, Vec<u8>>,
 }
 
-/// One prepared case, open for reading. It holds its file and its header, and no voxels.
+/// One prepared case, open for reading. It holds its file and what is known of the case, and no voxels.
 #[derive(Debug)]
 pub struct PreparedCase {
-    path: PathBuf,
-    file: File,
+    pub(crate) archive: Archive,
+    pub(crate) cut: Cut,
     info: CaseInfo,
-    shape: [usize; 3],
-    image: u64,
-    organs: Option<u64>,
-    cancer: Option<u64>,
-    organs_trust: Option<u64>,
-    cancer_trust: Option<u64>,
+    pub(crate) scale: u16,
+    has_labels: bool,
+    /// For each weighed group its array.
+    trust: BTreeMap<String, String>,
 }
 
-/// Far above any header that [`crate::write_case`] writes; a larger one is damage.
-const LONGEST_HEADER: u64 = 1 << 20;
+/// Far above the bytes of any metadata that [`crate::write_case`] writes; more is damage.
+const LONGEST_METADATA: u64 = 1 << 20;
 
 impl PreparedCase {
-    /// Reads and checks the header.
+    /// Reads and checks all but the voxels.
     ///
     /// # Errors
-    /// When the file cannot be read, is not as long as its header says, or is no prepared case.
+    /// When the file cannot be read, is truncated or damaged, or is no prepared case.
     pub fn open(path: &Path) -> Result<Self, PreparedError> {
-        let unreadable = |reason| PreparedError::Read { path: path.to_owned(), reason };
-        let not_prepared = |reason: String| PreparedError::NotPrepared { path: path.to_owned(), reason };
-        let mut file = File::open(path).map_err(unreadable)?;
-        let found = file.metadata().map_err(unreadable)?.len();
-        let (metadata, begin) = read_header(&mut file, path, found)?;
-        let expected = begin + metadata.data_len() as u64;
-        if found != expected {
-            return Err(PreparedError::Length { path: path.to_owned(), found, expected });
+        let archive = Archive::open(path)?;
+        let lacks = |what: &str| archive.not_prepared(format!("it has no {what}"));
+        let group = archive.text(&metadata_entry(""), LONGEST_METADATA)?.ok_or_else(|| lacks("zarr.json"))?;
+        let (info, scale) = read_group(&group).map_err(|reason| archive.not_prepared(reason))?;
+        let array = |name: &str, data_type| -> Result<Option<Cut>, PreparedError> {
+            let Some(metadata) = archive.text(&metadata_entry(name), LONGEST_METADATA)? else { return Ok(None) };
+            let wrong = |reason| archive.not_prepared(format!("array `{name}`: {reason}"));
+            read_array(&metadata, data_type, info.stored_shape()).map(Some).map_err(wrong)
+        };
+        let cut = array(IMAGE, DataType::U16)?.ok_or_else(|| lacks("array `image`"))?;
+        let is_map = |name: &str| match array(name, DataType::U8)? {
+            None => Ok(false),
+            Some(of_map) if of_map == cut => Ok(true),
+            Some(of_map) => Err(archive.not_prepared(format!("array `{name}` is cut as {of_map:?}, expected the image's {cut:?}"))),
+        };
+        let has_labels = is_map(LABELS)?;
+        let mut trust = BTreeMap::new();
+        for name in archive.names().filter_map(|name| name.strip_suffix("/zarr.json")) {
+            if let Some(group) = name.strip_prefix(TRUST_PREFIX)
+                && is_map(name)?
+            {
+                trust.insert(group.to_owned(), name.to_owned());
+            }
         }
-        let fields = metadata.metadata().as_ref().ok_or_else(|| not_prepared("its header has no __metadata__".into()))?;
-        let info = CaseInfo::from_metadata(fields).map_err(|error| not_prepared(format!("its metadata cannot be understood: {error}")))?;
-        let shape = info.stored_shape();
-        let tensor = |name: &str, dtype| tensor_begin(&metadata, name, dtype, shape, begin).map_err(not_prepared);
-        let image = tensor("image", Dtype::U16)?.ok_or_else(|| not_prepared("it has no tensor `image`".into()))?;
-        let [organs, cancer] = [tensor("organs", Dtype::U8)?, tensor("cancer", Dtype::U8)?];
-        let [organs_trust, cancer_trust] = [tensor("organs_trust", Dtype::U8)?, tensor("cancer_trust", Dtype::U8)?];
-        Ok(Self { path: path.to_owned(), file, info, shape, image, organs, cancer, organs_trust, cancer_trust })
+        Ok(Self { cut, info, scale, has_labels, trust, archive })
     }
 
     /// Voxels along the stored axes.
     #[must_use]
     pub fn shape(&self) -> [usize; 3] {
-        self.shape
+        self.cut.shape
     }
 
     /// The order of the stored axes.
@@ -95,78 +97,87 @@ impl PreparedCase {
         &self.info
     }
 
-    /// Whether there is an organ map. Which organs it knows of stands in [`CaseInfo::annotated_organs`].
+    /// The stored value of the upper end of the window.
     #[must_use]
-    pub fn has_organs(&self) -> bool {
-        self.organs.is_some()
+    pub fn scale(&self) -> u16 {
+        self.scale
     }
 
-    /// Whether there is a cancer map.
+    /// Whether there is a label map. Which classes it knows of stands in [`CaseInfo::annotated`].
     #[must_use]
-    pub fn has_cancer(&self) -> bool {
-        self.cancer.is_some()
+    pub fn has_labels(&self) -> bool {
+        self.has_labels
+    }
+
+    /// The groups with a map of trust in their labels.
+    pub fn trust_groups(&self) -> impl Iterator<Item = &str> {
+        self.trust.keys().map(String::as_str)
     }
 
     /// The box of `shape` voxels that begins at `start`, both along the stored axes. It may reach beyond the case on
     /// any side, or lie outside altogether; what is outside is 0, and trusted.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the file cannot be read, or is damaged where the box lies.
     pub fn read_box(&self, start: [isize; 3], shape: [usize; 3]) -> Result<Patch, PreparedError> {
-        let voxels = shape.iter().product();
-        let mut image = vec![0.0; voxels];
-        self.read_rows(self.image, 2, start, shape, |at, row| {
+        let mut reader = ShardReader::new(&self.archive, self.cut)?;
+        let mut map = |array: &str, outside: u8| -> Result<Vec<u8>, PreparedError> {
+            let mut values = vec![outside; shape.iter().product()];
+            let put = |at: usize, row: &[u8]| values[at..at + row.len()].copy_from_slice(row);
+            self.read_rows(&mut reader, array, DataType::U8, start, shape, put)?;
+            Ok(values)
+        };
+        let labels = self.has_labels.then(|| map(LABELS, BACKGROUND)).transpose()?;
+        let trust = self.trust.iter().map(|(group, array)| Ok((group.clone(), map(array, FULL_TRUST)?)));
+        let trust = trust.collect::<Result<_, PreparedError>>()?;
+        Ok(Patch { labels, trust, ..self.image_box(&mut reader, start, shape)? })
+    }
+
+    /// The same without labels and trust, which are not read.
+    ///
+    /// # Errors
+    /// As [`PreparedCase::read_box`].
+    pub fn read_image(&self, start: [isize; 3], shape: [usize; 3]) -> Result<Patch, PreparedError> {
+        self.image_box(&mut ShardReader::new(&self.archive, self.cut)?, start, shape)
+    }
+
+    fn image_box(&self, reader: &mut ShardReader<'_>, start: [isize; 3], shape: [usize; 3]) -> Result<Patch, PreparedError> {
+        let mut image = vec![0.0; shape.iter().product()];
+        let scale = f32::from(self.scale);
+        self.read_rows(reader, IMAGE, DataType::U16, start, shape, |at, row| {
             for (value, bytes) in image[at..].iter_mut().zip(row.as_chunks().0) {
-                *value = f32::from(u16::from_le_bytes(*bytes)) / FULL_SCALE;
+                *value = f32::from(u16::from_le_bytes(*bytes)) / scale;
             }
         })?;
-        let map = |begin: Option<u64>, outside| begin.map(|begin| self.read_map(begin, outside, start, shape)).transpose();
-        Ok(Patch {
-            shape,
-            image,
-            organs: map(self.organs, 0)?,
-            cancer: map(self.cancer, 0)?,
-            organs_trust: map(self.organs_trust, FULL_TRUST)?,
-            cancer_trust: map(self.cancer_trust, FULL_TRUST)?,
-        })
+        Ok(Patch { shape, image, labels: None, trust: BTreeMap::new() })
     }
 
-    fn read_map(&self, begin: u64, outside: u8, start: [isize; 3], shape: [usize; 3]) -> Result<Vec<u8>, PreparedError> {
-        let mut labels = vec![outside; shape.iter().product()];
-        self.read_rows(begin, 1, start, shape, |at, row| labels[at..at + row.len()].copy_from_slice(row))?;
-        Ok(labels)
-    }
-
-    /// Hands every row of the box that lies inside the case to `put`, with the patch voxel that it begins at.
-    ///
-    /// A plane is read at once, from its first row to its last: the bytes between the rows cost less than a system
-    /// call for each row.
+    /// Hands every row of the box that lies inside the case to `put`, with the patch voxel that it begins at. A row is in as many
+    /// pieces as chunks; each chunk is decoded once.
     fn read_rows(
         &self,
-        begin: u64,
-        bytes: usize,
+        reader: &mut ShardReader<'_>,
+        array: &str,
+        data_type: DataType,
         start: [isize; 3],
         shape: [usize; 3],
         mut put: impl FnMut(usize, &[u8]),
     ) -> Result<(), PreparedError> {
-        let [_, height, width] = self.shape;
-        let [(planes, plane_at), (rows, row_at), (columns, column_at)] =
-            std::array::from_fn(|axis| inside(start[axis], shape[axis], self.shape[axis]));
-        if rows.is_empty() || columns.is_empty() {
-            return Ok(());
-        }
-        let mut plane_bytes = vec![0; ((rows.len() - 1) * width + columns.len()) * bytes];
-        for (i, plane) in planes.enumerate() {
-            let first_voxel = (plane * height + rows.start) * width + columns.start;
-            self.file
-                .read_exact_at(&mut plane_bytes, begin + (first_voxel * bytes) as u64)
-                .map_err(|reason| PreparedError::Read { path: self.path.clone(), reason })?;
-            for j in 0..rows.len() {
-                let at = ((plane_at + i) * shape[1] + row_at + j) * shape[2] + column_at;
-                put(at, &plane_bytes[j * width * bytes..][..columns.len() * bytes]);
+        let Cut { chunk, .. } = self.cut;
+        let found: [_; 3] = std::array::from_fn(|axis| inside(start[axis], shape[axis], self.cut.shape[axis]));
+        let region = found.clone().map(|(range, _)| range);
+        reader.visit(array, data_type, &region, |first, bytes| {
+            let [planes, rows, columns] =
+                std::array::from_fn(|axis| region[axis].start.max(first[axis])..region[axis].end.min(first[axis] + chunk[axis]));
+            // The place in the box, and in the chunk.
+            let in_box = |axis: usize, voxel: usize| found[axis].1 + voxel - region[axis].start;
+            for (i, j) in planes.flat_map(|i| rows.clone().map(move |j| (i, j))) {
+                let at = (in_box(0, i) * shape[1] + in_box(1, j)) * shape[2] + in_box(2, columns.start);
+                let from = ((i - first[0]) * chunk[1] + j - first[1]) * chunk[2] + columns.start - first[2];
+                put(at, &bytes[from * data_type.bytes()..][..columns.len() * data_type.bytes()]);
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -175,35 +186,4 @@ fn inside(start: isize, length: usize, size: usize) -> (Range<usize>, usize) {
     let end = usize::try_from(start.saturating_add_unsigned(length)).unwrap_or(0).min(size);
     let begin = usize::try_from(start).unwrap_or(0).min(end);
     (begin..end, start.min(0).unsigned_abs())
-}
-
-/// The parsed header, and the byte at which the tensors begin.
-fn read_header(file: &mut File, path: &Path, file_length: u64) -> Result<(Metadata, u64), PreparedError> {
-    let unreadable = |reason| PreparedError::Read { path: path.to_owned(), reason };
-    let not_prepared = |reason: String| PreparedError::NotPrepared { path: path.to_owned(), reason };
-    if file_length < 8 {
-        return Err(PreparedError::Length { path: path.to_owned(), found: file_length, expected: 8 });
-    }
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(unreadable)?;
-    let length = u64::from_le_bytes(length);
-    if length > LONGEST_HEADER {
-        return Err(not_prepared(format!("its header would have {length} bytes, expected at most {LONGEST_HEADER}")));
-    }
-    if 8 + length > file_length {
-        return Err(PreparedError::Length { path: path.to_owned(), found: file_length, expected: 8 + length });
-    }
-    let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).map_err(unreadable)?;
-    let metadata = serde_json::from_slice(&header).map_err(|error| not_prepared(format!("its safetensors header is damaged: {error}")))?;
-    Ok((metadata, 8 + length))
-}
-
-/// The byte at which a tensor begins, or nothing when there is no tensor of that name.
-fn tensor_begin(metadata: &Metadata, name: &str, dtype: Dtype, shape: [usize; 3], data_begin: u64) -> Result<Option<u64>, String> {
-    let Some(tensor) = metadata.info(name) else { return Ok(None) };
-    if tensor.dtype != dtype || tensor.shape != shape {
-        return Err(format!("tensor `{name}` is {:?} {:?}, expected {dtype:?} {shape:?}", tensor.dtype, tensor.shape));
-    }
-    Ok(Some(data_begin + tensor.data_offsets.0 as u64))
 }

@@ -1,9 +1,10 @@
 //! A folder of prepared cases and its index.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use dataset::Split;
-use labels::{LabelPattern, Subset};
+use labels::{Classes, LabelPattern, Regions};
 use serde::{Deserialize, Serialize};
 
 use crate::PreparedError;
@@ -19,7 +20,7 @@ pub const CASES_FOLDER: &str = "cases";
 /// The file of a case inside the output folder of `preprocess`.
 #[must_use]
 pub fn case_path(folder: &Path, id: &str) -> PathBuf {
-    folder.join(CASES_FOLDER).join(format!("{id}.safetensors"))
+    folder.join(CASES_FOLDER).join(format!("{id}.zarr.zip"))
 }
 
 /// What is worth knowing of a case before its file is opened.
@@ -32,38 +33,21 @@ pub struct IndexEntry {
     pub shape: [usize; 3],
     /// Voxels along z.
     pub slices: usize,
-    /// Whether there is an organ map.
-    pub has_organs: bool,
-    /// The organs that were looked for; all 13 when organs are pseudo labels.
-    pub annotated_organs: LabelPattern,
-    /// Whether there is a cancer map.
-    pub has_cancer: bool,
+    /// The dataset that it comes from.
+    pub dataset: String,
     /// The subset of the case.
-    pub subset: Subset,
+    pub subset: String,
     /// Training or validation.
     pub split: Split,
+    /// Whether there is a label map.
+    pub has_labels: bool,
+    /// The classes that were looked for; all where the labels are those of teachers.
+    pub annotated: LabelPattern,
+    /// What the values of the label map mean: the place in [`Index::regions`].
+    pub regions: usize,
     /// How far the labels can be trusted, where they have been weighed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<MeanTrust>,
-}
-
-impl IndexEntry {
-    /// The entry of a case whose side of the split is known.
-    #[must_use]
-    pub fn of(case: &PreparedCase, split: Split) -> Self {
-        let (info, shape) = (case.info(), case.shape());
-        Self {
-            id: info.id.clone(),
-            shape,
-            slices: shape[info.layout.depth_axis()],
-            has_organs: case.has_organs(),
-            annotated_organs: info.annotated_organs,
-            has_cancer: case.has_cancer(),
-            subset: info.subset,
-            split,
-            trust: info.trust,
-        }
-    }
 }
 
 /// The cases of a folder, sorted by id.
@@ -78,11 +62,36 @@ pub struct Index {
     pub window_hu: [f32; 2],
     /// Whether only the smallest box was kept that holds all voxels above the lower end of the window.
     pub crop_foreground: bool,
+    /// The classes that the pipeline declares.
+    pub classes: Classes,
+    /// What the values of label maps mean, each meaning once.
+    pub regions: Vec<Regions>,
     /// The cases.
     pub cases: Vec<IndexEntry>,
 }
 
 impl Index {
+    /// Adds a case whose side of the split is known.
+    pub fn add(&mut self, case: &PreparedCase, split: Split) {
+        let (info, shape) = (case.info(), case.shape());
+        let regions = self.regions.iter().position(|regions| *regions == info.regions).unwrap_or_else(|| {
+            self.regions.push(info.regions.clone());
+            self.regions.len() - 1
+        });
+        self.cases.push(IndexEntry {
+            id: info.id.clone(),
+            shape,
+            slices: shape[info.layout.depth_axis()],
+            dataset: info.dataset.clone(),
+            subset: info.subset.clone(),
+            split,
+            has_labels: case.has_labels(),
+            annotated: info.annotated,
+            regions,
+            trust: info.trust.clone(),
+        });
+    }
+
     /// Reads the index in the output folder of `preprocess`.
     ///
     /// # Errors
@@ -90,7 +99,14 @@ impl Index {
     pub fn load(folder: &Path) -> Result<Self, PreparedError> {
         let path = folder.join(INDEX_FILE);
         let text = std::fs::read_to_string(&path).map_err(|reason| PreparedError::Read { path: path.clone(), reason })?;
-        serde_json::from_str(&text).map_err(|reason| PreparedError::Index { path, reason })
+        let index: Self = serde_json::from_str(&text).map_err(|reason| PreparedError::Index { path: path.clone(), reason })?;
+        match index.cases.iter().find(|case| case.regions >= index.regions.len()) {
+            None => Ok(index),
+            Some(case) => {
+                let reason = format!("case {} has the regions {}, and there are {} of them", case.id, case.regions, index.regions.len());
+                Err(PreparedError::Index { path, reason: serde::de::Error::custom(reason) })
+            }
+        }
     }
 }
 
@@ -160,6 +176,29 @@ impl PreparedSet {
         self.index.layout
     }
 
+    /// What the values of the label map of a case mean.
+    ///
+    /// # Panics
+    /// When `case` is not less than [`PreparedSet::len`].
+    #[must_use]
+    pub fn regions(&self, case: usize) -> &Regions {
+        &self.index.regions[self.index.cases[case].regions]
+    }
+
+    /// For each value of the label map of a case whether it shows one of some classes.
+    ///
+    /// # Panics
+    /// When `case` is not less than [`PreparedSet::len`].
+    #[must_use]
+    pub fn values_of(&self, case: usize, classes: LabelPattern) -> [bool; 256] {
+        let regions = self.regions(case);
+        let mut values = [false; 256];
+        for value in classes.iter().flat_map(|class| regions.of_class(class).iter()) {
+            values[usize::from(value)] = true;
+        }
+        values
+    }
+
     /// The number of slices of all cases together.
     #[must_use]
     pub fn slices(&self) -> usize {
@@ -186,5 +225,27 @@ impl PreparedSet {
     /// When `case` is not less than [`PreparedSet::len`].
     pub fn read_box(&self, case: usize, start: [isize; 3], shape: [usize; 3]) -> Result<Patch, PreparedError> {
         self.case(case)?.read_box(start, shape)
+    }
+
+    /// Reads one box of the image of one case (see [`PreparedCase::read_image`]).
+    ///
+    /// # Errors
+    /// As [`PreparedCase::open`] and [`PreparedCase::read_image`].
+    ///
+    /// # Panics
+    /// When `case` is not less than [`PreparedSet::len`].
+    pub fn read_image(&self, case: usize, start: [isize; 3], shape: [usize; 3]) -> Result<Patch, PreparedError> {
+        self.case(case)?.read_image(start, shape)
+    }
+
+    /// The box of all voxels of a case whose label is `wanted` (see [`PreparedCase::label_box`]).
+    ///
+    /// # Errors
+    /// As [`PreparedCase::open`] and [`PreparedCase::label_box`].
+    ///
+    /// # Panics
+    /// When `case` is not less than [`PreparedSet::len`].
+    pub fn label_box(&self, case: usize, wanted: &[bool; 256]) -> Result<Option<[Range<usize>; 3]>, PreparedError> {
+        self.case(case)?.label_box(wanted)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use labels::{FULL_TRUST, NUM_ORGANS};
 use ndarray::{ArrayView3, s};
 
 use crate::PreparedError;
@@ -13,48 +12,10 @@ pub type Part = [Range<usize>; 3];
 /// A map of one byte a voxel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Map {
-    /// 0 background, 1 to 13 organs.
-    Organs,
-    /// 0 background, 1 tumor.
-    Cancer,
-    /// Trust in the organs, from 0 (does not count) to 255.
-    OrgansTrust,
-    /// Trust in the cancer.
-    CancerTrust,
-}
-
-impl Map {
-    /// All of them, in the order of the file.
-    pub(crate) const ALL: [Self; 4] = [Self::Organs, Self::Cancer, Self::OrgansTrust, Self::CancerTrust];
-
-    /// Its name in the file.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Organs => "organs",
-            Self::Cancer => "cancer",
-            Self::OrgansTrust => "organs_trust",
-            Self::CancerTrust => "cancer_trust",
-        }
-    }
-
-    /// Its name in messages.
-    pub(crate) fn what(self) -> &'static str {
-        match self {
-            Self::Organs => "the organ map",
-            Self::Cancer => "the cancer map",
-            Self::OrgansTrust => "the map of trust in organs",
-            Self::CancerTrust => "the map of trust in cancer",
-        }
-    }
-
-    /// Its highest value.
-    pub(crate) fn highest(self) -> u8 {
-        match self {
-            Self::Organs => NUM_ORGANS as u8,
-            Self::Cancer => 1,
-            Self::OrgansTrust | Self::CancerTrust => FULL_TRUST,
-        }
-    }
+    /// The labels, in the values of the dataset.
+    Labels,
+    /// Trust in the labels of the group at this place of [`CaseSource::trust_groups`], from 0 (does not count) to 255.
+    Trust(usize),
 }
 
 /// The voxels of a case, plane by plane across z, so that a case need not be held to be written.
@@ -65,8 +26,11 @@ pub trait CaseSource {
     /// Voxels along x, y, z.
     fn shape(&self) -> [usize; 3];
 
-    /// Whether there is a map.
-    fn has(&self, map: Map) -> bool;
+    /// Whether there is a label map.
+    fn has_labels(&self) -> bool;
+
+    /// The groups with a map of trust in their labels.
+    fn trust_groups(&self) -> &[String];
 
     /// Gives every plane of a part of the windowed image to `sink`, in any order: its place along z in the case, and its
     /// values with x fastest. Values are clamped to `[0, 1]`; NaN becomes 0.
@@ -87,23 +51,26 @@ pub trait CaseSource {
 pub struct CaseArrays<'a> {
     /// The windowed image.
     pub image: ArrayView3<'a, f32>,
-    /// 0 background, 1 to 13 organs.
-    pub organs: Option<ArrayView3<'a, u8>>,
-    /// 0 background, 1 tumor.
-    pub cancer: Option<ArrayView3<'a, u8>>,
-    /// Trust in `organs`, from 0 (does not count) to 255.
-    pub organs_trust: Option<ArrayView3<'a, u8>>,
-    /// Trust in `cancer`.
-    pub cancer_trust: Option<ArrayView3<'a, u8>>,
+    /// The labels, in the values of the dataset.
+    pub labels: Option<ArrayView3<'a, u8>>,
+    /// The groups with a map of trust.
+    pub trust_groups: Vec<String>,
+    /// The map of each of them, from 0 (does not count) to 255.
+    pub trust: Vec<ArrayView3<'a, u8>>,
 }
 
 impl<'a> CaseArrays<'a> {
+    /// An image with labels that nobody has weighed, or without any.
+    #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "views are handed on")]
+    pub fn new(image: ArrayView3<'a, f32>, labels: Option<ArrayView3<'a, u8>>) -> Self {
+        Self { image, labels, trust_groups: Vec::new(), trust: Vec::new() }
+    }
+
     fn of(&self, map: Map) -> Option<&ArrayView3<'a, u8>> {
         match map {
-            Map::Organs => self.organs.as_ref(),
-            Map::Cancer => self.cancer.as_ref(),
-            Map::OrgansTrust => self.organs_trust.as_ref(),
-            Map::CancerTrust => self.cancer_trust.as_ref(),
+            Map::Labels => self.labels.as_ref(),
+            Map::Trust(group) => self.trust.get(group),
         }
     }
 }
@@ -115,8 +82,12 @@ impl CaseSource for CaseArrays<'_> {
         self.image.dim().into()
     }
 
-    fn has(&self, map: Map) -> bool {
-        self.of(map).is_some()
+    fn has_labels(&self) -> bool {
+        self.labels.is_some()
+    }
+
+    fn trust_groups(&self) -> &[String] {
+        &self.trust_groups
     }
 
     fn image(&self, part: &Part, sink: &mut dyn FnMut(usize, &[f32])) -> Result<(), PreparedError> {
@@ -128,7 +99,11 @@ impl CaseSource for CaseArrays<'_> {
         let Some(voxels) = self.of(map) else { return Ok(()) };
         let (found, expected) = (voxels.dim().into(), self.shape());
         if found != expected {
-            return Err(PreparedError::Shape { what: map.what(), found, expected });
+            let what = match map {
+                Map::Labels => "the label map".to_owned(),
+                Map::Trust(group) => format!("the map of trust in {}", self.trust_groups[group]),
+            };
+            return Err(PreparedError::Shape { what, found, expected });
         }
         planes(voxels, part, sink);
         Ok(())

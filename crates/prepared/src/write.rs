@@ -1,85 +1,116 @@
 //! Writing a case in one pass, in bounded memory.
 
 use std::io::Write;
+use std::ops::Range;
 
-use serde_json::{Map as JsonMap, Value, json};
-
+use crate::archive::ArchiveWriter;
 use crate::info::{CaseInfo, Layout};
+use crate::shard::ShardWriter;
 use crate::source::{CaseSource, Map, Part};
-use crate::{FULL_SCALE, PreparedError};
+use crate::zarr::{Cut, DataType, array_metadata, group_metadata, metadata_entry, shard_entry};
+use crate::{IMAGE, LABELS, PreparedError, trust_array};
 
-/// Bytes of a tensor that are gathered before they are written. A larger one is written in parts along its slowest axis,
+/// Bytes of an array that are gathered before they are written. A larger one is written in parts along its slowest axis,
 /// and its planes are asked for again for each: 800 slices of 500 mm × 400 mm at 1 mm take one part.
 const MOST_HELD: usize = 3 << 27;
 
-/// Writes one case as safetensors. The same case always gives the same bytes.
+/// Writes one case as a Zarr group in a ZIP archive. The same case always gives the same bytes.
 ///
 /// The writer should make the file appear whole: readers take a file that is there as finished.
 ///
 /// # Errors
-/// When the maps differ in shape from the image or from `info.grid`, hold values that they may not, or cannot be
-/// had or written.
+/// When the maps differ in shape from the image or from `info.grid`, the label map holds values that mean nothing, or they
+/// cannot be had or written.
 pub fn write_case<S: CaseSource>(out: &mut impl Write, source: &S, info: &CaseInfo) -> Result<(), S::Error> {
     write_in_parts(out, source, info, MOST_HELD)
 }
 
 fn write_in_parts<S: CaseSource>(out: &mut impl Write, source: &S, info: &CaseInfo, most_held: usize) -> Result<(), S::Error> {
     if info.grid.shape != source.shape() {
-        return Err(PreparedError::Shape { what: "the grid", found: info.grid.shape, expected: source.shape() }.into());
+        return Err(PreparedError::Shape { what: "the grid".into(), found: info.grid.shape, expected: source.shape() }.into());
     }
-    let maps: Vec<Map> = Map::ALL.into_iter().filter(|&map| source.has(map)).collect();
-    let header = header(&maps, info).map_err(|error| PreparedError::from(std::io::Error::from(error)))?;
-    let begun = out.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| out.write_all(&header));
-    begun.map_err(PreparedError::from)?;
-    for part in parts(info, 2, most_held) {
-        let mut gathered = Gathered::new(info.layout, &part, |value: f32| quantised(value).to_le_bytes());
+    let labels = source.has_labels().then(|| (LABELS.to_owned(), Map::Labels));
+    let trust = source.trust_groups().iter().enumerate().map(|(place, group)| (trust_array(group), Map::Trust(place)));
+    let maps: Vec<(String, Map)> = labels.into_iter().chain(trust).collect();
+    let (cut, scale) = (Cut::of(info), scale_of(info.window_hu));
+    let parts = |data_type: DataType| parts(info, &cut, data_type, most_held);
+    let mut archive = ArchiveWriter::new(out);
+    for part in parts(DataType::U16) {
+        let mut gathered = Gathered::new(info.layout, &part, |value: f32| quantised(value, scale).to_le_bytes());
         source.image(&part, &mut |z, plane| gathered.add(z, plane))?;
-        gathered.write(out)?;
+        add_shards(&mut archive, IMAGE, DataType::U16, cut, &part[info.layout.axes()[0]], &gathered.finish())?;
     }
-    for map in maps {
-        let mut found = 0;
-        for part in parts(info, 1, most_held) {
+    for (name, map) in &maps {
+        let mut voxels = [0; 256];
+        for part in parts(DataType::U8) {
             let mut gathered = Gathered::new(info.layout, &part, |label: u8| [label]);
-            source.map(map, &part, &mut |z, plane| {
-                found = plane.iter().fold(found, |highest, &label| label.max(highest));
+            source.map(*map, &part, &mut |z, plane| {
+                if *map == Map::Labels {
+                    voxels.iter_mut().zip(labels::histogram(plane)).for_each(|(all, of_plane)| *all += of_plane);
+                }
                 gathered.add(z, plane);
             })?;
-            if found > map.highest() {
-                return Err(PreparedError::Value { what: map.what(), found, highest: map.highest() }.into());
-            }
-            gathered.write(out)?;
+            info.regions.shown(&voxels).map_err(|reason| PreparedError::Labels { case: info.id.clone(), reason: reason.into() })?;
+            add_shards(&mut archive, name, DataType::U8, cut, &part[info.layout.axes()[0]], &gathered.finish())?;
+        }
+    }
+    Ok(add_metadata(archive, info, &cut, scale, &maps)?)
+}
+
+/// The stored value of the upper end of a window: steps of a quarter HU, or fewer where 16 bits do not hold them.
+pub(crate) fn scale_of([from, to]: [f32; 2]) -> u16 {
+    // The cast saturates.
+    ((to - from) * 4.0).round().max(1.0) as u16
+}
+
+/// The nearest step. The cast cuts off, saturates, and takes NaN to 0; `f32::round` would be a call for each voxel where the
+/// processor's rounding may not be assumed.
+fn quantised(value: f32, scale: u16) -> u16 {
+    ((value * f32::from(scale) + 0.5) as u16).min(scale)
+}
+
+/// Adds a part of an array, which begins where a shard does.
+fn add_shards(
+    archive: &mut ArchiveWriter<'_, impl Write>,
+    array: &str,
+    data_type: DataType,
+    cut: Cut,
+    planes: &Range<usize>,
+    bytes: &[u8],
+) -> Result<(), PreparedError> {
+    let mut writer = ShardWriter::new(cut, data_type)?;
+    let slab_bytes = bytes.len() / planes.len().max(1) * cut.shard[0];
+    for (number, slab) in bytes.chunks(slab_bytes.max(1)).enumerate() {
+        if let Some(shard) = writer.shard(slab)? {
+            archive.add(&shard_entry(array, [planes.start / cut.shard[0] + number, 0, 0]), &shard)?;
         }
     }
     Ok(())
 }
 
-/// The nearest of 65536 steps. The cast cuts off, saturates, and takes NaN to 0; `f32::round` would be a call for each
-/// voxel where the processor's rounding may not be assumed.
-fn quantised(value: f32) -> u16 {
-    (value * FULL_SCALE + 0.5) as u16
-}
-
-/// The JSON header, padded so that the tensors begin at a multiple of 8 bytes.
-fn header(maps: &[Map], info: &CaseInfo) -> Result<Vec<u8>, serde_json::Error> {
-    let shape = info.stored_shape();
-    let voxels = shape.iter().product::<usize>();
-    let mut entries = JsonMap::from_iter([("__metadata__".to_owned(), Value::Object(info.to_metadata()?))]);
-    let mut begin = 0;
-    for (name, dtype, bytes) in std::iter::once(("image", "U16", 2)).chain(maps.iter().map(|map| (map.name(), "U8", 1))) {
-        let end = begin + voxels * bytes;
-        entries.insert(name.to_owned(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [begin, end] }));
-        begin = end;
+/// Adds what is read of every case, right before the central directory.
+fn add_metadata(
+    mut archive: ArchiveWriter<'_, impl Write>,
+    info: &CaseInfo,
+    cut: &Cut,
+    scale: u16,
+    maps: &[(String, Map)],
+) -> Result<(), PreparedError> {
+    let arrays = maps.iter().map(|(name, _)| (name.as_str(), DataType::U8));
+    for (name, data_type) in std::iter::once((IMAGE, DataType::U16)).chain(arrays) {
+        let metadata = array_metadata(cut, data_type, info.layout);
+        archive.add(&metadata_entry(name), metadata.to_string().as_bytes())?;
     }
-    let mut text = serde_json::to_vec(&Value::Object(entries))?;
-    text.resize(text.len().next_multiple_of(8), b' ');
-    Ok(text)
+    let group = group_metadata(info, scale).map_err(std::io::Error::from)?;
+    archive.add(&metadata_entry(""), group.to_string().as_bytes())?;
+    Ok(archive.finish()?)
 }
 
-/// The parts in which a tensor with so many bytes a voxel is written, one behind another in the file.
-fn parts(info: &CaseInfo, voxel_bytes: usize, most_held: usize) -> Vec<Part> {
+/// The parts in which an array is written, one behind another: as many whole shards as may be held.
+fn parts(info: &CaseInfo, cut: &Cut, data_type: DataType, most_held: usize) -> Vec<Part> {
     let (shape, slowest) = (info.grid.shape, info.layout.axes()[0]);
-    let bytes = shape.iter().product::<usize>() * voxel_bytes / shape[slowest].max(1);
-    let step = (most_held / bytes.max(1)).max(1);
+    let slab = cut.shape[1] * cut.shape[2] * data_type.bytes() * cut.shard[0];
+    let step = (most_held / slab.max(1)).max(1) * cut.shard[0];
     let part = |begin: usize| {
         let mut part = shape.map(|side| 0..side);
         part[slowest] = begin..shape[slowest].min(begin + step);
@@ -92,7 +123,7 @@ fn parts(info: &CaseInfo, voxel_bytes: usize, most_held: usize) -> Vec<Part> {
 /// is read and another where it is written; such a cube uses whole cache lines of both, and fits the cache.
 const TILE: usize = 32;
 
-/// A part of a tensor in the order of the file.
+/// A part of an array in the stored order.
 struct Gathered<T, E> {
     bytes: Vec<u8>,
     part: Part,
@@ -139,16 +170,16 @@ impl<T: Copy, const BYTES: usize, E: Fn(T) -> [u8; BYTES]> Gathered<T, E> {
         self.waiting.clear();
     }
 
-    fn write(mut self, out: &mut impl Write) -> Result<(), PreparedError> {
+    fn finish(mut self) -> Vec<u8> {
         self.put_in_place();
         assert_eq!(self.missing, 0, "planes of a case are missing");
-        Ok(out.write_all(&self.bytes)?)
+        self.bytes
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use labels::{LabelPattern, Subset};
+    use labels::{LabelPattern, Regions};
     use ndarray::Array3;
 
     use super::*;
@@ -156,31 +187,26 @@ mod tests {
 
     #[test]
     fn a_file_is_the_same_in_however_many_parts_it_is_written() {
-        let shape = [37, 35, 34];
+        let shape = [37, 35, 70];
         let image = Array3::from_shape_fn(shape, |(x, y, z)| (x * 7 + y * 31 + z * 101) as f32 % 1000.0 / 999.0);
-        let organs = Array3::from_shape_fn(shape, |(x, y, z)| ((x + 3 * y + 7 * z) % 14) as u8);
-        let cancer = organs.mapv(|organ| u8::from(organ == 3));
-        let arrays = CaseArrays {
-            image: image.view(),
-            organs: Some(organs.view()),
-            cancer: Some(cancer.view()),
-            organs_trust: None,
-            cancer_trust: None,
-        };
+        let labels = Array3::from_shape_fn(shape, |(x, y, z)| ((x + 3 * y + 7 * z) % 14) as u8);
+        let arrays = CaseArrays::new(image.view(), Some(labels.view()));
+        let annotated: LabelPattern = (1..14).collect();
         for layout in [Layout::Volume, Layout::Slices] {
             let grid = GridRecord { shape, affine: [[0.0; 4]; 4] };
             let info = CaseInfo {
                 id: "a".into(),
+                dataset: "flare23".into(),
                 layout,
-                subset: Subset::Dl3,
+                subset: "D_l3".into(),
                 spacing_mm: [1.0; 3],
                 grid,
                 original_grid: grid,
                 crop: CropBox { start: [0; 3], shape },
                 window_hu: [-200.0, 300.0],
-                annotated_organs: LabelPattern::ORGANS,
-                organs_source: Some(LabelSource::True),
-                cancer_source: Some(LabelSource::True),
+                annotated,
+                regions: Regions::plain(annotated),
+                source: Some(LabelSource::True),
                 trust: None,
             };
             let written = |most_held: usize| {
@@ -189,10 +215,9 @@ mod tests {
                 bytes
             };
             let whole = written(MOST_HELD);
-            assert!(parts(&info, 2, MOST_HELD).len() == 1 && parts(&info, 1, 10_000).len() > 2);
-            let voxels = image.view().permuted_axes(layout.axes()).iter().flat_map(|&v| quantised(v).to_le_bytes()).collect::<Vec<_>>();
-            assert_eq!(whole[whole.len() - 2 * voxels.len()..][..voxels.len()], voxels);
-            for most_held in [1, 10_000] {
+            let parts = |data_type, most_held| parts(&info, &Cut::of(&info), data_type, most_held).len();
+            assert!(parts(DataType::U16, MOST_HELD) == 1 && parts(DataType::U8, 50_000) > 1);
+            for most_held in [1, 50_000] {
                 assert!(written(most_held) == whole, "{layout:?}, {most_held} bytes at a time");
             }
         }

@@ -1,75 +1,86 @@
 //! The way of one case from NIfTI to its prepared file.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use dataset::Case;
-use labels::{BACKGROUND, FULL_TRUST, LabelPattern, NUM_ORGANS, TUMOR};
+use dataset::{Case, Manifest};
+use labels::{Classes, FULL_TRUST, LabelPattern, Regions};
 use prepared::{CaseInfo, CaseSource, CropBox, GridRecord, LabelSource, Map, MeanTrust, Part, case_path, write_case};
 use serde_json::{Value, json};
 use stage_kit::write_atomic;
-use volume::{Box3, Grid, LabelScan, Scan, nifti};
+use volume::{Box3, Grid, Scan};
 
 use crate::Config;
-
-const HIGHEST_ORGAN: u8 = NUM_ORGANS as u8;
+use crate::maps::{self, MapFile};
 
 /// A case to prepare, with its files.
 pub struct Job {
     pub(crate) case: Case,
     pub(crate) image: PathBuf,
     pub(crate) labels: Labels,
+    classes: Classes,
+    /// What the values of the label map mean that is prepared.
+    regions: Regions,
 }
 
 /// The label maps of a case.
-pub enum Labels {
+pub(crate) enum Labels {
     /// The dataset's own, if it says anything that its annotators looked for.
     True(Option<PathBuf>),
     /// The output of `pseudo-label`.
     Pseudo {
-        /// All 13 organs.
-        organs: PathBuf,
-        /// Cancer.
-        cancer: PathBuf,
-        /// How far the labels of both can be trusted, if anybody has weighed them.
-        trust: Option<[PathBuf; 2]>,
+        /// A map for each group.
+        maps: Vec<PathBuf>,
+        /// How far the labels of each can be trusted, if anybody has weighed them.
+        trust: Option<Vec<PathBuf>>,
     },
 }
 
-impl Labels {
-    pub(crate) fn files(&self) -> Vec<(&'static str, &Path)> {
-        match self {
-            Self::True(label) => label.iter().map(|label| ("label", label.as_path())).collect(),
-            Self::Pseudo { organs, cancer, trust } => {
-                let trust = trust.iter().flat_map(|[organs, cancer]| [("organs_trust", organs.as_path()), ("cancer_trust", cancer)]);
-                [("organs", organs.as_path()), ("cancer", cancer)].into_iter().chain(trust).collect()
-            }
-        }
-    }
-}
-
 impl Job {
-    /// The case with its files in the dataset, and in the output of `pseudo-label` if there is one.
-    pub(crate) fn new(case: &Case, dataset: &Path, pseudo: Option<&Path>) -> Self {
-        let labels = match pseudo {
+    /// The case with its files in the dataset at `root`, and in the output of `pseudo-label` if there is one.
+    pub(crate) fn new(case: &Case, manifest: &Manifest, root: &Path, pseudo: Option<&Path>) -> Result<Self> {
+        let classes = manifest.classes.clone();
+        let (labels, regions) = match pseudo {
             Some(pseudo) => {
-                let map = |kind: &str| pseudo.join(kind).join(format!("{}.nii.gz", case.id));
-                let trust = ["organs_trust", "cancer_trust"].map(map);
+                let file = |folder: &str| pseudo.join(folder).join(format!("{}.nii.gz", case.id));
+                let groups = || classes.groups().iter().map(labels::Group::key);
+                let trust: Vec<PathBuf> = groups().map(|group| file(&labelling::trust_folder(group))).collect();
                 let weighed = trust.iter().any(|path| path.is_file());
-                Labels::Pseudo { organs: map("organs"), cancer: map("cancer"), trust: weighed.then_some(trust) }
+                let maps = groups().map(file).collect();
+                (Labels::Pseudo { maps, trust: weighed.then_some(trust) }, Regions::product(&classes)?.0)
             }
             None => {
-                let annotated = case.pattern.has_tumor() || !case.subset.annotated_organs().is_empty();
-                Labels::True(case.label.as_ref().filter(|_| annotated).map(|label| dataset.join(label)))
+                let regions = manifest.regions.get(&case.dataset).cloned().unwrap_or_default();
+                (Labels::True(case.annotated_label().map(|label| root.join(label))), regions)
             }
         };
-        Self { image: dataset.join(&case.image), labels, case: case.clone() }
+        Ok(Self { image: root.join(&case.image), labels, case: case.clone(), classes, regions })
+    }
+
+    /// The label maps, by what they are.
+    pub(crate) fn label_files(&self) -> Vec<(String, &Path)> {
+        let groups = || self.classes.groups().iter().map(|group| group.key().to_owned());
+        match &self.labels {
+            Labels::True(label) => label.iter().map(|label| ("label".to_owned(), label.as_path())).collect(),
+            Labels::Pseudo { maps, trust } => {
+                let trust = groups().map(|group| labelling::trust_folder(&group)).zip(trust.iter().flatten());
+                groups().zip(maps).chain(trust).map(|(name, path)| (name, path.as_path())).collect()
+            }
+        }
     }
 
     /// What of the manifest goes into the prepared file.
     pub(crate) fn facts(&self) -> Value {
-        json!({"subset": self.case.subset, "pattern": self.case.pattern})
+        let Case { dataset, subset, .. } = &self.case;
+        json!({"dataset": dataset, "subset": subset, "annotated": self.annotated(), "regions": self.regions})
+    }
+
+    /// The classes that the prepared labels know; of all where models have labelled.
+    fn annotated(&self) -> LabelPattern {
+        match self.labels {
+            Labels::True(_) => self.case.annotated,
+            Labels::Pseudo { .. } => self.classes.pattern(),
+        }
     }
 
     /// The prepared file, in the output folder.
@@ -81,74 +92,80 @@ impl Job {
     pub(crate) fn prepare(&self, config: &Config, output: &Path) -> Result<()> {
         let scan = Scan::open(&self.image, &config.grid)?;
         let crop = if config.crop_foreground { scan.foreground()? } else { scan.whole() };
-        let maps = match &self.labels {
-            Labels::Pseudo { organs, cancer, trust } => self.pseudo_maps(&scan, [organs, cancer], trust.as_ref())?,
-            Labels::True(label) => self.true_maps(&scan, label.as_deref())?,
+        let source = match &self.labels {
+            Labels::Pseudo { .. } => Some(LabelSource::Pseudo),
+            Labels::True(label) => label.as_ref().map(|_| LabelSource::True),
         };
-        let (annotated_organs, source) = match &self.labels {
-            Labels::Pseudo { .. } => (LabelPattern::ORGANS, LabelSource::Pseudo),
-            Labels::True(_) => (self.case.subset.annotated_organs(), LabelSource::True),
-        };
-        let voxels = Voxels { scan, crop, maps };
+        let voxels = Voxels { labels: self.labels(&scan)?, trust: self.trust(&scan)?, trust_groups: self.trust_groups(), scan, crop };
         let info = CaseInfo {
             id: self.case.id.clone(),
+            dataset: self.case.dataset.clone(),
             layout: config.layout,
-            subset: self.case.subset,
+            subset: self.case.subset.clone(),
             spacing_mm: voxels.scan.grid().spacing_mm(),
             grid: record(&voxels.scan.grid().cropped(&crop)),
             original_grid: record(&voxels.scan.header().grid()),
             crop: CropBox { start: crop.start, shape: crop.shape },
             window_hu: config.grid.window_hu,
-            annotated_organs,
-            organs_source: voxels.has(Map::Organs).then_some(source),
-            cancer_source: voxels.has(Map::Cancer).then_some(source),
+            annotated: self.annotated(),
+            regions: self.regions.clone(),
+            source,
             trust: voxels.mean_trust()?,
         };
         write_atomic(output, |file| write_case(file, &voxels, &info))
     }
 
-    /// The teachers' maps of organs and cancer, and the trust in them; all must be there. They know of all organs.
-    fn pseudo_maps(&self, scan: &Scan, [organs, cancer]: [&PathBuf; 2], trust: Option<&[PathBuf; 2]>) -> Result<Vec<MapFile>> {
-        let mut files = vec![(Map::Organs, organs, HIGHEST_ORGAN), (Map::Cancer, cancer, 1)];
-        files.extend(
-            trust.iter().flat_map(|[organs, cancer]| [(Map::OrgansTrust, organs, FULL_TRUST), (Map::CancerTrust, cancer, FULL_TRUST)]),
-        );
-        let map = |(map, path, highest): (Map, &PathBuf, u8)| {
-            ensure!(path.is_file(), "{} is missing; run `pseudo-label` for the subset {}", path.display(), self.case.subset);
-            Ok(MapFile { map, labels: on_model_grid(path, scan, highest)?, kept: |label| label })
+    /// The maps behind the labels, and by what each adds to the value of a voxel: the dataset's own as it is, and those of models
+    /// by the place of their class and the factor of their group.
+    fn labels(&self, scan: &Scan) -> Result<Vec<MapFile>> {
+        let map = match &self.labels {
+            Labels::True(None) => return Ok(Vec::new()),
+            Labels::True(Some(label)) => {
+                let check = |voxels: &[u64; 256]| self.regions.shown(voxels).map(|_| ());
+                return Ok(vec![MapFile::open(label, scan, maps::AS_IT_IS, check)?]);
+            }
+            Labels::Pseudo { maps, .. } => maps,
         };
-        files.into_iter().map(map).collect()
+        let (_, factors) = Regions::product(&self.classes)?;
+        let of_group = |((group, path), factor): ((&labels::Group, &PathBuf), u8)| {
+            self.must_be_there(path)?;
+            let values = group.values();
+            let mut table = [0; 256];
+            values.iter().zip(1u8..).for_each(|(&value, place)| table[usize::from(value)] = place * factor);
+            MapFile::open(path, scan, table, |voxels| Regions::plain(group.pattern()).shown(voxels).map(|_| ()))
+        };
+        self.classes.groups().iter().zip(map).zip(factors).map(of_group).collect()
     }
 
-    /// The dataset's own map, taken apart into what its annotators looked for.
-    fn true_maps(&self, scan: &Scan, label: Option<&Path>) -> Result<Vec<MapFile>> {
-        let Some(label) = label else { return Ok(Vec::new()) };
-        let labels = on_model_grid(label, scan, TUMOR)?;
-        let mut maps = Vec::new();
-        if !self.case.subset.annotated_organs().is_empty() {
-            // Under a tumor the organ is not annotated; the dataset gives a voxel one label.
-            let kept = |label| if label == TUMOR { BACKGROUND } else { label };
-            maps.push(MapFile { map: Map::Organs, labels: Arc::clone(&labels), kept });
-        }
-        if self.case.pattern.has_tumor() {
-            maps.push(MapFile { map: Map::Cancer, labels, kept: |label| u8::from(label == TUMOR) });
-        }
-        Ok(maps)
+    fn trust(&self, scan: &Scan) -> Result<Vec<MapFile>> {
+        let Labels::Pseudo { trust: Some(trust), .. } = &self.labels else { return Ok(Vec::new()) };
+        let map = |path: &PathBuf| {
+            self.must_be_there(path)?;
+            MapFile::open(path, scan, maps::AS_IT_IS, |_| Ok(()))
+        };
+        trust.iter().map(map).collect()
     }
-}
 
-/// A map of a case, and what is kept of the labels in its file.
-struct MapFile {
-    map: Map,
-    labels: Arc<LabelScan>,
-    kept: fn(u8) -> u8,
+    fn trust_groups(&self) -> Vec<String> {
+        match &self.labels {
+            Labels::Pseudo { trust: Some(_), .. } => self.classes.groups().iter().map(|group| group.key().to_owned()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn must_be_there(&self, path: &Path) -> Result<()> {
+        ensure!(path.is_file(), "{} is missing; run `pseudo-label` for the subset {}", path.display(), self.case.subset);
+        Ok(())
+    }
 }
 
 /// The voxels of a case on the model grid, read from its files for every pass.
 struct Voxels {
     scan: Scan,
     crop: Box3,
-    maps: Vec<MapFile>,
+    labels: Vec<MapFile>,
+    trust: Vec<MapFile>,
+    trust_groups: Vec<String>,
 }
 
 impl Voxels {
@@ -157,18 +174,17 @@ impl Voxels {
         Box3 { start: std::array::from_fn(|axis| self.crop.start[axis] + part[axis].start), shape: part.clone().map(|range| range.len()) }
     }
 
-    /// The mean trust in both maps, if anybody has weighed them.
+    /// The mean trust in each group, if anybody has weighed them.
     fn mean_trust(&self) -> Result<Option<MeanTrust>> {
-        if !self.has(Map::OrgansTrust) {
-            return Ok(None);
-        }
         let part = self.crop.shape.map(|side| 0..side);
-        let mean = |map: Map| {
+        let mean = |(k, group): (usize, &String)| {
             let mut sum = 0;
-            self.map(map, &part, &mut |_, plane| sum += plane.iter().map(|&trust| u64::from(trust)).sum::<u64>())?;
-            anyhow::Ok(sum as f64 / (f64::from(FULL_TRUST) * self.crop.shape.iter().product::<usize>() as f64))
+            self.map(Map::Trust(k), &part, &mut |_, plane| sum += plane.iter().map(|&trust| u64::from(trust)).sum::<u64>())?;
+            let mean = sum as f64 / (f64::from(FULL_TRUST) * self.crop.shape.iter().product::<usize>() as f64);
+            anyhow::Ok((group.clone(), mean))
         };
-        Ok(Some(MeanTrust { organs: mean(Map::OrgansTrust)?, cancer: mean(Map::CancerTrust)? }))
+        let means: MeanTrust = self.trust_groups.iter().enumerate().map(mean).collect::<Result<_>>()?;
+        Ok(Some(means).filter(|means| !means.is_empty()))
     }
 }
 
@@ -179,8 +195,12 @@ impl CaseSource for Voxels {
         self.crop.shape
     }
 
-    fn has(&self, map: Map) -> bool {
-        self.maps.iter().any(|file| file.map == map)
+    fn has_labels(&self) -> bool {
+        !self.labels.is_empty()
+    }
+
+    fn trust_groups(&self) -> &[String] {
+        &self.trust_groups
     }
 
     fn image(&self, part: &Part, sink: &mut dyn FnMut(usize, &[f32])) -> Result<()> {
@@ -192,39 +212,14 @@ impl CaseSource for Voxels {
     }
 
     fn map(&self, map: Map, part: &Part, sink: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
-        let Some(file) = self.maps.iter().find(|file| file.map == map) else { return Ok(()) };
-        let (mut planes, mut plane) = (file.labels.planes(&self.region(part))?, Vec::new());
-        while let Some(z) = planes.next_plane(&mut plane)? {
-            plane.iter_mut().for_each(|label| *label = (file.kept)(*label));
-            sink(z - self.crop.start[2], &plane);
-        }
-        Ok(())
+        let files = match map {
+            Map::Labels => &self.labels[..],
+            Map::Trust(group) => &self.trust[group..=group],
+        };
+        maps::sum_planes(files, &self.region(part), |z, plane| sink(z - self.crop.start[2], plane))
     }
 }
 
 fn record(grid: &Grid) -> GridRecord {
     GridRecord { shape: grid.shape, affine: grid.affine.0 }
-}
-
-/// A label map that goes the scan's way onto the model grid; reads all of it to check its labels.
-fn on_model_grid(path: &Path, scan: &Scan, highest: u8) -> Result<Arc<LabelScan>> {
-    let (counts, header) = nifti::count_labels(path)?;
-    let (found, original) = (header.grid(), scan.header().grid());
-    ensure!(
-        found.shape == original.shape,
-        "{}: shape {:?}, expected the image's {:?}; run `partition` again, which leaves out such cases",
-        path.display(),
-        found.shape,
-        original.shape
-    );
-    ensure!(
-        found.approx_eq(&original),
-        "{}: affine {:?}, expected the image's {:?}; run `partition` again, which leaves out such cases",
-        path.display(),
-        found.affine.0,
-        original.affine.0
-    );
-    let value = counts.iter().rposition(|&voxels| voxels > 0).unwrap_or(0);
-    ensure!(value <= usize::from(highest), "{}: value {value}, expected at most {highest}; correct the label map", path.display());
-    Ok(Arc::new(LabelScan::open(path, &original, &scan.grid())?))
 }

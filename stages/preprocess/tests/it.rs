@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dataset::{Case, MANIFEST_FILE, Manifest, Split};
-use labels::LabelPattern;
+use labels::{LabelPattern, Regions, flare23};
 use ndarray::Array3;
 use prepared::{CaseArrays, Index, LabelSource, Layout, Patch, PreparedCase, case_path, write_case};
 use preprocess::Preprocess;
@@ -20,6 +20,20 @@ const BODY_SHAPE: [usize; 3] = [7, 6, 5];
 struct Study {
     root: tempfile::TempDir,
     cases: Vec<Case>,
+    regions: Regions,
+}
+
+/// The subset of a case that shows these classes, and what its annotators looked for.
+fn subset_of(pattern: LabelPattern) -> (&'static str, LabelPattern) {
+    let (organs, five) = ((1..=13).collect::<LabelPattern>(), flare23::FIVE_ORGANS.into_iter().collect::<LabelPattern>());
+    let tumor = pattern.intersection(LabelPattern::of(flare23::TUMOR));
+    match (pattern.intersection(organs), tumor.is_empty()) {
+        (none, true) if none.is_empty() => ("D_u", LabelPattern::EMPTY),
+        (none, false) if none.is_empty() => ("D_l4", tumor),
+        (shown, false) if shown.is_within(five) => ("D_l3", five.union(tumor)),
+        (shown, true) if shown.is_within(five) => ("D_l1", five),
+        _ => ("D_l1", organs.union(tumor)),
+    }
 }
 
 fn in_body(at: [usize; 3]) -> bool {
@@ -37,7 +51,7 @@ impl Study {
         for folder in ["images", "labels"] {
             std::fs::create_dir(root.path().join(folder)).unwrap();
         }
-        Self { root, cases: Vec::new() }
+        Self { root, cases: Vec::new(), regions: Regions::plain(flare23::classes().pattern()) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -59,13 +73,16 @@ impl Study {
             nifti::write_labels_on(self.path(&name), &label_map(labels, grid)).unwrap();
             name.into()
         });
-        let pattern = LabelPattern::from_labels(labels.iter().copied()).unwrap();
+        let pattern: LabelPattern = labels.iter().copied().collect();
+        let (subset, annotated) = subset_of(pattern);
         self.cases.push(Case {
             id: id.into(),
+            dataset: "FLARE23".into(),
             image: image_name.into(),
             label,
             pattern,
-            subset: pattern.subset(),
+            subset: subset.into(),
+            annotated,
             split: if self.cases.len().is_multiple_of(2) { Split::Training } else { Split::Validation },
             shape: grid.shape,
             spacing_mm: grid.spacing_mm(),
@@ -75,9 +92,18 @@ impl Study {
     fn run(&self, params: Value) -> anyhow::Result<Index> {
         let partition = self.path("partition");
         std::fs::create_dir_all(&partition)?;
-        std::fs::write(partition.join(MANIFEST_FILE), serde_json::to_string(&Manifest { cases: self.cases.clone() })?)?;
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let subsets = [("D", &["D_u", "D_l1", "D_l3", "D_l4"][..]), ("D_c", &["D_l3", "D_l4"]), ("D_o13", &["D_l1"])];
+        let alone = ["D_u", "D_l1", "D_l3", "D_l4"].map(|name| (name.to_owned(), names(&[name])));
+        let manifest = Manifest {
+            classes: flare23::classes(),
+            regions: [("FLARE23".into(), self.regions.clone())].into(),
+            subsets: subsets.map(|(name, members)| (name.to_owned(), names(members))).into_iter().chain(alone).collect(),
+            cases: self.cases.clone(),
+        };
+        std::fs::write(partition.join(MANIFEST_FILE), serde_json::to_string(&manifest)?)?;
         let mut inputs: std::collections::BTreeMap<String, PathBuf> =
-            [("dataset".into(), self.root.path().to_owned()), ("partition".into(), partition)].into();
+            [("datasets.FLARE23".into(), self.root.path().to_owned()), ("partition".into(), partition)].into();
         if self.path("pseudo").exists() {
             inputs.insert("pseudo".into(), self.path("pseudo"));
         }
@@ -137,11 +163,10 @@ fn on_its_own_grid_a_case_keeps_every_voxel_of_the_body() {
     assert_eq!(case.info().original_grid.shape, GRID.shape);
     let patch = study.patch("a");
     let truth = label_map(&[1, 2, 3, 4, 13, 14], &GRID);
-    let (organs, cancer) = (patch.organs.unwrap(), patch.cancer.unwrap());
-    for label in 1..=13 {
-        assert_eq!(count(&organs, label), truth.data.iter().filter(|&&found| found == label).count(), "label {label}");
+    let labels = patch.labels.unwrap();
+    for label in 1..=14 {
+        assert_eq!(count(&labels, label), truth.data.iter().filter(|&&found| found == label).count(), "label {label}");
     }
-    assert_eq!(count(&cancer, 1), truth.data.iter().filter(|&&found| found == 14).count());
     let mut values = patch.image.iter();
     for x in 0..BODY_SHAPE[0] {
         for y in 0..BODY_SHAPE[1] {
@@ -154,8 +179,10 @@ fn on_its_own_grid_a_case_keeps_every_voxel_of_the_body() {
     }
 
     let entry = &index.cases[0];
-    assert_eq!((entry.slices, entry.has_organs, entry.has_cancer, entry.split), (5, true, true, Split::Training));
-    assert_eq!(entry.annotated_organs, LabelPattern::FIVE_ORGANS);
+    assert_eq!((entry.slices, entry.has_labels, entry.split), (5, true, Split::Training));
+    assert_eq!(entry.annotated, [1, 2, 3, 4, 13, 14].into_iter().collect());
+    assert_eq!(index.regions[entry.regions], study.regions);
+    assert_eq!(index.classes, flare23::classes());
 }
 
 #[test]
@@ -173,8 +200,7 @@ fn slices_are_the_volume_with_z_first() {
             for z in 0..nz {
                 let (v, s) = ((x * ny + y) * nz + z, (z * nx + x) * ny + y);
                 assert_eq!(volume.image[v], slices.image[s]);
-                assert_eq!(volume.organs.as_ref().unwrap()[v], slices.organs.as_ref().unwrap()[s]);
-                assert_eq!(volume.cancer.as_ref().unwrap()[v], slices.cancer.as_ref().unwrap()[s]);
+                assert_eq!(volume.labels.as_ref().unwrap()[v], slices.labels.as_ref().unwrap()[s]);
             }
         }
     }
@@ -194,10 +220,10 @@ fn every_orientation_and_spacing_ends_on_the_model_grid() {
     assert!((0..3).all(|axis| affine[axis][axis] > 0.0), "{affine:?} is RAS");
     let (patch, truth) = (study.patch("turned"), label_map(&(1..=13).collect::<Vec<u8>>(), &turned));
     let [nx, ny, nz] = GRID.shape;
-    let organs = patch.organs.unwrap();
+    let labels = patch.labels.unwrap();
     for ((x, y, z), &label) in truth.data.indexed_iter() {
         let at = ((nx - 1 - x) * ny + ny - 1 - y) * nz + z;
-        assert_eq!(organs[at], label);
+        assert_eq!(labels[at], label);
         assert!((patch.image[at] - ((hu((x, y, z)) + 200.0) / 500.0).clamp(0.0, 1.0)).abs() < 1e-5);
     }
 
@@ -225,15 +251,7 @@ fn a_case_is_to_the_bit_what_its_whole_volumes_give() {
         let image = model.prepare(image).unwrap();
         let crop = model.shown(&image, true).unwrap();
         let labels = resample_nearest(&reorient(&labels, "RAS".parse().unwrap()), &image.grid());
-        let part = |keep: fn(u8) -> u8| crop.of(&labels.data).mapv(keep);
-        let (organs, cancer) = (part(|label| if label == 14 { 0 } else { label }), part(|label| u8::from(label == 14)));
-        let arrays = CaseArrays {
-            image: crop.of(&image.data),
-            organs: Some(organs.view()),
-            cancer: Some(cancer.view()),
-            organs_trust: None,
-            cancer_trust: None,
-        };
+        let arrays = CaseArrays::new(crop.of(&image.data), Some(crop.of(&labels.data)));
         for layout in ["volume", "slices"] {
             study.run(params(layout, &["D_l3"], &json!([1, 1, 1.5]))).unwrap();
             let case = study.prepared("a");
@@ -256,19 +274,29 @@ fn a_case_holds_the_maps_that_its_annotators_made() {
     study.add("nothing", &[]);
     study.add("everything", &(1..=14).collect::<Vec<u8>>());
     let index = study.run(params("slices", &["D", "D_l1"], &one_mm())).unwrap();
-    let known: Vec<_> =
-        index.cases.iter().map(|case| (case.id.as_str(), case.has_organs, case.annotated_organs.len(), case.has_cancer)).collect();
-    let expected = [
-        ("all", true, 13, false),
-        ("everything", true, 13, true),
-        ("five", true, 5, false),
-        ("nothing", false, 0, false),
-        ("tumor", false, 0, true),
-    ];
+    let known: Vec<_> = index.cases.iter().map(|case| (case.id.as_str(), case.has_labels, case.annotated.len())).collect();
+    let expected = [("all", true, 13), ("everything", true, 14), ("five", true, 5), ("nothing", false, 0), ("tumor", true, 1)];
     assert_eq!(known, expected);
-    assert_eq!(study.prepared("five").info().organs_source, Some(LabelSource::True));
-    assert_eq!(study.prepared("nothing").info().organs_source, None);
-    assert_eq!(count(&study.patch("everything").organs.unwrap(), 14), 0, "tumor is not an organ");
+    assert_eq!(study.prepared("five").info().source, Some(LabelSource::True));
+    assert_eq!(study.prepared("nothing").info().source, None);
+}
+
+#[test]
+fn labels_keep_the_values_of_their_dataset() {
+    let mut study = Study::new();
+    study.add("a", &[1, 2, 77]);
+    let declared = [("liver", vec![1, 77]), ("tumor", vec![77])].map(|(key, values)| (key.to_owned(), values)).into();
+    study.regions = Regions::declared(&flare23::classes(), &declared, &[2]).unwrap();
+    let index = study.run(params("volume", &["D"], &one_mm())).unwrap();
+    let labels = study.patch("a").labels.unwrap();
+    let body = BODY_SHAPE.iter().product::<usize>();
+    assert_eq!([1, 2, 77].map(|value| count(&labels, value)).iter().sum::<usize>(), body);
+    assert_eq!(index.regions, [study.regions.clone()]);
+    assert_eq!(study.prepared("a").info().regions, study.regions);
+    // Two datasets whose values mean different things are two prepared cases.
+    study.regions = Regions::declared(&flare23::classes(), &[("liver".to_owned(), vec![1])].into(), &[2]).unwrap();
+    let error = format!("{:#}", study.run(params("volume", &["D"], &one_mm())).unwrap_err());
+    assert!(error.contains("labels/a.nii.gz: correct the label map: values that are not declared: 77"), "{error}");
 }
 
 #[test]
@@ -276,7 +304,7 @@ fn a_teachers_labels_take_the_place_of_the_datasets() {
     let mut study = Study::new();
     study.add("a", &[]);
     study.add("b", &[]);
-    for (folder, labels) in [("organs", 9), ("cancer", 1)] {
+    for (folder, labels) in [("organ", 9), ("cancer", 14)] {
         std::fs::create_dir_all(study.path(&format!("pseudo/{folder}"))).unwrap();
         nifti::write_labels_on(study.path(&format!("pseudo/{folder}/a.nii.gz")), &label_map(&[labels], &GRID)).unwrap();
     }
@@ -284,16 +312,20 @@ fn a_teachers_labels_take_the_place_of_the_datasets() {
     assert!(
         error.contains("1 of 2 cases failed")
             && error.contains("case b: ")
-            && error.contains("organs/b.nii.gz is missing; run `pseudo-label`"),
+            && error.contains("organ/b.nii.gz is missing; run `pseudo-label`"),
         "{error}"
     );
     study.cases.pop();
     let index = study.run(params("slices", &["D_u"], &one_mm())).unwrap();
-    assert_eq!((index.cases[0].annotated_organs, index.cases[0].has_cancer), (LabelPattern::ORGANS, true));
-    let patch = study.patch("a");
+    assert_eq!(index.cases[0].annotated, (1..=14).collect());
+    let shown = index.regions[index.cases[0].regions].shown_by(9 + 14);
+    assert_eq!(shown, [9, 14].into_iter().collect(), "an organ and a tumor in one map");
     let body = BODY_SHAPE.iter().product::<usize>();
-    assert_eq!((count(&patch.organs.unwrap(), 9), count(&patch.cancer.unwrap(), 1)), (body, body));
-    assert_eq!(study.prepared("a").info().cancer_source, Some(LabelSource::Pseudo));
+    assert_eq!(count(&study.patch("a").labels.unwrap(), 9 + 14), body);
+    assert_eq!(study.prepared("a").info().source, Some(LabelSource::Pseudo));
+    nifti::write_labels_on(study.path("pseudo/organ/a.nii.gz"), &label_map(&[14], &GRID)).unwrap();
+    let error = format!("{:#}", study.run(params("slices", &["D_u"], &one_mm())).unwrap_err());
+    assert!(error.contains("organ/a.nii.gz: correct the label map: values that are not declared: 14"), "{error}");
 }
 
 #[test]
@@ -304,23 +336,23 @@ fn trust_in_pseudo_labels_goes_the_way_of_the_labels() {
         std::fs::create_dir_all(study.path(&format!("pseudo/{folder}"))).unwrap();
         nifti::write_labels_on(study.path(&format!("pseudo/{folder}/a.nii.gz")), &label_map(labels, &GRID)).unwrap();
     };
-    write("organs", &[0, 9]);
-    write("cancer", &[1]);
+    write("organ", &[0, 9]);
+    write("cancer", &[14]);
     study.run(params("slices", &["D_u"], &one_mm())).unwrap();
-    assert!(study.prepared("a").info().trust.is_none() && study.patch("a").organs_trust.is_none());
+    assert!(study.prepared("a").info().trust.is_none() && study.patch("a").trust.is_empty());
 
-    write("organs_trust", &[51, 255]);
+    write("organ_trust", &[51, 255]);
     let error = format!("{:#}", study.run(params("slices", &["D_u"], &one_mm())).unwrap_err());
     assert!(error.contains("cancer_trust/a.nii.gz is missing"), "{error}");
     write("cancer_trust", &[0]);
     let index = study.run(params("slices", &["D_u"], &one_mm())).unwrap();
     let patch = study.patch("a");
-    let (organs, organs_trust) = (patch.organs.unwrap(), patch.organs_trust.unwrap());
-    assert!(organs.iter().zip(&organs_trust).all(|(organ, trust)| *trust == if *organ == 9 { 255 } else { 51 }));
-    assert!(patch.cancer_trust.unwrap().iter().all(|&trust| trust == 0));
-    let trust = index.cases[0].trust.unwrap();
-    let share = count(&organs, 9) as f64 / organs.len() as f64;
-    assert!((trust.organs - (share + (1.0 - share) * 0.2)).abs() < 1e-12 && trust.cancer == 0.0, "{trust:?}");
+    let labels = patch.labels.unwrap();
+    assert!(labels.iter().zip(&patch.trust["organ"]).all(|(label, trust)| *trust == if *label == 9 + 14 { 255 } else { 51 }));
+    assert!(patch.trust["cancer"].iter().all(|&trust| trust == 0));
+    let trust = index.cases[0].trust.as_ref().unwrap();
+    let share = count(&labels, 9 + 14) as f64 / labels.len() as f64;
+    assert!((trust["organ"] - (share + (1.0 - share) * 0.2)).abs() < 1e-12 && trust["cancer"] == 0.0, "{trust:?}");
 }
 
 #[test]
@@ -356,7 +388,7 @@ fn a_bad_case_is_named_with_its_file_and_the_others_go_on() {
     nifti::write_labels_on(study.path("labels/values.nii.gz"), &label_map(&[14, 17], &GRID)).unwrap();
 
     let error = format!("{:#}", study.run(params("volume", &["D"], &one_mm())).unwrap_err());
-    assert!(error.contains("labels/values.nii.gz: value 17, expected at most 14"), "{error}");
+    assert!(error.contains("labels/values.nii.gz: correct the label map: values that are not declared: 17"), "{error}");
     assert!(error.starts_with("4 of 5 cases failed"), "{error}");
     assert!(error.contains("labels/shape.nii.gz: shape [12, 10, 7], expected the image's [12, 10, 8]"), "{error}");
     assert!(error.contains("labels/affine.nii.gz: affine"), "{error}");
