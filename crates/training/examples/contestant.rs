@@ -13,13 +13,15 @@ use std::io::BufRead;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, Var};
-use labels::{CANCER_CLASSES, ORGAN_CLASSES};
 use nets::{
     DualUNet2d, DualUNet2dConfig, Network, Params, Precision, SwinUnetrConfig, Teacher, TeacherConfig, Trained, UNet3dConfig, UnetrConfig,
 };
 use ops::frozen::{Bf16, Element, Map, Method, PackedConv, PackedHead, PackedUpsampling};
 use ops::{ConvOptions, Factors};
 use training::{Accumulator, AdamW, AdamWConfig};
+
+/// Channels of the outputs of the paper's student: background with 13 organs, and background with tumors.
+const DECODERS: [(&str, usize); 2] = [("organ_decoder", 14), ("cancer_decoder", 2)];
 
 const USAGE: &str = "contestant layer|network|peak ...; see the head of this example";
 
@@ -153,7 +155,7 @@ fn teacher(kind: &str, features: &[usize], shape: &[usize]) -> Result<Teacher> {
         ("swin_unetr", &[feature_size], _) => TeacherConfig::SwinUnetr(SwinUnetrConfig { feature_size, ..SwinUnetrConfig::default() }),
         _ => bail!("{kind} of {features:?} on {shape:?}: teacher, unetr or swin_unetr expected, with as many numbers as it takes"),
     };
-    Ok(Teacher::new(&config, ORGAN_CLASSES))
+    Ok(Teacher::new(&config, DECODERS[0].1))
 }
 
 /// What a network is to do.
@@ -165,7 +167,8 @@ enum Way {
 fn network(kind: &str, features: &[usize], shape: &[usize], way: &str) -> Result<()> {
     let image = Tensor::rand(0f32, 1.0, [&shape[..1], &[1], &shape[1..]].concat(), &Device::Cpu)?;
     let labels = |classes: usize| Tensor::rand(0f32, classes as f32, shape, &Device::Cpu)?.to_dtype(DType::U8);
-    let (organs, cancer) = (labels(ORGAN_CLASSES)?, labels(CANCER_CLASSES)?);
+    let [organs, cancer] = DECODERS.map(|(_, channels)| labels(channels));
+    let (organs, cancer) = (organs?, cancer?);
     let way = match way {
         "f32" => Way::Infer(Precision::F32),
         "bf16" => Way::Infer(Precision::Bf16),
@@ -183,12 +186,13 @@ fn network(kind: &str, features: &[usize], shape: &[usize], way: &str) -> Result
             }
         };
     }
-    let network = DualUNet2d::new(&DualUNet2dConfig { features: features.try_into().context("six features expected")? });
+    let config = DualUNet2dConfig { features: features.try_into().context("six features expected")? };
+    let network = DualUNet2d::new(&config, &DECODERS.map(|(name, channels)| (name.to_owned(), channels)));
     match way {
         Way::Train(factors) => steps(&network, factors, |params| {
             let features = network.features(params, &image)?;
-            let organs = ops::dice_ce(&network.organs(params, &features)?, &organs)?;
-            organs + ops::dice_ce(&network.cancer(params, &features)?, &cancer)?
+            let organs = ops::dice_ce(&network.decode(params, &features, 0)?, &organs)?;
+            organs + ops::dice_ce(&network.decode(params, &features, 1)?, &cancer)?
         }),
         Way::Infer(precision) => {
             let trained = trained(&network, precision)?;

@@ -1,23 +1,22 @@
 //! Batches: boxes of prepared cases, augmented, as tensors.
 
-use std::slice::ChunksMut;
-
 use candle_core::{Device, Tensor};
+use labels::{BACKGROUND, LabelError, LabelPattern, Regions};
+use model_card::Output as Target;
 use prepared::{PreparedError, PreparedSet};
 use rayon::prelude::*;
 use streams::Streams;
+use volume::Scaling;
 
 use crate::augment::AugmentConfig;
 use crate::sampler::{Epoch, Sample, Sampler, Sampling};
 use crate::trust::{Trust, Truth};
 
-/// Which label maps a training needs, and what it makes of the trust in them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a training learns, and what it makes of the trust in labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
-    /// Organs, 0..=13.
-    pub organs: bool,
-    /// Tumor, 0 or 1.
-    pub cancer: bool,
+    /// Classes that exclude each other, for each target; a batch has labels for each in this order.
+    pub outputs: Vec<Target>,
     /// How much each label counts.
     pub trust: Trust,
 }
@@ -33,15 +32,26 @@ pub enum BatchError {
         /// What is wrong; names the file.
         reason: PreparedError,
     },
-    /// A case lacks the labels that are trained on.
+    /// A case lacks labels that are trained on.
     #[error(
-        "case {case} has no {map} map, and the training needs one; train on a subset whose cases have it, or prepare it with pseudo labels"
+        "case {case} has no labels of {}, and the training learns the group `{group}`; train on a subset in which they are annotated, or prepare it with pseudo labels",
+        .classes.join(", ")
     )]
     NoTarget {
         /// The case.
         case: String,
-        /// Which map.
-        map: &'static str,
+        /// The group of the target.
+        group: String,
+        /// The classes that nobody looked for in it.
+        classes: Vec<String>,
+    },
+    /// A value of a label map that shows two classes of a target.
+    #[error("case {case}: {reason}")]
+    Regions {
+        /// A case with such a label map.
+        case: String,
+        /// Which value, and which classes.
+        reason: Box<LabelError>,
     },
     /// The prepared cases are of the other kind.
     #[error(
@@ -69,8 +79,9 @@ pub struct BatchSource {
     set: PreparedSet,
     sampler: Sampler,
     targets: Targets,
-    /// Whether a map that a case lacks is filled with background; else such a case is refused.
-    blank_where_missing: bool,
+    /// For each meaning of label maps and each target, the place of every value's class.
+    tables: Vec<Vec<[u8; 256]>>,
+    scaling: Scaling,
     augment: Option<AugmentConfig>,
     streams: Streams,
 }
@@ -79,8 +90,43 @@ impl BatchSource {
     /// Batches from `set`, whose shapes `sampler` must have been made with.
     ///
     /// # Errors
-    /// When the layout of the cases does not fit the sampling, or a case lacks a map in `targets`.
+    /// When the layout of the cases does not fit the sampling, or a case has not all classes of a target annotated.
     pub fn new(
+        set: PreparedSet,
+        sampler: Sampler,
+        targets: Targets,
+        augment: Option<AugmentConfig>,
+        streams: Streams,
+    ) -> Result<Self, BatchError> {
+        let source = Self::unchecked(set, sampler, targets, augment, streams)?;
+        for case in source.set.cases() {
+            let annotated = if case.has_labels { case.annotated } else { LabelPattern::EMPTY };
+            let lacks = |target: &&Target| !target.pattern().is_within(annotated);
+            if let Some(target) = source.targets.outputs.iter().find(lacks) {
+                let classes = source.set.index().classes.keys_of(target.pattern().minus(annotated));
+                return Err(BatchError::NoTarget { case: case.id.clone(), group: target.group.clone(), classes });
+            }
+        }
+        Ok(source)
+    }
+
+    /// Batches with a target for each group of the classes, from cases that have some of them annotated, for losses that look at
+    /// what is annotated alone: what is not is background.
+    ///
+    /// # Errors
+    /// When the layout of the cases does not fit the sampling.
+    pub fn partly_labelled(
+        set: PreparedSet,
+        sampler: Sampler,
+        augment: Option<AugmentConfig>,
+        streams: Streams,
+    ) -> Result<Self, BatchError> {
+        let classes = &set.index().classes;
+        let outputs = (0..classes.groups().len()).map(|group| Target::of_group(classes, group)).collect();
+        Self::unchecked(set, sampler, Targets { outputs, trust: Trust::Unused }, augment, streams)
+    }
+
+    fn unchecked(
         set: PreparedSet,
         sampler: Sampler,
         targets: Targets,
@@ -95,30 +141,26 @@ impl BatchSource {
         if set.layout() != expected {
             return Err(BatchError::Layout { found: set.layout(), expected, sampling });
         }
-        for case in set.cases() {
-            for (map, needed, there) in [("organ", targets.organs, case.has_organs), ("cancer", targets.cancer, case.has_cancer)] {
-                if needed && !there {
-                    return Err(BatchError::NoTarget { case: case.id.clone(), map });
-                }
-            }
-        }
-        Ok(Self { set, sampler, targets, blank_where_missing: false, augment, streams })
+        let tables = tables(&set, &targets.outputs)?;
+        Ok(Self { set, sampler, targets, tables, scaling: Scaling::default(), augment, streams })
     }
 
-    /// Batches with both maps from cases of which some lack one, for losses that look at what is annotated alone: a map that is
-    /// not there is all background.
-    ///
-    /// # Errors
-    /// When the layout of the cases does not fit the sampling.
-    pub fn partly_labelled(
-        set: PreparedSet,
-        sampler: Sampler,
-        augment: Option<AugmentConfig>,
-        streams: Streams,
-    ) -> Result<Self, BatchError> {
-        let nothing_needed = Targets { organs: false, cancer: false, trust: Trust::Unused };
-        let source = Self::new(set, sampler, nothing_needed, augment, streams)?;
-        Ok(Self { targets: Targets { organs: true, cancer: true, trust: Trust::Unused }, blank_where_missing: true, ..source })
+    /// The same with images that are scaled so, before anything is changed at random.
+    #[must_use]
+    pub fn scaled(self, scaling: Scaling) -> Self {
+        Self { scaling, ..self }
+    }
+
+    /// How images are scaled.
+    #[must_use]
+    pub fn scaling(&self) -> Scaling {
+        self.scaling
+    }
+
+    /// What there are labels for.
+    #[must_use]
+    pub fn targets(&self) -> &Targets {
+        &self.targets
     }
 
     /// How boxes are drawn.
@@ -140,43 +182,40 @@ impl BatchSource {
     pub fn assemble(&self, epoch: &Epoch<'_>, number: u64, step: u64) -> Result<HostBatch, BatchError> {
         let samples = epoch.batch(step);
         let voxels = samples.len() * self.sampler.sampling().box_shape().iter().product::<usize>();
-        let labels = |wanted: bool| wanted.then(|| vec![0_u8; voxels]);
-        let weights = |wanted: bool| (wanted && !self.targets.trust.is_unused()).then(|| vec![1.0_f32; voxels]);
+        let targets = self.targets.outputs.len();
+        let weights = (!self.targets.trust.is_unused()).then(|| vec![1.0_f32; voxels]);
         let spatial = match self.sampler.sampling() {
             Sampling::Patches { shape, .. } => shape.to_vec(),
             Sampling::Slices { shape } => shape.to_vec(),
         };
-        let Targets { organs, cancer, .. } = self.targets;
         let mut batch = HostBatch {
             samples,
             spatial,
             image: vec![0.0; voxels],
-            organs: labels(organs),
-            cancer: labels(cancer),
-            organ_weights: weights(organs),
-            cancer_weights: weights(cancer),
+            labels: vec![vec![BACKGROUND; voxels]; targets],
+            weights: vec![weights; targets],
         };
         batch.parts().into_par_iter().try_for_each(|(sample, part)| self.fill(number, &sample, part))?;
         Ok(batch)
     }
 
     fn fill(&self, epoch: u64, sample: &Sample, part: Part<'_>) -> Result<(), BatchError> {
-        let case = || self.set.cases()[sample.case].id.clone();
-        let patch =
-            self.set.read_box(sample.case, sample.start, sample.shape).map_err(|reason| BatchError::Case { case: case(), reason })?;
+        let case = &self.set.cases()[sample.case];
+        let failed = |reason| BatchError::Case { case: case.id.clone(), reason };
+        // Without a target nobody asks for labels, and they are not read.
+        let read = if self.targets.outputs.is_empty() { PreparedSet::read_image } else { PreparedSet::read_box };
+        let patch = read(&self.set, sample.case, sample.start, sample.shape).map_err(failed)?;
         part.image.copy_from_slice(&patch.image);
-        for (map, wanted, found) in [("organ", part.organs, patch.organs), ("cancer", part.cancer, patch.cancer)] {
-            let Some(wanted) = wanted else { continue };
-            match found {
-                Some(found) => wanted.copy_from_slice(&found),
-                None if self.blank_where_missing => wanted.fill(0),
-                None => return Err(BatchError::NoTarget { case: case(), map }),
+        self.scaling.apply(part.image);
+        if let Some(found) = &patch.labels {
+            for (labels, table) in part.labels.into_iter().zip(&self.tables[case.regions]) {
+                labels.iter_mut().zip(found).for_each(|(label, value)| *label = table[usize::from(*value)]);
             }
         }
-        for (weights, trust) in [(part.organ_weights, patch.organs_trust), (part.cancer_weights, patch.cancer_trust)] {
+        for (weights, target) in part.weights.into_iter().zip(&self.targets.outputs) {
             // What nobody has weighed, such as true labels, counts fully.
-            if let (Some(weights), Some(trust)) = (weights, trust) {
-                weights.iter_mut().zip(trust).for_each(|(weight, trust)| *weight = self.targets.trust.weight(trust));
+            if let (Some(weights), Some(trust)) = (weights, patch.trust.get(&target.group)) {
+                weights.iter_mut().zip(trust).for_each(|(weight, &trust)| *weight = self.targets.trust.weight(trust));
             }
         }
         if let Some(augment) = &self.augment {
@@ -186,13 +225,24 @@ impl BatchSource {
     }
 }
 
+/// For each meaning of label maps in a set and each target, the place of every value's class. What no case uses is left out.
+fn tables(set: &PreparedSet, targets: &[Target]) -> Result<Vec<Vec<[u8; 256]>>, BatchError> {
+    let index = set.index();
+    let of_regions = |(number, regions): (usize, &Regions)| {
+        let Some(case) = set.cases().iter().find(|case| case.regions == number) else { return Ok(Vec::new()) };
+        let refused = |reason: LabelError| BatchError::Regions { case: case.id.clone(), reason: reason.into() };
+        targets.iter().map(|target| regions.table(&target.values, &index.classes).map_err(refused)).collect()
+    };
+    index.regions.iter().enumerate().map(of_regions).collect()
+}
+
 /// What belongs to one sample of a batch.
 struct Part<'a> {
     image: &'a mut [f32],
-    organs: Option<&'a mut [u8]>,
-    cancer: Option<&'a mut [u8]>,
-    organ_weights: Option<&'a mut [f32]>,
-    cancer_weights: Option<&'a mut [f32]>,
+    /// Of each target.
+    labels: Vec<&'a mut [u8]>,
+    /// Of each target.
+    weights: Vec<Option<&'a mut [f32]>>,
 }
 
 /// A batch in main memory.
@@ -204,14 +254,10 @@ pub struct HostBatch {
     pub spatial: Vec<usize>,
     /// Intensities, sample after sample, in C order.
     pub image: Vec<f32>,
-    /// Organ labels, if wanted.
-    pub organs: Option<Vec<u8>>,
-    /// Tumor labels, if wanted.
-    pub cancer: Option<Vec<u8>>,
-    /// How much each organ label counts, if trust is used.
-    pub organ_weights: Option<Vec<f32>>,
-    /// How much each tumor label counts, if trust is used.
-    pub cancer_weights: Option<Vec<f32>>,
+    /// For each target the place of the class in its values, from 1; 0 for background.
+    pub labels: Vec<Vec<u8>>,
+    /// For each target how much each label counts, if trust is used.
+    pub weights: Vec<Option<Vec<f32>>>,
 }
 
 impl HostBatch {
@@ -219,15 +265,14 @@ impl HostBatch {
     fn parts(&mut self) -> Vec<(Sample, Part<'_>)> {
         let voxels = self.spatial.iter().product();
         let mut images = self.image.chunks_mut(voxels);
-        let [mut organs, mut cancer] = [&mut self.organs, &mut self.cancer].map(|map| chunks(map, voxels));
-        let [mut organ_weights, mut cancer_weights] = [&mut self.organ_weights, &mut self.cancer_weights].map(|map| chunks(map, voxels));
+        let mut labels: Vec<_> = self.labels.iter_mut().map(|labels| labels.chunks_mut(voxels)).collect();
+        let mut weights: Vec<_> =
+            self.weights.iter_mut().map(|weights| weights.as_deref_mut().unwrap_or_default().chunks_mut(voxels)).collect();
         let part = |sample: &Sample| {
             let part = Part {
                 image: images.next().unwrap_or_default(),
-                organs: organs.next(),
-                cancer: cancer.next(),
-                organ_weights: organ_weights.next(),
-                cancer_weights: cancer_weights.next(),
+                labels: labels.iter_mut().map(|labels| labels.next().unwrap_or_default()).collect(),
+                weights: weights.iter_mut().map(Iterator::next).collect(),
             };
             (*sample, part)
         };
@@ -240,18 +285,13 @@ impl HostBatch {
     /// When the device is out of memory.
     pub fn into_tensors(self, device: &Device) -> Result<Batch, BatchError> {
         let shape = |channels: &[usize]| [&[self.samples.len()], channels, &self.spatial].concat();
-        let labels = |values: Option<Vec<u8>>| values.map(|values| Tensor::from_vec(values, shape(&[]), device)).transpose();
-        let weights = |values: Option<Vec<f32>>| values.map(|values| Tensor::from_vec(values, shape(&[]), device)).transpose();
         let image = Tensor::from_vec(self.image, shape(&[1]), device)?;
-        let (organs, cancer) = (labels(self.organs)?, labels(self.cancer)?);
-        let (organ_weights, cancer_weights) = (weights(self.organ_weights)?, weights(self.cancer_weights)?);
-        Ok(Batch { samples: self.samples, image, organs, cancer, organ_weights, cancer_weights })
+        let labels = |values: Vec<u8>| Tensor::from_vec(values, shape(&[]), device);
+        let weights = |values: Option<Vec<f32>>| values.map(|values| Tensor::from_vec(values, shape(&[]), device)).transpose();
+        let labels = self.labels.into_iter().map(labels).collect::<candle_core::Result<_>>()?;
+        let weights = self.weights.into_iter().map(weights).collect::<candle_core::Result<_>>()?;
+        Ok(Batch { samples: self.samples, image, labels, weights })
     }
-}
-
-/// The parts of a map, none if there is no map.
-fn chunks<T>(map: &mut Option<Vec<T>>, voxels: usize) -> ChunksMut<'_, T> {
-    map.as_deref_mut().unwrap_or_default().chunks_mut(voxels)
 }
 
 /// A batch on its device.
@@ -261,14 +301,10 @@ pub struct Batch {
     pub samples: Vec<Sample>,
     /// `f32 (b, 1, x, y, z)` or `(b, 1, x, y)`.
     pub image: Tensor,
-    /// `u8 (b, x, y, z)` or `(b, x, y)`, 0..=13, if wanted.
-    pub organs: Option<Tensor>,
-    /// `u8`, shaped as `organs`, 0 or 1, if wanted.
-    pub cancer: Option<Tensor>,
-    /// `f32`, shaped as `organs`: how much each label counts, if trust is used.
-    pub organ_weights: Option<Tensor>,
-    /// The same of `cancer`.
-    pub cancer_weights: Option<Tensor>,
+    /// `u8 (b, x, y, z)` or `(b, x, y)` for each target: the place of the class in its values, from 1; 0 for background.
+    pub labels: Vec<Tensor>,
+    /// For each target how much each label counts, `f32`, shaped as its labels, if trust is used.
+    pub weights: Vec<Option<Tensor>>,
 }
 
 impl Batch {
@@ -284,36 +320,15 @@ impl Batch {
         self.samples.is_empty()
     }
 
-    /// The organ labels.
+    /// The labels of a target and their weights.
     ///
     /// # Errors
-    /// When the batch was assembled without them.
-    pub fn organs(&self) -> candle_core::Result<&Tensor> {
-        self.organs.as_ref().ok_or_else(|| candle_core::Error::Msg("the batch was assembled without organ labels".into()))
-    }
-
-    /// The tumor labels.
-    ///
-    /// # Errors
-    /// When the batch was assembled without them.
-    pub fn cancer(&self) -> candle_core::Result<&Tensor> {
-        self.cancer.as_ref().ok_or_else(|| candle_core::Error::Msg("the batch was assembled without tumor labels".into()))
-    }
-
-    /// The organ labels and their weights.
-    ///
-    /// # Errors
-    /// When the batch was assembled without them.
-    pub fn organ_truth(&self) -> candle_core::Result<Truth> {
-        Ok(Truth { labels: self.organs()?.clone(), weights: self.organ_weights.clone() })
-    }
-
-    /// The tumor labels and their weights.
-    ///
-    /// # Errors
-    /// When the batch was assembled without them.
-    pub fn cancer_truth(&self) -> candle_core::Result<Truth> {
-        Ok(Truth { labels: self.cancer()?.clone(), weights: self.cancer_weights.clone() })
+    /// When the batch was assembled for fewer targets.
+    pub fn truth(&self, target: usize) -> candle_core::Result<Truth> {
+        let (Some(labels), Some(weights)) = (self.labels.get(target), self.weights.get(target)) else {
+            candle_core::bail!("target {target} is asked of a batch with labels for {}", self.labels.len());
+        };
+        Ok(Truth { labels: labels.clone(), weights: weights.clone() })
     }
 
     /// The batch in parts of at most `size` samples.
@@ -323,14 +338,12 @@ impl Batch {
     pub fn micro_batches(&self, size: usize) -> candle_core::Result<Vec<Batch>> {
         let part = |begin: usize| {
             let length = size.min(self.len() - begin);
-            let narrowed = |map: &Option<Tensor>| map.as_ref().map(|map| map.narrow(0, begin, length)).transpose();
+            let narrowed = |map: &Tensor| map.narrow(0, begin, length);
             Ok(Batch {
                 samples: self.samples[begin..begin + length].to_vec(),
-                image: self.image.narrow(0, begin, length)?,
-                organs: narrowed(&self.organs)?,
-                cancer: narrowed(&self.cancer)?,
-                organ_weights: narrowed(&self.organ_weights)?,
-                cancer_weights: narrowed(&self.cancer_weights)?,
+                image: narrowed(&self.image)?,
+                labels: self.labels.iter().map(narrowed).collect::<candle_core::Result<_>>()?,
+                weights: self.weights.iter().map(|map| map.as_ref().map(narrowed).transpose()).collect::<candle_core::Result<_>>()?,
             })
         };
         (0..self.len()).step_by(size.max(1)).map(part).collect()

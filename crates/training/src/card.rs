@@ -1,6 +1,7 @@
 //! What a finished training says of its model.
 
-use model_card::{Kind, ModelCard, ModelInput, Origin};
+use labels::{Classes, LabelPattern};
+use model_card::{Kind, ModelCard, ModelInput, Origin, Output};
 use serde_json::Value;
 use volume::ModelGrid;
 
@@ -18,21 +19,28 @@ impl BatchSource {
             Sampling::Slices { shape } => shape.to_vec(),
         };
         let grid = ModelGrid { spacing_mm: index.spacing_mm, window_hu: index.window_hu };
-        ModelInput { grid, crop_foreground: index.crop_foreground, patch }
+        ModelInput { grid, scaling: self.scaling(), crop_foreground: index.crop_foreground, patch }
     }
 }
 
 impl Fitted {
-    /// The card of the model with these weights, trained on `cases`.
+    /// The card of the model with these weights, trained on `cases`. It keeps those of the classes that `outputs` find, or all if
+    /// there are no outputs.
     #[must_use]
-    pub fn card(&self, kind: Kind, network: Value, classes: &[&str], input: ModelInput, cases: String, seed: u64) -> ModelCard {
+    #[expect(clippy::too_many_arguments, reason = "a card says as much")]
+    pub fn card(
+        &self,
+        kind: Kind,
+        network: Value,
+        classes: &Classes,
+        outputs: Vec<Output>,
+        input: ModelInput,
+        cases: String,
+        seed: u64,
+    ) -> ModelCard {
         let best = self.best;
-        ModelCard {
-            kind,
-            network,
-            classes: classes.iter().map(|class| (*class).to_owned()).collect(),
-            input,
-            origin: Origin { cases, seed, best_epoch: best.epoch, validation_score: best.score },
-        }
+        let found = outputs.iter().map(Output::pattern).reduce(LabelPattern::union).unwrap_or_else(|| classes.pattern());
+        let origin = Origin { cases, seed, best_epoch: best.epoch, validation_score: best.score };
+        ModelCard { kind, network, classes: classes.only(found), outputs, input, origin }
     }
 }

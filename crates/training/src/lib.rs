@@ -14,6 +14,7 @@ mod exact;
 mod fit;
 mod freeze;
 mod loader;
+mod normalisation;
 mod optim;
 mod precision;
 mod sampler;
@@ -31,6 +32,8 @@ pub use curves::{CURVE_FILE, CurveRow, Detail, PLOT_FILE, TIMES_FILE, Validation
 pub use fit::{Diverged, EVENT_FILE, FitConfig, Fitted, Interrupted, Run, Select, Trainable, fit};
 pub use freeze::{FreezeError, FreezePlan};
 pub use loader::{Loader, Position};
+pub use model_card::Output as Target;
+pub use normalisation::Normalisation;
 pub use optim::{Accumulator, AdamW, AdamWConfig, Gradients, OptimError};
 pub use precision::TrainingPrecision;
 pub use sampler::{Epoch, Foreground, Order, Sample, Sampler, SamplerError, Sampling};

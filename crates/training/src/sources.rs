@@ -2,7 +2,6 @@
 
 use anyhow::{Result, ensure};
 use dataset::{Manifest, ManifestError, Split};
-use labels::SubsetName;
 use prepared::PreparedSet;
 use stage_kit::StageIo;
 use streams::Streams;
@@ -10,6 +9,7 @@ use streams::Streams;
 use crate::augment::AugmentConfig;
 use crate::batch::{BatchSource, Targets};
 use crate::fit::FitConfig;
+use crate::normalisation::Normalisation;
 use crate::sampler::{Order, Sampler, Sampling};
 
 /// Where a training gets its batches, and where its validation does.
@@ -30,7 +30,7 @@ impl Sources {
     /// When the subset is empty, or its cases are not prepared, or lack a target; when trust is used and there is none.
     pub fn open(
         io: &StageIo,
-        subset: SubsetName,
+        subset: &str,
         sampling: Sampling,
         targets: Targets,
         augment: AugmentConfig,
@@ -54,12 +54,12 @@ impl Sources {
             targets.trust.is_unused() || weighed(&training_cases) || validation_cases.as_ref().is_some_and(weighed),
             "trust: nobody has weighed the labels of {subset}; give `trust` to the `pseudo-label` that they come from, or leave it out here"
         );
-        let training_cases = trusted(training_cases, targets, subset, io);
+        let training_cases = trusted(training_cases, &targets, subset, io);
         ensure!(
             !training_cases.is_empty(),
             "no training case of {subset} has a label that is trusted; lower the bounds of `trust` in the `pseudo-label` that they come from"
         );
-        let validation_cases = validation_cases.map(|set| trusted(set, targets, subset, io)).filter(|set| !set.is_empty());
+        let validation_cases = validation_cases.map(|set| trusted(set, &targets, subset, io)).filter(|set| !set.is_empty());
         let validation_cases = validation_cases.unwrap_or_else(|| {
             io.report.note(&format!("{}: {subset} has no validation cases; the best epoch is told by the training cases", io.node));
             training_cases.clone()
@@ -67,16 +67,25 @@ impl Sources {
         let shapes = |set: &PreparedSet| set.cases().iter().map(|case| case.shape).collect();
         let steps = fit.max_steps_per_epoch;
         let sampler = Sampler::new(sampling, Order::EachEpochAnew, shapes(&training_cases), fit.batch_size, steps, streams)?;
-        let training = BatchSource::new(training_cases, sampler, targets, Some(augment), streams)?;
+        let training = BatchSource::new(training_cases, sampler, targets.clone(), Some(augment), streams)?;
         let batch = fit.micro_batch.unwrap_or(fit.batch_size);
         let steps = validation_samples.map(|samples| samples.div_ceil(batch as u64));
         let sampler = Sampler::new(sampling, Order::AlwaysTheSame, shapes(&validation_cases), batch, steps, streams)?;
         Ok(Self { training, validation: BatchSource::new(validation_cases, sampler, targets, None, streams)? })
     }
+
+    /// The same with images that are shown in a certain way, which the training cases decide for both.
+    ///
+    /// # Errors
+    /// As [`Normalisation::scaling`].
+    pub fn normalised(self, normalisation: Normalisation, io: &StageIo) -> Result<Self> {
+        let scaling = normalisation.scaling(self.training.set(), io)?;
+        Ok(Self { training: self.training.scaled(scaling), validation: self.validation.scaled(scaling) })
+    }
 }
 
 /// The cases with labels that count; how many others there are is said aloud.
-fn trusted(set: PreparedSet, targets: Targets, subset: SubsetName, io: &StageIo) -> PreparedSet {
+fn trusted(set: PreparedSet, targets: &Targets, subset: &str, io: &StageIo) -> PreparedSet {
     let all = set.len();
     let set = set.retain(|case| targets.trust.leaves_in(case, targets));
     if set.len() < all {

@@ -7,7 +7,7 @@ use crate::batch::{Batch, BatchSource};
 use crate::curves::{Detail, Validation};
 use crate::trust::Truth;
 
-/// Losses and voxel counts of one decoder, summed over samples. Its size does not grow with their number.
+/// Losses and voxel counts of one output, summed over samples. Its size does not grow with their number.
 pub struct Tally {
     names: Vec<String>,
     loss: ops::DiceCe,
@@ -22,10 +22,16 @@ impl Tally {
     /// A tally of the classes `names`, the background first. With `dice_loss_only`, the loss is the Dice part alone
     /// (paper 3.2: the best 3-D network is the one with the lowest Dice loss).
     #[must_use]
-    pub fn new(names: &[&str], dice_loss_only: bool) -> Self {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    pub fn new(names: &[String], dice_loss_only: bool) -> Self {
         let voxels = vec![[0.0; 2]; names.len()];
-        Self { names, loss: ops::DiceCe { squared: true, batch: false }, dice_loss_only, loss_sum: 0.0, samples: 0.0, voxels }
+        Self {
+            names: names.to_vec(),
+            loss: ops::DiceCe { squared: true, batch: false },
+            dice_loss_only,
+            loss_sum: 0.0,
+            samples: 0.0,
+            voxels,
+        }
     }
 
     /// Adds samples: `logits (b, classes, …)`, `truth (b, …)`. Labels count by their weights in the scores too.
@@ -101,7 +107,8 @@ mod tests {
 
     #[test]
     fn the_dice_score_pools_all_voxels_and_leaves_out_classes_that_do_not_occur() {
-        let mut tally = Tally::new(&["background", "a", "b"], false);
+        let names = ["background", "a", "b"].map(str::to_owned);
+        let mut tally = Tally::new(&names, false);
         // Predictions a, a, background, background against truths a, background, a, background.
         let logits = Tensor::new(&[[[0f32, 0., 1., 1.], [1., 1., 0., 0.], [-1., -1., -1., -1.]]], &Device::Cpu).unwrap();
         let labels = Tensor::new(&[[1u8, 0, 1, 0]], &Device::Cpu).unwrap();
@@ -111,7 +118,7 @@ mod tests {
         assert!((tally.loss() - f64::from(loss.to_scalar::<f32>().unwrap())).abs() < 1e-6);
 
         // Without the voxel whose label is in doubt, the prediction is wrong in one place alone.
-        let mut tally = Tally::new(&["background", "a", "b"], false);
+        let mut tally = Tally::new(&names, false);
         let weights = Some(Tensor::new(&[[1f32, 0., 0.5, 1.]], &Device::Cpu).unwrap());
         tally.add(&logits, &Truth { labels, weights }).unwrap();
         assert_eq!(tally.scores().next(), Some(("a", Some(2.0 / 2.5))));

@@ -38,13 +38,13 @@ impl Trust {
     }
 
     /// Whether any label of a case counts in a training for `targets`.
-    pub(crate) fn leaves_in(self, case: &IndexEntry, targets: Targets) -> bool {
-        let Some(trust) = case.trust.filter(|_| self != Self::Unused) else { return true };
-        targets.organs && trust.organs > 0.0 || targets.cancer && trust.cancer > 0.0
+    pub(crate) fn leaves_in(self, case: &IndexEntry, targets: &Targets) -> bool {
+        let Some(trust) = case.trust.as_ref().filter(|_| self != Self::Unused) else { return true };
+        targets.outputs.iter().any(|target| trust.get(&target.group).is_none_or(|&trust| trust > 0.0))
     }
 }
 
-/// The labels of a batch that a decoder is to learn.
+/// The labels of a batch that an output is to learn.
 #[derive(Clone, Debug)]
 pub struct Truth {
     /// `u8 (b, spatial..)`.

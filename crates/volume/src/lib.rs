@@ -38,6 +38,7 @@ mod placement;
 mod reorient;
 mod resample;
 mod runs;
+mod scaling;
 mod scan;
 mod volume;
 
@@ -52,5 +53,6 @@ pub use picked::{SlicedFile, Slices, pick_linear, pick_nearest};
 pub use reorient::reorient;
 pub use resample::{NearestSlices, resample_linear, resample_nearest};
 pub use runs::{Keep, RunMap, keep_parts};
+pub use scaling::Scaling;
 pub use scan::{LabelsBack, Plane, Planes, Scan, ScanError};
 pub use volume::{LabelVolume, ScalarVolume, Volume};

@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
-use labels::SubsetName;
 use nets::{DecoderConfig, Hidden, Masked, Network, Params, TeacherConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use streams::{Streams, permutation};
 use training::{
-    AugmentConfig, Batch, BatchSource, FitConfig, Run, Sample, Sampling, Select, Sources, Targets, Trainable, Trust, Validation,
+    AugmentConfig, Batch, BatchSource, FitConfig, Normalisation, Run, Sample, Sampling, Select, Sources, Targets, Trainable, Trust,
+    Validation,
 };
 
 /// The parameters of `pretrain-encoder`.
@@ -25,7 +25,7 @@ use training::{
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The cases whose images are learnt from; the paper's are all, D.
-    pub subset: SubsetName,
+    pub subset: String,
     /// The network whose transformer is trained: `unetr` or `swin_unetr`.
     pub network: TeacherConfig,
     /// Voxels of a patch along x, y, z; those of the later trainings. A UNETR hides cubes of 16³, a Swin UNETR of 32³.
@@ -38,6 +38,9 @@ pub struct Config {
     /// The decoder of a UNETR's pre-training.
     #[serde(default)]
     pub decoder: DecoderConfig,
+    /// What windowed intensities are made of before the network sees them; the same as that of the teacher.
+    #[serde(default, skip_serializing_if = "Normalisation::is_unit")]
+    pub normalisation: Normalisation,
     /// Random changes of the intensities.
     pub augment: AugmentConfig,
     /// The training protocol; `select` must be `lowest_loss`, for there is no Dice score.
@@ -91,8 +94,9 @@ impl Stage for PretrainEncoder {
             params.load_part(&init.join("weights.safetensors"), Masked::is_of_encoder)?;
         }
         let sampling = Sampling::Patches { per_case: config.patches_per_case, shape: config.patch };
-        let targets = Targets { organs: false, cancer: false, trust: Trust::Unused };
-        let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_patches)?;
+        let targets = Targets { outputs: Vec::new(), trust: Trust::Unused };
+        let sources = Sources::open(io, &config.subset, sampling, targets, config.augment, &config.fit, config.validation_patches)?
+            .normalised(config.normalisation, io)?;
         let pretraining =
             Pretraining { hidden: config.hidden_of(network.cubes()), network, params, streams, validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor};
-use labels::ORGAN_CLASSES;
 use nets::{Network, Params, Teacher, TeacherConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,8 +18,10 @@ use training::{Accumulator, AdamW, AdamWConfig, FreezePlan};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The kind and the size of the network, with outputs for the 13 organs.
+    /// The kind and the size of the network.
     pub network: TeacherConfig,
+    /// Channels of its output: one for background, and one for each class; 14 for the 13 organs of FLARE23.
+    pub channels: usize,
     /// Voxels of a patch along x, y, z, of which a step takes one.
     pub patch: [usize; 3],
     /// The parameters that move, as in the training.
@@ -53,7 +54,7 @@ pub struct ProfileTeacher;
 
 impl Stage for ProfileTeacher {
     const NAME: &'static str = "profile-teacher";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Counts a teacher's parameters and multiplications, and measures time and memory of a training step";
     const READS: &'static [Role] = &[];
     const WRITES: &'static str = "profile.json";
@@ -62,11 +63,13 @@ impl Stage for ProfileTeacher {
 
     fn check(config: &Config) -> Result<()> {
         ensure!(config.steps > 0, "steps: 0 steps cannot be timed; give at least 1");
+        let channels = config.channels;
+        ensure!((2..=256).contains(&channels), "channels: an output cannot have {channels}; give 2 to 256, background and a class each");
         config.network.check(config.patch).map_err(anyhow::Error::msg)
     }
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
-        let network = Teacher::new(&config.network, ORGAN_CLASSES);
+        let network = Teacher::new(&config.network, config.channels);
         let mut params = Params::init(&network.parameters(), Streams::new(io.seed), &nets::device(io.device)?)?;
         config.live.apply(&mut params)?;
         let seconds_per_step = seconds_per_step(config, &network, &params, io)?;
@@ -88,7 +91,7 @@ fn seconds_per_step(config: &Config, network: &Teacher, params: &Params, io: &St
     let [d, h, w] = config.patch;
     let mut stream = Streams::new(io.seed).stream("profile", &[]);
     let voxels: Vec<f32> = (0..d * h * w).map(|_| stream.random()).collect();
-    let labels: Vec<u8> = voxels.iter().map(|value| (value * ORGAN_CLASSES as f32) as u8).collect();
+    let labels: Vec<u8> = voxels.iter().map(|value| (value * config.channels as f32) as u8).collect();
     let image = Tensor::from_vec(voxels, (1, 1, d, h, w), &params.device())?;
     let target = Tensor::from_vec(labels, (1, d, h, w), &params.device())?;
     let mut optimizer = AdamW::new(params, AdamWConfig::with_weight_decay(1e-5))?;
@@ -107,4 +110,41 @@ fn seconds_per_step(config: &Config, network: &Teacher, params: &Params, io: &St
     let mut timed = seconds.split_off(1);
     timed.sort_by(f64::total_cmp);
     timed.get(timed.len() / 2).copied().context("no steps were timed")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_channel_costs_its_weights_and_an_output_has_two_at_least() {
+        let folder = tempfile::tempdir().unwrap();
+        let profile = |channels: usize| -> serde_json::Value {
+            let network = json!({"features": [2, 2, 2, 2, 2, 2]});
+            let config: Config =
+                serde_json::from_value(json!({"network": network, "channels": channels, "patch": [32, 32, 32], "steps": 1})).unwrap();
+            ProfileTeacher::check(&config).unwrap();
+            let io = StageIo {
+                node: "profile".into(),
+                inputs: Default::default(),
+                output: folder.path().to_owned(),
+                work: folder.path().to_owned(),
+                seed: 1,
+                device: stage_kit::DeviceChoice::Cpu,
+                report: Default::default(),
+                planned: false,
+                sink: None,
+            };
+            ProfileTeacher::run(&config, &io).unwrap();
+            serde_json::from_str(&std::fs::read_to_string(folder.path().join("profile.json")).unwrap()).unwrap()
+        };
+        let parameters = |channels| profile(channels)["parameters"].as_u64().unwrap();
+        // A weight from each of two features, and an offset.
+        assert_eq!(parameters(31) - parameters(2), 29 * 3);
+        let alone = json!({"network": {"features": [2, 2, 2, 2, 2, 2]}, "channels": 1, "patch": [32, 32, 32]});
+        let error = ProfileTeacher::check(&serde_json::from_value(alone).unwrap()).unwrap_err().to_string();
+        assert!(error.starts_with("channels: an output cannot have 1; give 2 to 256"), "{error}");
+    }
 }

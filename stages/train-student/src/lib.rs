@@ -1,42 +1,40 @@
 //! Trains the dual-decoding student, one step of the four (paper 2.3, 3.2 and Table 3).
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use candle_core::Tensor;
-use labels::{CANCER_KEYS, CLASS_KEYS, ORGAN_CLASSES, SubsetName};
-use model_card::Kind;
+use dataset::Manifest;
+use labels::Classes;
+use model_card::{Kind, Output};
 use nets::{DualUNet2d, DualUNet2dConfig, Network, Params};
 use ops::DiceCe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use training::{
-    AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Run, Sampling, Sources, Tally, Targets, Trainable, Trust, Truth, Validation,
+    AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable, Trust,
+    Truth, Validation,
 };
-
-/// A decoder whose loss counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Decoder {
-    /// The organ decoder.
-    Organs,
-    /// The cancer decoder.
-    Cancer,
-}
 
 /// The parameters of `train-student`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The cases to train on: D_u, D_l3, D_l1 and D_l4 in the paper's steps.
-    pub subset: SubsetName,
-    /// The decoders whose losses are summed: both in steps 1 and 2, one in steps 3 and 4.
-    pub targets: Vec<Decoder>,
+    pub subset: String,
+    /// The groups with a decoder each, `GROUP_decoder`; all groups of the classes unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoders: Option<Vec<String>>,
+    /// The groups whose decoders' losses are summed: both in steps 1 and 2, one in steps 3 and 4.
+    pub targets: Vec<String>,
     /// The parameters that move: `*` in steps 1 and 2, `organ_decoder.*` in step 3, `cancer_decoder.*` in step 4.
     pub live: FreezePlan,
     /// The size of the network.
     pub network: DualUNet2dConfig,
     /// Pixels of a crop along x, y; the paper's are 224².
     pub crop: [usize; 2],
+    /// What windowed intensities are made of before the network sees them.
+    #[serde(default, skip_serializing_if = "Normalisation::is_unit")]
+    pub normalisation: Normalisation,
     /// Random changes of the intensities.
     pub augment: AugmentConfig,
     /// The training protocol.
@@ -54,8 +52,8 @@ pub struct TrainStudent;
 
 impl Stage for TrainStudent {
     const NAME: &'static str = "train-student";
-    const REVISION: u32 = 5;
-    const ABOUT: &'static str = "Trains one step of the dual-decoding 2-D U-Net, parts of it frozen";
+    const REVISION: u32 = 6;
+    const ABOUT: &'static str = "Trains one step of the 2-D U-Net with a decoder for each group of classes, parts of it frozen";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: slices`"),
         Role::required("partition", "the output of partition"),
@@ -73,36 +71,67 @@ impl Stage for TrainStudent {
             "crop: {:?}: every side must be at least 16 pixels, because the network halves it four times",
             config.crop
         );
-        ensure!(!config.targets.is_empty(), "targets: name `organs`, `cancer` or both; without a target there is no loss");
+        ensure!(!config.targets.is_empty(), "targets: name a group, such as `organ`, or several; without a target there is no loss");
         config.augment.check().map_err(anyhow::Error::msg)?;
         config.fit.check()
     }
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
-        let network = DualUNet2d::new(&config.network);
+        let classes = Manifest::load(io.input("partition")?)?.classes;
+        let outputs = config.outputs(&classes)?;
+        let places = config.places(&outputs)?;
+        let network = DualUNet2d::new(&config.network, &outputs.iter().map(Output::decoder).collect::<Vec<_>>());
         let mut params = config.fit.parameters(&network.parameters(), io)?;
         if let Some(init) = io.input_opt("init")? {
             params.load(&init.join("weights.safetensors"))?;
         }
         config.live.apply(&mut params)?;
+        let learned: Vec<Output> = places.iter().map(|&place| outputs[place].clone()).collect();
+        let names = learned.iter().map(|output| output.keys(&classes)).collect();
         let sampling = Sampling::Slices { shape: config.crop };
-        let [organs, cancer] = [Decoder::Organs, Decoder::Cancer].map(|decoder| config.targets.contains(&decoder));
-        let targets = Targets { organs, cancer, trust: config.trust };
-        let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_slices)?;
+        let targets = Targets { outputs: learned, trust: config.trust };
+        let sources = Sources::open(io, &config.subset, sampling, targets, config.augment, &config.fit, config.validation_slices)?
+            .normalised(config.normalisation, io)?;
         let input = sources.training.model_input();
-        let student = Student { network, params, targets: config.targets.clone(), loss: config.fit.loss(), validation: sources.validation };
+        let student = Student { network, params, targets: places, names, loss: config.fit.loss(), validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &student, sources.training, &run)?;
         let network = serde_json::to_value(&config.network)?;
-        let card = fitted.card(Kind::Student, network, &CLASS_KEYS, input, config.subset.to_string(), io.seed);
+        let card = fitted.card(Kind::Student, network, &classes, outputs, input, config.subset.clone(), io.seed);
         Ok(student.params.save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
+    }
+}
+
+impl Config {
+    /// What the decoders tell apart, in the order of the groups.
+    fn outputs(&self, classes: &Classes) -> Result<Vec<Output>> {
+        let mut places: Vec<usize> = match &self.decoders {
+            None => (0..classes.groups().len()).collect(),
+            Some(groups) => groups.iter().map(|group| classes.group(group)).collect::<Result<_, _>>().context("decoders")?,
+        };
+        places.sort_unstable();
+        places.dedup();
+        ensure!(!places.is_empty(), "decoders: names no group; name one at least, or leave it out for all");
+        Ok(places.into_iter().map(|group| Output::of_group(classes, group)).collect())
+    }
+
+    /// The places of the targets among the decoders.
+    fn places(&self, outputs: &[Output]) -> Result<Vec<usize>> {
+        let place = |target: &String| {
+            let known = || outputs.iter().map(|output| output.group.as_str()).collect::<Vec<_>>().join(", ");
+            let place = outputs.iter().position(|output| output.group == *target);
+            place.with_context(|| format!("targets: there is no decoder for `{target}`; the decoders are those of {}", known()))
+        };
+        self.targets.iter().map(place).collect()
     }
 }
 
 struct Student {
     network: DualUNet2d,
     params: Params,
-    targets: Vec<Decoder>,
+    /// The decoders whose losses count, by place, and the names of their channels.
+    targets: Vec<usize>,
+    names: Vec<Vec<String>>,
     loss: DiceCe,
     validation: BatchSource,
 }
@@ -111,13 +140,8 @@ impl Student {
     /// Logits and truth of each decoder whose loss counts.
     fn forward(&self, batch: &Batch) -> Result<Vec<(Tensor, Truth)>> {
         let features = self.network.features(&self.params, &batch.image)?;
-        let decode = |decoder: &Decoder| -> Result<(Tensor, Truth)> {
-            Ok(match decoder {
-                Decoder::Organs => (self.network.organs(&self.params, &features)?, batch.organ_truth()?),
-                Decoder::Cancer => (self.network.cancer(&self.params, &features)?, batch.cancer_truth()?),
-            })
-        };
-        self.targets.iter().map(decode).collect()
+        let decode = |(k, &decoder): (usize, &usize)| Ok((self.network.decode(&self.params, &features, decoder)?, batch.truth(k)?));
+        self.targets.iter().enumerate().map(decode).collect()
     }
 }
 
@@ -140,11 +164,39 @@ impl Trainable for Student {
     }
 
     fn validate(&self) -> Result<Validation> {
-        let tally = |decoder: &Decoder| match decoder {
-            Decoder::Organs => Tally::new(&CLASS_KEYS[..ORGAN_CLASSES], false),
-            Decoder::Cancer => Tally::new(&CANCER_KEYS, false),
-        };
-        let tallies = self.targets.iter().map(tally).collect();
+        let tallies = self.names.iter().map(|names| Tally::new(names, false)).collect();
         training::validate(&self.validation, &self.params.device(), tallies, |batch| self.forward(batch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use labels::flare23;
+
+    fn config(decoders: Option<&[&str]>, targets: &[&str]) -> Config {
+        let text = serde_json::json!({
+            "subset": "D_u", "decoders": decoders, "targets": targets, "live": ["*"], "crop": [16, 16],
+            "network": {"features": [2, 2, 2, 2, 2, 2]},
+            "augment": {"noise": {"probability": 0, "std": 0}, "scale": {"probability": 0, "range": 0}, "shift": {"probability": 0, "range": 0}},
+            "fit": {"batch_size": 1, "epochs": 1, "learning_rate": 0.1, "schedule": {"polynomial": {"power": 0.9}}, "weight_decay": 0, "select": "highest_dice"},
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn every_group_has_a_decoder_unless_some_are_named() {
+        let classes = flare23::classes();
+        let all = config(None, &["cancer"]);
+        let outputs = all.outputs(&classes).unwrap();
+        assert_eq!(outputs.iter().map(|output| output.channels()).collect::<Vec<_>>(), [14, 2]);
+        assert_eq!(all.places(&outputs).unwrap(), [1]);
+        let one = config(Some(&["cancer"]), &["organ"]);
+        let outputs = one.outputs(&classes).unwrap();
+        assert_eq!(outputs.len(), 1);
+        let error = one.places(&outputs).unwrap_err().to_string();
+        assert_eq!(error, "targets: there is no decoder for `organ`; the decoders are those of cancer");
+        assert!(config(Some(&["lung"]), &[]).outputs(&classes).is_err());
+        assert!(config(Some(&[]), &[]).outputs(&classes).is_err());
     }
 }

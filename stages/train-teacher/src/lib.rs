@@ -3,66 +3,51 @@
 
 use std::path::Path;
 
-use anyhow::Result;
-use candle_core::{Device, Tensor};
-use labels::{CANCER_CLASSES, CANCER_KEYS, CLASS_KEYS, FIVE_ORGANS, ORGAN_CLASSES, SubsetName};
-use model_card::Kind;
+use anyhow::{Context as _, Result, bail, ensure};
+use candle_core::Tensor;
+use dataset::Manifest;
+use labels::Classes;
+use model_card::{Kind, Output};
 use nets::{Network, Params, Teacher, TeacherConfig};
 use ops::DiceCe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use training::{
-    AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Run, Sampling, Sources, Tally, Targets, Trainable, Trust, Truth, Validation,
+    AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable, Trust,
+    Truth, Validation,
 };
 
-/// What a teacher learns to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+/// What a teacher learns to see, beside background.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
 pub enum Target {
-    /// Background and the 13 organs.
-    Organs,
-    /// Background and the five organs that D_o5 has in all its cases; M_o1 of the transformers learns them first.
-    FiveOrgans,
-    /// Background and cancer.
-    Cancer,
+    /// The classes of a group, such as `organ`.
+    Group(String),
+    /// Some classes of one group, such as the five organs that D_o5 has in all its cases; M_o1 of the transformers learns them first.
+    Classes(Vec<String>),
 }
 
 impl Target {
-    fn class_names(self) -> Vec<&'static str> {
+    /// What the network's output stands for.
+    fn output(&self, classes: &Classes) -> Result<Output> {
         match self {
-            Self::Organs => CLASS_KEYS[..ORGAN_CLASSES].to_vec(),
-            Self::FiveOrgans => [0].iter().chain(&FIVE_ORGANS).map(|&label| CLASS_KEYS[usize::from(label)]).collect(),
-            Self::Cancer => CANCER_KEYS.to_vec(),
+            Self::Group(group) => Ok(Output::of_group(classes, classes.group(group).context("target")?)),
+            Self::Classes(keys) => {
+                ensure!(!keys.is_empty(), "target: names no class; name a group such as `organ`, or some classes of one");
+                let pattern = classes.pattern_of(keys).context("target")?;
+                let groups: Vec<_> = classes.groups().iter().filter(|group| group.pattern().meets(pattern)).collect();
+                let [group] = groups[..] else {
+                    let names: Vec<&str> = groups.iter().map(|group| group.key()).collect();
+                    bail!(
+                        "target: its classes are of the groups {}, and a teacher learns those of one group; train one for each",
+                        names.join(", ")
+                    );
+                };
+                Ok(Output { group: group.key().to_owned(), values: pattern.iter().collect() })
+            }
         }
     }
-
-    fn classes(self) -> usize {
-        match self {
-            Self::Organs => ORGAN_CLASSES,
-            Self::FiveOrgans => 1 + FIVE_ORGANS.len(),
-            Self::Cancer => CANCER_CLASSES,
-        }
-    }
-
-    /// The classes of a batch.
-    fn of(self, batch: &Batch) -> Result<Truth> {
-        Ok(match self {
-            Self::Organs => batch.organ_truth()?,
-            Self::FiveOrgans => Truth { labels: five_organs(batch.organs()?)?, ..batch.organ_truth()? },
-            Self::Cancer => batch.cancer_truth()?,
-        })
-    }
-}
-
-/// Organs as numbers of the five, others as background: where they are not annotated they are background already.
-fn five_organs(organs: &Tensor) -> Result<Tensor> {
-    let mut classes = vec![0u8; ORGAN_CLASSES];
-    for (class, &label) in (1..).zip(&FIVE_ORGANS) {
-        classes[usize::from(label)] = class;
-    }
-    let classes = Tensor::from_vec(classes, ORGAN_CLASSES, &Device::Cpu)?.to_device(organs.device())?;
-    Ok(classes.index_select(&organs.flatten_all()?, 0)?.reshape(organs.shape())?)
 }
 
 /// The parameters of `train-teacher`.
@@ -70,8 +55,8 @@ fn five_organs(organs: &Tensor) -> Result<Tensor> {
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The cases to train on: D_c, D_o5 or D_o13.
-    pub subset: SubsetName,
-    /// What to learn.
+    pub subset: String,
+    /// What to learn: a group such as `organ`, or a list of classes.
     pub target: Target,
     /// The kind and the size of the network.
     pub network: TeacherConfig,
@@ -79,6 +64,9 @@ pub struct Config {
     pub patch: [usize; 3],
     /// Random patches of each case in an epoch; the paper's are 2.
     pub patches_per_case: usize,
+    /// What windowed intensities are made of before the network sees them.
+    #[serde(default, skip_serializing_if = "Normalisation::is_unit")]
+    pub normalisation: Normalisation,
     /// Random changes of the intensities.
     pub augment: AugmentConfig,
     /// The training protocol.
@@ -103,7 +91,7 @@ pub struct TrainTeacher;
 
 impl Stage for TrainTeacher {
     const NAME: &'static str = "train-teacher";
-    const REVISION: u32 = 5;
+    const REVISION: u32 = 6;
     const ABOUT: &'static str = "Trains a 3-D teacher (U-Net, UNETR or Swin UNETR) on the cases of one subset";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: volume`"),
@@ -122,22 +110,25 @@ impl Stage for TrainTeacher {
     }
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
-        let network = Teacher::new(&config.network, config.target.classes());
+        let classes = Manifest::load(io.input("partition")?)?.classes;
+        let output = config.target.output(&classes)?;
+        let network = Teacher::new(&config.network, output.channels());
         let mut params = config.fit.parameters(&network.parameters(), io)?;
         if let Some(init) = io.input_opt("init")? {
             take(&params, &config.take, init, io)?;
         }
         config.live.apply(&mut params)?;
         let sampling = Sampling::Patches { per_case: config.patches_per_case, shape: config.patch };
-        let cancer = config.target == Target::Cancer;
-        let targets = Targets { organs: !cancer, cancer, trust: config.trust };
-        let sources = Sources::open(io, config.subset, sampling, targets, config.augment, &config.fit, config.validation_patches)?;
+        let targets = Targets { outputs: vec![output.clone()], trust: config.trust };
+        let sources = Sources::open(io, &config.subset, sampling, targets, config.augment, &config.fit, config.validation_patches)?
+            .normalised(config.normalisation, io)?;
         let input = sources.training.model_input();
-        let teacher = Training { network, params, target: config.target, loss: config.fit.loss(), validation: sources.validation };
+        let names = output.keys(&classes);
+        let teacher = Training { network, params, names, loss: config.fit.loss(), validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &teacher, sources.training, &run)?;
         let network = serde_json::to_value(&config.network)?;
-        let card = fitted.card(Kind::Teacher, network, &config.target.class_names(), input, config.subset.to_string(), io.seed);
+        let card = fitted.card(Kind::Teacher, network, &classes, vec![output], input, config.subset.clone(), io.seed);
         Ok(teacher.params.save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
     }
 }
@@ -164,7 +155,8 @@ fn take(params: &Params, plan: &FreezePlan, init: &Path, io: &StageIo) -> Result
 struct Training {
     network: Teacher,
     params: Params,
-    target: Target,
+    /// Of its channels.
+    names: Vec<String>,
     loss: DiceCe,
     validation: BatchSource,
 }
@@ -172,7 +164,7 @@ struct Training {
 impl Training {
     /// Logits and truth of a batch.
     fn forward(&self, batch: &Batch) -> Result<(Tensor, Truth)> {
-        Ok((self.network.forward(&self.params, &batch.image)?, self.target.of(batch)?))
+        Ok((self.network.forward(&self.params, &batch.image)?, batch.truth(0)?))
     }
 }
 
@@ -187,7 +179,7 @@ impl Trainable for Training {
     }
 
     fn validate(&self) -> Result<Validation> {
-        let tally = Tally::new(&self.target.class_names(), true);
+        let tally = Tally::new(&self.names, true);
         training::validate(&self.validation, &self.params.device(), vec![tally], |batch| Ok(vec![self.forward(batch)?]))
     }
 }
@@ -195,13 +187,22 @@ impl Trainable for Training {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use labels::flare23;
+
+    fn output(json: &str) -> Result<Output> {
+        serde_json::from_str::<Target>(json)?.output(&flare23::classes())
+    }
 
     #[test]
-    fn the_five_organs_are_numbered_and_the_others_background() {
-        let organs = Tensor::from_vec((0..14u8).collect(), (1, 7, 2, 1), &Device::Cpu).unwrap();
-        let found = five_organs(&organs).unwrap();
-        assert_eq!(found.dims(), organs.dims());
-        assert_eq!(found.flatten_all().unwrap().to_vec1::<u8>().unwrap(), [0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 5]);
-        assert_eq!(Target::FiveOrgans.class_names(), ["background", "liver", "right_kidney", "spleen", "pancreas", "left_kidney"]);
+    fn a_target_is_a_group_or_some_classes_of_one() {
+        assert_eq!(output("\"organ\"").unwrap().values, (1..=13).collect::<Vec<u8>>());
+        let five = output(r#"["left_kidney", "liver", "right_kidney", "spleen", "pancreas"]"#).unwrap();
+        assert_eq!((five.group.as_str(), &five.values[..]), ("organ", &[1, 2, 3, 4, 13][..]));
+        assert_eq!(five.keys(&flare23::classes()), ["background", "liver", "right_kidney", "spleen", "pancreas", "left_kidney"]);
+        let error = |json: &str| format!("{:#}", output(json).unwrap_err());
+        assert_eq!(error("\"organs\""), "target: there is no group `organs`; the groups are organ, cancer");
+        assert!(error(r#"["liver", "tumor"]"#).contains("of the groups organ, cancer"));
+        assert!(error(r#"["lung"]"#).contains("there is no class `lung`"));
+        assert!(error("[]").contains("names no class"));
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use candle_core::Device;
+use labels::{Classes, Regions};
 use prepared::{Layout, case_path};
-use training::{HostBatch, Loader, Order, Position, Sampling};
+use streams::Streams;
+use training::{BatchSource, HostBatch, Loader, Order, Position, Sampler, Sampling, Target, Targets, Trust};
 
-use crate::toy::{prepared_cases, slices, source};
+use crate::toy::{cases_of, prepared_cases, slices, source};
 
 fn drain(mut loader: Loader) -> Vec<HostBatch> {
     std::iter::from_fn(|| loader.next_batch().unwrap()).collect()
@@ -47,18 +49,81 @@ fn slices_and_their_labels_lie_on_each_other_as_x_by_y_tensors() {
     let source = slices(folder.path(), Order::AlwaysTheSame, 9);
     let batch = source.assemble(&source.sampler().epoch(0), 0, 0).unwrap().into_tensors(&Device::Cpu).unwrap();
     assert_eq!(batch.image.dims(), [9, 1, 12, 12]);
-    assert_eq!(batch.organs().unwrap().dims(), [9, 12, 12]);
+    assert_eq!(batch.labels[0].dims(), [9, 12, 12]);
     for (at, sample) in batch.samples.iter().enumerate().filter(|(_, sample)| sample.case == 0) {
         // Case 0 is 12 by 14: nothing to choose along x, 0 to 2 along y, and its block begins at x = 2, y = 3.
         let y = 3 - sample.start[2] as usize;
         let value =
             |i: usize, j: usize| batch.image.get(at).unwrap().get(0).unwrap().get(i).unwrap().get(j).unwrap().to_scalar::<f32>().unwrap();
-        let organ =
-            |i: usize, j: usize| batch.organs().unwrap().get(at).unwrap().get(i).unwrap().get(j).unwrap().to_scalar::<u8>().unwrap();
+        let organ = |i: usize, j: usize| batch.labels[0].get(at).unwrap().get(i).unwrap().get(j).unwrap().to_scalar::<u8>().unwrap();
         assert!((value(2, y) - 0.6).abs() < 1e-4 && value(1, y) < 0.3 && value(2, y - 1) < 0.3);
         assert_eq!((organ(2, y), organ(1, y), organ(2, y - 1)), (1, 0, 0));
     }
-    assert!(batch.cancer().unwrap().flatten_all().unwrap().to_vec1::<u8>().unwrap().contains(&1));
+    assert!(batch.labels[1].flatten_all().unwrap().to_vec1::<u8>().unwrap().contains(&1));
+}
+
+#[test]
+fn a_value_that_shows_two_classes_is_a_label_of_both_targets() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = slices(folder.path(), Order::AlwaysTheSame, 9);
+    let batch = source.assemble(&source.sampler().epoch(0), 0, 0).unwrap();
+    for (at, intensity) in batch.image.iter().enumerate() {
+        let shown = [batch.labels[0][at], batch.labels[1][at]];
+        let expected = if *intensity > 0.85 { [1, 1] } else { [u8::from(*intensity > 0.55), 0] };
+        assert_eq!(shown, expected, "{intensity}");
+    }
+}
+
+/// Three groups, whose classes have values above those of the 14 of FLARE23, and a dataset of other values again.
+#[test]
+fn each_target_numbers_its_own_classes_whatever_the_values_of_the_dataset() {
+    let classes: Classes = serde_json::from_str(
+        r#"[{"group": "organ", "classes": {"liver": 100, "kidney": 20, "spleen": 3}}, {"group": "vessel", "classes": {"aorta": 50}},
+            {"group": "lesion", "classes": {"cyst": 255, "tumor": 60}}]"#,
+    )
+    .unwrap();
+    let declared =
+        [("liver", vec![5, 9]), ("kidney", vec![200, 201, 202]), ("aorta", vec![77]), ("tumor", vec![9, 201]), ("cyst", vec![202])];
+    let regions = Regions::declared(&classes, &declared.map(|(key, values)| (key.to_owned(), values)).into(), &[6]).unwrap();
+    let values = [0, 5, 6, 9, 77, 200, 201, 202];
+    let folder = tempfile::tempdir().unwrap();
+    // Everything that the dataset declares is annotated; the spleen is not.
+    let set = cases_of(folder.path(), &classes, &regions, regions.classes(), &values);
+    let whole = Sampling::Patches { per_case: 1, shape: [8, 1, 1] };
+    let sampler = || Sampler::new(whole, Order::AlwaysTheSame, vec![[8, 1, 1]], 1, None, Streams::new(1)).unwrap();
+    let labels = |source: BatchSource| source.assemble(&source.sampler().epoch(0), 0, 0).unwrap().labels;
+
+    let target = |group: &str, values: &[u8]| Target { group: group.into(), values: values.to_vec() };
+    let outputs = vec![target("lesion", &[60, 255]), target("organ", &[100, 20]), target("organ", &[20])];
+    let targets = Targets { outputs, trust: Trust::Unused };
+    let found = labels(BatchSource::new(set.clone(), sampler(), targets, None, Streams::new(1)).unwrap());
+    assert_eq!(found, [[0, 0, 0, 1, 0, 0, 1, 2], [0, 1, 0, 1, 0, 2, 2, 2], [0, 0, 0, 0, 0, 1, 1, 1]]);
+
+    let all_organs = Targets { outputs: vec![Target::of_group(&classes, 0)], trust: Trust::Unused };
+    let error = BatchSource::new(set.clone(), sampler(), all_organs, None, Streams::new(1)).unwrap_err().to_string();
+    assert!(error.contains("case one has no labels of spleen, and the training learns the group `organ`"), "{error}");
+    let both = Targets { outputs: vec![target("mixed", &[100, 60])], trust: Trust::Unused };
+    let error = BatchSource::new(set.clone(), sampler(), both, None, Streams::new(1)).unwrap_err().to_string();
+    assert!(error.contains("case one: the value 9 is one of `liver` and of `tumor`"), "{error}");
+
+    // By group, in order of the values; the spleen counts as background.
+    let found = labels(BatchSource::partly_labelled(set, sampler(), None, Streams::new(1)).unwrap());
+    assert_eq!(found, [[0, 3, 0, 3, 0, 2, 2, 2], [0, 0, 0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0, 1, 2]]);
+}
+
+#[test]
+fn the_labels_of_teachers_are_taken_apart_into_their_groups() {
+    let classes = labels::flare23::classes();
+    let (regions, factors) = Regions::product(&classes).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // Nothing, the liver, a tumor in the liver, a tumor in no organ, the left kidney.
+    let values = [[0, 0], [1, 0], [1, 1], [0, 1], [13, 0]].map(|[organ, tumor]| organ * factors[0] + tumor * factors[1]);
+    let set = cases_of(folder.path(), &classes, &regions, classes.pattern(), &values);
+    let whole = Sampling::Patches { per_case: 1, shape: [5, 1, 1] };
+    let sampler = Sampler::new(whole, Order::AlwaysTheSame, vec![[5, 1, 1]], 1, None, Streams::new(1)).unwrap();
+    let source = BatchSource::partly_labelled(set, sampler, None, Streams::new(1)).unwrap();
+    let batch = source.assemble(&source.sampler().epoch(0), 0, 0).unwrap();
+    assert_eq!(batch.labels, [[0, 1, 1, 0, 13], [0, 0, 1, 1, 0]]);
 }
 
 #[test]
@@ -68,7 +133,7 @@ fn patches_of_a_case_smaller_than_the_patch_are_padded_with_zeros_around_it() {
     let source = source(set, Sampling::Patches { per_case: 2, shape: [8, 16, 8] }, Order::AlwaysTheSame, 4).unwrap();
     let batch = source.assemble(&source.sampler().epoch(0), 0, 0).unwrap();
     assert_eq!((batch.samples.len(), batch.spatial.as_slice()), (2, &[8, 16, 8][..]));
-    for (index, organ) in batch.organs.unwrap().iter().enumerate() {
+    for (index, organ) in batch.labels[0].iter().enumerate() {
         let (y, z) = (index / 8 % 16, index % 8);
         if !(2..14).contains(&y) || !(2..6).contains(&z) {
             assert_eq!((*organ, batch.image[index]), (0, 0.0), "y {y}, z {z}");
@@ -82,17 +147,12 @@ fn augmentation_changes_images_and_leaves_labels() {
     let folder = tempfile::tempdir().unwrap();
     let plain = slices(folder.path(), Order::AlwaysTheSame, 9);
     let set = plain.set().clone();
-    let augmented = training::BatchSource::new(
-        set,
-        plain.sampler().clone(),
-        crate::toy::BOTH,
-        Some(crate::toy::paper_augmentation()),
-        streams::Streams::new(5),
-    )
-    .unwrap();
-    let get = |source: &training::BatchSource| source.assemble(&source.sampler().epoch(0), 0, 0).unwrap();
+    let augmented =
+        BatchSource::new(set, plain.sampler().clone(), plain.targets().clone(), Some(crate::toy::paper_augmentation()), Streams::new(5))
+            .unwrap();
+    let get = |source: &BatchSource| source.assemble(&source.sampler().epoch(0), 0, 0).unwrap();
     let (plain, augmented) = (get(&plain), get(&augmented));
-    assert_eq!((&plain.organs, &plain.cancer, &plain.samples), (&augmented.organs, &augmented.cancer, &augmented.samples));
+    assert_eq!((&plain.labels, &plain.samples), (&augmented.labels, &augmented.samples));
     let changed = plain.image.chunks(144).zip(augmented.image.chunks(144)).filter(|(a, b)| a != b).count();
     assert!((4..=9).contains(&changed), "three chances of one half each change most of 9 samples, found {changed}");
 }
@@ -111,7 +171,7 @@ fn a_damaged_case_is_named_with_its_file_and_ends_the_batches() {
             Err(error) => break error.to_string(),
         }
     };
-    assert!(error.contains("case case1") && error.contains("case1.safetensors"), "{error}");
+    assert!(error.contains("case case1") && error.contains("case1.zarr.zip"), "{error}");
     assert!(loader.next_batch().unwrap().is_none());
 }
 
@@ -122,5 +182,5 @@ fn cases_without_the_labels_or_in_the_other_layout_are_refused_before_training()
     let error = source(set.clone(), Sampling::Slices { shape: [8, 8] }, Order::EachEpochAnew, 1).unwrap_err().to_string();
     assert!(error.contains("layout Volume"), "{error}");
     let error = source(set, Sampling::Patches { per_case: 1, shape: [8, 8, 8] }, Order::EachEpochAnew, 1).unwrap_err().to_string();
-    assert!(error.contains("case case0 has no cancer map"), "{error}");
+    assert!(error.contains("case case0 has no labels of core, and the training learns the group `cancer`"), "{error}");
 }
