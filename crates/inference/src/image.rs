@@ -80,11 +80,18 @@ impl ShownScan {
     /// # Errors
     /// When it cannot be read, has no foreground, or does not fit the disk.
     pub fn read(scan: &Scan, crop_foreground: bool, folder: &Path) -> Result<Self, ShownError> {
-        Self::read_holding(scan, crop_foreground, folder, MOST_HELD)
+        Self::read_part(scan, if crop_foreground { scan.foreground()? } else { scan.whole() }, folder)
     }
 
-    fn read_holding(scan: &Scan, crop_foreground: bool, folder: &Path, most_held: usize) -> Result<Self, ShownError> {
-        let region = if crop_foreground { scan.foreground()? } else { scan.whole() };
+    /// Reads a part of a scan. A large one goes into `folder`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or does not fit the disk.
+    pub fn read_part(scan: &Scan, region: Box3, folder: &Path) -> Result<Self, ShownError> {
+        Self::read_holding(scan, region, folder, MOST_HELD)
+    }
+
+    fn read_holding(scan: &Scan, region: Box3, folder: &Path, most_held: usize) -> Result<Self, ShownError> {
         let voxels = region.shape.iter().product::<usize>();
         let filed = |error| ShownError::File { path: scan.path().to_owned(), mib: voxels >> 18, folder: folder.to_owned(), error };
         let plane = region.shape[0] * region.shape[1];
@@ -155,8 +162,9 @@ mod tests {
             let scan = Scan::open(&path, &model).unwrap();
             for crop_foreground in [true, false] {
                 let region = model.shown(&whole, crop_foreground).unwrap();
-                let shown = |most_held| ShownScan::read_holding(&scan, crop_foreground, folder.path(), most_held).unwrap();
+                let shown = |most_held| ShownScan::read_holding(&scan, region, folder.path(), most_held).unwrap();
                 let (held, filed) = (shown(MOST_HELD), shown(0));
+                assert_eq!(ShownScan::read(&scan, crop_foreground, folder.path()).unwrap().region, region);
                 assert!(matches!((&held.voxels, &filed.voxels), (Voxels::Held(_), Voxels::Filed(_))));
                 assert_eq!((held.region, held.grid), (region, whole.grid()));
                 for part in [region.shape.map(|side| 0..side), [1..3, 2..5, 1..2]] {

@@ -1,21 +1,29 @@
-//! From a trained network and an image on the model grid to label maps, in bounded memory.
+//! From trained networks and a scan to label maps, in bounded memory.
 //!
-//! Labels are decided slab by slab into `u8`; the logits of a whole volume are never held, nor, by the student, the volume.
+//! A model is one file that says of itself what it is, which classes it finds and how scans are shown to it. Labels are decided slab
+//! by slab into `u8`; the logits of a whole volume are never held, nor, by the student, the volume.
 
+mod error;
 mod image;
+mod maps;
 mod model;
+mod params;
 mod scan;
 mod slab;
 mod slices;
 mod student;
+mod together;
 mod view;
+mod volumetric;
 mod window;
 
+pub use error::ModelError;
 pub use image::{Image, ShownError, ShownScan};
-pub use model::{MODEL_FILE, StudentConfig, StudentError, StudentParams};
-pub use scan::{LabelMaps, LabelledPlane};
+pub use maps::{LabelMaps, LabelledPlane};
+pub use model::{Manner, Model, OpenPartial};
+pub use params::{StudentConfig, StudentParams};
 pub use slices::{PlaneLabels, SliceWindow, SliceWindowParams, WindowSize};
-pub use student::{Manner, Student};
-pub use view::{View, ViewError, ViewParams, WindowParams};
-pub use window::{HELD, LESS};
-pub use window::{SlidingWindow, WindowError, belief_in, segment_heads, segment_windows, segment_with_confidence};
+pub use student::Student;
+pub use view::{View, ViewParams, WindowParams};
+pub use volumetric::{Look, VolumeNetwork, VolumeParams, Volumetric};
+pub use window::{HELD, LESS, SlidingWindow, WindowError};

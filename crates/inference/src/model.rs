@@ -1,193 +1,243 @@
-//! How a trained student is shown a scan.
+//! One way from files of models to labels, whatever the models are.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use model_card::{Asked, CardError, Kind, ModelCard};
-use nets::{DualUNet2dConfig, ParamsError, Precision, WeightsError};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use volume::{ModelGrid, ModelGridError, ScanError};
+use candle_core::Device;
+use labels::Classes;
+use model_card::{Kind, ModelCard, Output};
+use nets::Precision;
+use volume::{Box3, ModelGrid, RunMap, Scan};
 
-use crate::slices::{SliceWindow, SliceWindowParams, WindowSize};
-use crate::window::WindowError;
+use crate::error::ModelError;
+use crate::maps::{LabelMaps, LabelledPlane};
+use crate::student::{Student, exported_params};
+use crate::together::{Differences, found_by};
+use crate::view::ViewParams;
+use crate::volumetric::{VolumeNetwork, VolumeParams, Volumetric};
 
-/// How scans are segmented with a student, as far as a pipeline file says it. What it leaves out, the student says of itself;
-/// what contradicts the student is refused.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct StudentParams {
-    /// The size of the student; needed for weights that do not say it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<DualUNet2dConfig>,
-    /// The grid of inference, by default that of the training. The paper's is 1×1×2.5 mm and [−200, 300] HU: slices are trained on at
-    /// their native depth, so that their distance may be any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub grid: Option<ModelGrid>,
-    /// Whether the network is shown the foreground alone, by default as in its training.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub crop_foreground: Option<bool>,
-    /// How slices pass the network: by default eight at a time, in windows of the training's crops that share a quarter.
-    pub window: SliceWindowParams,
-    /// Connected parts of the cancer map below this volume in mL are taken for noise and removed. Off in the paper (2.4),
-    /// which applies no post-processing: a single voxel in a patient without tumors then costs the whole score.
-    pub smallest_tumor_ml: Option<f64>,
-    /// The numbers that the network computes with on a CPU.
-    pub precision: Precision,
+/// How a model of `train-partial` is had from its file.
+pub type OpenPartial = fn(&Path, &ModelCard, &Device) -> Result<Box<dyn VolumeNetwork>, Box<dyn Error + Send + Sync>>;
+
+/// How inference is to go, where the models leave it open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// The numbers to compute with, in place of what the models say.
+    pub precision: Option<Precision>,
+    /// Takes the mean over what a network is shown and its mirror images.
+    pub flips: bool,
+    /// What opens models of `train-partial`; without it they are refused.
+    pub partial: Option<OpenPartial>,
 }
 
-impl StudentParams {
-    /// Refuses values that make no sense.
+/// One model, or several: the mean of those that find the same counts, and those of different groups complement each other.
+pub struct Model {
+    parts: Vec<Part>,
+    classes: Classes,
+    /// The outputs of all parts, by the order of the groups.
+    outputs: Vec<Output>,
+    /// For each of them its place among the outputs of the parts, one part after another.
+    places: Vec<usize>,
+}
+
+enum Part {
+    Student(Student),
+    Volumetric(Volumetric),
+}
+
+impl Model {
+    /// The models in files that trainings or [`Student::export`] have written. The groups of later files lie over those of earlier
+    /// ones.
     ///
     /// # Errors
-    /// Says which and why.
-    pub fn check(&self) -> Result<(), StudentError> {
-        self.grid.map_or(Ok(()), |grid| grid.check())?;
-        check_volume(self.smallest_tumor_ml)?;
-        self.network.as_ref().map_or(Ok(()), DualUNet2dConfig::check).map_err(StudentError::Network)?;
-        // Only a size that is given can be wrong.
-        Ok(self.window.of(None).check()?)
+    /// When there is none, a file is missing or damaged or does not say how it is used, or they do not go together.
+    pub fn open(models: &[PathBuf], manner: &Manner, device: &Device) -> Result<Self, ModelError> {
+        let mut parts: Vec<(&Path, Part)> = Vec::new();
+        for model in models {
+            let part = Part::open(model, manner, device)?;
+            let same = parts.iter_mut().find(|(_, other)| other.found() == part.found());
+            match same {
+                Some((first, other)) => other.join(part, first, model)?,
+                None => parts.push((model, part)),
+            }
+        }
+        let Some((first, rest)) = parts.split_first() else { return Err(ModelError::NoModel) };
+        for (k, (path, part)) in rest.iter().enumerate() {
+            parts[..=k].iter().try_for_each(|(before, other)| other.must_complement(part, before, path))?;
+        }
+        let (mut classes, of_first) = (first.1.classes().clone(), first.0);
+        for (path, part) in rest {
+            let failed = |reason| ModelError::Classes { first: of_first.into(), path: path.to_path_buf(), reason: Box::new(reason) };
+            classes = classes.and(part.classes()).map_err(failed)?;
+        }
+        Ok(Self::of(parts.into_iter().map(|(_, part)| part).collect(), classes))
     }
 
-    /// The whole, with what the student behind the weights at `path` says of itself.
+    fn of(parts: Vec<Part>, classes: Classes) -> Self {
+        let all: Vec<&Output> = parts.iter().flat_map(Part::outputs).collect();
+        let mut places: Vec<usize> = (0..all.len()).collect();
+        places.sort_by_key(|&place| classes.groups().iter().position(|group| group.key() == all[place].group));
+        let outputs = places.iter().map(|&place| all[place].clone()).collect();
+        Self { outputs, parts, classes, places }
+    }
+
+    /// The classes that are found.
+    #[must_use]
+    pub fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    /// What the label maps stand for, in their order.
+    #[must_use]
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    /// The grid that scans are brought onto.
+    #[must_use]
+    pub fn grid(&self) -> &ModelGrid {
+        self.parts[0].grid()
+    }
+
+    /// The part of a scan that the models are shown, the foreground or all of it, as in their trainings.
     ///
     /// # Errors
-    /// When the file is missing or damaged, is of another kind of model, says too little, or contradicts the parameters.
-    pub fn resolve(&self, path: &Path) -> Result<StudentConfig, StudentError> {
-        let card = ModelCard::of(&nets::metadata(path)?, path)?;
-        card.as_ref().map_or(Ok(()), |card| card.must_be(Kind::Student, path))?;
-        let asked = Asked {
-            network: self.network.as_ref().map(serde_json::to_value).transpose().map_err(|error| unreadable(path, &error))?,
-            grid: self.grid,
-            crop_foreground: self.crop_foreground,
-            patch: match self.window.size {
-                WindowSize::AsInTraining => None,
-                WindowSize::Whole => Some(Vec::new()),
-                WindowSize::Pixels(size) => Some(size.to_vec()),
-            },
+    /// When the scan cannot be read, or shows no body.
+    pub fn region(&self, scan: &Scan) -> Result<Box3, ModelError> {
+        Ok(if self.parts[0].crop_foreground() { scan.foreground()? } else { scan.whole() })
+    }
+
+    /// Bytes of the scores that are held while a region is labelled; students hold none that grow with it.
+    #[must_use]
+    pub fn held_bytes(&self, region: &Box3) -> usize {
+        let of_part = |part: &Part| match part {
+            Part::Student(_) => 0,
+            Part::Volumetric(part) => part.held_bytes(region.shape, false),
         };
-        let answer = asked.resolve(card.as_ref(), path)?;
-        let crop = <[usize; 2]>::try_from(answer.patch).ok();
-        let config = StudentConfig {
-            network: serde_json::from_value(answer.network).map_err(|error| unreadable(path, &error))?,
-            grid: answer.grid,
-            crop_foreground: answer.crop_foreground,
-            window: self.window.of(crop),
-            smallest_tumor_ml: self.smallest_tumor_ml,
-            precision: self.precision,
-        };
-        config.check()?;
-        Ok(config)
+        self.parts.iter().map(of_part).max().unwrap_or_default()
     }
-}
 
-fn unreadable(path: &Path, error: &serde_json::Error) -> StudentError {
-    StudentError::NotAModel { path: path.into(), reason: format!("holds a network that cannot be read ({error})") }
-}
-
-fn check_volume(smallest_tumor_ml: Option<f64>) -> Result<(), StudentError> {
-    match smallest_tumor_ml.filter(|ml| !(ml.is_finite() && *ml >= 0.0)) {
-        Some(ml) => Err(StudentError::SmallestTumor(ml)),
-        None => Ok(()),
+    /// Whether [`Model::label`] gives planes as they are labelled; otherwise it holds the label maps, and perhaps the scan.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        matches!(&self.parts[..], [Part::Student(student)] if !student.needs_all_planes())
     }
-}
 
-/// What inference must know of a student besides its weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StudentConfig {
-    /// The size of the student.
-    pub network: DualUNet2dConfig,
-    /// The grid of inference.
-    pub grid: ModelGrid,
-    /// Whether the network is shown the foreground alone, as in its training.
-    pub crop_foreground: bool,
-    /// How slices pass the network.
-    pub window: SliceWindow,
-    /// Connected parts of the cancer map below this volume in mL are removed.
-    #[serde(default)]
-    pub smallest_tumor_ml: Option<f64>,
-    /// The numbers that the network computes with on a CPU.
-    #[serde(default)]
-    pub precision: Precision,
-}
-
-/// Why a student cannot be had, or a scan not be segmented.
-#[derive(Debug, thiserror::Error)]
-pub enum StudentError {
-    /// The weights cannot be read, or are of another network.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// The model is not what it is asked to be.
-    #[error(transparent)]
-    Card(#[from] CardError),
-    /// The network cannot be made.
-    #[error(transparent)]
-    Params(#[from] ParamsError),
-    /// A file of weights that does not say how they are used.
-    #[error("{path} {reason}; expected a model as the stage `export` writes it")]
-    NotAModel {
-        /// The file.
-        path: PathBuf,
-        /// What it lacks.
-        reason: String,
-    },
-    /// A network that cannot be.
-    #[error("network.{0}")]
-    Network(String),
-    /// Parameters that make no sense.
-    #[error("window: {0}")]
-    Window(#[from] WindowError),
-    /// A volume that is none.
-    #[error("smallest_tumor_ml: {0} is not a volume in mL; `null` keeps every part")]
-    SmallestTumor(f64),
-    /// A model grid that makes no sense.
-    #[error(transparent)]
-    Grid(#[from] ModelGridError),
-    /// A scan that cannot be read or brought onto the model grid, or labels that cannot be written.
-    #[error(transparent)]
-    Scan(#[from] ScanError),
-    /// Slices larger than any patient.
-    #[error(
-        "{path}: {shape:?} pixels of a slice on the model grid, more than the {most} that are segmented; its spacing is likely wrong, correct the header"
-    )]
-    TooWide {
-        /// The file.
-        path: PathBuf,
-        /// Pixels along x and y.
-        shape: [usize; 2],
-        /// The limit.
-        most: usize,
-    },
-    /// Models of an ensemble that do not go together.
-    #[error(
-        "{path} is shown scans otherwise than {first} (grid, foreground, windows or removal of small parts); an ensemble takes models that agree in these"
-    )]
-    Ensemble {
-        /// The first model.
-        first: PathBuf,
-        /// The other.
-        path: PathBuf,
-    },
-    /// An ensemble of nothing.
-    #[error("no model was given; give one at least")]
-    NoModel,
-    /// A failure of the tensor library.
-    #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
-}
-
-impl StudentConfig {
-    /// Refuses values that make no sense.
+    /// Labels the planes of a scan inside `region` and gives them to `sink`, in the order in which the file holds them. With
+    /// `skip_air`, what shows nothing above the window's lower end is background. A scan that does not fit the memory goes into a
+    /// file in `folder`.
     ///
     /// # Errors
-    /// Says which and why.
-    pub fn check(&self) -> Result<(), StudentError> {
-        self.network.check().map_err(StudentError::Network)?;
-        self.grid.check()?;
-        check_volume(self.smallest_tumor_ml)?;
-        Ok(self.window.check()?)
+    /// When the scan cannot be read, those of the networks, and those of `sink`.
+    pub fn label<E: From<ModelError> + Send>(
+        &self,
+        scan: &Scan,
+        region: &Box3,
+        skip_air: bool,
+        folder: &Path,
+        sink: impl FnMut(LabelledPlane) -> Result<(), E> + Send,
+    ) -> Result<(), E> {
+        match &self.parts[..] {
+            [Part::Student(student)] if self.streams() => student.label(scan, region, skip_air, sink),
+            _ => self.label_maps(scan, region, skip_air, folder)?.each_plane(scan.runs_down(), sink),
+        }
+    }
+
+    /// All labels of a scan, as [`Model::label`] gives them.
+    ///
+    /// # Errors
+    /// As [`Model::label`].
+    pub fn label_maps(&self, scan: &Scan, region: &Box3, skip_air: bool, folder: &Path) -> Result<LabelMaps, ModelError> {
+        let mut all: Vec<Option<RunMap>> = Vec::new();
+        for part in &self.parts {
+            let found = match part {
+                Part::Student(student) => student.label_maps(scan, region, skip_air)?,
+                Part::Volumetric(part) => part.label_maps(scan, region, skip_air, folder)?,
+            };
+            all.extend(found.maps.into_iter().map(Some));
+        }
+        Ok(LabelMaps { region: *region, maps: self.places.iter().filter_map(|&place| all[place].take()).collect() })
     }
 }
 
-/// The name under which a student is exported and looked for.
-pub const MODEL_FILE: &str = "model.safetensors";
+impl Part {
+    fn open(path: &Path, manner: &Manner, device: &Device) -> Result<Self, ModelError> {
+        let Some(card) = ModelCard::of(&nets::metadata(path)?, path)? else {
+            if exported_params(path)?.is_none() {
+                return Err(ModelError::NotAModel { path: path.into(), reason: "does not say what it is".into() });
+            }
+            return Ok(Self::Student(Student::open(path, manner, device)?));
+        };
+        let model = match card.kind {
+            Kind::Student => return Ok(Self::Student(Student::open(path, manner, device)?)),
+            Kind::Teacher => {
+                let params = VolumeParams { precision: manner.precision.unwrap_or_default(), ..VolumeParams::default() };
+                Volumetric::load(&params, path, device)?
+            }
+            Kind::Partial => {
+                let open = manner.partial.ok_or_else(|| ModelError::Partial { path: path.into() })?;
+                let network = open(path, &card, device).map_err(|reason| ModelError::OpenPartial { path: path.into(), reason })?;
+                let view = ViewParams::default().of(&card, path)?;
+                Volumetric::new(network, card.classes, card.input.scaling, view, device)
+            }
+        };
+        Ok(Self::Volumetric(model.with_flips(manner.flips)))
+    }
+
+    fn outputs(&self) -> &[Output] {
+        match self {
+            Self::Student(student) => student.outputs(),
+            Self::Volumetric(model) => model.outputs(),
+        }
+    }
+
+    fn classes(&self) -> &Classes {
+        match self {
+            Self::Student(student) => student.classes(),
+            Self::Volumetric(model) => model.classes(),
+        }
+    }
+
+    fn grid(&self) -> &ModelGrid {
+        match self {
+            Self::Student(student) => student.grid(),
+            Self::Volumetric(model) => &model.view().grid,
+        }
+    }
+
+    fn crop_foreground(&self) -> bool {
+        match self {
+            Self::Student(student) => student.config.crop_foreground,
+            Self::Volumetric(model) => model.view().crop_foreground,
+        }
+    }
+
+    fn found(&self) -> String {
+        found_by(self.outputs(), self.classes())
+    }
+
+    /// Takes another model along that finds the same.
+    fn join(&mut self, other: Self, first: &Path, path: &Path) -> Result<(), ModelError> {
+        match (self, other) {
+            (Self::Student(one), Self::Student(other)) => one.join(other, first, path),
+            (Self::Volumetric(one), Self::Volumetric(other)) => one.join(other, first, path),
+            (Self::Student(_), Self::Volumetric(_)) => Err(unlike(first, path, ["slices", "volumes"])),
+            (Self::Volumetric(_), Self::Student(_)) => Err(unlike(first, path, ["volumes", "slices"])),
+        }
+    }
+
+    /// Refuses another model that has a group in common, or is shown other parts of a scan.
+    fn must_complement(&self, other: &Self, first: &Path, path: &Path) -> Result<(), ModelError> {
+        let (first, path) = (first.to_owned(), path.to_owned());
+        if self.outputs().iter().any(|own| other.outputs().iter().any(|output| output.group == own.group)) {
+            return Err(ModelError::Outputs { first, path, a: self.found(), b: other.found() });
+        }
+        let mut found = Differences::of_grids(self.grid(), other.grid());
+        found.add("crop_foreground", &self.crop_foreground(), &other.crop_foreground());
+        if found.0.is_empty() { Ok(()) } else { Err(ModelError::Disagreement { first, path, found: found.0 }) }
+    }
+}
+
+fn unlike(first: &Path, path: &Path, [a, b]: [&str; 2]) -> ModelError {
+    ModelError::Disagreement { first: first.into(), path: path.into(), found: vec![format!("{a} and {b}")] }
+}

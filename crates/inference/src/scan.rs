@@ -4,29 +4,23 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use volume::{Box3, Keep, Plane, Planes, RunMap, Scan, ScanError};
+use model_card::Output;
+use volume::{Box3, Plane, Planes, Scan, ScanError};
 
-use crate::model::StudentError;
-use crate::slices::{PlaneLabels, Slices};
+use crate::error::ModelError;
+use crate::maps::{LabelMaps, LabelledPlane};
+use crate::slices::Slices;
 use crate::student::Student;
 
 /// More pixels of a slice than this are not segmented: 1.4 m by 1.4 m at 1 mm.
 const MOST_PIXELS: usize = 1 << 21;
-
-/// A plane of the model grid with its labels inside the region that was shown to the network.
-pub struct LabelledPlane {
-    /// Which one.
-    pub z: usize,
-    /// Labels inside the region, x fastest.
-    pub labels: PlaneLabels,
-}
 
 impl Student {
     /// The part of a scan that the student is shown, the foreground or all of it, as its training was.
     ///
     /// # Errors
     /// When the scan cannot be read, or shows no body.
-    pub fn region(&self, scan: &Scan) -> Result<Box3, StudentError> {
+    pub fn region(&self, scan: &Scan) -> Result<Box3, ModelError> {
         Ok(if self.config.crop_foreground { scan.foreground()? } else { scan.whole() })
     }
 
@@ -37,7 +31,7 @@ impl Student {
     ///
     /// # Errors
     /// When the scan cannot be read, those of the network, and those of `sink`.
-    pub fn label<E: From<StudentError> + Send>(
+    pub fn label<E: From<ModelError> + Send>(
         &self,
         scan: &Scan,
         region: &Box3,
@@ -46,9 +40,9 @@ impl Student {
     ) -> Result<(), E> {
         let shape = [region.shape[0], region.shape[1]];
         if shape[0] * shape[1] > MOST_PIXELS {
-            return Err(StudentError::TooWide { path: scan.path().to_owned(), shape, most: MOST_PIXELS }.into());
+            return Err(ModelError::TooWide { path: scan.path().to_owned(), shape, most: MOST_PIXELS }.into());
         }
-        let planes = scan.planes(region).map_err(StudentError::from)?;
+        let planes = scan.planes(region).map_err(ModelError::from)?;
         let batch = self.config.window.batch;
         thread::scope(|scope| {
             let (to_network, read) = sync_channel(batch);
@@ -58,7 +52,7 @@ impl Student {
             let computed = self.label_batches(&read, &to_sink, shape, skip_air);
             drop((read, to_sink));
             let (read, taken) = (reader.join(), taker.join());
-            read.unwrap_or_else(|panic| resume_unwind(panic)).map_err(StudentError::from)?;
+            read.unwrap_or_else(|panic| resume_unwind(panic)).map_err(ModelError::from)?;
             taken.unwrap_or_else(|panic| resume_unwind(panic))?;
             Ok(computed?)
         })
@@ -70,14 +64,15 @@ impl Student {
         to_sink: &SyncSender<LabelledPlane>,
         shape: [usize; 2],
         skip_air: bool,
-    ) -> Result<(), StudentError> {
+    ) -> Result<(), ModelError> {
+        let outputs: Vec<Vec<u8>> = self.outputs().iter().map(Output::value_of_channel).collect();
         loop {
             let (zs, planes): (Vec<usize>, Vec<Vec<f32>>) =
                 read.iter().take(self.config.window.batch).map(|plane| (plane.z, plane.values)).unzip();
             if planes.is_empty() {
                 return Ok(());
             }
-            let slices = Slices { planes: &planes, shape, skip_air, device: &self.device };
+            let slices = Slices { planes: &planes, shape, outputs: &outputs, skip_air, device: &self.device };
             let labels = slices.label(&self.config.window, |slices| self.scores(slices))?;
             for (z, labels) in zs.into_iter().zip(labels) {
                 if to_sink.send(LabelledPlane { z, labels }).is_err() {
@@ -88,21 +83,19 @@ impl Student {
         }
     }
 
-    /// All labels of a scan, as [`Student::label`] gives them, with the small parts of cancer removed that the config
-    /// says.
+    /// All labels of a scan, as [`Student::label`] gives them, with the small parts removed that the config says.
     ///
     /// # Errors
     /// As [`Student::label`].
-    pub fn label_maps(&self, scan: &Scan, region: &Box3, skip_air: bool) -> Result<LabelMaps, StudentError> {
-        let mut maps = LabelMaps { region: *region, organs: RunMap::new(region.shape), cancer: RunMap::new(region.shape) };
-        self.label(scan, region, skip_air, |plane| -> Result<(), StudentError> {
-            maps.organs.set_plane(plane.z - region.start[2], &plane.labels.organs);
-            maps.cancer.set_plane(plane.z - region.start[2], &plane.labels.cancer);
+    pub fn label_maps(&self, scan: &Scan, region: &Box3, skip_air: bool) -> Result<LabelMaps, ModelError> {
+        let mut maps = LabelMaps::new(*region, self.outputs().len());
+        self.label(scan, region, skip_air, |plane| -> Result<(), ModelError> {
+            maps.set_plane(&plane);
             Ok(())
         })?;
-        if let Some(ml) = self.config.smallest_tumor_ml {
+        if self.needs_all_planes() {
             let voxel_ml = scan.grid().voxel_mm3() / 1000.0;
-            maps.cancer.keep_parts(|_| Keep::Voxels((ml / voxel_ml).ceil() as usize));
+            maps.maps.iter_mut().for_each(|map| map.keep_parts(|value| self.config.kept(value, voxel_ml)));
         }
         Ok(maps)
     }
@@ -110,7 +103,7 @@ impl Student {
     /// Whether labels of a plane depend on those of others, by the removal of small parts.
     #[must_use]
     pub fn needs_all_planes(&self) -> bool {
-        self.config.smallest_tumor_ml.is_some()
+        !self.config.smallest_part_ml.is_empty()
     }
 }
 
@@ -122,36 +115,4 @@ fn send_planes(mut planes: Planes, to_network: &SyncSender<Plane>) -> Result<(),
         }
     }
     Ok(())
-}
-
-/// Both label maps of a scan inside a region of its model grid.
-pub struct LabelMaps {
-    /// The region.
-    pub region: Box3,
-    /// 0 background, 1 to 13 organs.
-    pub organs: RunMap,
-    /// 0 background, 1 cancer.
-    pub cancer: RunMap,
-}
-
-impl LabelMaps {
-    /// Both maps of the plane at `z` of the model grid, inside the region, x fastest.
-    #[must_use]
-    pub fn plane(&self, z: usize) -> LabelledPlane {
-        let mut labels = [(); 2].map(|()| vec![0; self.region.shape[0] * self.region.shape[1]]);
-        self.organs.plane(z - self.region.start[2], &mut labels[0]);
-        self.cancer.plane(z - self.region.start[2], &mut labels[1]);
-        let [organs, cancer] = labels;
-        LabelledPlane { z, labels: PlaneLabels { organs, cancer } }
-    }
-
-    /// Gives every plane to `sink`, upwards, or downwards as [`Scan::runs_down`] says.
-    ///
-    /// # Errors
-    /// Those of `sink`.
-    pub fn each_plane<E>(&self, downwards: bool, mut sink: impl FnMut(LabelledPlane) -> Result<(), E>) -> Result<(), E> {
-        let zs = self.region.start[2]..self.region.start[2] + self.region.shape[2];
-        let mut visit = |z| sink(self.plane(z));
-        if downwards { zs.rev().try_for_each(&mut visit) } else { zs.into_iter().try_for_each(&mut visit) }
-    }
 }

@@ -55,21 +55,22 @@ impl Wanted<'_> {
 /// Lays windows over `image` and writes the most likely class of every voxel, or what else is wanted of each head.
 ///
 /// `network` takes the voxels of a window, row by row, and gives logits of each head, or nothing for a window that has
-/// no say; `heads` counts their classes. What no window has a say in is of the first class.
+/// no say; `heads` has the output values of their channels. What no window has a say in is background.
 /// Sides shorter than a window are padded with zeros on both ends, the voxel too many on the far one: as in training.
 pub(crate) fn label<E: From<io::Error>>(
     image: &impl Image,
     tiling: &Tiling,
     order: Order,
-    heads: &[usize],
+    heads: &[Vec<u8>],
     wanted: &mut [Wanted<'_>],
     network: impl Fn(Vec<f32>) -> Result<Option<Vec<Vec<f32>>>, E>,
 ) -> Result<(), E> {
     let shape = image.shape();
     let before: [usize; 3] = std::array::from_fn(|axis| tiling.patch[axis].saturating_sub(shape[axis]) / 2);
     let padded: [usize; 3] = std::array::from_fn(|axis| shape[axis].max(tiling.patch[axis]));
-    let slab = |(&classes, wanted): (&usize, &Wanted<'_>)| Slab::new(tiling, classes, padded, !matches!(wanted, Wanted::Labels(_)));
-    let mut slabs: Vec<Slab> = heads.iter().zip(wanted.iter()).map(slab).collect();
+    let both = heads.iter().zip(wanted.iter());
+    let mut slabs: Vec<Slab<'_>> =
+        both.map(|(values, wanted)| Slab::new(tiling, values, padded, !matches!(wanted, Wanted::Labels(_)))).collect();
     let rolls = &tiling.starts[tiling.roll];
     for (k, &front) in rolls.iter().enumerate() {
         slabs.iter_mut().for_each(|slab| slab.advance_to(front));
@@ -101,7 +102,9 @@ fn extract(image: &impl Image, place: [usize; 3], before: [usize; 3], patch: [us
 }
 
 /// The summed logits of one head over the part of the volume that windows are being laid over.
-struct Slab {
+struct Slab<'a> {
+    /// The output value of each channel.
+    values: &'a [u8],
     sums: Array4<f32>,
     /// The summed weights, `[1, x, y, z]`, where means are asked for.
     weights: Option<Array4<f32>>,
@@ -109,11 +112,11 @@ struct Slab {
     front: usize,
 }
 
-impl Slab {
-    fn new(tiling: &Tiling, classes: usize, mut shape: [usize; 3], with_means: bool) -> Self {
+impl<'a> Slab<'a> {
+    fn new(tiling: &Tiling, values: &'a [u8], mut shape: [usize; 3], with_means: bool) -> Self {
         shape[tiling.roll] = tiling.patch[tiling.roll];
-        let zeros = |classes| Array4::zeros((classes, shape[0], shape[1], shape[2]));
-        Self { sums: zeros(classes), weights: with_means.then(|| zeros(1)), roll: tiling.roll, front: 0 }
+        let zeros = |channels| Array4::zeros((channels, shape[0], shape[1], shape[2]));
+        Self { values, sums: zeros(values.len()), weights: with_means.then(|| zeros(1)), roll: tiling.roll, front: 0 }
     }
 
     /// Moves the slab along, forgetting what lies before `front`.
@@ -177,9 +180,11 @@ impl Slab {
         let weights = self.weights.as_ref().map(|weights| weights.slice_each_axis(|axis| inside(axis.axis.index())));
         let (axis, place) = (Axis(self.roll), Slice::from(image.start - first..image.end - first));
         let (chosen, out) = match wanted {
-            Wanted::Labels(labels) => (most_likely(&sums, labels.slice_axis_mut(axis, place)), None),
-            Wanted::Confidence { labels, confidence } => (most_likely(&sums, labels.slice_axis_mut(axis, place)), Some(confidence)),
-            Wanted::Belief { labels, belief } => (of_labels(&sums, &labels.slice_axis(axis, place)), Some(belief)),
+            Wanted::Labels(labels) => (most_likely(&sums, self.values, labels.slice_axis_mut(axis, place)), None),
+            Wanted::Confidence { labels, confidence } => {
+                (most_likely(&sums, self.values, labels.slice_axis_mut(axis, place)), Some(confidence))
+            }
+            Wanted::Belief { labels, belief } => (of_labels(&sums, self.values, &labels.slice_axis(axis, place)), Some(belief)),
         };
         if let (Some(out), Some(weights)) = (out, weights) {
             write_probabilities(&sums, &weights, &chosen, out.slice_axis_mut(axis, place));
@@ -187,25 +192,25 @@ impl Slab {
     }
 }
 
-/// The class with the greatest sum into `labels`; gives that sum.
-fn most_likely(sums: &ArrayView4<'_, f32>, mut labels: ArrayViewMut3<'_, u8>) -> Array3<f32> {
+/// The value with the greatest sum into `labels`; gives that sum.
+fn most_likely(sums: &ArrayView4<'_, f32>, values: &[u8], mut labels: ArrayViewMut3<'_, u8>) -> Array3<f32> {
     let mut best = sums.index_axis(Axis(0), 0).to_owned();
-    for (class, sums) in (0u8..).zip(sums.outer_iter()).skip(1) {
+    for (&value, sums) in values.iter().zip(sums.outer_iter()).skip(1) {
         Zip::from(&mut labels).and(&mut best).and(&sums).for_each(|label, best, &sum| {
             if sum > *best {
-                (*label, *best) = (class, sum);
+                (*label, *best) = (value, sum);
             }
         });
     }
     best
 }
 
-/// The sums of the classes that `labels` names; no number where there is no such class.
-fn of_labels(sums: &ArrayView4<'_, f32>, labels: &ArrayView3<'_, u8>) -> Array3<f32> {
+/// The sums of the values in `labels`; no number where no channel has the value.
+fn of_labels(sums: &ArrayView4<'_, f32>, values: &[u8], labels: &ArrayView3<'_, u8>) -> Array3<f32> {
     let mut chosen = Array3::from_elem(labels.dim(), f32::NAN);
-    for (class, sums) in (0u8..).zip(sums.outer_iter()) {
+    for (&value, sums) in values.iter().zip(sums.outer_iter()) {
         Zip::from(&mut chosen).and(labels).and(&sums).for_each(|chosen, &label, &sum| {
-            if label == class {
+            if label == value {
                 *chosen = sum;
             }
         });

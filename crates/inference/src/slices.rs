@@ -1,7 +1,7 @@
 //! Slice-wise inference with the dual-decoding student.
 
 use candle_core::{Device, Result, Tensor};
-use labels::{CANCER_CLASSES, ORGAN_CLASSES};
+use labels::{BACKGROUND, LabelError};
 use ndarray::{Array3, Axis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,35 +112,48 @@ impl SliceWindow {
 /// The network halves its input four times.
 const RASTER: usize = 16;
 
-/// The two label maps of the student for a plane, x fastest as the plane itself.
+/// The label maps of a plane, one for each output of the model, x fastest as the plane itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlaneLabels {
-    /// 0 background, 1 to 13 organs.
-    pub organs: Vec<u8>,
-    /// 0 background, 1 cancer.
-    pub cancer: Vec<u8>,
+    /// Output values; later maps lie over earlier ones.
+    pub maps: Vec<Vec<u8>>,
+}
+
+impl PlaneLabels {
+    /// All maps as one (paper 2.4).
+    ///
+    /// # Errors
+    /// When the maps differ in length.
+    pub fn overlaid(self) -> std::result::Result<Vec<u8>, LabelError> {
+        let mut maps = self.maps.into_iter();
+        let mut labels = maps.next().unwrap_or_default();
+        maps.try_for_each(|upper| labels::overlay(&mut labels, &upper))?;
+        Ok(labels)
+    }
 }
 
 /// Planes of `[x, y]` pixels, x fastest, as the network is to be shown them.
 pub(crate) struct Slices<'a> {
     pub(crate) planes: &'a [Vec<f32>],
     pub(crate) shape: [usize; 2],
+    /// The output values of the channels of each output.
+    pub(crate) outputs: &'a [Vec<u8>],
     /// Takes slices and windows of nothing but zeros for background without asking the network.
     pub(crate) skip_air: bool,
     pub(crate) device: &'a Device,
 }
 
 impl Slices<'_> {
-    /// Segments every slice with both decoders in one pass (paper 2.3).
+    /// Segments every slice with all decoders in one pass (paper 2.3).
     ///
-    /// `network` maps slices `(n, 1, h, w)` to logits `(n, classes, h, w)` of organs and of cancer. Whole slices are filled
+    /// `network` maps slices `(n, 1, h, w)` to logits `(n, channels, h, w)` of each output. Whole slices are filled
     /// up with zeros at their far ends, to sides that can be halved four times. A slice that is smaller than its window
     /// lies in the middle of it, zeros around, as training puts it into a crop that is larger: the network is not
     /// indifferent to where a slice lies on its raster.
     ///
     /// # Errors
     /// Those of the network.
-    pub(crate) fn label(&self, window: &SliceWindow, network: impl Fn(&Tensor) -> Result<[Tensor; 2]>) -> Result<Vec<PlaneLabels>> {
+    pub(crate) fn label(&self, window: &SliceWindow, network: impl Fn(&Tensor) -> Result<Vec<Tensor>>) -> Result<Vec<PlaneLabels>> {
         match window.size {
             None => self.planes.iter().map(|plane| self.whole(plane, &network)).collect(),
             Some(size) => self.by_windows(&window.tiling(size, [self.planes.len(), self.shape[0], self.shape[1]]), network),
@@ -152,10 +165,10 @@ impl Slices<'_> {
     }
 
     /// A whole slice in one go.
-    fn whole(&self, plane: &[f32], network: impl Fn(&Tensor) -> Result<[Tensor; 2]>) -> Result<PlaneLabels> {
+    fn whole(&self, plane: &[f32], network: impl Fn(&Tensor) -> Result<Vec<Tensor>>) -> Result<PlaneLabels> {
         let [x, y] = self.shape;
         if self.is_skipped(plane) {
-            return Ok(PlaneLabels { organs: vec![0; x * y], cancer: vec![0; x * y] });
+            return Ok(PlaneLabels { maps: vec![vec![BACKGROUND; x * y]; self.outputs.len()] });
         }
         let [height, width] = self.shape.map(|side| side.next_multiple_of(RASTER));
         let mut slice = vec![0.0; height * width];
@@ -163,20 +176,20 @@ impl Slices<'_> {
             row.iter_mut().zip(plane[i..].iter().step_by(x)).for_each(|(to, &value)| *to = value);
         }
         let logits = network(&Tensor::from_vec(slice, (1, 1, height, width), self.device)?)?;
-        let labels = |logits: &Tensor| -> Result<Vec<u8>> {
-            let labels: Vec<u8> = ops::argmax_channels(logits)?.flatten_all()?.to_vec1()?;
-            Ok((0..y).flat_map(|j| (0..x).map(move |i| i * width + j)).map(|at| labels[at]).collect())
+        let labels = |(logits, values): (&Tensor, &Vec<u8>)| -> Result<Vec<u8>> {
+            let channels: Vec<u8> = ops::argmax_channels(logits)?.flatten_all()?.to_vec1()?;
+            Ok((0..y).flat_map(|j| (0..x).map(move |i| i * width + j)).map(|at| values[usize::from(channels[at])]).collect())
         };
-        Ok(PlaneLabels { organs: labels(&logits[0])?, cancer: labels(&logits[1])? })
+        Ok(PlaneLabels { maps: logits.iter().zip(self.outputs).map(labels).collect::<Result<_>>()? })
     }
 
     /// By windows, of which each pixel takes the weighted mean.
-    fn by_windows(&self, tiling: &Tiling, network: impl Fn(&Tensor) -> Result<[Tensor; 2]>) -> Result<Vec<PlaneLabels>> {
+    fn by_windows(&self, tiling: &Tiling, network: impl Fn(&Tensor) -> Result<Vec<Tensor>>) -> Result<Vec<PlaneLabels>> {
         let ([x, y], [n, h, w]) = (self.shape, tiling.patch);
         let image = Array3::from_shape_fn((n, x, y), |(k, i, j)| self.planes[k][i + x * j]);
-        let mut maps = [(); 2].map(|()| Array3::<u8>::zeros((n, x, y)));
-        let mut wanted = maps.each_mut().map(|map| Wanted::Labels(map.view_mut()));
-        label(&image.view(), tiling, Order::PlaneFirst, &[ORGAN_CLASSES, CANCER_CLASSES], &mut wanted, |patch| -> Result<_> {
+        let mut maps: Vec<Array3<u8>> = self.outputs.iter().map(|_| Array3::zeros((n, x, y))).collect();
+        let mut wanted: Vec<_> = maps.iter_mut().map(|map| Wanted::Labels(map.view_mut())).collect();
+        label(&image.view(), tiling, Order::PlaneFirst, self.outputs, &mut wanted, |patch| -> Result<_> {
             if self.is_skipped(&patch) {
                 return Ok(None);
             }
@@ -184,7 +197,7 @@ impl Slices<'_> {
             logits.iter().map(|logits| logits.flatten_all()?.to_vec1::<f32>()).collect::<Result<_>>().map(Some)
         })?;
         let plane = |map: &Array3<u8>, k: usize| map.index_axis(Axis(0), k).t().iter().copied().collect();
-        Ok((0..n).map(|k| PlaneLabels { organs: plane(&maps[0], k), cancer: plane(&maps[1], k) }).collect())
+        Ok((0..n).map(|k| PlaneLabels { maps: maps.iter().map(|map| plane(map, k)).collect() }).collect())
     }
 }
 
@@ -193,24 +206,29 @@ mod tests {
     use super::*;
     use streams::{Streams, normal};
 
-    /// Two heads whose logits depend on the pixel alone, so that windows cannot disagree: a class for every step of 1 above 0.
-    fn pixelwise(input: &Tensor) -> Result<[Tensor; 2]> {
+    /// Three outputs, of which the first has as many classes as there can be.
+    fn outputs() -> [Vec<u8>; 3] {
+        [(0..=255).rev().map(|value: u8| value.wrapping_add(1)).collect(), vec![0, 14], vec![0, 3, 200]]
+    }
+
+    /// Heads whose logits depend on the pixel alone, so that windows cannot disagree: a class for every step of 1 above 0.
+    fn pixelwise(input: &Tensor) -> Result<Vec<Tensor>> {
         let zeros = input.zeros_like()?;
         let head = |classes: usize, at: f64| -> Result<Tensor> {
             let mut channels = vec![(&zeros - 1e3)?; classes];
             (channels[0], channels[1]) = (zeros.clone(), (input - at)?);
             Tensor::cat(&channels, 1)
         };
-        Ok([head(ORGAN_CLASSES, 0.0)?, head(CANCER_CLASSES, 1.0)?])
+        outputs().iter().zip([0.0, 1.0, 2.0]).map(|(values, at)| head(values.len(), at)).collect()
     }
 
     fn labelled(
         planes: &[Vec<f32>],
         shape: [usize; 2],
         window: &SliceWindow,
-        network: impl Fn(&Tensor) -> Result<[Tensor; 2]>,
+        network: impl Fn(&Tensor) -> Result<Vec<Tensor>>,
     ) -> Vec<PlaneLabels> {
-        Slices { planes, shape, skip_air: false, device: &Device::Cpu }.label(window, network).unwrap()
+        Slices { planes, shape, outputs: &outputs(), skip_air: false, device: &Device::Cpu }.label(window, network).unwrap()
     }
 
     #[test]
@@ -218,8 +236,10 @@ mod tests {
         let mut stream = Streams::new(1).stream("test", &[]);
         for (x, y, n) in [(20, 33, 5), (50, 17, 16), (16, 48, 1), (3, 90, 4)] {
             let planes: Vec<Vec<f32>> = (0..n).map(|_| (0..x * y).map(|_| normal(&mut stream)).collect()).collect();
-            let above = |plane: &[f32], least: f32| -> Vec<u8> { plane.iter().map(|&v| u8::from(v > least)).collect() };
-            let expected: Vec<_> = planes.iter().map(|p| PlaneLabels { organs: above(p, 0.0), cancer: above(p, 1.0) }).collect();
+            let above =
+                |plane: &[f32], least: f32, value| -> Vec<u8> { plane.iter().map(|&v| if v > least { value } else { 0 }).collect() };
+            let maps = |plane: &[f32]| vec![above(plane, 0.0, 255), above(plane, 1.0, 14), above(plane, 2.0, 3)];
+            let expected: Vec<_> = planes.iter().map(|plane| PlaneLabels { maps: maps(plane) }).collect();
             for size in [None, Some([16, 16]), Some([32, 64])] {
                 for overlap in [0.0, 0.25, 0.9] {
                     let window = SliceWindow { batch: n, size, overlap };
@@ -230,7 +250,7 @@ mod tests {
     }
 
     /// Logits that know their place in the window, not the image: the first half along x is of class 1.
-    fn first_half(input: &Tensor) -> Result<[Tensor; 2]> {
+    fn first_half(input: &Tensor) -> Result<Vec<Tensor>> {
         let height = input.dim(2)?;
         let ramp = Tensor::arange(0f32, height as f32, &Device::Cpu)?.reshape((1, 1, height, 1))?.broadcast_as(input.shape())?;
         let middle = (height as f64 - 1.0) / 2.0;
@@ -239,19 +259,19 @@ mod tests {
             (channels[0], channels[1]) = (ramp.affine(1.0, -middle)?, ramp.affine(-1.0, middle)?);
             Tensor::cat(&channels, 1)
         };
-        Ok([head(ORGAN_CLASSES)?, head(CANCER_CLASSES)?])
+        outputs().iter().map(|values| head(values.len())).collect()
     }
 
     #[test]
     fn a_small_slice_lies_in_the_middle_of_its_window_and_a_whole_one_at_its_beginning() {
         let plane = vec![0.0; 10 * 32];
-        let organs = |size, first: usize| {
+        let segmented = |size, first: usize| {
             let found = labelled(std::slice::from_ref(&plane), [10, 32], &SliceWindow { batch: 1, size, overlap: 0.0 }, first_half);
-            let expected: Vec<u8> = (0..10 * 32).map(|at| u8::from(at % 10 < first)).collect();
-            assert_eq!(found[0].organs, expected, "{size:?}");
+            let expected: Vec<u8> = (0..10 * 32).map(|at| if at % 10 < first { 255 } else { 0 }).collect();
+            assert_eq!(found[0].maps[0], expected, "{size:?}");
         };
-        organs(Some([32, 32]), 5);
-        organs(None, 8);
+        segmented(Some([32, 32]), 5);
+        segmented(None, 8);
     }
 
     #[test]
@@ -266,13 +286,20 @@ mod tests {
             };
             let planes = [plane.clone(), vec![0.0; 64 * 20]];
             for (n, planes) in [&planes[..], &planes[1..]].into_iter().enumerate() {
-                let slices = Slices { planes, shape: [64, 20], skip_air: true, device: &Device::Cpu };
+                let slices = Slices { planes, shape: [64, 20], outputs: &outputs(), skip_air: true, device: &Device::Cpu };
                 let labels = slices.label(&SliceWindow { batch: 8, size, overlap: 0.0 }, network).unwrap();
-                let sum = |labels: &PlaneLabels| labels.organs.iter().map(|&v| usize::from(v)).sum::<usize>();
-                assert_eq!(labels.iter().map(sum).sum::<usize>(), 1 - n);
+                let labelled = |labels: &PlaneLabels| labels.maps.iter().flatten().filter(|&&label| label > 0).count();
+                assert_eq!(labels.iter().map(labelled).sum::<usize>(), 1 - n);
                 assert_eq!(asked.get(), expected, "{size:?}");
             }
         }
+    }
+
+    #[test]
+    fn later_maps_lie_over_earlier_ones() {
+        let plane = PlaneLabels { maps: vec![vec![1, 1, 0, 200], vec![0, 14, 0, 0], vec![0, 0, 255, 255]] };
+        assert_eq!(plane.overlaid().unwrap(), [1, 14, 255, 255]);
+        assert!(PlaneLabels { maps: vec![vec![0; 3], vec![0; 2]] }.overlaid().is_err());
     }
 
     #[test]

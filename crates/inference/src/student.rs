@@ -1,69 +1,95 @@
 //! Trained students, ready for scans: one or several together.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{Device, Result, Tensor};
-use nets::{DualUNet2d, Network, Params, Precision, Trained, WeightsError};
+use labels::Classes;
+use model_card::Output;
+use nets::{DualUNet2d, Network, Params, Trained, WeightsError};
 use streams::Streams;
-use volume::ModelGrid;
+use volume::{ModelGrid, Scaling};
 
-use crate::model::{StudentConfig, StudentError, StudentParams};
+use crate::error::ModelError;
+use crate::model::Manner;
+use crate::params::{StudentConfig, StudentParams};
+use crate::together::{scaled, sum_over};
 
-/// The field of a model's metadata that holds its [`StudentConfig`].
+/// The field of a model's metadata that holds the [`StudentParams`] it was exported with.
 const FIELD: &str = "student";
-
-/// How inference is to go, where the models leave it open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Manner {
-    /// The numbers to compute with, in place of what the models say.
-    pub precision: Option<Precision>,
-    /// Takes the mean over a slice and its three mirror images.
-    pub flips: bool,
-}
 
 /// One trained student, or several whose mean counts.
 pub struct Student {
     pub(crate) config: StudentConfig,
-    members: Vec<(DualUNet2d, Trained)>,
+    members: Vec<Member>,
     flips: bool,
     pub(crate) device: Device,
 }
 
+struct Member {
+    network: DualUNet2d,
+    weights: Trained,
+    scaling: Scaling,
+}
+
 impl Student {
-    /// A student of the weights in a file: `.safetensors` or a PyTorch state dict, under MONAI's names.
+    /// The student behind weights that `train-student` has written, or others of which the parameters say enough: `.safetensors` or
+    /// a PyTorch state dict, under MONAI's names.
     ///
     /// # Errors
-    /// When the file is missing, damaged or of another network.
-    pub fn new(config: StudentConfig, weights: &Path, device: &Device) -> std::result::Result<Self, StudentError> {
-        config.check()?;
-        let members = vec![member(&config, weights, device)?];
-        Ok(Self { config, members, flips: false, device: device.clone() })
+    /// As [`StudentParams::resolve`], and when the weights are of another network.
+    pub fn load(params: &StudentParams, weights: &Path, device: &Device) -> std::result::Result<Self, ModelError> {
+        let config = params.resolve(weights)?;
+        let member = Member::load(&config, weights, device)?;
+        Ok(Self { config, members: vec![member], flips: false, device: device.clone() })
     }
 
-    /// The student behind weights that `train-student` has written, or others of which the parameters say enough.
+    /// The student in a file that `train-student` or [`Student::export`] has written.
     ///
     /// # Errors
-    /// As [`StudentParams::resolve`] and [`Student::new`].
-    pub fn load(params: &StudentParams, weights: &Path, device: &Device) -> std::result::Result<Self, StudentError> {
-        Self::new(params.resolve(weights)?, weights, device)
+    /// As [`Student::load`].
+    pub(crate) fn open(model: &Path, manner: &Manner, device: &Device) -> std::result::Result<Self, ModelError> {
+        let mut params = exported_params(model)?.unwrap_or_default();
+        params.precision = manner.precision.unwrap_or(params.precision);
+        Ok(Self::load(&params, model, device)?.with_flips(manner.flips))
     }
 
-    /// The students in files that [`Student::save`] has written; the mean of their probabilities counts.
+    /// Takes other students along, of which the mean counts then. `path` names them in messages.
     ///
     /// # Errors
-    /// When there is none, a file is missing or damaged or holds weights without a config, or they do not go together.
-    pub fn open(models: &[PathBuf], manner: Manner, device: &Device) -> std::result::Result<Self, StudentError> {
-        let configs = models.iter().map(|model| config_of(model, manner)).collect::<std::result::Result<Vec<_>, _>>()?;
-        let (Some(first), Some(config)) = (models.first(), configs.first().cloned()) else { return Err(StudentError::NoModel) };
-        let mut members = Vec::new();
-        for (model, own) in models.iter().zip(configs) {
-            if (StudentConfig { network: config.network.clone(), ..own.clone() }) != config {
-                return Err(StudentError::Ensemble { first: first.clone(), path: model.clone() });
-            }
-            members.push(member(&own, model, device)?);
+    /// When they are shown scans otherwise.
+    pub(crate) fn join(&mut self, other: Self, first: &Path, path: &Path) -> std::result::Result<(), ModelError> {
+        let found = self.config.differences(&other.config);
+        if !found.is_empty() {
+            return Err(ModelError::Disagreement { first: first.into(), path: path.into(), found });
         }
-        Ok(Self { config, members, flips: manner.flips, device: device.clone() })
+        self.members.extend(other.members);
+        Ok(())
+    }
+
+    /// Puts the weights of a student, what they say of themselves and what `params` say into one file, which needs no parameters.
+    ///
+    /// # Errors
+    /// As [`Student::load`], and when the file cannot be written.
+    pub fn export(params: &StudentParams, weights: &Path, model: &Path) -> std::result::Result<(), ModelError> {
+        let student = Self::load(params, weights, &Device::Cpu)?;
+        let mut metadata: BTreeMap<String, String> = nets::metadata(weights)?.into_iter().collect();
+        let failed = |error: serde_json::Error| WeightsError::Write { path: model.into(), reason: error.to_string() };
+        metadata.insert(FIELD.into(), serde_json::to_string(params).map_err(failed)?);
+        let saved = student.members.iter().try_for_each(|member| member.weights.params().save(model, &metadata));
+        Ok(saved?)
+    }
+
+    /// With `flips`, takes the mean over a slice and its three mirror images.
+    #[must_use]
+    pub fn with_flips(self, flips: bool) -> Self {
+        Self { flips, ..self }
+    }
+
+    /// The classes that it finds.
+    #[must_use]
+    pub fn classes(&self) -> &Classes {
+        &self.config.classes
     }
 
     /// The grid that scans are brought onto.
@@ -72,60 +98,44 @@ impl Student {
         &self.config.grid
     }
 
-    /// Writes weights, config and `more` metadata as one file, whole or not at all.
-    ///
-    /// # Errors
-    /// When the file cannot be written, or this is an ensemble.
-    pub fn save(&self, model: &Path, mut more: BTreeMap<String, String>) -> std::result::Result<(), StudentError> {
-        let failed = |reason: String| WeightsError::Write { path: model.into(), reason };
-        let [(_, weights)] = &self.members[..] else {
-            return Err(failed(format!("{} models do not go into one file", self.members.len())).into());
-        };
-        more.insert(FIELD.into(), serde_json::to_string(&self.config).map_err(|error| failed(error.to_string()))?);
-        Ok(weights.params().save(model, &more)?)
+    /// What its label maps stand for, in their order.
+    #[must_use]
+    pub fn outputs(&self) -> &[Output] {
+        &self.config.outputs
     }
 
-    /// Of slices `(n, 1, h, w)` what is largest where a class is most likely: logits of a single network, mean
-    /// probabilities of several or with flips. `(n, 14, h, w)` of organs and `(n, 2, h, w)` of cancer.
-    pub(crate) fn scores(&self, slices: &Tensor) -> Result<[Tensor; 2]> {
-        if let ([(network, weights)], false) = (&self.members[..], self.flips) {
-            return weights.student(network, slices);
+    /// Of slices `(n, 1, h, w)` what is largest where a class is most likely, for each output `(n, channels, h, w)`: logits of a
+    /// single network, probabilities of several or with flips.
+    pub(crate) fn scores(&self, slices: &Tensor) -> Result<Vec<Tensor>> {
+        if let ([member], false) = (&self.members[..], self.flips) {
+            return member.logits(slices);
         }
-        let mirrors: &[&[usize]] = if self.flips { &[&[], &[2], &[3], &[2, 3]] } else { &[&[]] };
-        let mut sums: Option<[Tensor; 2]> = None;
-        for axes in mirrors {
-            let mirrored = if axes.is_empty() { slices.clone() } else { slices.flip(axes)? };
-            for (network, weights) in &self.members {
-                let [organs, cancer] = weights.student(network, &mirrored)?;
-                let likely = |logits: &Tensor| -> Result<Tensor> {
-                    let shares = candle_nn::ops::softmax(logits, 1)?;
-                    if axes.is_empty() { Ok(shares) } else { shares.flip(axes) }
-                };
-                let here = [likely(&organs)?, likely(&cancer)?];
-                sums = Some(match sums {
-                    None => here,
-                    Some([a, b]) => [(a + &here[0])?, (b + &here[1])?],
-                });
-            }
-        }
-        sums.ok_or_else(|| candle_core::Error::Msg("no student".into()))
+        let mirrors: &[&[usize]] = if self.flips { &[&[], &[1], &[0], &[0, 1]] } else { &[&[]] };
+        sum_over(slices, &self.members, mirrors, |member, slices| {
+            member.logits(slices)?.iter().map(|logits| candle_nn::ops::softmax(logits, 1)).collect()
+        })
     }
 }
 
-fn member(config: &StudentConfig, weights: &Path, device: &Device) -> std::result::Result<(DualUNet2d, Trained), StudentError> {
-    let network = DualUNet2d::new(&config.network);
-    let params = Params::init(&network.parameters(), Streams::new(0), device)?;
-    params.load(weights)?;
-    Ok((network, Trained::new(params, config.precision)))
+impl Member {
+    fn load(config: &StudentConfig, weights: &Path, device: &Device) -> std::result::Result<Self, ModelError> {
+        let decoders: Vec<_> = config.outputs.iter().map(Output::decoder).collect();
+        let network = DualUNet2d::new(&config.network, &decoders);
+        let params = Params::init(&network.parameters(), Streams::new(0), device)?;
+        params.load(weights)?;
+        Ok(Self { network, weights: Trained::new(params, config.precision), scaling: config.scaling })
+    }
+
+    fn logits(&self, slices: &Tensor) -> Result<Vec<Tensor>> {
+        self.weights.student(&self.network, &scaled(slices, &self.scaling)?)
+    }
 }
 
-fn config_of(model: &Path, manner: Manner) -> std::result::Result<StudentConfig, StudentError> {
-    let refused = |reason: String| StudentError::NotAModel { path: model.into(), reason };
-    let metadata = nets::metadata(model)?;
-    let text = metadata.get(FIELD).ok_or_else(|| refused("holds weights alone".into()))?;
-    let mut config: StudentConfig =
-        serde_json::from_str(text).map_err(|error| refused(format!("holds a config that cannot be read ({error})")))?;
-    config.check()?;
-    config.precision = manner.precision.unwrap_or(config.precision);
-    Ok(config)
+/// The parameters that a model was exported with.
+pub(crate) fn exported_params(model: &Path) -> std::result::Result<Option<StudentParams>, ModelError> {
+    let refused = |error: serde_json::Error| {
+        let reason = format!("holds parameters that cannot be read ({error}), perhaps of an earlier version");
+        ModelError::NotAModel { path: model.into(), reason }
+    };
+    nets::metadata(model)?.get(FIELD).map(|text| serde_json::from_str(text).map_err(refused)).transpose()
 }

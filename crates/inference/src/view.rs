@@ -1,15 +1,17 @@
 //! How scans are brought before 3-D networks: what the pipeline file says, completed by what the models say of themselves.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use model_card::{Answer, Asked, CardError, ModelCard};
-use nets::WeightsError;
+use labels::Classes;
+use model_card::{Answer, Asked, ModelCard};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use volume::{ModelGrid, ModelGridError};
+use volume::ModelGrid;
 
-use crate::window::{SlidingWindow, WindowError, check_overlap};
+use crate::error::ModelError;
+use crate::together::Differences;
+use crate::window::{SlidingWindow, check_overlap};
 
 /// How windows are laid over a volume, as far as a pipeline file says it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -63,51 +65,12 @@ pub struct View {
     pub window: SlidingWindow,
 }
 
-/// Why models cannot be shown scans.
-#[derive(Debug, thiserror::Error)]
-pub enum ViewError {
-    /// The weights cannot be read.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// A model is not what it is asked to be.
-    #[error(transparent)]
-    Card(#[from] CardError),
-    /// A grid that makes no sense.
-    #[error(transparent)]
-    Grid(#[from] ModelGridError),
-    /// Windows that cannot be laid.
-    #[error("window: {0}")]
-    Window(#[from] WindowError),
-    /// A model of slices.
-    #[error("{path} was trained on patches of {patch:?}; expected three sides, along x, y and z")]
-    Flat {
-        /// The file of weights.
-        path: PathBuf,
-        /// The patch of its training.
-        patch: Vec<usize>,
-    },
-    /// Models that were trained differently.
-    #[error(
-        "{first} and {path} were shown scans differently: {a} and {b}. Take models that agree in grid, foreground and patch, or give `window.patch`"
-    )]
-    Disagreement {
-        /// The first model.
-        first: PathBuf,
-        /// The other.
-        path: PathBuf,
-        /// How scans were shown to the first.
-        a: String,
-        /// How scans were shown to the other.
-        b: String,
-    },
-}
-
 impl ViewParams {
     /// Refuses values that make no sense.
     ///
     /// # Errors
     /// Says which and why.
-    pub fn check(&self) -> Result<(), ViewError> {
+    pub fn check(&self) -> Result<(), ModelError> {
         self.grid.map_or(Ok(()), |grid| grid.check())?;
         match self.window.patch {
             Some(patch) => self.window.of(patch).check()?,
@@ -116,19 +79,31 @@ impl ViewParams {
         Ok(())
     }
 
-    /// How scans are shown to the model at `path`, and its network, which the pipeline file may say too.
+    /// How scans are shown to the model at `path`.
     ///
     /// # Errors
-    /// When the file is missing or damaged, says too little, or contradicts the parameters.
-    pub fn resolve(&self, network: Option<Value>, card: Option<&ModelCard>, path: &Path) -> Result<(Value, View), ViewError> {
+    /// When the parameters contradict its card.
+    pub fn of(&self, card: &ModelCard, path: &Path) -> Result<View, ModelError> {
+        Ok(self.resolve(None, None, Some(card), path)?.1)
+    }
+
+    /// How scans are shown to the model at `path`, and all else that it says of itself or, for weights without a card, is said of it.
+    pub(crate) fn resolve(
+        &self,
+        network: Option<Value>,
+        classes: Option<&Classes>,
+        card: Option<&ModelCard>,
+        path: &Path,
+    ) -> Result<(Answer, View), ModelError> {
         let patch = self.window.patch.map(|patch| patch.to_vec());
-        let asked = Asked { network, grid: self.grid, crop_foreground: self.crop_foreground, patch };
-        let Answer { network, grid, crop_foreground, patch } = asked.resolve(card, path)?;
-        let patch = <[usize; 3]>::try_from(patch).map_err(|patch| ViewError::Flat { path: path.into(), patch })?;
-        let view = View { grid, crop_foreground, window: self.window.of(patch) };
+        let asked = Asked { network, classes: classes.cloned(), grid: self.grid, crop_foreground: self.crop_foreground, patch };
+        let answer = asked.resolve(card, path)?;
+        let flat = |_| ModelError::Flat { path: path.into(), patch: answer.patch.clone() };
+        let patch = <[usize; 3]>::try_from(&answer.patch[..]).map_err(flat)?;
+        let view = View { grid: answer.grid, crop_foreground: answer.crop_foreground, window: self.window.of(patch) };
         view.grid.check()?;
         view.window.check()?;
-        Ok((network, view))
+        Ok((answer, view))
     }
 }
 
@@ -136,15 +111,15 @@ impl View {
     /// Refuses a second model that scans were shown to differently.
     ///
     /// # Errors
-    /// [`ViewError::Disagreement`].
-    pub fn must_be(&self, other: &Self, first: &Path, path: &Path) -> Result<(), ViewError> {
-        if self == other {
+    /// [`ModelError::Disagreement`].
+    pub fn must_be(&self, other: &Self, first: &Path, path: &Path) -> Result<(), ModelError> {
+        let mut found = Differences::of_grids(&self.grid, &other.grid);
+        found.add("crop_foreground", &self.crop_foreground, &other.crop_foreground);
+        found.add("window.patch", &self.window.patch, &other.window.patch);
+        found.add("window.overlap", &self.window.overlap, &other.window.overlap);
+        if found.0.is_empty() {
             return Ok(());
         }
-        let [a, b] = [self, other].map(|view| {
-            let View { grid: ModelGrid { spacing_mm, window_hu }, crop_foreground, window } = view;
-            format!("spacing_mm {spacing_mm:?}, window_hu {window_hu:?}, crop_foreground {crop_foreground}, patch {:?}", window.patch)
-        });
-        Err(ViewError::Disagreement { first: first.into(), path: path.into(), a, b })
+        Err(ModelError::Disagreement { first: first.into(), path: path.into(), found: found.0 })
     }
 }

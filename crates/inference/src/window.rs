@@ -1,7 +1,7 @@
 //! Sliding-window inference for 3-D networks with Gaussian weights.
 
 use candle_core::{Device, Tensor};
-use ndarray::{Array3, ArrayView3, ShapeBuilder};
+use ndarray::Array3;
 
 use crate::image::Image;
 use crate::slab::{Order, Tiling, Wanted, label};
@@ -50,13 +50,13 @@ impl SlidingWindow {
         check_overlap(self.overlap)
     }
 
-    /// Bytes of the scores that are held while windows are laid over a volume of `shape`: those of `classes` in the slab that
-    /// windows cover, and with `weighed` the weights beside them.
+    /// Bytes of the scores that are held while windows are laid over a volume of `shape`: those of so many channels in the slab
+    /// that windows cover, and with `weighed` the weights beside them.
     #[must_use]
-    pub fn held_bytes(&self, shape: [usize; 3], classes: usize, weighed: bool) -> usize {
+    pub fn held_bytes(&self, shape: [usize; 3], channels: usize, weighed: bool) -> usize {
         let roll = rolling_axis(shape);
         let slab: usize = (0..3).map(|axis| if axis == roll { self.patch[axis] } else { shape[axis].max(self.patch[axis]) }).product();
-        slab * (classes + usize::from(weighed)) * size_of::<f32>()
+        slab * (channels + usize::from(weighed)) * size_of::<f32>()
     }
 
     fn tiling(&self, shape: [usize; 3]) -> Tiling {
@@ -95,97 +95,54 @@ pub(crate) fn bell(side: usize, i: usize) -> f32 {
     (-0.5 * z * z).exp()
 }
 
-/// Labels of `image` (voxels `[x, y, z]` on the model grid, values in 0..1) by a network that maps
-/// `(1, 1, d, h, w)` to logits `(1, classes, d, h, w)`.
+/// Lays windows over `image` (voxels `[x, y, z]` on the model grid, values in 0..1) and writes what is wanted of each head of a
+/// network that maps `(1, 1, d, h, w)` to logits `(channels, d, h, w)`; `heads` has the output values of their channels. With
+/// `skip_air`, windows of nothing but zeros are background.
 ///
 /// A volume smaller than the patch lies in the middle of it, zeros around, as in training.
 ///
 /// # Errors
 /// Those of the network.
-pub fn segment_windows(
+pub(crate) fn segment(
     image: &impl Image,
     window: &SlidingWindow,
-    classes: usize,
+    heads: &[Vec<u8>],
+    wanted: &mut [Wanted<'_>],
+    skip_air: bool,
     device: &Device,
-    network: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
-) -> candle_core::Result<Array3<u8>> {
-    let mut labels = Array3::zeros(image.shape().f());
-    segment(image, window, [classes], [Wanted::Labels(labels.view_mut())], device, |patch| Ok([network(patch)?]))?;
-    Ok(labels)
-}
-
-/// The same labels, and beside them the probability of each in 255ths: by the softmax of the weighted mean of the logits.
-///
-/// # Errors
-/// Those of the network.
-pub fn segment_with_confidence(
-    image: &impl Image,
-    window: &SlidingWindow,
-    classes: usize,
-    device: &Device,
-    network: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
-) -> candle_core::Result<[Array3<u8>; 2]> {
-    let [mut labels, mut confidence] = [(); 2].map(|()| Array3::zeros(image.shape().f()));
-    let wanted = Wanted::Confidence { labels: labels.view_mut(), confidence: confidence.view_mut() };
-    segment(image, window, [classes], [wanted], device, |patch| Ok([network(patch)?]))?;
-    Ok([labels, confidence])
-}
-
-/// How likely the network finds given `labels`, in 255ths; 0 for those that are not among its classes.
-///
-/// # Errors
-/// Those of the network.
-pub fn belief_in(
-    labels: &ArrayView3<'_, u8>,
-    image: &impl Image,
-    window: &SlidingWindow,
-    classes: usize,
-    device: &Device,
-    network: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
-) -> candle_core::Result<Array3<u8>> {
-    let mut belief = Array3::zeros(image.shape().f());
-    let wanted = Wanted::Belief { labels: labels.view(), belief: belief.view_mut() };
-    segment(image, window, [classes], [wanted], device, |patch| Ok([network(patch)?]))?;
-    Ok(belief)
-}
-
-/// Labels by a network with several heads of `classes` each, whose label maps come from one pass.
-///
-/// # Errors
-/// Those of the network.
-pub fn segment_heads<const HEADS: usize>(
-    image: &impl Image,
-    window: &SlidingWindow,
-    classes: [usize; HEADS],
-    device: &Device,
-    network: impl Fn(&Tensor) -> candle_core::Result<[Tensor; HEADS]>,
-) -> candle_core::Result<[Array3<u8>; HEADS]> {
-    let mut labels: [Array3<u8>; HEADS] = std::array::from_fn(|_| Array3::zeros(image.shape().f()));
-    let wanted = labels.each_mut().map(|labels| Wanted::Labels(labels.view_mut()));
-    segment(image, window, classes, wanted, device, network)?;
-    Ok(labels)
-}
-
-fn segment<const HEADS: usize>(
-    image: &impl Image,
-    window: &SlidingWindow,
-    classes: [usize; HEADS],
-    mut wanted: [Wanted<'_>; HEADS],
-    device: &Device,
-    network: impl Fn(&Tensor) -> candle_core::Result<[Tensor; HEADS]>,
+    network: impl Fn(&Tensor) -> candle_core::Result<Vec<Tensor>>,
 ) -> candle_core::Result<()> {
     let [a, b, c] = window.patch;
-    label(image, &window.tiling(image.shape()), Order::ClassFirst, &classes, &mut wanted, |patch| {
-        let heads = network(&Tensor::from_vec(patch, (1, 1, a, b, c), device)?)?;
-        heads.iter().map(|logits| logits.flatten_all()?.to_vec1::<f32>()).collect::<candle_core::Result<Vec<_>>>().map(Some)
+    label(image, &window.tiling(image.shape()), Order::ClassFirst, heads, wanted, |patch| {
+        if skip_air && patch.iter().all(|&value| value == 0.0) {
+            return Ok(None);
+        }
+        let logits = network(&Tensor::from_vec(patch, (1, 1, a, b, c), device)?)?;
+        logits.iter().map(|logits| logits.flatten_all()?.to_vec1::<f32>()).collect::<candle_core::Result<Vec<_>>>().map(Some)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{Array4, Zip};
+    use ndarray::{Array4, ShapeBuilder as _, Zip};
     use streams::{Streams, normal};
+
+    type Scores<'a> = &'a dyn Fn(&Tensor) -> candle_core::Result<Tensor>;
+
+    /// What a network of one head finds.
+    fn labelled(image: &Array3<f32>, window: &SlidingWindow, values: &[u8], network: Scores<'_>) -> Array3<u8> {
+        let mut labels = Array3::zeros(image.dim().f());
+        run(image, window, values, Wanted::Labels(labels.view_mut()), network);
+        labels
+    }
+
+    fn run(image: &Array3<f32>, window: &SlidingWindow, values: &[u8], wanted: Wanted<'_>, network: Scores<'_>) {
+        segment(&image.view(), window, &[values.to_vec()], &mut [wanted], false, &Device::Cpu, |patch| Ok(vec![network(patch)?])).unwrap();
+    }
+
+    /// Output values beyond those that the places of channels are.
+    const VALUES: [u8; 3] = [0, 200, 14];
 
     fn random(shape: [usize; 3]) -> Array3<f32> {
         let mut stream = Streams::new(1).stream("test", &[]);
@@ -197,10 +154,10 @@ mod tests {
         Tensor::cat(&[&input.zeros_like()?, &(input - 0.5)?, &((input * 2.0)? - 2.0)?], 1)
     }
 
-    fn expected(value: f32) -> u8 {
+    fn expected_label(value: f32) -> u8 {
         match value {
-            v if v > 2.0 * v - 2.0 && v - 0.5 > 0.0 && 2.0 * v - 2.0 < v - 0.5 => 1,
-            v if 2.0 * v - 2.0 > 0.0 => 2,
+            v if v > 2.0 * v - 2.0 && v - 0.5 > 0.0 && 2.0 * v - 2.0 < v - 0.5 => VALUES[1],
+            v if 2.0 * v - 2.0 > 0.0 => VALUES[2],
             _ => 0,
         }
     }
@@ -211,8 +168,8 @@ mod tests {
             for overlap in [0.0, 0.25, 0.5, 0.9] {
                 let image = random(shape);
                 let window = SlidingWindow { patch: [16, 16, 16], overlap };
-                let labels = segment_windows(&image.view(), &window, 3, &Device::Cpu, voxelwise).unwrap();
-                assert_eq!(labels, image.mapv(expected), "shape {shape:?}, overlap {overlap}");
+                let labels = labelled(&image, &window, &VALUES, &voxelwise);
+                assert_eq!(labels, image.mapv(expected_label), "shape {shape:?}, overlap {overlap}");
             }
         }
     }
@@ -238,15 +195,24 @@ mod tests {
         for shape in [[20, 33, 41], [10, 12, 9], [16, 48, 30]] {
             for overlap in [0.0, 0.5] {
                 let (image, window) = (random(shape), SlidingWindow { patch: [16, 16, 16], overlap });
-                let [labels, confidence] = segment_with_confidence(&image.view(), &window, 3, &Device::Cpu, voxelwise).unwrap();
-                assert_eq!(labels, segment_windows(&image.view(), &window, 3, &Device::Cpu, voxelwise).unwrap());
-                let others = labels.mapv(|label| (label + 1) % 4);
-                let belief = |labels: &Array3<u8>| belief_in(&labels.view(), &image.view(), &window, 3, &Device::Cpu, voxelwise).unwrap();
+                let [mut labels, mut confidence] = [(); 2].map(|()| Array3::zeros(image.dim().f()));
+                let wanted = Wanted::Confidence { labels: labels.view_mut(), confidence: confidence.view_mut() };
+                run(&image, &window, &VALUES, wanted, &voxelwise);
+                assert_eq!(labels, labelled(&image, &window, &VALUES, &voxelwise));
+                // Where one more is said than there are, the last is a value that no channel has.
+                let next = |label: u8| [200, 14, 7][VALUES.iter().position(|&value| value == label).unwrap()];
+                let others = labels.mapv(next);
+                let belief = |labels: &Array3<u8>| {
+                    let mut belief = Array3::zeros(image.dim().f());
+                    run(&image, &window, &VALUES, Wanted::Belief { labels: labels.view(), belief: belief.view_mut() }, &voxelwise);
+                    belief
+                };
                 let of_others = belief(&others);
                 assert_eq!(belief(&labels), confidence, "what is most likely is believed as far as it is likely");
                 for (at, &value) in image.indexed_iter() {
                     let powers = [0.0, value - 0.5, 2.0 * value - 2.0].map(f32::exp);
-                    let share = |label: u8| powers.get(usize::from(label)).map_or(0.0, |power| 255.0 * power / powers.iter().sum::<f32>());
+                    let total = powers.iter().sum::<f32>();
+                    let share = |label| VALUES.iter().position(|&value| value == label).map_or(0.0, |k| 255.0 * powers[k] / total);
                     // Means of equal logits over windows round in another place.
                     assert!((share(labels[at]) - f32::from(confidence[at])).abs() < 0.51, "{shape:?} {at:?}: {value}");
                     assert!((share(others[at]) - f32::from(of_others[at])).abs() < 0.51, "{shape:?} {at:?}: {value}");
@@ -263,7 +229,7 @@ mod tests {
             Tensor::cat(&[&((&ramp - 8.0)? * 0.1)?, &(input * 0.7)?], 1)
         };
         let (image, window) = (random([40, 18, 16]), SlidingWindow { patch: [16, 16, 16], overlap: 0.5 });
-        let labels = segment_windows(&image.view(), &window, 2, &Device::Cpu, network).unwrap();
+        let labels = labelled(&image, &window, &[0, 1], &network);
         let weights = window.tiling([40, 18, 16]).weights;
         let mut sums = Array4::<f32>::zeros((2, 40, 18, 16));
         for i in starts(16, 0.5, 40) {
@@ -277,5 +243,23 @@ mod tests {
         let whole = Array3::from_shape_fn((40, 18, 16), |(a, b, c)| u8::from(sums[[1, a, b, c]] > sums[[0, a, b, c]]));
         let different = Zip::from(&labels).and(&whole).fold(0, |n, a, b| n + usize::from(a != b));
         assert!(different <= 2, "{different} voxels differ; sums in another order may tip a tie, no more");
+    }
+
+    #[test]
+    fn windows_of_air_do_not_pass_the_network_when_they_are_skipped() {
+        let mut image = Array3::zeros((48, 16, 16));
+        image[[40, 3, 3]] = 3.0;
+        let window = SlidingWindow { patch: [16, 16, 16], overlap: 0.0 };
+        for (skip_air, expected) in [(true, 1), (false, 3)] {
+            let asked = std::cell::Cell::new(0);
+            let network = |patch: &Tensor| {
+                asked.set(asked.get() + 1);
+                Ok(vec![voxelwise(patch)?])
+            };
+            let mut labels = Array3::zeros(image.dim().f());
+            let mut wanted = [Wanted::Labels(labels.view_mut())];
+            segment(&image.view(), &window, &[VALUES.to_vec()], &mut wanted, skip_air, &Device::Cpu, network).unwrap();
+            assert_eq!((asked.get(), labels), (expected, image.mapv(expected_label)));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use labels::{CLASS_KEYS, FULL_TRUST};
+use labels::{BACKGROUND, BACKGROUND_KEY, Classes, FULL_TRUST, LabelError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub struct Filter {
     /// The bounds of every class that `classes` does not name.
     #[serde(default)]
     pub default: Bounds,
-    /// The bounds of single classes, by names such as `left_adrenal` or `tumor`; `background` is that of both maps.
+    /// The bounds of single classes, by names such as `left_adrenal` or `tumor`; `background` is that of all maps.
     #[serde(default)]
     pub classes: BTreeMap<String, Bounds>,
     /// A case is left out of a map altogether if the mean trust in all of it but the background lies below, from 0 to 1.
@@ -44,14 +44,14 @@ pub enum FilterError {
     #[error("{0} is {1}; it must be from 0 to 1, as trust is")]
     Bound(String, f64),
     /// A class that there is not.
-    #[error("classes: there is no class `{0}`; the classes are {classes}", classes = CLASS_KEYS.join(", "))]
-    Class(String),
+    #[error("classes: {0}")]
+    Class(LabelError),
 }
 
 /// What became of the labels of one class of one map.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// `organs` or `cancer`.
+    /// The group, such as `organ`.
     pub map: String,
     /// The class.
     pub class: String,
@@ -73,9 +73,6 @@ impl Filter {
     /// # Errors
     /// Names the first.
     pub fn check(&self) -> Result<(), FilterError> {
-        if let Some(name) = self.classes.keys().find(|name| !CLASS_KEYS.contains(&name.as_str())) {
-            return Err(FilterError::Class(name.clone()));
-        }
         let named = self.classes.iter().map(|(name, bounds)| (format!("classes.{name}"), bounds));
         let bounds = std::iter::once(("default".to_owned(), &self.default)).chain(named);
         let all = bounds.flat_map(|(place, Bounds { voxel, quantile, case })| {
@@ -87,13 +84,29 @@ impl Filter {
         }
     }
 
-    /// Judges the labels of a map, of the classes named, whose voxels are counted but for those that the truth has settled.
-    pub(crate) fn judge(&self, map: &str, classes: &[&str], counts: &Counts) -> Judgement {
+    /// Refuses bounds of classes that there are not.
+    ///
+    /// # Errors
+    /// [`FilterError::Class`].
+    pub fn check_classes(&self, classes: &Classes) -> Result<(), FilterError> {
+        for name in self.classes.keys().filter(|name| *name != BACKGROUND_KEY) {
+            classes.class(name).map_err(FilterError::Class)?;
+        }
+        Ok(())
+    }
+
+    /// Judges the labels of a group, whose voxels are counted but for those that the truth has settled.
+    pub(crate) fn judge(&self, classes: &Classes, group: usize, counts: &Counts) -> Judgement {
+        let group = &classes.groups()[group];
+        let map = group.key();
         let found = Histogram::sum(&counts.0[1..]);
         let case = (found.voxels() > 0 && found.mean() < self.case)
             .then(|| format!("mean trust in all {map} {:.3}, below the case's {}", found.mean(), self.case));
-        let judged = classes.iter().zip(&counts.0).map(|(class, found)| self.judge_class(map, class, found, case.as_ref()));
-        Judgement(judged.collect())
+        let judge = |value: u8| {
+            let verdict = self.judge_class(map, &classes.key_of(value), &counts.0[usize::from(value)], case.as_ref());
+            (value, verdict)
+        };
+        Judgement(std::iter::once(BACKGROUND).chain(group.values()).map(judge).collect())
     }
 
     fn judge_class(&self, map: &str, class: &str, found: &Histogram, case: Option<&String>) -> Verdict {
@@ -107,13 +120,13 @@ impl Filter {
     }
 }
 
-/// The voxels of each class of a map by the trust in them.
+/// The voxels of each value of a map by the trust in them.
 pub(crate) struct Counts(Vec<Histogram>);
 
 impl Counts {
-    /// No voxels of so many classes.
-    pub(crate) fn of(classes: usize) -> Self {
-        Self(vec![Histogram([0; 256]); classes])
+    /// No voxels.
+    pub(crate) fn new() -> Self {
+        Self(vec![Histogram([0; 256]); 256])
     }
 
     pub(crate) fn add(&mut self, label: u8, trust: u8) {
@@ -122,18 +135,19 @@ impl Counts {
 }
 
 /// What becomes of the labels of each class of a map.
-pub(crate) struct Judgement(Vec<Verdict>);
+pub(crate) struct Judgement(BTreeMap<u8, Verdict>);
 
 impl Judgement {
     /// What is left of the trust in a label: nothing where it is below the bound of its class.
     pub(crate) fn trust(&self, label: u8, trust: u8) -> u8 {
-        let Verdict { left_out, bound, .. } = &self.0[usize::from(label)];
+        // A value that is no class of the group is not written by any model.
+        let Some(Verdict { left_out, bound, .. }) = self.0.get(&label) else { return 0 };
         if left_out.is_some() || share(trust) < *bound { 0 } else { trust }
     }
 
     /// The verdicts on each class that the model has found.
     pub(crate) fn verdicts(self) -> Vec<Verdict> {
-        self.0.into_iter().filter(|verdict| verdict.voxels > 0).collect()
+        self.0.into_values().filter(|verdict| verdict.voxels > 0).collect()
     }
 }
 
@@ -205,15 +219,19 @@ pub fn table(cases: &[(String, Vec<Verdict>)]) -> String {
 mod tests {
     use super::*;
 
-    const CLASSES: [&str; 3] = ["background", "liver", "spleen"];
-    const LABELS: [u8; 10] = [0, 0, 1, 1, 1, 1, 1, 2, 2, 2];
+    /// Of these the liver has the value 1, and the spleen 30.
+    const LABELS: [u8; 10] = [0, 0, 1, 1, 1, 1, 1, 30, 30, 30];
     const TRUST: [u8; 10] = [255, 0, 51, 102, 153, 204, 255, 51, 51, 0];
+
+    fn classes() -> Classes {
+        serde_json::from_str(r#"[{"group": "organs", "classes": {"liver": 1, "spleen": 30}}]"#).unwrap()
+    }
 
     fn applied(filter: &Filter, settled: impl Fn(usize) -> bool) -> (Vec<u8>, Vec<Verdict>) {
         filter.check().unwrap();
-        let mut counts = Counts::of(CLASSES.len());
+        let mut counts = Counts::new();
         (0..10).filter(|&at| !settled(at)).for_each(|at| counts.add(LABELS[at], TRUST[at]));
-        let judgement = filter.judge("organs", &CLASSES, &counts);
+        let judgement = filter.judge(&classes(), 0, &counts);
         let trust = |at: usize| if settled(at) { FULL_TRUST } else { judgement.trust(LABELS[at], TRUST[at]) };
         ((0..10).map(trust).collect(), judgement.verdicts())
     }
@@ -273,10 +291,10 @@ mod tests {
                 .all(|verdict| verdict.kept == 0 && verdict.left_out.as_ref().is_some_and(|why| why.contains("all organs 0.425")))
         );
         // With the spleen and a voxel of background settled by the truth, the liver's trust is enough.
-        let (trust, verdicts) = applied(&filter, |at| at == 1 || LABELS[at] == 2);
+        let (trust, verdicts) = applied(&filter, |at| at == 1 || LABELS[at] == 30);
         assert_eq!(trust, [255, 255, 51, 102, 153, 204, 255, 255, 255, 255]);
         assert_eq!(verdicts.len(), 2, "nothing is said of what the truth has settled");
-        let (trust, _) = applied(&Filter { case: 0.7, ..filter }, |at| LABELS[at] == 2);
+        let (trust, _) = applied(&Filter { case: 0.7, ..filter }, |at| LABELS[at] == 30);
         assert_eq!(trust, [0, 0, 0, 0, 0, 0, 0, 255, 255, 255]);
     }
 
@@ -286,7 +304,10 @@ mod tests {
         assert_eq!(refused(of_liver(bounds(1.5, 0.0, 0.0))), "classes.liver.voxel is 1.5; it must be from 0 to 1, as trust is");
         assert!(refused(Filter { case: f64::NAN, ..Filter::default() }).starts_with("case is NaN"));
         let unknown = Filter { classes: [("lung".into(), Bounds::default())].into(), ..Filter::default() };
-        assert!(refused(unknown).starts_with("classes: there is no class `lung`; the classes are background, liver,"));
+        let error = unknown.check_classes(&classes()).unwrap_err().to_string();
+        assert_eq!(error, "classes: there is no class `lung`; the classes are liver, spleen");
+        let background = Filter { classes: [("background".into(), Bounds::default())].into(), ..Filter::default() };
+        assert_eq!(background.check_classes(&classes()), Ok(()));
     }
 
     #[test]

@@ -6,21 +6,21 @@ mod found;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use dataset::{Manifest, Naming};
-use labels::{CANCER_KEYS, CLASS_KEYS, FULL_TRUST, ORGAN_CLASSES, Subset, SubsetName, TUMOR};
+use dataset::{Manifest, Naming, Roots};
+use labels::{BACKGROUND, Classes, Completion, FULL_TRUST, Group, LabelPattern, Regions};
 use serde_json::json;
 use stage_kit::{Aside, CaseSpec, Role, StageIo, write_atomic_text};
 use volume::nifti::{self, Header, LabelReader, write_label_slices};
 
-use filter::Counts;
 pub use filter::{Bounds, Filter, FilterError, Verdict, table};
+use filter::{Counts, Judgement};
 pub use found::{Found, Weighed};
 
 /// The roles behind [`scans`].
 pub const ROLES: [Role; 3] = [
-    Role::optional("dataset", "the root of the dataset; with `partition`").by_case(),
-    Role::optional("partition", "the output of partition").by_case(),
-    Role::optional("images", "instead of a dataset: a folder of CT scans, CASE_0000.nii.gz, none of them labelled").by_case(),
+    Role { required: false, ..dataset::DATASETS },
+    Role::optional("partition", "the output of partition; with `datasets`").by_case(),
+    Role::optional("images", "instead of datasets: a folder of CT scans, CASE_0000.nii.gz, none of them labelled").by_case(),
 ];
 
 /// A scan to label.
@@ -29,31 +29,43 @@ pub struct Scan {
     pub id: String,
     /// The image file.
     pub image: PathBuf,
-    /// The label map and what its annotators looked for.
-    truth: Option<(PathBuf, Subset)>,
+    truth: Option<Truth>,
 }
 
-/// The scans of a folder behind the role `images`, or those of `subsets` behind the roles `dataset` and `partition`.
+/// The label map of a dataset, what its values mean, and what its annotators looked for.
+struct Truth {
+    path: PathBuf,
+    regions: Regions,
+    annotated: LabelPattern,
+}
+
+/// The scans of a folder behind the role `images`, or those of `subsets` behind the roles `datasets` and `partition`.
 ///
 /// # Errors
 /// When the roles do not go together, there are no scans, or a file cannot be read.
-pub fn scans(subsets: &[SubsetName], io: &StageIo) -> Result<Vec<Scan>> {
-    let scan = |id: &str, image: PathBuf, truth| Scan { id: id.to_owned(), image, truth };
-    match (io.input_opt("images")?, io.input_opt("dataset")?, io.input_opt("partition")?) {
-        (Some(images), None, None) => Ok(dataset::image_files(images)?.into_iter().map(|file| scan(&file.id, file.path, None)).collect()),
-        (None, Some(root), Some(partition)) => {
-            let manifest = Manifest::load(partition)?;
-            let mut scans = Vec::new();
-            for &subset in subsets {
-                for case in manifest.select(subset, None)? {
-                    let truth = case.label.as_ref().filter(|_| case.subset != Subset::Du);
-                    scans.push(scan(&case.id, root.join(&case.image), truth.map(|label| (root.join(label), case.subset))));
-                }
-            }
-            Ok(scans)
+pub fn scans(subsets: &[String], io: &StageIo) -> Result<Vec<Scan>> {
+    let has_datasets = !io.inputs_under(dataset::DATASETS.name).is_empty();
+    match (io.input_opt("images")?, has_datasets, io.input_opt("partition")?) {
+        (Some(images), false, None) => {
+            let scan = |file: dataset::ImageFile| Scan { id: file.id, image: file.path, truth: None };
+            Ok(dataset::image_files(images)?.into_iter().map(scan).collect())
         }
-        _ => bail!("give either `images`, or `dataset` together with `partition`"),
+        (None, true, Some(partition)) => of_subsets(subsets, &Manifest::load(partition)?, &Roots::of(io)),
+        _ => bail!("give either `images`, or `datasets` together with `partition`"),
     }
+}
+
+fn of_subsets(subsets: &[String], manifest: &Manifest, roots: &Roots) -> Result<Vec<Scan>> {
+    let mut scans = Vec::new();
+    for subset in subsets {
+        for case in manifest.select(subset, None)? {
+            let root = roots.root(&case.dataset)?;
+            let regions = manifest.regions.get(&case.dataset).cloned().unwrap_or_default();
+            let truth = case.annotated_label().map(|label| Truth { path: root.join(label), regions, annotated: case.annotated });
+            scans.push(Scan { id: case.id.clone(), image: root.join(&case.image), truth });
+        }
+    }
+    Ok(scans)
 }
 
 /// What else lies in the folder behind the role `images`.
@@ -68,30 +80,35 @@ pub fn aside(io: &StageIo) -> Result<Aside> {
 }
 
 impl Scan {
-    /// The files and facts of the case, and what [`Scan::write`] writes for it.
+    /// The files and facts of the case, and what [`Scan::write`] writes for it: a map for each group.
     #[must_use]
-    pub fn spec(&self) -> CaseSpec {
-        let spec = CaseSpec::of(&self.id).reads("image", &self.image).writes(self.places());
+    pub fn spec(&self, classes: &Classes) -> CaseSpec {
+        let places: Vec<String> = classes.groups().iter().map(|group| self.place(group.key())).collect();
+        let spec = CaseSpec::of(&self.id).reads("image", &self.image).writes(places);
         match &self.truth {
-            Some((label, subset)) => spec.reads("label", label).depends_on(json!({"subset": subset})),
+            Some(Truth { path, regions, annotated }) => {
+                spec.reads("label", path).depends_on(json!({"regions": regions, "annotated": annotated, "classes": classes}))
+            }
             None => spec,
         }
     }
 
     /// The same for [`Scan::write_weighed`].
     #[must_use]
-    pub fn weighed_spec(&self) -> CaseSpec {
-        self.spec().writes([self.places(), self.trust_places()].concat()).keeps([self.verdicts()])
+    pub fn weighed_spec(&self, classes: &Classes) -> CaseSpec {
+        let of_group = |group: &Group| [self.place(group.key()), self.trust_place(group.key())];
+        let places: Vec<String> = classes.groups().iter().flat_map(of_group).collect();
+        self.spec(classes).writes(places).keeps([self.verdicts()])
     }
 
-    /// The organ map and the cancer map, in the output folder.
-    fn places(&self) -> [String; 2] {
-        ["organs", "cancer"].map(|folder| format!("{folder}/{}.nii.gz", self.id))
+    /// The map of a group, in the output folder.
+    fn place(&self, group: &str) -> String {
+        format!("{group}/{}.nii.gz", self.id)
     }
 
-    /// The trust in both.
-    fn trust_places(&self) -> [String; 2] {
-        ["organs_trust", "cancer_trust"].map(|folder| format!("{folder}/{}.nii.gz", self.id))
+    /// The trust in it.
+    fn trust_place(&self, group: &str) -> String {
+        format!("{}/{}.nii.gz", trust_folder(group), self.id)
     }
 
     /// What became of the labels of each class, in the folder `work`.
@@ -99,31 +116,26 @@ impl Scan {
         format!("trust/{}.json", self.id)
     }
 
-    /// Writes the organs and the cancer of a model on the grid of the image, with what is truly labelled in their place. The
-    /// model is not asked for cancer where its truth is known.
+    /// Writes for each group the labels that `find` finds, on the grid of the image, with what is truly labelled in their place.
+    /// Nobody is asked for a group of which the truth says everything.
     ///
     /// # Errors
-    /// Those of the model; when the label map does not fit the image, or a file cannot be written.
-    pub fn write(&self, io: &StageIo, header: &Header, organs: Found, cancer: impl FnOnce() -> Result<Found>) -> Result<()> {
-        let truth = self.truth_on(header)?;
-        let [organs_path, cancer_path] = self.places().map(|place| io.output.join(place));
-        {
-            let (slices, mut merge) = (organs.on(&header.grid()), Merge::with(truth)?);
-            write_label_slices(&organs_path, header, |z, labels| {
-                slices.write(z, labels);
+    /// Those of `find`; when the label map does not fit the image, or a file cannot be written.
+    pub fn write(&self, io: &StageIo, header: &Header, classes: &Classes, mut find: impl FnMut(usize) -> Result<Found>) -> Result<()> {
+        for (k, group) in classes.groups().iter().enumerate() {
+            let (path, truth) = (io.output.join(self.place(group.key())), self.truth_on(header, classes, k)?);
+            let found = if truth.as_ref().is_some_and(|truth| truth.rule.needs_no_model()) { None } else { Some(find(k)?) };
+            let slices = found.as_ref().map(|found| found.on(&header.grid()));
+            let mut merge = Merge::with(truth.as_ref())?;
+            write_label_slices(&path, header, |z, labels| {
+                match &slices {
+                    Some(slices) => slices.write(z, labels),
+                    None => labels.fill(BACKGROUND),
+                }
                 merge.slice(labels)
             })?;
         }
-        drop(organs);
-        if let Some(truth) = truth.filter(Truth::knows_cancer) {
-            return truth.write_cancer(&cancer_path, header);
-        }
-        let cancer = cancer()?;
-        let slices = cancer.on(&header.grid());
-        write_label_slices(&cancer_path, header, |z, labels| {
-            slices.write(z, labels);
-            Ok(())
-        })
+        Ok(())
     }
 
     /// The same, and beside each map the trust in its labels: full in true ones, and in those of the model what `filter` leaves.
@@ -134,25 +146,20 @@ impl Scan {
         &self,
         io: &StageIo,
         header: &Header,
+        classes: &Classes,
         filter: &Filter,
-        organs: Weighed,
-        cancer: impl FnOnce() -> Result<Weighed>,
+        mut find: impl FnMut(usize) -> Result<Weighed>,
     ) -> Result<()> {
-        let truth = self.truth_on(header)?;
-        let [organs_path, cancer_path] = self.places().map(|place| io.output.join(place));
-        let [organs_trust, cancer_trust] = self.trust_places().map(|place| io.output.join(place));
-        let write =
-            |classes: &[&str], map, weighed: &Weighed, truth, paths| write_judged(filter, map, classes, weighed, truth, header, paths);
-        let mut verdicts = write(&CLASS_KEYS[..ORGAN_CLASSES], "organs", &organs, truth, [&organs_path, &organs_trust])?;
-        drop(organs);
-        if let Some(truth) = truth.filter(Truth::knows_cancer) {
-            truth.write_cancer(&cancer_path, header)?;
-            write_label_slices(&cancer_trust, header, |_, trust| {
-                trust.fill(FULL_TRUST);
-                anyhow::Ok(())
-            })?;
-        } else {
-            verdicts.extend(write(&CANCER_KEYS, "cancer", &cancer()?, None, [&cancer_path, &cancer_trust])?);
+        let mut verdicts = Vec::new();
+        for (k, group) in classes.groups().iter().enumerate() {
+            let paths = [self.place(group.key()), self.trust_place(group.key())].map(|place| io.output.join(place));
+            let truth = self.truth_on(header, classes, k)?;
+            if let Some(truth) = truth.as_ref().filter(|truth| truth.rule.needs_no_model()) {
+                truth.write_alone(header, &paths)?;
+                continue;
+            }
+            let judge = |counts: &Counts| filter.judge(classes, k, counts);
+            verdicts.extend(write_judged(judge, &find(k)?, truth.as_ref(), header, &paths)?);
         }
         write_atomic_text(&io.work.join(self.verdicts()), &serde_json::to_string(&verdicts)?)
     }
@@ -167,9 +174,9 @@ impl Scan {
         serde_json::from_str(&text).with_context(|| format!("{}: delete it and run again", path.display()))
     }
 
-    /// The label map of the dataset, if there is one; it must be on the grid of the image.
-    fn truth_on(&self, image: &Header) -> Result<Option<Truth<'_>>> {
-        let Some((path, subset)) = &self.truth else { return Ok(None) };
+    /// What the label map of the dataset says of a group, if there is one; it must be on the grid of the image.
+    fn truth_on(&self, image: &Header, classes: &Classes, group: usize) -> Result<Option<TruthOfGroup<'_>>> {
+        let Some(Truth { path, regions, annotated }) = &self.truth else { return Ok(None) };
         let found = nifti::read_header(path)?.grid();
         ensure!(
             found.approx_eq(&image.grid()),
@@ -178,43 +185,47 @@ impl Scan {
             found.shape,
             image.grid().shape
         );
-        Ok(Some(Truth { path, subset: *subset }))
+        Ok(Some(TruthOfGroup { path, rule: Completion::of(classes, group, regions, *annotated)? }))
     }
 }
 
-/// The label map of a dataset, on the grid of the image.
-#[derive(Clone, Copy)]
-struct Truth<'a> {
+/// The folder of the trust in the labels of a group, beside the group's own.
+#[must_use]
+pub fn trust_folder(group: &str) -> String {
+    format!("{group}_trust")
+}
+
+/// What the label map of a dataset says of a group, on the grid of the image.
+struct TruthOfGroup<'a> {
     path: &'a Path,
-    subset: Subset,
+    rule: Completion,
 }
 
-impl Truth<'_> {
-    /// Whether cancer was looked for.
-    fn knows_cancer(&self) -> bool {
-        SubsetName::Dc.contains(self.subset)
-    }
-
-    fn write_cancer(&self, path: &Path, header: &Header) -> Result<()> {
-        let (mut truth, mut labels) = (LabelReader::open(self.path)?, Vec::new());
-        write_label_slices(path, header, |_, cancer| {
-            truth.next_slice(&mut labels)?;
-            cancer.iter_mut().zip(&labels).for_each(|(cancer, &label)| *cancer = u8::from(label == TUMOR));
-            Ok(())
+impl TruthOfGroup<'_> {
+    /// Writes what is truly labelled and nothing else, and full trust in it.
+    fn write_alone(&self, header: &Header, [labels_path, trust_path]: &[PathBuf; 2]) -> Result<()> {
+        let mut merge = Merge::with(Some(self))?;
+        write_label_slices(labels_path, header, |_, labels| {
+            labels.fill(BACKGROUND);
+            merge.slice(labels)
+        })?;
+        write_label_slices(trust_path, header, |_, trust| {
+            trust.fill(FULL_TRUST);
+            anyhow::Ok(())
         })
     }
 }
 
-/// Puts true organs into the place of a model's, slice by slice.
+/// Puts true labels into the place of a model's, slice by slice.
 struct Merge<'a> {
-    truth: Option<(Truth<'a>, LabelReader)>,
+    truth: Option<(&'a TruthOfGroup<'a>, LabelReader)>,
     /// The true labels and the model's of the slice that was merged last.
     labels: Vec<u8>,
     found: Vec<u8>,
 }
 
 impl<'a> Merge<'a> {
-    fn with(truth: Option<Truth<'a>>) -> Result<Self> {
+    fn with(truth: Option<&'a TruthOfGroup<'a>>) -> Result<Self> {
         let truth = truth.map(|truth| anyhow::Ok((truth, LabelReader::open(truth.path)?))).transpose()?;
         Ok(Self { truth, labels: Vec::new(), found: Vec::new() })
     }
@@ -225,31 +236,26 @@ impl<'a> Merge<'a> {
         self.found.extend_from_slice(labels);
         let Some((truth, reader)) = &mut self.truth else { return Ok(()) };
         reader.next_slice(&mut self.labels)?;
-        labels::merge_annotated_organs(truth.subset.annotated_organs(), &self.labels, &self.found, labels)
-            .with_context(|| format!("merging with {}", truth.path.display()))
+        truth.rule.complete(&self.labels, labels).with_context(|| format!("merging with {}", truth.path.display()))
     }
 
     /// Whether the truth alone has decided a voxel of the slice that was merged last.
     fn settled(&self, at: usize) -> bool {
-        self.truth
-            .as_ref()
-            .is_some_and(|(truth, _)| labels::truth_decides(truth.subset.annotated_organs(), self.labels[at], self.found[at]))
+        self.truth.as_ref().is_some_and(|(truth, _)| truth.rule.is_decided(self.labels[at], self.found[at]))
     }
 }
 
-/// Writes labels, merged with the truth, and the trust that `filter` leaves in them, full where the truth has settled a label.
+/// Writes labels, merged with the truth, and the trust that is left in them, full where the truth has settled a label.
 /// Says what became of each class. Asks for the slices twice, because what is left depends on all of them.
 fn write_judged(
-    filter: &Filter,
-    map: &str,
-    classes: &[&str],
+    judge: impl Fn(&Counts) -> Judgement,
     weighed: &Weighed,
-    truth: Option<Truth<'_>>,
+    truth: Option<&TruthOfGroup<'_>>,
     header: &Header,
-    [labels_path, trust_path]: [&Path; 2],
+    [labels_path, trust_path]: &[PathBuf; 2],
 ) -> Result<Vec<Verdict>> {
     let grid = header.grid();
-    let (mut slice, mut counts) = (weighed.on(&grid), Counts::of(classes.len()));
+    let (mut slice, mut counts) = (weighed.on(&grid), Counts::new());
     let mut merge = Merge::with(truth)?;
     let mut trust = vec![0; grid.shape[0] * grid.shape[1]];
     write_label_slices(labels_path, header, |z, labels| {
@@ -259,7 +265,7 @@ fn write_judged(
         open.for_each(|(_, (&label, &trust))| counts.add(label, trust));
         anyhow::Ok(())
     })?;
-    let judgement = filter.judge(map, classes, &counts);
+    let judgement = judge(&counts);
     let mut merge = Merge::with(truth)?;
     let mut labels = vec![0; grid.shape[0] * grid.shape[1]];
     write_label_slices(trust_path, header, |z, trust| {

@@ -5,22 +5,30 @@
 //! says nothing.
 
 mod asked;
+mod file;
+mod output;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use labels::{Classes, LabelPattern};
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use volume::ModelGrid;
+use volume::{ModelGrid, Scaling};
 
 pub use asked::{Answer, Asked};
+pub use file::{MODEL_FILE, WEIGHTS_FILE, model_file};
+pub use output::Output;
 
 /// What kind of model a file of weights holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// The 2-D U-Net with two decoders, of `train-student`.
+    /// The 2-D U-Net with a decoder for each group, of `train-student`.
     Student,
     /// A 3-D network of `train-teacher`.
     Teacher,
@@ -43,6 +51,9 @@ impl fmt::Display for Kind {
 pub struct ModelInput {
     /// Spacing in mm (`null` where each scan kept its own) and window in HU.
     pub grid: ModelGrid,
+    /// How the windowed intensities were scaled.
+    #[serde(default)]
+    pub scaling: Scaling,
     /// Whether scans were cropped to the foreground.
     pub crop_foreground: bool,
     /// Voxels of a patch along x, y, z, or pixels of a crop along x, y.
@@ -69,8 +80,10 @@ pub struct ModelCard {
     pub kind: Kind,
     /// Kind and size of the network, as pipeline files declare them.
     pub network: Value,
-    /// The names of its outputs, by channel.
-    pub classes: Vec<String>,
+    /// The classes that it finds, as the pipeline declared them.
+    pub classes: Classes,
+    /// What its outputs stand for; none for a model of `train-partial`, whose heads follow from `network`.
+    pub outputs: Vec<Output>,
     /// How scans were shown to it.
     pub input: ModelInput,
     /// Where its weights come from.
@@ -99,7 +112,7 @@ pub enum CardError {
         expected: Kind,
     },
     /// A model of other classes.
-    #[error("{path} finds {}; expected a model of {}", .found.join(", "), .expected.join(", "))]
+    #[error("{path} finds {}; expected a model that finds {}", .found.join(", "), .expected.join(", "))]
     Classes {
         /// The file of weights.
         path: PathBuf,
@@ -141,10 +154,35 @@ impl ModelCard {
     /// The card in the metadata of the file at `path`; none if the weights come from elsewhere.
     ///
     /// # Errors
-    /// When there is a card that cannot be read.
+    /// When there is a card that cannot be read, or whose outputs are not of its classes.
     pub fn of(metadata: &HashMap<String, String>, path: &Path) -> Result<Option<Self>, CardError> {
-        let read = |text: &String| serde_json::from_str(text).map_err(|reason| CardError::Unreadable { path: path.into(), reason });
-        metadata.get(Self::FIELD).map(read).transpose()
+        let read = |text: &String| {
+            let card: Self = serde_json::from_str(text)?;
+            card.outputs.iter().enumerate().try_for_each(|(k, output)| card.check_output(output, &card.outputs[..k]))?;
+            Ok(card)
+        };
+        metadata.get(Self::FIELD).map(read).transpose().map_err(|reason| CardError::Unreadable { path: path.into(), reason })
+    }
+
+    fn check_output(&self, output: &Output, before: &[Output]) -> serde_json::Result<()> {
+        let group = self.classes.group(&output.group).map_err(serde_json::Error::custom)?;
+        let among = output.pattern().is_within(self.classes.groups()[group].pattern()) && output.pattern().len() == output.values.len();
+        if among && before.iter().all(|other| other.group != output.group) {
+            return Ok(());
+        }
+        let [found, known] = [&output.values, &self.classes.groups()[group].values()].map(|values| format!("{values:?}"));
+        Err(serde_json::Error::custom(format!(
+            "an output has the values {found} of the group `{}`, whose values are {known}",
+            output.group
+        )))
+    }
+
+    /// What the outputs stand for, by the order of the groups: later ones are laid over earlier ones.
+    #[must_use]
+    pub fn ordered_outputs(&self) -> Vec<Output> {
+        let mut outputs = self.outputs.clone();
+        outputs.sort_by_key(|output| self.classes.groups().iter().position(|group| group.key() == output.group));
+        outputs
     }
 
     /// Refuses a model of another kind.
@@ -155,15 +193,26 @@ impl ModelCard {
         if self.kind == expected { Ok(()) } else { Err(CardError::Kind { path: path.into(), found: self.kind, expected }) }
     }
 
-    /// Refuses a model of other classes.
+    /// Refuses a model that does not find all of some classes.
     ///
     /// # Errors
     /// [`CardError::Classes`].
-    pub fn must_find(&self, expected: &[&str], path: &Path) -> Result<(), CardError> {
-        if self.classes.iter().eq(expected) {
-            return Ok(());
-        }
-        let expected = expected.iter().map(|class| (*class).to_owned()).collect();
-        Err(CardError::Classes { path: path.into(), found: self.classes.clone(), expected })
+    pub fn must_find(&self, expected: LabelPattern, among: &Classes, path: &Path) -> Result<(), CardError> {
+        must_find(&self.classes, expected, among, path)
     }
+}
+
+/// Refuses the model at `path` if it finds `found` and not all of some classes.
+///
+/// # Errors
+/// [`CardError::Classes`].
+pub fn must_find(found: &Classes, expected: LabelPattern, among: &Classes, path: &Path) -> Result<(), CardError> {
+    // Classes of one name and of different values are different classes to whoever reads the label maps.
+    let finds = |value: u8| found.of_value(value).is_some_and(|class| class.key == among.key_of(value));
+    if expected.iter().all(finds) {
+        return Ok(());
+    }
+    let [found, expected] = [(found, found.pattern()), (among, expected)]
+        .map(|(classes, pattern)| pattern.iter().map(|value| format!("{} ({value})", classes.key_of(value))).collect());
+    Err(CardError::Classes { path: path.into(), found, expected })
 }

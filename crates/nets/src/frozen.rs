@@ -69,24 +69,24 @@ impl Trained {
         }
     }
 
-    /// Logits of organs `(b, 14, h, w)` and of cancer `(b, 2, h, w)` of slices `(b, 1, h, w)`, sizes at least 16.
+    /// Logits `(b, channels, h, w)` of every decoder, of slices `(b, 1, h, w)`, sizes at least 16.
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn student(&self, network: &DualUNet2d, slices: &Tensor) -> Result<[Tensor; 2]> {
-        fn logits<C: Compute>(network: &DualUNet2d, compute: &C, slices: &C::Map) -> Result<[Tensor; 2]> {
+    pub fn student(&self, network: &DualUNet2d, slices: &Tensor) -> Result<Vec<Tensor>> {
+        fn logits<C: Compute>(network: &DualUNet2d, compute: &C, slices: &C::Map) -> Result<Vec<Tensor>> {
             let features = network.features(compute, slices)?;
-            Ok([network.organs(compute, &features)?, network.cancer(compute, &features)?])
+            (0..network.decoders()).map(|decoder| network.decode(compute, &features, decoder)).collect()
         }
-        fn one_by_one<E: Element>(network: &DualUNet2d, frozen: &Frozen<E>, slices: &Tensor) -> Result<[Tensor; 2]> {
+        fn one_by_one<E: Element>(network: &DualUNet2d, frozen: &Frozen<E>, slices: &Tensor) -> Result<Vec<Tensor>> {
             let one = |i: usize| logits(network, frozen, &Map::of_tensor(slices, i)?);
             let (batch, _, height, width) = slices.dims4()?;
-            let each: Vec<[Tensor; 2]> = match height * width {
+            let each: Vec<Vec<Tensor>> = match height * width {
                 ..=SMALL => (0..batch).into_par_iter().map(one).collect::<Result<_>>()?,
                 _ => (0..batch).map(one).collect::<Result<_>>()?,
             };
-            let join = |head: usize| Tensor::cat(&each.iter().map(|logits| &logits[head]).collect::<Vec<_>>(), 0);
-            Ok([join(0)?, join(1)?])
+            let join = |decoder: usize| Tensor::cat(&each.iter().map(|logits| &logits[decoder]).collect::<Vec<_>>(), 0);
+            (0..network.decoders()).map(join).collect()
         }
         match self {
             Self::Tensors(params) => logits(network, params, slices),

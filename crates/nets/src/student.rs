@@ -1,8 +1,7 @@
-//! The dual-decoding 2-D U-Net (paper 2.3 and Fig. 2): one encoder, a shared start of the decoder, and two decoders of
-//! the last two levels, for organs and for cancer.
+//! The dual-decoding 2-D U-Net (paper 2.3 and Fig. 2): one encoder, a shared start of the decoder, and for each group of classes
+//! a decoder of the last two levels; the paper has two groups, organs and cancer.
 
 use candle_core::{Result, Tensor};
-use labels::{CANCER_CLASSES, ORGAN_CLASSES};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,11 +36,11 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn new(name: &str, f: [usize; 6], classes: usize) -> Self {
+    fn new(name: &str, f: [usize; 6], channels: usize) -> Self {
         Self {
             upcat_2: UpCat::new(format!("{name}.upcat_2"), 2, f[2], f[1], f[1], false),
             upcat_1: UpCat::new(format!("{name}.upcat_1"), 2, f[1], f[0], f[5], true),
-            head: Head::new(format!("{name}.final_conv"), 2, f[5], classes),
+            head: Head::new(format!("{name}.final_conv"), 2, f[5], channels),
         }
     }
 
@@ -57,39 +56,38 @@ impl Decoder {
     }
 }
 
-/// What both decoders start from.
+/// What all decoders start from.
 pub struct Features<M> {
     full: M,
     half: M,
     shared: M,
 }
 
-/// The student. With the paper's features it has 2,388,096 parameters.
+/// The student. With the paper's features and decoders it has 2,388,096 parameters.
 pub struct DualUNet2d {
     conv_0: TwoConv,
     downs: [Down; 4],
     upcat_4: UpCat,
     upcat_3: UpCat,
-    organ_decoder: Decoder,
-    cancer_decoder: Decoder,
+    decoders: Vec<Decoder>,
 }
 
 impl DualUNet2d {
-    /// The network of that size.
+    /// The network of that size, with decoders of these names and numbers of channels; the paper's are `organ_decoder` of 14 and
+    /// `cancer_decoder` of 2.
     #[must_use]
-    pub fn new(config: &DualUNet2dConfig) -> Self {
+    pub fn new(config: &DualUNet2dConfig, decoders: &[(String, usize)]) -> Self {
         let f = config.features;
         Self {
             conv_0: TwoConv::new("conv_0".into(), 2, 1, f[0]),
             downs: std::array::from_fn(|i| Down::new(&format!("down_{}", i + 1), 2, f[i], f[i + 1])),
             upcat_4: UpCat::new("upcat_4".into(), 2, f[4], f[3], f[3], false),
             upcat_3: UpCat::new("upcat_3".into(), 2, f[3], f[2], f[2], false),
-            organ_decoder: Decoder::new("organ_decoder", f, ORGAN_CLASSES),
-            cancer_decoder: Decoder::new("cancer_decoder", f, CANCER_CLASSES),
+            decoders: decoders.iter().map(|(name, channels)| Decoder::new(name, f, *channels)).collect(),
         }
     }
 
-    /// The part that both decoders share: slices `(b, 1, h, w)`, sizes at least 16.
+    /// The part that all decoders share: slices `(b, 1, h, w)`, sizes at least 16.
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
@@ -104,20 +102,21 @@ impl DualUNet2d {
         Ok(Features { full, half, shared })
     }
 
-    /// Logits of background and the 13 organs, `(b, 14, h, w)`.
-    ///
-    /// # Errors
-    /// When memory runs out.
-    pub fn organs<C: Compute>(&self, compute: &C, features: &Features<C::Map>) -> Result<Tensor> {
-        self.organ_decoder.forward(compute, features)
+    /// How many decoders there are.
+    #[must_use]
+    pub fn decoders(&self) -> usize {
+        self.decoders.len()
     }
 
-    /// Logits of background and cancer, `(b, 2, h, w)`.
+    /// Logits `(b, channels, h, w)` of a decoder, by its place.
     ///
     /// # Errors
-    /// When memory runs out.
-    pub fn cancer<C: Compute>(&self, compute: &C, features: &Features<C::Map>) -> Result<Tensor> {
-        self.cancer_decoder.forward(compute, features)
+    /// When there is no such decoder, or memory runs out.
+    pub fn decode<C: Compute>(&self, compute: &C, features: &Features<C::Map>, decoder: usize) -> Result<Tensor> {
+        let Some(found) = self.decoders.get(decoder) else {
+            candle_core::bail!("there is no decoder {decoder}; the student has {}", self.decoders.len());
+        };
+        found.forward(compute, features)
     }
 }
 
@@ -128,8 +127,7 @@ impl Network for DualUNet2d {
         self.downs.iter().for_each(|down| down.specs(&mut specs));
         self.upcat_4.specs(&mut specs);
         self.upcat_3.specs(&mut specs);
-        self.organ_decoder.specs(&mut specs);
-        self.cancer_decoder.specs(&mut specs);
+        self.decoders.iter().for_each(|decoder| decoder.specs(&mut specs));
         specs
     }
 }
@@ -138,9 +136,26 @@ impl Network for DualUNet2d {
 mod tests {
     use super::*;
 
+    fn student(decoders: &[(&str, usize)]) -> DualUNet2d {
+        let decoders: Vec<_> = decoders.iter().map(|(name, channels)| ((*name).to_owned(), *channels)).collect();
+        DualUNet2d::new(&DualUNet2dConfig { features: [16, 32, 64, 128, 256, 128] }, &decoders)
+    }
+
+    fn size(student: &DualUNet2d) -> usize {
+        student.parameters().iter().map(|p| p.shape.iter().product::<usize>()).sum()
+    }
+
     #[test]
     fn the_papers_student_has_2_388_million_parameters() {
-        let student = DualUNet2d::new(&DualUNet2dConfig { features: [16, 32, 64, 128, 256, 128] });
-        assert_eq!(student.parameters().iter().map(|p| p.shape.iter().product::<usize>()).sum::<usize>(), 2_388_096);
+        assert_eq!(size(&student(&[("organ_decoder", 14), ("cancer_decoder", 2)])), 2_388_096);
+    }
+
+    #[test]
+    fn decoders_differ_in_their_last_layer_alone() {
+        let sizes = |decoders: &[(&str, usize)]| size(&student(decoders));
+        let none = sizes(&[]);
+        let one = |channels| sizes(&[("a_decoder", channels)]) - none;
+        assert_eq!(one(200) - one(2), 198 * (128 + 1), "a weight for each feature of the last level, and a bias");
+        assert_eq!(sizes(&[("a_decoder", 3), ("b_decoder", 40), ("c_decoder", 2)]) - none, one(3) + one(40) + one(2));
     }
 }

@@ -8,6 +8,11 @@ fn trained(network: &impl Network, precision: Precision) -> Trained {
     Trained::new(Params::init(&network.parameters(), Streams::new(5), &Device::Cpu).unwrap(), precision)
 }
 
+/// The decoders of the paper's student.
+fn papers_decoders() -> [(String, usize); 2] {
+    [("organ_decoder".to_owned(), 14), ("cancer_decoder".to_owned(), 2)]
+}
+
 /// The root mean square of the difference, relative to that of what is expected.
 fn relative_difference(found: &Tensor, expected: &Tensor) -> f32 {
     assert_eq!(found.dims(), expected.dims());
@@ -22,11 +27,12 @@ const BOUNDS: [(Precision, f32); 2] = [(Precision::F32, 1e-4), (Precision::Bf16,
 #[test]
 fn the_student() {
     for (features, size) in [([16, 24, 32, 48, 64, 16], [49, 71]), ([16, 32, 64, 128, 256, 128], [96, 80])] {
-        let network = DualUNet2d::new(&DualUNet2dConfig { features });
+        let network = DualUNet2d::new(&DualUNet2dConfig { features }, &papers_decoders());
         let slices = Tensor::rand(0f32, 1.0, (3, 1, size[0], size[1]), &Device::Cpu).unwrap();
         let expected = trained(&network, Precision::Exact).student(&network, &slices).unwrap();
         for (precision, bound) in BOUNDS {
             let found = trained(&network, precision).student(&network, &slices).unwrap();
+            assert_eq!(found.iter().map(|logits| logits.dims()[1]).collect::<Vec<_>>(), [14, 2]);
             for (found, expected) in found.iter().zip(&expected) {
                 let off = relative_difference(found, expected);
                 assert!(off < bound, "{precision:?}, {features:?}: off by {off:e}");
@@ -52,7 +58,9 @@ fn the_teacher() {
 /// the others.
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    let student = DualUNet2d::new(&DualUNet2dConfig { features: [16, 32, 64, 128, 256, 128] });
+    let [organs, cancer] = papers_decoders();
+    let three = [organs, cancer, ("vessel_decoder".to_owned(), 5)];
+    let student = DualUNet2d::new(&DualUNet2dConfig { features: [16, 32, 64, 128, 256, 128] }, &three);
     let teacher = UNet3d::new(&UNet3dConfig { features: [8, 16, 32, 64, 128, 16] }, 14);
     let image = |shape: &[usize]| Tensor::rand(0f32, 1.0, shape, &Device::Cpu).unwrap();
     let (small, large, patch) = (image(&[3, 1, 64, 48]), image(&[1, 1, 176, 208]), image(&[1, 1, 32, 32, 24]));

@@ -89,7 +89,8 @@ fn loaded(network: &impl Network, path: &std::path::Path) -> Params {
 }
 
 fn paper_student() -> DualUNet2d {
-    DualUNet2d::new(&DualUNet2dConfig { features: [16, 32, 64, 128, 256, 128] })
+    let decoders = [("organ_decoder".to_owned(), 14), ("cancer_decoder".to_owned(), 2)];
+    DualUNet2d::new(&DualUNet2dConfig { features: [16, 32, 64, 128, 256, 128] }, &decoders)
 }
 
 #[test]
@@ -111,8 +112,8 @@ fn the_student_agrees_in_both_decoders_and_all_gradients() {
     let params = loaded(&student, &path);
     let features = student.features(&params, &golden["input"]).unwrap();
     let mut sum = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu).unwrap();
-    for (part, logits) in [("organ", student.organs(&params, &features).unwrap()), ("cancer", student.cancer(&params, &features).unwrap())]
-    {
+    for (decoder, part) in ["organ", "cancer"].into_iter().enumerate() {
+        let logits = student.decode(&params, &features, decoder).unwrap();
         assert!(difference(&logits, &golden[&format!("{part}_logits")]) < 1e-4, "{part}");
         let loss = ops::dice_ce(&logits, &golden[&format!("{part}_target")].squeeze(1).unwrap()).unwrap();
         assert!((scalar(&loss) / scalar(&golden[&format!("{part}_loss")]) - 1.0).abs() < 1e-4, "{part}");
@@ -144,8 +145,8 @@ fn thirty_steps(factors: Factors) -> Option<Apart> {
             // Each phase begins its batches and its schedule anew.
             let pick = |name: &str| golden[name].get(step % 4).unwrap();
             let features = student.features(&params, &pick("inputs")).unwrap();
-            let organs = || ops::dice_ce(&student.organs(&params, &features)?, &pick("organ_targets").squeeze(1)?);
-            let cancer = || ops::dice_ce(&student.cancer(&params, &features)?, &pick("cancer_targets").squeeze(1)?);
+            let organs = || ops::dice_ce(&student.decode(&params, &features, 0)?, &pick("organ_targets").squeeze(1)?);
+            let cancer = || ops::dice_ce(&student.decode(&params, &features, 1)?, &pick("cancer_targets").squeeze(1)?);
             let loss = match phase {
                 0 => (organs().unwrap() + cancer().unwrap()).unwrap(),
                 1 => organs().unwrap(),

@@ -35,8 +35,13 @@ fn teacher() -> UNet3d {
     UNet3d::new(&UNet3dConfig { features: [4, 4, 4, 8, 8, 4] }, 3)
 }
 
+/// The decoders of the paper's student.
+fn papers_decoders() -> [(String, usize); 2] {
+    [("organ_decoder".to_owned(), 14), ("cancer_decoder".to_owned(), 2)]
+}
+
 fn student() -> DualUNet2d {
-    DualUNet2d::new(&DualUNet2dConfig { features: [4, 4, 8, 8, 16, 4] })
+    DualUNet2d::new(&DualUNet2dConfig { features: [4, 4, 8, 8, 16, 4] }, &papers_decoders())
 }
 
 fn values(tensor: &Tensor) -> Vec<f32> {
@@ -91,8 +96,8 @@ fn a_small_student_has_pytorchs_logits_losses_and_gradients() {
     let expected = tensors("small_student.safetensors");
     let params = loaded(&student(), "small_student.safetensors");
     let features = student().features(&params, &expected["input"]).unwrap();
-    let organs = checked_loss(&student().organs(&params, &features).unwrap(), "organ", &expected);
-    let cancer = checked_loss(&student().cancer(&params, &features).unwrap(), "cancer", &expected);
+    let organs = checked_loss(&student().decode(&params, &features, 0).unwrap(), "organ", &expected);
+    let cancer = checked_loss(&student().decode(&params, &features, 1).unwrap(), "cancer", &expected);
     check_gradients(&params, &(organs + cancer).unwrap(), &expected);
 }
 
@@ -102,7 +107,7 @@ fn frozen_parameters_get_no_gradient_and_live_ones_the_same_as_ever() {
     let mut params = loaded(&student(), "small_student.safetensors");
     params.set_live(|name| name.starts_with("organ_decoder."));
     let features = student().features(&params, &expected["input"]).unwrap();
-    let logits = student().organs(&params, &features).unwrap();
+    let logits = student().decode(&params, &features, 0).unwrap();
     let gradients = checked_loss(&logits, "organ", &expected).backward().unwrap();
     for (name, var) in params.all() {
         match gradients.get(var) {
@@ -157,7 +162,7 @@ fn equal_weights_make_equal_files_whatever_is_told_of_them() {
 
 #[test]
 fn weights_of_another_network_are_refused_and_change_nothing() {
-    let wider = DualUNet2d::new(&DualUNet2dConfig { features: [8, 4, 8, 8, 16, 4] });
+    let wider = DualUNet2d::new(&DualUNet2dConfig { features: [8, 4, 8, 8, 16, 4] }, &papers_decoders());
     let params = fresh(&wider);
     let before: Vec<_> = params.all().map(|(_, var)| values(var)).collect();
     for (file, found) in [

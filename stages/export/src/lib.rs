@@ -1,10 +1,10 @@
-//! Puts a trained student and all that inference must know of it into one file, which is what `predict` takes.
-
-use std::collections::BTreeMap;
+//! Puts a trained student and what the pipeline file says of inference into one file, which `predict` takes without parameters.
+//!
+//! What `train-student` writes says all else of itself, and `predict` takes it too.
 
 use anyhow::Result;
-use inference::{MODEL_FILE, Student, StudentParams};
-use labels::CLASS_KEYS;
+use inference::{Student, StudentParams};
+use model_card::{MODEL_FILE, WEIGHTS_FILE};
 use stage_kit::{Role, Stage, StageIo};
 
 /// The stage `export`.
@@ -12,13 +12,14 @@ pub struct Export;
 
 impl Stage for Export {
     const NAME: &'static str = "export";
-    const REVISION: u32 = 2;
-    const ABOUT: &'static str = "Puts the student's weights, grid, windows and classes into one file for `predict`";
+    const REVISION: u32 = 3;
+    const ABOUT: &'static str = "Puts the student and how it is to be used (grid, windows, least parts) into one file for `predict`";
     const READS: &'static [Role] = &[Role::required(
         "student",
         "a folder with weights.safetensors, as train-student writes it, or a file of weights: .safetensors, .pth",
     )];
-    const WRITES: &'static str = "model.safetensors, its config in the file's metadata";
+    const WRITES: &'static str =
+        "model.safetensors: the weights, and in the file's metadata what they say of themselves and the parameters";
     const PAPER: &'static str = "2.2, 2.3";
     type Config = StudentParams;
 
@@ -28,11 +29,7 @@ impl Stage for Export {
 
     fn run(config: &StudentParams, io: &StageIo) -> Result<()> {
         let student = io.input("student")?;
-        let weights = if student.is_dir() { student.join("weights.safetensors") } else { student.to_owned() };
-        let student = Student::load(config, &weights, &nets::device(io.device)?)?;
-        // What training says of its best epoch goes along.
-        let mut metadata: BTreeMap<String, String> = nets::metadata(&weights)?.into_iter().collect();
-        metadata.insert("classes".into(), serde_json::to_string(&CLASS_KEYS)?);
-        Ok(student.save(&io.output.join(MODEL_FILE), metadata)?)
+        let weights = if student.is_dir() { student.join(WEIGHTS_FILE) } else { student.to_owned() };
+        Ok(Student::export(config, &weights, &io.output.join(MODEL_FILE))?)
     }
 }

@@ -61,7 +61,10 @@ impl Stage for Measure {
     const READS: &'static [Role] = &[
         Role::required("images", "a folder of CT scans, CASE_0000.nii.gz, or one such file"),
         Role::optional("program", "an executable that is called with a folder of scans and one for label maps"),
-        Role::optional("model", "with `program`: a file, or the folder of model.safetensors, that is given as `--model`"),
+        Role::optional(
+            "model",
+            "with `program`: a file, or the folder of model.safetensors or weights.safetensors, that is given as `--model`",
+        ),
         Role::optional("submission", "instead of a program: an image as TEAM.tar.gz, or the folder that it is in"),
     ];
     const WRITES: &'static str =

@@ -23,8 +23,7 @@ impl Subject {
         match (io.input_opt("program")?, io.input_opt("submission")?) {
             (Some(program), None) => {
                 let path = std::path::absolute(program)?;
-                let file =
-                    |model: &Path| std::path::absolute(if model.is_dir() { model.join("model.safetensors") } else { model.to_owned() });
+                let file = |model: &Path| std::path::absolute(model_card::model_file(model));
                 let model = io.input_opt("model")?.map(file).transpose()?;
                 Ok(Self::Program { path, model, arguments: config.arguments.clone() })
             }

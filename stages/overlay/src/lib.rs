@@ -1,9 +1,10 @@
-//! Overlays the cancer map on the organ map (paper 2.4).
+//! Lays the label maps of groups over each other, such as the cancer map over the organ map (paper 2.4).
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use dataset::{ImageFile, Naming};
+use labels::{BACKGROUND, Classes, LabelPattern};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
@@ -13,10 +14,24 @@ use volume::nifti::{Header, LabelReader, LabelWriter};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Leaves the cancer map out: for a student whose cancer decoder was never trained and would say anything. Off in the
-    /// paper.
-    #[serde(default)]
-    pub organs_only: bool,
+    /// The classes, in groups; later groups lie over earlier ones.
+    pub classes: Classes,
+    /// The groups whose maps are taken, in whatever order they stand here; by default all. A student whose cancer decoder was never
+    /// trained would say anything of cancer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<String>>,
+}
+
+impl Config {
+    /// The groups whose maps are taken, by their places.
+    fn places(&self) -> Result<Vec<usize>> {
+        let Some(groups) = &self.groups else { return Ok((0..self.classes.groups().len()).collect()) };
+        let mut places: Vec<usize> = groups.iter().map(|group| self.classes.group(group)).collect::<Result<_, _>>().context("groups")?;
+        places.sort_unstable();
+        places.dedup();
+        ensure!(!places.is_empty(), "groups: names no group; name one at least, or leave it out for all");
+        Ok(places)
+    }
 }
 
 /// The stage `overlay`.
@@ -24,13 +39,18 @@ pub struct Overlay;
 
 impl Stage for Overlay {
     const NAME: &'static str = "overlay";
-    const REVISION: u32 = 1;
-    const ABOUT: &'static str = "Puts the cancer map on top of the organ map: one label map with 0 to 14";
+    const REVISION: u32 = 2;
+    const ABOUT: &'static str = "Lays the label maps of groups over each other, such as cancer over organs: one label map of all classes";
     const READS: &'static [Role] =
-        &[Role::required("labels", "a folder with organs/CASE.nii.gz and cancer/CASE.nii.gz on the same grid").by_case()];
+        &[Role::required("labels", "a folder with GROUP/CASE.nii.gz for each group, in the values of the classes, on the same grid")
+            .by_case()];
     const WRITES: &'static str = "labels/CASE.nii.gz on the same grid";
     const PAPER: &'static str = "2.4";
     type Config = Config;
+
+    fn check(config: &Config) -> Result<()> {
+        config.places().map(drop)
+    }
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
 
@@ -39,15 +59,24 @@ impl Stage for Overlay {
     }
 }
 
-/// The two maps of a case.
+/// The maps of a case.
 pub struct Maps {
-    organs: ImageFile,
-    cancer: PathBuf,
+    /// That of the lowest group.
+    lowest: ImageFile,
+    /// All, the lowest first.
+    maps: Vec<Map>,
+}
+
+/// The map of a group.
+struct Map {
+    group: String,
+    classes: LabelPattern,
+    path: PathBuf,
 }
 
 impl Maps {
     fn place(&self) -> String {
-        format!("labels/{}", self.organs.label_name())
+        format!("labels/{}", self.lowest.label_name())
     }
 }
 
@@ -55,58 +84,88 @@ impl CaseStage for Overlay {
     type Job = Maps;
     type Tools = ();
 
-    fn jobs(_: &Config, io: &StageIo) -> Result<Vec<Maps>> {
+    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Maps>> {
         let labels = io.input("labels")?;
-        let maps = |organs: ImageFile| Maps { cancer: labels.join("cancer").join(organs.label_name()), organs };
-        Ok(dataset::label_files(&labels.join("organs"))?.into_iter().map(maps).collect())
+        let groups: Vec<_> = config.places()?.into_iter().map(|place| &config.classes.groups()[place]).collect();
+        for folder in groups.iter().map(|group| labels.join(group.key())) {
+            ensure!(
+                folder.is_dir(),
+                "there is no folder {} with label maps of that group; make it, or name the `groups` to take",
+                folder.display()
+            );
+        }
+        let maps = |lowest: ImageFile| {
+            let map = |(k, group): (usize, &&labels::Group)| {
+                let path = if k == 0 { lowest.path.clone() } else { labels.join(group.key()).join(lowest.label_name()) };
+                Map { group: group.key().to_owned(), classes: group.pattern(), path }
+            };
+            Maps { maps: groups.iter().enumerate().map(map).collect(), lowest }
+        };
+        Ok(dataset::label_files(&labels.join(groups[0].key()))?.into_iter().map(maps).collect())
     }
 
-    fn aside(_: &Config, io: &StageIo) -> Result<Aside> {
-        Ok(dataset::list(&io.input("labels")?.join("organs"), Naming::Labels)?.aside)
+    fn aside(config: &Config, io: &StageIo) -> Result<Aside> {
+        let lowest = config.classes.groups()[config.places()?[0]].key();
+        Ok(dataset::list(&io.input("labels")?.join(lowest), Naming::Labels)?.aside)
     }
 
-    fn case(config: &Config, maps: &Maps) -> CaseSpec {
-        let spec = CaseSpec::of(&maps.organs.id).reads("organs", &maps.organs.path).writes([maps.place()]);
-        if config.organs_only { spec } else { spec.reads("cancer", &maps.cancer) }
+    fn case(_: &Config, maps: &Maps) -> CaseSpec {
+        let spec = CaseSpec::of(&maps.lowest.id).writes([maps.place()]);
+        maps.maps.iter().fold(spec, |spec, map| spec.reads(&map.group, &map.path))
     }
 
     fn tools(_: &Config, _: &StageIo) -> Result<()> {
         Ok(())
     }
 
-    fn work(config: &Config, io: &StageIo, (): &(), maps: &Maps) -> Result<()> {
-        let cancer = (!config.organs_only).then_some(maps.cancer.as_path());
-        write_overlaid(&io.output.join(maps.place()), &maps.organs.path, cancer)
+    fn work(_: &Config, io: &StageIo, (): &(), maps: &Maps) -> Result<()> {
+        write_overlaid(&io.output.join(maps.place()), &maps.maps)
     }
 }
 
-/// Writes the organs with the cancer map on top, slice by slice.
-fn write_overlaid(output: &Path, organs_path: &Path, cancer_path: Option<&Path>) -> Result<()> {
-    let mut organs = LabelReader::open(organs_path)?;
-    let mut cancer = cancer_path.map(|path| anyhow::Ok((path, on_same_grid(organs.header(), organs_path, path)?))).transpose()?;
-    let mut writer = LabelWriter::create(output, organs.header())?;
-    let (mut labels, mut is_cancer) = (Vec::new(), Vec::new());
-    while organs.next_slice(&mut labels)? {
-        if let Some((path, cancer)) = &mut cancer {
-            cancer.next_slice(&mut is_cancer)?;
-            labels::overlay_in_place(&mut labels, &is_cancer)
-                .with_context(|| format!("{} over {}", path.display(), organs_path.display()))?;
+/// Writes the lowest map with the others on top, slice by slice.
+fn write_overlaid(output: &Path, maps: &[Map]) -> Result<()> {
+    let Some((lowest, others)) = maps.split_first() else { return Ok(()) };
+    let mut reader = LabelReader::open(&lowest.path)?;
+    let mut upper = others.iter().map(|map| anyhow::Ok((map, map.open_on(reader.header(), lowest)?))).collect::<Result<Vec<_>>>()?;
+    let mut writer = LabelWriter::create(output, reader.header())?;
+    let (mut labels, mut over) = (Vec::new(), Vec::new());
+    while reader.next_slice(&mut labels)? {
+        lowest.check(&labels)?;
+        for (map, reader) in &mut upper {
+            reader.next_slice(&mut over)?;
+            map.check(&over)?;
+            labels::overlay(&mut labels, &over).with_context(|| format!("{} over {}", map.path.display(), lowest.path.display()))?;
         }
         writer.add(&labels)?;
     }
     Ok(writer.finish()?)
 }
 
-/// The cancer map, if it lies on the grid of the organs.
-fn on_same_grid(organs: &Header, organs_path: &Path, cancer_path: &Path) -> Result<LabelReader> {
-    let cancer = LabelReader::open(cancer_path)?;
-    anyhow::ensure!(
-        organs.grid().approx_eq(&cancer.header().grid()),
-        "{} and {} are on different grids ({:?} and {:?} voxels); make both with the same stage",
-        organs_path.display(),
-        cancer_path.display(),
-        organs.grid().shape,
-        cancer.header().grid().shape
-    );
-    Ok(cancer)
+impl Map {
+    /// The map, if it lies on the grid of the lowest one.
+    fn open_on(&self, header: &Header, lowest: &Self) -> Result<LabelReader> {
+        let map = LabelReader::open(&self.path)?;
+        ensure!(
+            header.grid().approx_eq(&map.header().grid()),
+            "{} and {} are on different grids ({:?} and {:?} voxels); make both with the same stage",
+            lowest.path.display(),
+            self.path.display(),
+            header.grid().shape,
+            map.header().grid().shape
+        );
+        Ok(map)
+    }
+
+    /// Refuses values of other groups, which would lie in the wrong order.
+    fn check(&self, labels: &[u8]) -> Result<()> {
+        let other = labels.iter().find(|&&label| label != BACKGROUND && !self.classes.contains(label));
+        let Some(value) = other else { return Ok(()) };
+        anyhow::bail!(
+            "{}: value {value}, expected 0 and the classes {} of the group `{}`; write the map in the values of the classes",
+            self.path.display(),
+            self.classes,
+            self.group
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! Cancer over organs, or organs alone, case by case.
+//! The maps of groups over each other, or some of them, case by case.
 
 use ndarray::Array3;
 use overlay::Overlay;
@@ -33,22 +33,60 @@ fn overlaid(folder: &std::path::Path, params: Value) -> Result<Vec<u8>, String> 
     Ok((0..6).map(|x| labels.data[[x, 2, 3]]).collect())
 }
 
+fn params(groups: &Value) -> Value {
+    let classes = json!([
+        {"group": "organ", "classes": {"spleen": 3, "kidney": 200}},
+        {"group": "cancer", "classes": {"tumor": 14}},
+        {"group": "growth", "classes": {"cyst": 255}},
+    ]);
+    json!({ "classes": classes, "groups": groups })
+}
+
+fn study() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("out")).unwrap();
+    write(folder.path(), "organ", |x| [0, 0, 3, 200, 200, 0][x]);
+    write(folder.path(), "cancer", |x| [0, 14, 14, 0, 14, 0][x]);
+    write(folder.path(), "growth", |x| [255, 0, 0, 255, 255, 0][x]);
+    folder
+}
+
 #[test]
-fn cancer_lies_on_organs_unless_organs_alone_are_wanted() {
-    for (params, expected) in [(json!({}), [0, 14, 14, 3, 3, 0]), (json!({"organs_only": true}), [0, 0, 3, 3, 3, 0])] {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("out")).unwrap();
-        write(folder.path(), "organs", |x| if (2..5).contains(&x) { 3 } else { 0 });
-        write(folder.path(), "cancer", |x| u8::from((1..3).contains(&x)));
-        assert_eq!(overlaid(folder.path(), params).unwrap(), expected);
+fn later_groups_lie_over_earlier_ones_and_groups_may_be_left_out() {
+    for (groups, expected) in [
+        (json!(null), [255, 14, 14, 255, 255, 0]),
+        (json!(["organ"]), [0, 0, 3, 200, 200, 0]),
+        (json!(["cancer", "organ"]), [0, 14, 14, 200, 14, 0]),
+        (json!(["growth", "cancer"]), [255, 14, 14, 255, 255, 0]),
+    ] {
+        assert_eq!(overlaid(study().path(), params(&groups)).unwrap(), expected, "{groups}");
     }
 }
 
 #[test]
-fn a_case_without_its_cancer_map_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(folder.path().join("out")).unwrap();
-    write(folder.path(), "organs", |_| 1);
-    let error = overlaid(folder.path(), json!({})).unwrap_err();
+fn a_group_without_a_folder_and_one_that_nobody_declared_are_errors() {
+    let folder = study();
+    std::fs::remove_dir_all(folder.path().join("labels/cancer")).unwrap();
+    let error = overlaid(folder.path(), params(&json!(null))).unwrap_err();
+    assert!(error.contains("no folder") && error.contains("labels/cancer") && error.contains("`groups`"), "{error}");
+    assert!(overlaid(folder.path(), params(&json!(["organ", "growth"]))).is_ok());
+    let unknown = overlaid(folder.path(), params(&json!(["vessel"]))).unwrap_err();
+    assert!(unknown.contains("vessel") && unknown.contains("organ, cancer, growth"), "{unknown}");
+    assert!(overlaid(folder.path(), params(&json!([]))).unwrap_err().contains("names no group"));
+}
+
+#[test]
+fn a_case_without_a_map_of_a_group_is_named() {
+    let folder = study();
+    std::fs::remove_file(folder.path().join("labels/cancer/a.nii.gz")).unwrap();
+    let error = overlaid(folder.path(), params(&json!(null))).unwrap_err();
     assert!(error.contains("cancer/a.nii.gz"), "{error}");
+}
+
+#[test]
+fn values_that_are_not_those_of_the_group_are_refused() {
+    let folder = study();
+    write(folder.path(), "cancer", |x| u8::from(x == 2));
+    let error = overlaid(folder.path(), params(&json!(null))).unwrap_err();
+    assert!(error.contains("cancer/a.nii.gz: value 1, expected 0 and the classes {14} of the group `cancer`"), "{error}");
 }

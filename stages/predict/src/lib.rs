@@ -6,13 +6,14 @@ mod clean_up;
 mod journal;
 mod look;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::Result;
 use dataset::{ImageFile, Naming};
-use inference::{LabelledPlane, MODEL_FILE, Manner, Student};
+use inference::{LabelledPlane, Manner, Model};
+use model_card::model_file;
 use nets::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,12 +32,13 @@ pub struct Config {
     pub exact: bool,
     /// The numbers to compute with, in place of the fastest (`auto`) or, with `exact`, of `f32`.
     pub precision: Option<Precision>,
-    /// Takes the mean over each slice and its three mirror images: four times the work, and for students alone that were
-    /// trained on mirror images. The paper's are not: the demonstration's lose a third of their organ DSC by it.
+    /// Takes the mean over each slice and its three mirror images, or each window of a volume and its seven: so many times the work,
+    /// and for models alone that were trained on mirror images. The paper's are not: the demonstration's students lose a third of
+    /// their organ DSC by it.
     pub flips: bool,
-    /// Removes small parts of organs, as the winner of FLARE23 does: of liver, spleen, pancreas, right and left adrenal gland
-    /// and stomach everything but the largest part, of the kidneys and the gallbladder what is below a
-    /// tenth of it. Off in the paper.
+    /// Removes small parts of the model's first group, as the winner of FLARE23 does: of `liver`, `spleen`, `pancreas`,
+    /// `right_adrenal`, `left_adrenal` and `stomach` everything but the largest part, of `right_kidney`, `left_kidney` and
+    /// `gallbladder` what is below a tenth of it. Off in the paper.
     pub clean_up: bool,
     /// Writes CASE.png with slices of the scan and the labels on them.
     pub preview: bool,
@@ -51,14 +53,18 @@ pub struct Predict;
 
 impl Stage for Predict {
     const NAME: &'static str = "predict";
-    const REVISION: u32 = 4;
-    const ABOUT: &'static str = "Labels CT scans with an exported model: segment, overlay and resample-back in one go";
+    const REVISION: u32 = 5;
+    const ABOUT: &'static str = "Labels CT scans with trained models: segment, overlay and resample-back in one go";
     const READS: &'static [Role] = &[
         Role::required("images", "a folder of CT scans, CASE_0000.nii.gz, or one such file").by_case(),
-        Role::required("model", "a file as `export` writes it, or the folder that it is in"),
-        Role { required: false, ..Role::many("also", "more models, whose mean with the first counts") },
+        Role::required("model", "a file as `export` or a training writes it, or the folder that it is in"),
+        Role {
+            required: false,
+            ..Role::many("also", "more models: the mean of those that find the same counts, and others add their groups on top")
+        },
     ];
-    const WRITES: &'static str = "CASE.nii.gz (0-14) with the grid and header of its image; CASE.png and CASE.json if asked for";
+    const WRITES: &'static str =
+        "CASE.nii.gz in the values of the model's classes, with the grid and header of its image; CASE.png and CASE.json if asked for";
     const PAPER: &'static str = "2.2 to 2.4";
     type Config = Config;
 
@@ -71,7 +77,7 @@ impl Stage for Predict {
 
 /// What all cases share.
 pub struct Tools {
-    student: Student,
+    model: Model,
     /// One case computes at a time, while another one is read and a third is written: memory for one network is enough.
     turn: Mutex<()>,
     journal: Option<journal::Journal>,
@@ -98,19 +104,18 @@ impl CaseStage for Predict {
     }
 
     fn tools(config: &Config, io: &StageIo) -> Result<Tools> {
-        let file = |path: &Path| if path.is_dir() { path.join(MODEL_FILE) } else { path.to_owned() };
-        let mut models: Vec<PathBuf> = vec![file(io.input("model")?)];
-        models.extend(io.inputs_under("also").into_iter().map(|(_, path)| file(path)));
+        let mut models: Vec<PathBuf> = vec![model_file(io.input("model")?)];
+        models.extend(io.inputs_under("also").into_iter().map(|(_, path)| model_file(path)));
         let fastest = if config.exact { Precision::F32 } else { Precision::Auto };
-        let manner = Manner { precision: Some(config.precision.unwrap_or(fastest)), flips: config.flips };
-        let student = Student::open(&models, manner, &nets::device(io.device)?)?;
+        let manner = Manner { precision: Some(config.precision.unwrap_or(fastest)), flips: config.flips, partial: Some(partial::open) };
+        let model = Model::open(&models, &manner, &nets::device(io.device)?)?;
         let journal = if config.journal { Some(journal::Journal::open(config, io, &models)?) } else { None };
-        Ok(Tools { student, turn: Mutex::default(), journal })
+        Ok(Tools { model, turn: Mutex::default(), journal })
     }
 
     fn work(config: &Config, io: &StageIo, tools: &Tools, case: &ImageFile) -> Result<()> {
         let begun = Instant::now();
-        let labelled = label(config, io, tools, case).and_then(|()| look::look(config, io, case));
+        let labelled = label(config, io, tools, case).and_then(|()| look::look(config, io, tools.model.classes(), case));
         if let Some(journal) = &tools.journal {
             journal.add(case, begun.elapsed(), labelled.as_ref().err())?;
         }
@@ -120,25 +125,23 @@ impl CaseStage for Predict {
 
 /// Writes the label map of one scan.
 fn label(config: &Config, io: &StageIo, tools: &Tools, case: &ImageFile) -> Result<()> {
-    let student = &tools.student;
-    let scan = Scan::open(&case.path, student.grid())?;
+    let model = &tools.model;
+    let scan = Scan::open(&case.path, model.grid())?;
     // Either finds out what is wrong with a file before the network is set to work on it.
-    let region = if config.exact { student.region(&scan)? } else { scan.body()? };
+    let region = if config.exact { model.region(&scan)? } else { scan.body()? };
+    stage_kit::note_memory(io, &case.id, inference::HELD, model.held_bytes(&region), inference::LESS);
     let mut back = scan.labels_to(&io.output.join(case.label_name()), &region)?;
-    let mut put = |LabelledPlane { z, mut labels }: LabelledPlane| -> Result<()> {
-        labels::overlay_in_place(&mut labels.organs, &labels.cancer)?;
-        Ok(back.add(z, &labels.organs)?)
-    };
+    let mut put = |LabelledPlane { z, labels }: LabelledPlane| -> Result<()> { Ok(back.add(z, &labels.overlaid()?)?) };
     let turn = tools.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if config.clean_up || student.needs_all_planes() {
-        let mut maps = student.label_maps(&scan, &region, !config.exact)?;
+    if config.clean_up || !model.streams() {
+        let mut maps = model.label_maps(&scan, &region, !config.exact, &io.work)?;
         drop(turn);
-        if config.clean_up {
-            maps.organs.keep_parts(clean_up::rule);
+        if let Some(lowest) = maps.maps.first_mut().filter(|_| config.clean_up) {
+            lowest.keep_parts(|value| clean_up::rule(&model.classes().key_of(value)));
         }
         maps.each_plane(scan.runs_down(), &mut put)?;
     } else {
-        student.label(&scan, &region, !config.exact, &mut put)?;
+        model.label(&scan, &region, !config.exact, &io.work, &mut put)?;
         drop(turn);
     }
     io.report.warn(scan.path(), scan.doubt());

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use dataset::ImageFile;
-use labels::{CLASS_KEYS, CLASS_NAMES};
+use labels::{Class, Classes};
 use ndarray::{Array3, ShapeBuilder};
-use pictures::{ABDOMEN_WINDOW_HU, Figure};
+use pictures::{ABDOMEN_WINDOW_HU, Figure, Palette};
 use serde_json::{Value, json};
 use stage_kit::StageIo;
 use volume::nifti::SliceReader;
@@ -21,15 +21,15 @@ use crate::Config;
 const MOST_TO_SEE: [usize; 3] = [512, 512, 256];
 
 /// Writes what was asked for.
-pub(crate) fn look(config: &Config, io: &StageIo, case: &ImageFile) -> Result<()> {
+pub(crate) fn look(config: &Config, io: &StageIo, classes: &Classes, case: &ImageFile) -> Result<()> {
     let labels = io.output.join(case.label_name());
     if config.statistics {
-        let statistics = serde_json::to_vec_pretty(&statistics(&case.path, &labels)?)?;
+        let statistics = serde_json::to_vec_pretty(&statistics(&case.path, &labels, classes)?)?;
         stage_kit::write_atomic(&io.output.join(format!("{}.json", case.id)), |file| Ok(file.write_all(&statistics)?))?;
     }
     if config.preview {
         let (image, labels) = thinned(&case.path, &labels)?;
-        let mut figure = Figure::new(&case.id, &image, &labels, ABDOMEN_WINDOW_HU)?;
+        let mut figure = Figure::new(&case.id, &image, &labels, &Palette::of(classes), ABDOMEN_WINDOW_HU)?;
         figure.add_ct("CT");
         figure.add_labels("predicted", &labels)?;
         figure.write_png(&io.output.join(format!("{}.png", case.id)))?;
@@ -50,32 +50,32 @@ fn each_slice(image: &Path, labels: &Path, mut visit: impl FnMut(usize, &[f32], 
 }
 
 /// Of every class that is there: voxels, volume in mL, mean and standard deviation in HU.
-fn statistics(image: &Path, labels: &Path) -> Result<Value> {
+fn statistics(image: &Path, labels: &Path, classes: &Classes) -> Result<Value> {
     let grid = SliceReader::open(image)?.header().grid();
     let voxel_ml = grid.voxel_mm3() / 1000.0;
-    let mut sums = [(0u64, 0.0, 0.0); CLASS_KEYS.len()];
-    each_slice(image, labels, |_, values, classes| {
-        for (&value, &class) in values.iter().zip(classes) {
-            if let Some((count, sum, squares)) = sums.get_mut(class as usize) {
+    let mut sums = [(0u64, 0.0, 0.0); 256];
+    each_slice(image, labels, |_, values, labels| {
+        for (&value, &label) in values.iter().zip(labels) {
+            if let Some((count, sum, squares)) = sums.get_mut(label as usize) {
                 *count += 1;
                 *sum += f64::from(value);
                 *squares += f64::from(value) * f64::from(value);
             }
         }
     })?;
-    let of = |class: usize| {
-        let (count, sum, squares) = sums[class];
+    let of = |class: &Class| {
+        let (count, sum, squares) = sums[usize::from(class.value)];
         let mean = (count > 0).then(|| sum / count as f64);
         json!({
-            "label": class,
-            "name": CLASS_NAMES[class],
+            "label": class.value,
+            "name": class.name,
             "voxels": count,
             "volume_ml": count as f64 * voxel_ml,
             "mean_hu": mean,
             "sd_hu": mean.map(|mean| (squares / count as f64 - mean * mean).max(0.0).sqrt()),
         })
     };
-    let classes: serde_json::Map<String, Value> = (1..CLASS_KEYS.len()).map(|class| (CLASS_KEYS[class].into(), of(class))).collect();
+    let classes: serde_json::Map<String, Value> = classes.all().into_iter().map(|class| (class.key.clone(), of(class))).collect();
     Ok(json!({"shape": grid.shape, "spacing_mm": grid.spacing_mm(), "classes": classes}))
 }
 

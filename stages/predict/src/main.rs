@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use inference::MODEL_FILE;
+use inference::{Manner, Model};
+use model_card::MODEL_FILE;
 use nets::Precision;
 use predict::{Config, Predict};
 use stage_kit::{DeviceChoice, Entry, ProgressStyle, Report, StageArgs};
 
-/// Labels 13 abdominal organs (1-13) and tumors (14) in CT scans.
+/// Labels organs, tumors and whatever else a model has learnt to find in CT scans.
 ///
-/// Every scan CASE_0000.nii.gz gives a label map CASE.nii.gz on its own grid. A scan that cannot be labelled is named,
+/// The model says which classes it finds and in which values. Every scan CASE_0000.nii.gz gives a label map CASE.nii.gz on its own grid. A scan that cannot be labelled is named,
 /// and the others go on; what is there already is not made again. Scans are read, labelled and written slice by slice:
 /// memory does not depend on their length.
 #[derive(Parser)]
@@ -24,6 +25,7 @@ use stage_kit::{DeviceChoice, Entry, ProgressStyle, Report, StageArgs};
     predict a_0000.nii.gz labels --preview          one scan, with a picture\n  \
     predict scans labels --exact                    without any shortcut\n  \
     predict scans labels --model a.safetensors --model b.safetensors --flips\n  \
+    predict scans labels --model organs.safetensors --model tumors.safetensors\n  \
     predict --install model.safetensors             from now on the model of this program"
 )]
 struct Cli {
@@ -33,7 +35,7 @@ struct Cli {
     /// The folder for label maps
     #[arg(value_name = "OUT", required_unless_present = "install")]
     output: Option<PathBuf>,
-    /// The model; several for the mean of their probabilities [default: model.safetensors beside this program]
+    /// The model; of several that find the same the mean of their probabilities, others add what they find on top [default: model.safetensors beside this program]
     #[arg(long, value_name = "FILE")]
     model: Vec<PathBuf>,
     /// Checks a model, puts it beside this program, and ends
@@ -45,7 +47,7 @@ struct Cli {
     /// The numbers to compute with on a CPU: f32, bf16, auto or exact [default: auto; f32 with --exact]
     #[arg(long, value_name = "NUMBERS", value_parser = precision)]
     precision: Option<Precision>,
-    /// Takes the mean over each slice and its mirror images: for models trained on such, four times the work
+    /// Takes the mean over what the model is shown and its mirror images: for models trained on such, four or eight times the work
     #[arg(long)]
     flips: bool,
     /// Removes small parts of organs, as the winner of FLARE23 does
@@ -106,7 +108,8 @@ fn own_model() -> PathBuf {
 
 /// Puts a model that can be opened beside this program.
 fn install(model: &PathBuf) -> Result<PathBuf> {
-    inference::Student::open(std::slice::from_ref(model), Default::default(), &nets::device(DeviceChoice::Cpu)?)?;
+    let manner = Manner { partial: Some(partial::open), ..Manner::default() };
+    Model::open(std::slice::from_ref(model), &manner, &nets::device(DeviceChoice::Cpu)?)?;
     let (bytes, place) = (std::fs::read(model)?, own_model());
     stage_kit::write_atomic(&place, |file| Ok(std::io::Write::write_all(file, &bytes)?))
         .with_context(|| format!("cannot install {}", place.display()))?;

@@ -1,15 +1,18 @@
 //! `predict` as a user calls it, with a student of random weights.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{self, Command};
 
 use candle_core::Device;
-use inference::{Manner, SliceWindow, Student, StudentConfig};
+use inference::{Manner, Model, Student, StudentParams};
+use labels::{Classes, flare23};
+use model_card::{Kind, ModelCard, ModelInput, Origin, Output};
 use ndarray::{Array3, ShapeBuilder};
-use nets::{DualUNet2d, DualUNet2dConfig, Network, Params};
-use serde_json::Value;
+use nets::{DualUNet2d, DualUNet2dConfig, Network, Params, Teacher, TeacherConfig};
+use serde_json::{Value, json};
 use streams::Streams;
-use volume::{Affine, Grid, LabelVolume, ModelGrid, Orientation, ScalarVolume, nifti};
+use volume::{Affine, Grid, LabelVolume, ModelGrid, Orientation, ScalarVolume, Scaling, nifti};
 
 /// A folder with models and scans.
 struct Bench {
@@ -28,23 +31,35 @@ impl Bench {
         self.folder.path().join(name)
     }
 
-    /// A model of random weights.
+    /// A model of random weights, as `export` writes it.
     fn model(&self, name: &str, seed: u64, smallest_tumor_ml: Option<f64>, size: Option<[usize; 2]>) -> PathBuf {
-        let network = DualUNet2dConfig { features: [4, 4, 4, 8, 8, 4] };
-        let weights = self.path("weights.safetensors");
-        let params = Params::init(&DualUNet2d::new(&network).parameters(), Streams::new(seed), &Device::Cpu).unwrap();
-        params.save(&weights, &Default::default()).unwrap();
-        let config = StudentConfig {
-            network,
-            grid: ModelGrid { spacing_mm: [Some(2.0), Some(2.0), Some(5.0)], window_hu: [-200.0, 300.0] },
-            crop_foreground: true,
-            window: SliceWindow { batch: 4, size, overlap: 0.25 },
-            smallest_tumor_ml,
-            precision: Default::default(),
-        };
+        let smallest: Value = smallest_tumor_ml.map_or_else(|| json!({}), |ml| json!({ "cancer": ml }));
+        let window = json!({"batch": 4, "size": size});
+        let params: StudentParams = serde_json::from_value(json!({"window": window, "smallest_part_ml": smallest})).unwrap();
         let model = self.path(&format!("{name}.safetensors"));
-        Student::new(config, &weights, &Device::Cpu).unwrap().save(&model, Default::default()).unwrap();
+        Student::export(&params, &self.student("weights", seed, &flare23::classes()), &model).unwrap();
         model
+    }
+
+    /// A student of random weights, as its training writes it.
+    fn student(&self, name: &str, seed: u64, classes: &Classes) -> PathBuf {
+        let card = card(Kind::Student, classes, vec![32, 32]);
+        let decoders: Vec<_> = card.outputs.iter().map(Output::decoder).collect();
+        self.save(name, seed, &DualUNet2d::new(&DualUNet2dConfig { features: FEATURES }, &decoders), &card)
+    }
+
+    /// A teacher of one group, likewise.
+    fn teacher(&self, name: &str, seed: u64, classes: &Classes) -> PathBuf {
+        let config: TeacherConfig = serde_json::from_value(json!({"features": FEATURES})).unwrap();
+        let card = card(Kind::Teacher, classes, vec![16, 16, 16]);
+        self.save(name, seed, &Teacher::new(&config, card.outputs[0].channels()), &card)
+    }
+
+    fn save(&self, name: &str, seed: u64, network: &impl Network, card: &ModelCard) -> PathBuf {
+        let path = self.path(&format!("{name}.safetensors"));
+        let params = Params::init(&network.parameters(), Streams::new(seed), &Device::Cpu).unwrap();
+        params.save(&path, &card.to_metadata().unwrap()).unwrap();
+        path
     }
 
     /// A round patient of some texture, in a file of the folder `scans`.
@@ -60,7 +75,7 @@ impl Bench {
         nifti::write_scalar_i16(self.path(&format!("scans/{case}_0000.nii.gz")), &image).unwrap();
     }
 
-    fn predict(&self, output: &str, more: &[&str]) -> Output {
+    fn predict(&self, output: &str, more: &[&str]) -> process::Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_predict"));
         command.arg(self.path("scans")).arg(self.path(output)).arg("--model").arg(self.path("model.safetensors"));
         command.args(["--progress", "lines"]).args(more).output().unwrap()
@@ -71,7 +86,21 @@ impl Bench {
     }
 }
 
-fn must_succeed(output: &Output) {
+const FEATURES: [usize; 6] = [4, 4, 4, 8, 8, 4];
+
+fn card(kind: Kind, classes: &Classes, patch: Vec<usize>) -> ModelCard {
+    let grid = ModelGrid { spacing_mm: [Some(2.0), Some(2.0), Some(5.0)], window_hu: [-200.0, 300.0] };
+    ModelCard {
+        kind,
+        network: json!({"features": FEATURES}),
+        classes: classes.clone(),
+        outputs: (0..classes.groups().len()).map(|group| Output::of_group(classes, group)).collect(),
+        input: ModelInput { grid, scaling: Scaling::default(), crop_foreground: true, patch },
+        origin: Origin { cases: "D_l4".into(), seed: 1, best_epoch: 1, validation_score: 0.5 },
+    }
+}
+
+fn must_succeed(output: &process::Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -152,7 +181,11 @@ fn an_ensemble_of_one_model_twice_is_that_model_and_flips_are_a_mean() {
 
     let apart = bench.model("apart", 4, Some(1.0), None);
     let refused = bench.predict("none", &["--model", apart.to_str().unwrap()]);
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("an ensemble takes models that agree"));
+    assert!(
+        !refused.status.success() && said(&refused).contains("smallest_part_ml {} and {\"cancer\": 1.0}; models that work together"),
+        "{}",
+        said(&refused)
+    );
 }
 
 #[test]
@@ -167,8 +200,8 @@ fn small_parts_go_when_asked() {
 
     bench.model("model", 3, Some(1e6), Some([32, 32]));
     must_succeed(&bench.predict("no_tumor", &["--exact"]));
-    assert!(all.data.iter().any(|&label| label == labels::TUMOR));
-    assert!(bench.labels("no_tumor", "a").data.iter().all(|&label| label != labels::TUMOR), "none has a thousand litres");
+    assert!(all.data.iter().any(|&label| label == flare23::TUMOR));
+    assert!(bench.labels("no_tumor", "a").data.iter().all(|&label| label != flare23::TUMOR), "none has a thousand litres");
 }
 
 #[test]
@@ -181,9 +214,12 @@ fn pictures_figures_and_a_journal_are_there_when_asked_for() {
     assert!(read("a.png").starts_with(b"\x89PNG"));
     let statistics: Value = serde_json::from_slice(&read("a.json")).unwrap();
     let (image, _) = nifti::read_scalar(bench.path("scans/a_0000.nii.gz")).unwrap();
-    for (class, of) in labels::CLASS_KEYS.iter().enumerate().skip(1).map(|(class, key)| (class, &statistics["classes"][key])) {
+    assert_eq!(statistics["classes"].as_object().unwrap().len(), 14);
+    for class in flare23::classes().all() {
+        let (of, class) = (&statistics["classes"][&class.key], class.value);
+        assert_eq!(of["label"], class);
         let inside: Vec<f64> =
-            labels.data.iter().zip(&image.data).filter(|(label, _)| usize::from(**label) == class).map(|(_, &hu)| f64::from(hu)).collect();
+            labels.data.iter().zip(&image.data).filter(|(label, _)| **label == class).map(|(_, &hu)| f64::from(hu)).collect();
         let ml = inside.len() as f64 * labels.grid().voxel_mm3() / 1000.0;
         assert!((of["volume_ml"].as_f64().unwrap() - ml).abs() < 1e-6 * ml.max(1.0), "{class}: {of}, {ml} mL");
         match inside.len() {
@@ -324,15 +360,17 @@ fn a_model_is_installed_beside_the_program_and_nothing_else_is() {
     let run = |args: &[&str]| Command::new(&program).args(args).current_dir(bench.folder.path()).output().unwrap();
     let without = run(&["scans", "out"]);
     assert!(!without.status.success() && String::from_utf8_lossy(&without.stderr).contains("model.safetensors"));
-    assert!(!run(&["--install", "weights.safetensors"]).status.success(), "weights without their config");
+    let silent = candle_core::Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu).unwrap();
+    candle_core::safetensors::save(&[("a", silent)].into(), bench.path("silent.safetensors")).unwrap();
+    assert!(said(&run(&["--install", "silent.safetensors"])).contains("does not say what it is"), "weights that say nothing");
     assert!(!bench.path("bin/model.safetensors").exists());
     must_succeed(&run(&["--install", "model.safetensors"]));
     must_succeed(&run(&["scans", "out"]));
-    let own = Student::open(&[bench.path("bin/model.safetensors")], Manner::default(), &Device::Cpu);
+    let own = Model::open(&[bench.path("bin/model.safetensors")], &Manner::default(), &Device::Cpu);
     assert!(own.is_ok() && bench.path("out/a.nii.gz").exists());
 }
 
-fn said(output: &Output) -> String {
+fn said(output: &process::Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -443,4 +481,84 @@ fn volumes_in_a_sheared_scan_are_those_of_its_voxels() {
         labelled += voxels as usize;
     }
     assert!(labelled > 0);
+}
+
+fn declared(classes: Value) -> Classes {
+    serde_json::from_value(classes).unwrap()
+}
+
+#[test]
+fn what_a_training_writes_is_a_model_with_its_own_classes() {
+    let bench = Bench::new();
+    bench.scan("a", [61, 50, 23], "LPS");
+    let classes = declared(json!([
+        {"group": "organ", "classes": {"liver": 1, "kidney": {"value": 200, "name": "A kidney"}}},
+        {"group": "cancer", "classes": {"tumor": 14}},
+        {"group": "growth", "classes": {"cyst": 255}},
+    ]));
+    std::fs::create_dir(bench.path("training")).unwrap();
+    bench.student("training/weights", 3, &classes);
+    let run = |output: &str, model: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_predict"));
+        command.arg(bench.path("scans")).arg(bench.path(output)).arg("--model").arg(bench.path(model));
+        must_succeed(&command.args(["--progress", "lines"]).args(more).output().unwrap());
+    };
+    run("out", "training", &["--statistics", "--preview", "--clean-up"]);
+    let labels = bench.labels("out", "a");
+    assert!(labels.data.iter().all(|label| [0, 1, 14, 200, 255].contains(label)) && labels.data.iter().any(|&label| label > 14));
+    let statistics: Value = serde_json::from_slice(&std::fs::read(bench.path("out/a.json")).unwrap()).unwrap();
+    let keys: Vec<&String> = statistics["classes"].as_object().unwrap().keys().collect();
+    assert_eq!(keys.len(), 4);
+    assert_eq!((&statistics["classes"]["kidney"]["label"], &statistics["classes"]["kidney"]["name"]), (&json!(200), &json!("A kidney")));
+    assert!(bench.path("out/a.png").exists());
+}
+
+#[test]
+fn teachers_of_different_groups_label_a_scan_together() {
+    let bench = Bench::new();
+    bench.scan("a", [61, 50, 23], "LPI");
+    let organs = bench.teacher("organs", 3, &declared(json!([{"group": "organ", "classes": {"liver": 1, "kidney": 200}}])));
+    let tumors = bench.teacher("tumors", 4, &declared(json!([{"group": "cancer", "classes": {"tumor": 14}}])));
+    let run = |output: &str, models: &[&PathBuf]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_predict"));
+        command.arg(bench.path("scans")).arg(bench.path(output)).args(["--exact", "--progress", "lines"]);
+        command.args(models.iter().flat_map(|model| [OsStr::new("--model"), model.as_os_str()])).output().unwrap()
+    };
+    for (output, models) in [("both", &[&organs, &tumors][..]), ("organs", &[&organs]), ("tumors", &[&tumors])] {
+        must_succeed(&run(output, models));
+    }
+    let [both, organ, tumor] = ["both", "organs", "tumors"].map(|output| bench.labels(output, "a").data);
+    assert!(both.iter().zip(organ.iter().zip(&tumor)).all(|(&both, (&organ, &tumor))| both == if tumor == 0 { organ } else { tumor }));
+    assert!(both.iter().any(|&label| label > 0));
+    let fewer = bench.teacher("fewer", 3, &declared(json!([{"group": "organ", "classes": {"liver": 1}}])));
+    let refused = run("none", &[&organs, &fewer]);
+    let text = said(&refused);
+    assert!(
+        !refused.status.success() && text.contains("organ {liver: 1, kidney: 200}, and") && text.contains("organ {liver: 1};"),
+        "{text}"
+    );
+    let left: Vec<_> = std::fs::read_dir(bench.path("both")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["a.nii.gz"], "a large scan goes into a file without a name");
+}
+
+#[test]
+fn a_model_of_train_partial_labels_a_scan_too() {
+    let bench = Bench::new();
+    bench.scan("a", [61, 50, 23], "LPS");
+    let classes = declared(json!([
+        {"group": "organ", "classes": {"liver": 1, "kidney": 200}},
+        {"group": "cancer", "classes": {"tumor": 14}},
+    ]));
+    let network = json!({
+        "method": {"target_adaptive": {"network": {"residual": {"features": [4, 4, 4, 8], "blocks": [1, 1, 1, 1, 1], "groups": 2}}}},
+        "datasets": [{"name": "all", "subset": "D", "classes": ["organ", "cancer"]}],
+    });
+    let config: partial::ModelConfig = serde_json::from_value(network.clone()).unwrap();
+    let datasets = partial::Datasets::new(&config.datasets, &classes).unwrap();
+    let model = partial::Model::new(&config, &datasets, &classes).unwrap();
+    let card = ModelCard { network, outputs: Vec::new(), ..card(Kind::Partial, &classes, vec![16, 16, 16]) };
+    bench.save("model", 3, &model, &card);
+    must_succeed(&bench.predict("out", &["--exact"]));
+    let labels = bench.labels("out", "a");
+    assert!(labels.data.iter().all(|label| [0, 1, 14, 200].contains(label)) && labels.data.iter().any(|&label| label > 0));
 }

@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use inference::SlidingWindow;
+use inference::{Look, SlidingWindow};
 use labelling::{Filter, Found, Weighed};
-use labels::FULL_TRUST;
+use labels::{Classes, FULL_TRUST};
 use ndarray::{Array3, Zip};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::StageIo;
 use volume::nifti;
 
-use crate::teacher::{Shown, Teacher};
+use crate::found::Asked;
 
 /// How labels are weighed. The trust in a label is its probability in the look that finds it least likely.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,7 +20,7 @@ use crate::teacher::{Shown, Teacher};
 pub struct TrustConfig {
     /// Further looks at each scan beside the one that makes the labels: a label that depends on how one looks is less trusted.
     #[serde(default)]
-    pub looks: Vec<Look>,
+    pub looks: Vec<LookParams>,
     /// Who makes the labels.
     #[serde(default)]
     pub labels_from: LabelsFrom,
@@ -35,7 +35,7 @@ pub struct TrustConfig {
 /// A look at a scan in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Look {
+pub struct LookParams {
     /// The overlap of the windows, which then lie in other places; left out, that of `window`.
     #[serde(default)]
     pub overlap: Option<f64>,
@@ -62,13 +62,19 @@ pub enum LabelsFrom {
     Opinion,
 }
 
-impl Look {
+impl LookParams {
     /// The look that makes the labels.
     pub(crate) const FIRST: Self = Self { overlap: None, scale: 1.0, shift: 0.0 };
 
     /// How it lays windows.
-    pub(crate) fn window(&self, window: &SlidingWindow) -> SlidingWindow {
+    fn window(&self, window: &SlidingWindow) -> SlidingWindow {
         SlidingWindow { overlap: self.overlap.unwrap_or(window.overlap), ..*window }
+    }
+
+    /// How likely the model finds given labels when it looks so, in 255ths.
+    fn belief(&self, labels: &Array3<u8>, asked: &Asked<'_>) -> Result<Array3<u8>> {
+        let look = Look { window: self.window(&asked.model.view().window), scale: self.scale, shift: self.shift };
+        Ok(asked.model.belief_in(labels, asked.shown, asked.output, &look)?)
     }
 }
 
@@ -79,7 +85,7 @@ impl TrustConfig {
             window_of_look.check().with_context(|| format!("trust.looks[{n}]"))?;
             ensure!(look.scale.is_finite() && look.scale > 0.0, "trust.looks[{n}].scale is {}; it must be above 0", look.scale);
             ensure!(look.shift.is_finite(), "trust.looks[{n}].shift is {}; it must be a number", look.shift);
-            let same = Look { overlap: None, ..*look } == Look::FIRST && window_of_look == *window;
+            let same = LookParams { overlap: None, ..*look } == LookParams::FIRST && window_of_look == *window;
             ensure!(!same, "trust.looks[{n}] is the look that makes the labels; give it another `overlap`, `scale` or `shift`");
         }
         let bound = self.disagreeing;
@@ -87,46 +93,45 @@ impl TrustConfig {
         self.filter.check().context("trust.filter")
     }
 
-    /// The labels of a scan for one map, and the trust in them.
-    pub(crate) fn weigh(&self, teacher: &Teacher, shown: &Shown<'_>, opinion: Option<&Path>) -> Result<Weighed> {
-        let opinion = opinion.map(|path| read_opinion(path, teacher.classes)).transpose()?;
+    /// The labels of a scan for one group, and the trust in them.
+    pub(crate) fn weigh(&self, asked: &Asked<'_>, opinion: Option<&Path>) -> Result<Weighed> {
+        let opinion = opinion.map(|path| read_opinion(path, asked)).transpose()?;
         match (self.labels_from, opinion) {
-            (LabelsFrom::Teachers, opinion) => self.weigh_own(teacher, shown, opinion),
-            (LabelsFrom::Opinion, Some(opinion)) => self.weigh_others(teacher, shown, opinion),
+            (LabelsFrom::Teachers, opinion) => self.weigh_own(asked, opinion),
+            (LabelsFrom::Opinion, Some(opinion)) => self.weigh_others(asked, opinion),
             (LabelsFrom::Opinion, None) => bail!("trust.labels_from: there is no opinion"),
         }
     }
 
     /// The teacher's labels.
-    fn weigh_own(&self, teacher: &Teacher, shown: &Shown<'_>, opinion: Option<Found>) -> Result<Weighed> {
-        let [labels, mut trust] = teacher.segment_with_confidence(shown)?;
-        self.look_again(teacher, shown, &labels, &mut trust)?;
+    fn weigh_own(&self, asked: &Asked<'_>, opinion: Option<Found>) -> Result<Weighed> {
+        let [labels, mut trust] = asked.model.segment_with_confidence(asked.shown, asked.output)?;
+        self.look_again(asked, &labels, &mut trust)?;
         let most = (self.disagreeing * f64::from(FULL_TRUST)).round() as u8;
         let opinion = opinion.map(|opinion| (opinion, most));
-        Ok(Weighed { labels: shown.found(labels, 0), trust: shown.found(trust, FULL_TRUST), opinion })
+        Ok(Weighed { labels: asked.found(labels, 0), trust: asked.found(trust, FULL_TRUST), opinion })
     }
 
     /// The labels of an opinion, as far as the teacher believes in them.
-    fn weigh_others(&self, teacher: &Teacher, shown: &Shown<'_>, opinion: Found) -> Result<Weighed> {
-        let labels = shown.of(&opinion);
-        let mut trust = teacher.belief_in(&labels, shown, &Look::FIRST)?;
-        self.look_again(teacher, shown, &labels, &mut trust)?;
-        Ok(Weighed { labels: opinion, trust: shown.found(trust, FULL_TRUST), opinion: None })
+    fn weigh_others(&self, asked: &Asked<'_>, opinion: Found) -> Result<Weighed> {
+        let labels = asked.of(&opinion);
+        let mut trust = LookParams::FIRST.belief(&labels, asked)?;
+        self.look_again(asked, &labels, &mut trust)?;
+        Ok(Weighed { labels: opinion, trust: asked.found(trust, FULL_TRUST), opinion: None })
     }
 
-    fn look_again(&self, teacher: &Teacher, shown: &Shown<'_>, labels: &Array3<u8>, trust: &mut Array3<u8>) -> Result<()> {
+    fn look_again(&self, asked: &Asked<'_>, labels: &Array3<u8>, trust: &mut Array3<u8>) -> Result<()> {
         for look in &self.looks {
-            let belief = teacher.belief_in(labels, shown, look)?;
+            let belief = look.belief(labels, asked)?;
             Zip::from(&mut *trust).and(&belief).for_each(|trust, &belief| *trust = belief.min(*trust));
         }
         Ok(())
     }
 }
 
-/// The label maps of a second opinion on a case.
+/// The label maps of a second opinion on a case, one for each group.
 pub(crate) struct Opinion {
-    pub(crate) organs: PathBuf,
-    pub(crate) cancer: PathBuf,
+    pub(crate) maps: Vec<PathBuf>,
 }
 
 /// The folder behind the role `opinion`, if there is one and the parameters have a use for it.
@@ -143,16 +148,15 @@ pub(crate) fn opinions<'a>(trust: Option<&TrustConfig>, io: &'a StageIo) -> Resu
 
 impl Opinion {
     /// On a case, in the folder behind the role `opinion`.
-    pub(crate) fn on(case: &str, folder: &Path) -> Self {
-        let map = |kind: &str| folder.join(kind).join(format!("{case}.nii.gz"));
-        Self { organs: map("organs"), cancer: map("cancer") }
+    pub(crate) fn on(case: &str, folder: &Path, classes: &Classes) -> Self {
+        let map = |group: &labels::Group| folder.join(group.key()).join(format!("{case}.nii.gz"));
+        Self { maps: classes.groups().iter().map(map).collect() }
     }
 }
 
-fn read_opinion(path: &Path, classes: usize) -> Result<Found> {
+fn read_opinion(path: &Path, asked: &Asked<'_>) -> Result<Found> {
     ensure!(path.is_file(), "{} is missing; `opinion` must have label maps of every scan that is labelled", path.display());
     let (labels, _) = nifti::read_labels(path)?;
-    let highest = labels.data.fold(0, |highest, &label| label.max(highest));
-    ensure!(usize::from(highest) < classes, "{}: value {highest}, expected at most {}; correct the label map", path.display(), classes - 1);
+    asked.check(&labels.data, path)?;
     Ok(Found::of(labels))
 }

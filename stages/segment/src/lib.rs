@@ -1,8 +1,12 @@
-//! Segments CT scans with the student (paper 2.2 and 2.3): images to organ and cancer maps on the model grid.
+//! Segments CT scans with the student (paper 2.2 and 2.3): images to a label map for each group on the model
+//! grid.
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use dataset::{ImageFile, Naming};
 use inference::{Student, StudentParams};
+use model_card::WEIGHTS_FILE;
 use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::{Scan, nifti};
 
@@ -11,13 +15,13 @@ pub struct Segment;
 
 impl Stage for Segment {
     const NAME: &'static str = "segment";
-    const REVISION: u32 = 7;
-    const ABOUT: &'static str = "Segments CT scans with the dual-decoding student, both decoders in one pass";
+    const REVISION: u32 = 8;
+    const ABOUT: &'static str = "Segments CT scans with the dual-decoding student, all decoders in one pass";
     const READS: &'static [Role] = &[
         Role::required("images", "a folder of CT scans, CASE_0000.nii.gz").by_case(),
         Role::required("student", "a folder with weights.safetensors, as train-student writes it"),
     ];
-    const WRITES: &'static str = "organs/CASE.nii.gz (0-13) and cancer/CASE.nii.gz (0, 1) on the model grid";
+    const WRITES: &'static str = "GROUP/CASE.nii.gz for each group of the student, in the values of the classes, on the model grid";
     const PAPER: &'static str = "2.2, 2.3";
     type Config = StudentParams;
 
@@ -32,40 +36,53 @@ impl Stage for Segment {
     }
 }
 
+/// A scan, and the groups that the student finds in it.
+pub struct Job {
+    image: ImageFile,
+    groups: Vec<String>,
+}
+
+impl Job {
+    /// The label map of each group, in the output folder.
+    fn places(&self) -> Vec<String> {
+        self.groups.iter().map(|group| format!("{group}/{}", self.image.label_name())).collect()
+    }
+}
+
 impl CaseStage for Segment {
-    type Job = ImageFile;
+    type Job = Job;
     type Tools = Student;
 
-    fn jobs(_: &StudentParams, io: &StageIo) -> Result<Vec<ImageFile>> {
-        Ok(dataset::image_files(io.input("images")?)?)
+    fn jobs(config: &StudentParams, io: &StageIo) -> Result<Vec<Job>> {
+        let groups: Vec<String> = config.resolve(&weights(io)?)?.outputs.into_iter().map(|output| output.group).collect();
+        let job = |image| Job { image, groups: groups.clone() };
+        Ok(dataset::image_files(io.input("images")?)?.into_iter().map(job).collect())
     }
 
     fn aside(_: &StudentParams, io: &StageIo) -> Result<Aside> {
         Ok(dataset::list(io.input("images")?, Naming::Images)?.aside)
     }
 
-    fn case(_: &StudentParams, case: &ImageFile) -> CaseSpec {
-        CaseSpec::of(&case.id).reads("image", &case.path).writes(places(case))
+    fn case(_: &StudentParams, job: &Job) -> CaseSpec {
+        CaseSpec::of(&job.image.id).reads("image", &job.image.path).writes(job.places())
     }
 
     fn tools(config: &StudentParams, io: &StageIo) -> Result<Student> {
-        let weights = io.input("student")?.join("weights.safetensors");
-        Ok(Student::load(config, &weights, &nets::device(io.device)?)?)
+        Ok(Student::load(config, &weights(io)?, &nets::device(io.device)?)?)
     }
 
-    fn work(_: &StudentParams, io: &StageIo, student: &Student, case: &ImageFile) -> Result<()> {
-        let scan = Scan::open(&case.path, student.grid())?;
+    fn work(_: &StudentParams, io: &StageIo, student: &Student, job: &Job) -> Result<()> {
+        let scan = Scan::open(&job.image.path, student.grid())?;
         let region = student.region(&scan)?;
         let maps = student.label_maps(&scan, &region, false)?;
         io.report.warn(scan.path(), scan.doubt());
-        for (place, runs) in places(case).iter().zip([&maps.organs, &maps.cancer]) {
+        for (place, runs) in job.places().iter().zip(&maps.maps) {
             nifti::write_labels_on(io.output.join(place), &runs.on(&scan.grid(), &region))?;
         }
         Ok(())
     }
 }
 
-/// The organ map and the cancer map of a case, in the output folder.
-fn places(case: &ImageFile) -> [String; 2] {
-    ["organs", "cancer"].map(|folder| format!("{folder}/{}", case.label_name()))
+fn weights(io: &StageIo) -> Result<PathBuf> {
+    Ok(io.input("student")?.join(WEIGHTS_FILE))
 }

@@ -15,6 +15,7 @@ const FEATURES: [usize; 6] = [4, 4, 4, 8, 8, 4];
 
 fn params(crop_foreground: bool) -> Value {
     json!({
+        "classes": labels::flare23::classes(),
         "network": {"features": FEATURES},
         "grid": {"spacing_mm": [2, 2, 5], "window_hu": [-200, 300]},
         "crop_foreground": crop_foreground,
@@ -35,18 +36,18 @@ fn patient(air: usize) -> ScalarVolume {
     ScalarVolume { data, affine }
 }
 
-/// Both label maps of the patient, the air cut off again.
+/// The label maps of the patient's groups, the air cut off again.
 fn segmented(folder: &Path, air: usize, crop_foreground: bool) -> Result<[Array3<u8>; 2], String> {
     for name in ["images", "student", "out", "work"] {
         std::fs::create_dir_all(folder.join(name)).unwrap();
     }
     let image = patient(air);
     nifti::write_scalar_i16(folder.join("images/a_0000.nii.gz"), &image).unwrap();
-    let student = DualUNet2d::new(&DualUNet2dConfig { features: FEATURES });
+    let student = DualUNet2d::new(&DualUNet2dConfig { features: FEATURES }, &[("organ_decoder".into(), 14), ("cancer_decoder".into(), 2)]);
     let weights = Params::init(&student.parameters(), Streams::new(3), &Device::Cpu).unwrap();
     weights.save(&folder.join("student/weights.safetensors"), &Default::default()).unwrap();
     run(folder, params(crop_foreground))?;
-    Ok(["organs", "cancer"].map(|map| {
+    Ok(["organ", "cancer"].map(|map| {
         let (labels, _) = nifti::read_labels(folder.join(format!("out/{map}/a.nii.gz"))).unwrap();
         assert_eq!(labels.data.dim(), image.data.dim(), "on the grid of the image");
         labels.data.slice(s![air..44 + air, air..36 + air, ..]).to_owned()
@@ -79,23 +80,25 @@ fn air_around_the_patient_changes_nothing() {
 }
 
 #[test]
-fn parts_of_the_cancer_map_below_the_limit_are_removed_and_organs_left_alone() {
+fn parts_of_a_group_below_the_limit_are_removed_and_the_others_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let all = segmented(folder.path(), 0, true).unwrap();
     let cancer = |ml: Value| {
         std::fs::remove_dir_all(folder.path().join("out")).unwrap();
         std::fs::create_dir_all(folder.path().join("out")).unwrap();
         let mut params = params(true);
-        params["smallest_tumor_ml"] = ml;
+        params["smallest_part_ml"] = json!({ "cancer": ml });
         run(folder.path(), params)?;
         let read = |map: &str| nifti::read_labels(folder.path().join(format!("out/{map}/a.nii.gz"))).unwrap().0.data;
-        assert_eq!(read("organs"), all[0]);
+        assert_eq!(read("organ"), all[0]);
         Ok::<_, String>(read("cancer"))
     };
     // A voxel has 0.02 mL.
-    assert!(all[1].sum() > 0 && cancer(json!(0.02)).unwrap() == all[1]);
-    assert_eq!(cancer(json!(1000)).unwrap().sum(), 0);
-    assert!(cancer(json!(-1)).unwrap_err().contains("smallest_tumor_ml: -1"));
+    let labelled = |map: &Array3<u8>| map.iter().filter(|&&label| label > 0).count();
+    assert!(labelled(&all[1]) > 0 && cancer(json!(0.02)).unwrap() == all[1]);
+    assert!(all[1].iter().all(|label| [0, 14].contains(label)), "in the values of the classes");
+    assert_eq!(labelled(&cancer(json!(1000)).unwrap()), 0);
+    assert!(cancer(json!(-1)).unwrap_err().contains("smallest_part_ml.cancer: -1"));
 }
 
 #[test]
@@ -107,4 +110,31 @@ fn a_scan_of_air_is_an_error_that_names_the_file() {
     nifti::write_scalar_i16(folder.path().join("images/b_0000.nii.gz"), &air).unwrap();
     let error = run(folder.path(), params(true)).unwrap_err();
     assert!(error.contains("b_0000.nii.gz") && error.contains("no voxel above -200 HU"), "{error}");
+}
+
+#[test]
+fn every_group_of_the_student_has_a_folder_in_the_values_of_its_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    segmented(folder.path(), 0, true).unwrap();
+    let classes = json!([
+        {"group": "organ", "classes": {"liver": 1, "kidney": 200}},
+        {"group": "cancer", "classes": {"tumor": 14}},
+        {"group": "growth", "classes": {"cyst": 255, "stone": 15}},
+    ]);
+    let decoders = [("organ", 3), ("cancer", 2), ("growth", 3)].map(|(group, channels)| (format!("{group}_decoder"), channels));
+    let student = DualUNet2d::new(&DualUNet2dConfig { features: FEATURES }, &decoders);
+    let weights = Params::init(&student.parameters(), Streams::new(3), &Device::Cpu).unwrap();
+    weights.save(&folder.path().join("student/weights.safetensors"), &Default::default()).unwrap();
+    let run = |classes: &Value| {
+        let mut params = params(true);
+        params["classes"] = classes.clone();
+        run(folder.path(), params)
+    };
+    run(&classes).unwrap();
+    for (group, values) in [("organ", [0, 1, 200]), ("cancer", [0, 14, 14]), ("growth", [0, 15, 255])] {
+        let (labels, _) = nifti::read_labels(folder.path().join(format!("out/{group}/a.nii.gz"))).unwrap();
+        assert!(labels.data.iter().all(|label| values.contains(label)), "{group}");
+    }
+    let error = run(&json!([{"group": "organ", "classes": {"liver": 1}}])).unwrap_err();
+    assert!(error.contains("weights.safetensors"), "{error}");
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use containers::{Recipe, Root, libraries};
+use model_card::MODEL_FILE;
 use serde_json::{Value, json};
 use stage_kit::StageIo;
 
@@ -17,7 +18,6 @@ const LIBRARIES: &str = "/usr/local/lib";
 /// The challenge calls `/bin/bash -c "sh predict.sh"`.
 const SHELLS: [&str; 2] = ["/bin/bash", "/usr/bin/bash"];
 const SCRIPT: &str = "predict.sh";
-const MODEL: &str = "model.safetensors";
 /// What the program is made of and under which licences, if the recipe has it.
 const NOTICES: &str = "THIRD-PARTY-NOTICES.txt";
 
@@ -34,13 +34,12 @@ impl Contents {
     pub(crate) fn of(config: &Config, io: &StageIo) -> Result<Self> {
         let folder = io.input("recipe")?.to_owned();
         let program = io.input("program")?;
-        let model = io.input("model")?;
-        let model = if model.is_dir() { model.join(MODEL) } else { model.to_owned() };
+        let model = model_card::model_file(io.input("model")?);
         // As the loader tells it.
         let more = io.input_opt("libraries")?.map(std::path::absolute).transpose().context("libraries")?;
         let more = more.as_deref();
         ensure!(program.is_file(), "{} is no file; the input `program` is the executable `predict`", program.display());
-        ensure!(model.is_file(), "there is no {}; the stage `export` writes it", model.display());
+        ensure!(model.is_file(), "there is no {}; the stage `export` or a training writes it", model.display());
         ensure!(
             config.libraries.is_empty() || more.is_some(),
             "`libraries` names {}, and there is no input `libraries` to take them from",
@@ -49,7 +48,7 @@ impl Contents {
 
         let mut root = skeleton()?;
         root.program(&Path::new(HOME).join("predict"), program)?;
-        root.file(&Path::new(HOME).join(MODEL), &model)?;
+        root.file(&Path::new(HOME).join(MODEL_FILE), &model)?;
         root.file(&Path::new("/workspace").join(SCRIPT), &folder.join(SCRIPT))?;
         let notices = folder.join(NOTICES);
         if notices.is_file() {

@@ -53,7 +53,7 @@ impl Stage for Submission {
     const READS: &'static [Role] = &[
         Role::required("recipe", "a folder with Dockerfile and predict.sh, such as docker/"),
         Role::required("program", "the executable `predict`"),
-        Role::required("model", "a file as `export` writes it, or the folder that it is in"),
+        Role::required("model", "a file as `export` or a training writes it, or the folder that it is in"),
         Role::optional("libraries", "a folder of libraries that are loaded at run time, such as CUDA's"),
     ];
     const WRITES: &'static str = "TEAM.tar.gz; manifest.json: digests and sizes, and what is in the image";

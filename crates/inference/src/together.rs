@@ -1,0 +1,108 @@
+//! Several models together: what they agree in, and the mean of what they find.
+
+use std::fmt::Debug;
+
+use candle_core::{Result, Tensor};
+use labels::Classes;
+use model_card::Output;
+use volume::{ModelGrid, Scaling};
+
+/// In what two models differ, with both values.
+pub(crate) struct Differences(pub(crate) Vec<String>);
+
+impl Differences {
+    /// Those of grids.
+    pub(crate) fn of_grids(a: &ModelGrid, b: &ModelGrid) -> Self {
+        let mut found = Self(Vec::new());
+        let spacing = |grid: &ModelGrid| grid.spacing_mm.map(|mm| mm.map_or_else(|| "null".into(), |mm| mm.to_string())).join(", ");
+        found.add("grid.spacing_mm", &format_args!("[{}]", spacing(a)), &format_args!("[{}]", spacing(b)));
+        found.add("grid.window_hu", &a.window_hu, &b.window_hu);
+        found
+    }
+
+    /// One more, if there is one.
+    pub(crate) fn add(&mut self, name: &str, a: &dyn Debug, b: &dyn Debug) {
+        let [a, b] = [a, b].map(|value| format!("{value:?}"));
+        if a != b {
+            self.0.push(format!("{name} {a} and {b}"));
+        }
+    }
+}
+
+/// What a model finds, in words that two models share when they find the same.
+pub(crate) fn found_by(outputs: &[Output], classes: &Classes) -> String {
+    let output = |output: &Output| {
+        let classes: Vec<String> = output.values.iter().map(|&value| format!("{}: {value}", classes.key_of(value))).collect();
+        format!("{} {{{}}}", output.group, classes.join(", "))
+    };
+    outputs.iter().map(output).collect::<Vec<_>>().join(", ")
+}
+
+/// Windowed intensities as a network is shown them, as [`Scaling::apply`] makes them; the tensor itself where that is plain.
+pub(crate) fn scaled(values: &Tensor, scaling: &Scaling) -> Result<Tensor> {
+    if scaling.is_plain() {
+        return Ok(values.clone());
+    }
+    let [low, high] = scaling.clip;
+    let number = |value: f32| Tensor::new(value, values.device());
+    values.clamp(low, high)?.broadcast_sub(&number(scaling.shift)?)?.broadcast_div(&number(scaling.scale)?)
+}
+
+/// The sum of what `likely` finds over members and mirror images of `input`; whose greatest value is the greatest mean. The images
+/// are mirrored along the last `spatial` axes.
+pub(crate) fn sum_over<M>(
+    input: &Tensor,
+    members: &[M],
+    mirrors: &[&[usize]],
+    likely: impl Fn(&M, &Tensor) -> Result<Vec<Tensor>>,
+) -> Result<Vec<Tensor>> {
+    let mut sums: Option<Vec<Tensor>> = None;
+    for from_last in mirrors {
+        let mirrored = mirrored(input, from_last)?;
+        for member in members {
+            let here = likely(member, &mirrored)?.iter().map(|found| self::mirrored(found, from_last)).collect::<Result<Vec<_>>>()?;
+            sums = Some(match sums {
+                None => here,
+                Some(sums) => sums.iter().zip(&here).map(|(sum, here)| sum + here).collect::<Result<_>>()?,
+            });
+        }
+    }
+    sums.ok_or_else(|| candle_core::Error::Msg("no model".into()))
+}
+
+/// `x` mirrored along some axes, which are counted from the last one.
+fn mirrored(x: &Tensor, from_last: &[usize]) -> Result<Tensor> {
+    let axes: Vec<usize> = from_last.iter().map(|axis| x.rank() - 1 - axis).collect();
+    if axes.is_empty() { Ok(x.clone()) } else { x.flip(&axes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_scaled_tensor_has_the_bits_of_scaled_values() {
+        let values: Vec<f32> = (0..1000).map(|n| n as f32 / 900.0 - 0.05).collect();
+        let tensor = Tensor::from_vec(values.clone(), (1, 1, 10, 100), &Device::Cpu).unwrap();
+        for scaling in [Scaling::default(), Scaling::signed(), Scaling { clip: [0.1, 0.7], shift: 0.37, scale: 0.113 }] {
+            let mut expected = values.clone();
+            scaling.apply(&mut expected);
+            let found: Vec<f32> = scaled(&tensor, &scaling).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            assert!(found == expected, "{scaling:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_mirrored_comes_back_in_its_place() {
+        let x = Tensor::arange(0f32, 24.0, &Device::Cpu).unwrap().reshape((1, 1, 2, 3, 4)).unwrap();
+        // A network that lacks the batch's axis in what it gives.
+        let same = |_: &(), patch: &Tensor| Ok(vec![patch.squeeze(0)?, (patch.squeeze(0)? * 2.0)?]);
+        let sums = sum_over(&x, &[(), ()], &[&[], &[0], &[1, 2], &[0, 1, 2]], same).unwrap();
+        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(flat(&sums[0]), flat(&(&x * 8.0).unwrap()));
+        assert_eq!(flat(&sums[1]), flat(&(&x * 16.0).unwrap()));
+        assert_eq!(flat(&mirrored(&x, &[0]).unwrap())[..4], [3.0, 2.0, 1.0, 0.0], "along the last axis");
+    }
+}

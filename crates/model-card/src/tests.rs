@@ -1,0 +1,166 @@
+use labels::{Classes, LabelPattern};
+use serde_json::{Value, json};
+use std::path::Path;
+use volume::{ModelGrid, Scaling};
+
+use crate::{Answer, Asked, Kind, ModelCard, ModelInput, Origin, Output, model_file};
+
+fn classes() -> Classes {
+    serde_json::from_value(json!([
+        {"group": "organ", "classes": {"liver": 1, "kidney": 200}},
+        {"group": "cancer", "classes": {"tumor": 14}},
+        {"group": "growth", "classes": {"cyst": 255}},
+    ]))
+    .unwrap()
+}
+
+fn card() -> ModelCard {
+    let classes = classes();
+    ModelCard {
+        kind: Kind::Student,
+        network: json!({"features": [1, 2]}),
+        outputs: (0..3).rev().map(|group| Output::of_group(&classes, group)).collect(),
+        classes,
+        input: ModelInput {
+            grid: ModelGrid { spacing_mm: [Some(8.0), Some(8.0), None], window_hu: [-200.0, 300.0] },
+            scaling: Scaling::signed(),
+            crop_foreground: true,
+            patch: vec![96, 80],
+        },
+        origin: Origin { cases: "D_l4".into(), seed: 1, best_epoch: 3, validation_score: 0.5 },
+    }
+}
+
+fn resolve(asked: Asked, card: Option<&ModelCard>) -> Result<Answer, String> {
+    asked.resolve(card, Path::new("w.safetensors")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_the_parameters_leave_out_the_model_says() {
+    let card = card();
+    let answer = resolve(Asked::default(), Some(&card)).unwrap();
+    assert_eq!((answer.network, answer.grid), (card.network.clone(), card.input.grid));
+    assert_eq!((answer.crop_foreground, answer.patch), (true, vec![96, 80]));
+    assert_eq!((answer.classes, answer.scaling), (classes(), Scaling::signed()));
+    let groups: Vec<_> = answer.outputs.iter().map(|output| output.group.as_str()).collect();
+    assert_eq!(groups, ["organ", "cancer", "growth"], "what lies over the others comes last");
+    let grid = ModelGrid { spacing_mm: [Some(8.0), Some(8.0), Some(2.5)], window_hu: [-200.0, 300.0] };
+    let asked = Asked { grid: Some(grid), patch: Some(vec![128, 128]), ..Asked::default() };
+    let answer = resolve(asked, Some(&card)).unwrap();
+    assert_eq!((answer.grid, answer.patch), (grid, vec![128, 128]), "the depth of slices and the window may be others");
+}
+
+#[test]
+fn what_contradicts_the_model_is_refused_with_both_values() {
+    let grid = ModelGrid { spacing_mm: [Some(25.0), Some(8.0), Some(2.5)], window_hu: [-100.0, 300.0] };
+    let other = json!([{"group": "organ", "classes": {"liver": 1, "kidney": 2}}]);
+    let asked = Asked {
+        network: Some(json!({"features": [1, 3]})),
+        classes: Some(serde_json::from_value(other).unwrap()),
+        grid: Some(grid),
+        crop_foreground: Some(false),
+        patch: None,
+    };
+    let error = resolve(asked, Some(&card())).unwrap_err();
+    for part in [
+        "w.safetensors: the model was trained with network {\"features\":[1,2]}, and the parameters say {\"features\":[1,3]}",
+        "the classes organ {liver: 1, kidney: 200}, cancer {tumor: 14}, growth {cyst: 255}, and the parameters say organ {liver: 1, kidney: 2}",
+        "grid.spacing_mm [8, 8, null], and the parameters say [25, 8, 2.5]",
+        "grid.window_hu [-200.0, 300.0], and the parameters say [-100.0, 300.0]",
+        "crop_foreground true, and the parameters say false",
+        "Leave these parameters out",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
+fn a_model_may_find_fewer_classes_than_are_declared_and_no_others() {
+    let declared = |classes: Classes| resolve(Asked { classes: Some(classes), ..Asked::default() }, Some(&card()));
+    let more = json!([
+        {"group": "organ", "classes": {"liver": {"value": 1, "name": "The liver"}, "spleen": 3, "kidney": 200}},
+        {"group": "vessel", "classes": {"aorta": 5}},
+        {"group": "cancer", "classes": {"tumor": 14}},
+        {"group": "growth", "classes": {"cyst": 255}},
+    ]);
+    assert_eq!(declared(serde_json::from_value(more).unwrap()).unwrap().classes, classes());
+    assert!(declared(classes().only([1, 200, 14].into_iter().collect())).is_err());
+    let moved =
+        json!([{"group": "organ", "classes": {"liver": 1, "kidney": 200, "tumor": 14}}, {"group": "growth", "classes": {"cyst": 255}}]);
+    assert!(declared(serde_json::from_value(moved).unwrap()).is_err(), "another group");
+}
+
+#[test]
+fn weights_without_a_card_need_all_that_matters() {
+    let error = resolve(Asked { crop_foreground: Some(true), ..Asked::default() }, None).unwrap_err();
+    assert!(error.contains("give network, classes, grid, the size of the window under `params:`"), "{error}");
+    let asked = Asked {
+        network: Some(json!(1)),
+        classes: Some(classes()),
+        grid: Some(card().input.grid),
+        crop_foreground: Some(true),
+        patch: Some(Vec::new()),
+    };
+    let answer = resolve(asked, None).unwrap();
+    assert_eq!((answer.outputs, answer.scaling), (card().ordered_outputs(), Scaling::default()));
+}
+
+fn of_text(card: &Value) -> Result<Option<ModelCard>, String> {
+    let metadata = [(ModelCard::FIELD.to_owned(), card.to_string())].into();
+    ModelCard::of(&metadata, Path::new("w.safetensors")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_card_comes_back_from_metadata_and_refuses_another_role() {
+    let (card, path) = (card(), Path::new("w.safetensors"));
+    let metadata = card.to_metadata().unwrap().into_iter().collect();
+    assert_eq!(ModelCard::of(&metadata, path).unwrap(), Some(card.clone()));
+    assert_eq!(ModelCard::of(&Default::default(), path).unwrap(), None);
+    let kind = card.must_be(Kind::Teacher, path).unwrap_err().to_string();
+    assert!(kind.contains("is a student") && kind.contains("expected a teacher"), "{kind}");
+    assert!(card.must_find(LabelPattern::of(1), &classes(), path).is_ok());
+    let others: Classes = serde_json::from_value(json!([{"group": "organ", "classes": {"liver": 1, "kidney": 2}}])).unwrap();
+    let refused = card.must_find(others.pattern(), &others, path).unwrap_err().to_string();
+    assert!(refused.contains("finds liver (1), tumor (14), kidney (200), cyst (255); expected a model that finds"), "{refused}");
+    assert!(refused.ends_with("finds liver (1), kidney (2)"), "a class of another value is another class: {refused}");
+}
+
+#[test]
+fn cards_of_another_form_are_refused_by_name() {
+    let good = serde_json::to_value(card()).unwrap();
+    let changed = |pointer: &str, value: Value| {
+        let mut card = good.clone();
+        *card.pointer_mut(pointer).unwrap() = value;
+        of_text(&card).unwrap_err()
+    };
+    let earlier = changed("/classes", json!(["background", "liver"]));
+    assert!(earlier.contains("w.safetensors: its card cannot be read") && earlier.contains("train the model anew"), "{earlier}");
+    let group = changed("/outputs/0/group", json!("vessel"));
+    assert!(group.contains("vessel") && group.contains("organ, cancer, growth"), "{group}");
+    for values in [json!([1, 200]), json!([0]), json!([255, 255])] {
+        let error = changed("/outputs/0/values", values.clone());
+        assert!(error.contains("of the group `growth`, whose values are [255]"), "{values}: {error}");
+    }
+    let twice = changed("/outputs/0", json!({"group": "organ", "values": [1, 200]}));
+    assert!(twice.contains("of the group `organ`"), "{twice}");
+}
+
+#[test]
+fn a_decoder_has_a_channel_for_each_class_and_one_for_background() {
+    let output = Output::of_group(&classes(), 0);
+    assert_eq!(output.decoder(), ("organ_decoder".to_owned(), 3));
+    assert_eq!(output.value_of_channel(), [0, 1, 200]);
+    assert_eq!(output.keys(&classes()), ["background", "liver", "kidney"]);
+}
+
+#[test]
+fn a_folder_stands_for_the_model_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    assert_eq!(model_file(folder.path()), path("model.safetensors"), "what a message then misses");
+    std::fs::write(path("weights.safetensors"), "").unwrap();
+    assert_eq!(model_file(folder.path()), path("weights.safetensors"));
+    std::fs::write(path("model.safetensors"), "").unwrap();
+    assert_eq!(model_file(folder.path()), path("model.safetensors"));
+    assert_eq!(model_file(&path("else.safetensors")), path("else.safetensors"));
+}

@@ -1,6 +1,0 @@
-//! The stage `label-partial` as an executable of its own.
-
-fn main() -> std::process::ExitCode {
-    ops::tune_process();
-    stage_kit::main::<label_partial::LabelPartial>()
-}
