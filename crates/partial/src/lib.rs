@@ -5,21 +5,30 @@
 //! annotated in a sample takes no part in its loss, and its outputs get a gradient of exactly 0.
 
 mod annotation;
+mod class;
 mod clean;
+mod error;
 mod loss;
 mod method;
 mod model;
 mod mutual;
+mod over_scans;
+mod resolve;
 mod rule;
 mod tally;
 mod trained;
+mod truth;
 
-pub use annotation::{Class, Dataset, Datasets, PartialError, Task};
-pub use clean::Clean;
-pub use loss::{Dice, Loss, Objective, Truth};
+pub use annotation::{Dataset, Datasets, Task};
+pub use class::Class;
+pub use clean::{Clean, Cleaner};
+pub use error::PartialError;
+pub use loss::{Dice, Loss, Objective};
 pub use method::{MethodConfig, ModelConfig};
 pub use model::{Channel, Head, Model, Output, Row};
 pub use mutual::{Difference, Similarity};
+pub use over_scans::open;
 pub use rule::{Combine, Rule};
 pub use tally::PartialTally;
 pub use trained::{TrainedModel, TrainedModelError};
+pub use truth::Truth;

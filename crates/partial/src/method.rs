@@ -1,10 +1,13 @@
 //! The methods, as a pipeline file declares them.
 
+use labels::Classes;
 use nets::{DynamicHeadConfig, ResidualConfig, TrunkConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::annotation::{Class, Dataset, Datasets, PartialError, Task, check_names};
+use crate::annotation::{Dataset, Datasets, Task};
+use crate::class::Class;
+use crate::error::PartialError;
 use crate::loss::Objective;
 use crate::model::Head;
 use crate::mutual::{Difference, Similarity};
@@ -38,7 +41,7 @@ pub enum MethodConfig {
         network: TrunkConfig,
     },
     /// One network with exclusive classes; where some are not annotated, they count as background in the loss (Fang and Yan,
-    /// 2020).
+    /// 2020). Where classes of several groups lie in one voxel, that of the last group counts, as in the final label map.
     TargetAdaptive {
         /// The encoder-decoder.
         network: TrunkConfig,
@@ -71,7 +74,8 @@ pub enum MethodConfig {
 pub struct ModelConfig {
     /// The method.
     pub method: MethodConfig,
-    /// What is annotated where.
+    /// What is annotated where; by default each subset that has something annotated is a dataset.
+    #[serde(default)]
     pub datasets: Vec<Dataset>,
     /// The tasks of `dodnet`, `multi_head` and `conditional`; by default each dataset is a task. Not used by the others.
     #[serde(default)]
@@ -79,6 +83,12 @@ pub struct ModelConfig {
 }
 
 impl MethodConfig {
+    /// Whether its outputs are those of tasks.
+    #[must_use]
+    pub fn has_tasks(&self) -> bool {
+        matches!(self, Self::Dodnet { .. } | Self::MultiHead { .. } | Self::Conditional { .. })
+    }
+
     /// What the method charges.
     #[must_use]
     pub fn objective(&self) -> Objective {
@@ -116,31 +126,35 @@ impl MethodConfig {
     }
 }
 
-/// The groups of outputs of a model.
-pub(crate) fn heads(config: &ModelConfig, datasets: &Datasets) -> Result<Vec<Head>, PartialError> {
+/// The heads of a model.
+pub(crate) fn heads(config: &ModelConfig, datasets: &Datasets, classes: &Classes) -> Result<Vec<Head>, PartialError> {
     let of_datasets = || {
         let head = |d: usize| Head { name: datasets.declared()[d].name.clone(), classes: datasets.classes(d).to_vec(), dataset: Some(d) };
         (0..datasets.len()).map(head).collect::<Vec<_>>()
     };
     match config.method {
-        MethodConfig::TargetAdaptive { .. } => Ok(vec![Head { name: "all".into(), classes: Class::all(), dataset: None }]),
-        MethodConfig::Multitalent { .. } | MethodConfig::PerDataset { .. } | MethodConfig::MutualPartial { .. } => Ok(of_datasets()),
-        MethodConfig::MutualFull { .. } => Ok(of_datasets().into_iter().map(|head| Head { classes: Class::all(), ..head }).collect()),
-        _ if config.tasks.is_empty() => Ok(of_datasets()),
-        _ => {
-            check_names("task", config.tasks.iter().map(|task| task.name.as_str()))?;
-            if let Some(task) = config.tasks.iter().find(|task| task.classes.is_empty()) {
-                return Err(PartialError::Empty { what: "task", name: task.name.clone() });
-            }
-            let about = |d: usize| config.tasks.iter().any(|task| task.classes.iter().any(|class| datasets.classes(d).contains(class)));
-            if let Some(alone) = (0..datasets.len()).find(|&d| !about(d)) {
-                return Err(PartialError::NoTask(datasets.declared()[alone].name.clone()));
-            }
-            Ok(config
-                .tasks
-                .iter()
-                .map(|Task { name, classes }| Head { name: name.clone(), classes: classes.clone(), dataset: None })
-                .collect())
+        MethodConfig::TargetAdaptive { .. } => Ok(vec![Head { name: "all".into(), classes: datasets.all(), dataset: None }]),
+        MethodConfig::MutualFull { .. } => Ok(of_datasets().into_iter().map(|head| Head { classes: datasets.all(), ..head }).collect()),
+        _ if !config.method.has_tasks() || config.tasks.is_empty() => Ok(of_datasets()),
+        _ => of_tasks(&config.tasks, datasets, classes),
+    }
+}
+
+fn of_tasks(tasks: &[Task], datasets: &Datasets, classes: &Classes) -> Result<Vec<Head>, PartialError> {
+    let mut heads = Vec::with_capacity(tasks.len());
+    let annotated = datasets.all();
+    for task in tasks {
+        let of_task = task.resolved(classes)?;
+        let key = |class: &Class| classes.key_of(class.value()).into_owned();
+        if let Some(class) = of_task.iter().find(|class| !annotated.contains(class)) {
+            let annotated = annotated.iter().map(key).collect();
+            return Err(PartialError::Untaught { task: task.name.clone(), class: key(class), annotated });
         }
+        heads.push(Head { name: task.name.clone(), classes: of_task, dataset: None });
+    }
+    let about = |d: usize| heads.iter().any(|head| head.classes.iter().any(|class| datasets.classes(d).contains(class)));
+    match (0..datasets.len()).find(|&d| !about(d)) {
+        Some(alone) => Err(PartialError::NoTask(datasets.declared()[alone].name.clone())),
+        None => Ok(heads),
     }
 }

@@ -1,11 +1,14 @@
 //! The networks of the methods: one structure for all of them, heads that say yes or no to classes.
 
-use std::ops::Range;
+mod parameters;
 
 use candle_core::{DType, Tensor};
-use nets::{DoDNet, Network, ParamSpec, Params, ParamsError, Trunk};
+use labels::{Classes, LabelPattern};
+use nets::{DoDNet, Params, Trunk};
 
-use crate::annotation::{Class, Datasets, PartialError};
+use crate::annotation::Datasets;
+use crate::class::Class;
+use crate::error::PartialError;
 use crate::method::{MethodConfig, ModelConfig, heads};
 
 /// A group of outputs: those of a task, or those of a dataset.
@@ -33,6 +36,8 @@ pub struct Channel {
 pub struct Row {
     /// The sample of the input.
     pub sample: usize,
+    /// Its part of the batch: samples count alike, and so do the rows of each. Together 1, for each level.
+    pub share: f64,
     /// What each channel is about; nothing where it is not wanted.
     pub channels: Vec<Option<Channel>>,
 }
@@ -43,7 +48,7 @@ pub struct Output {
     pub logits: Tensor,
     /// One for each row.
     pub rows: Vec<Row>,
-    /// How much it counts in the loss.
+    /// How much its level counts in the loss.
     pub weight: f64,
     /// The last decoder map behind the logits, where each head has a network of its own.
     pub features: Option<Tensor>,
@@ -51,6 +56,7 @@ pub struct Output {
 
 /// A method as a network.
 pub struct Model {
+    classes: Classes,
     heads: Vec<Head>,
     kind: Kind,
 }
@@ -72,12 +78,12 @@ enum Kind {
 }
 
 impl Model {
-    /// The network of a declaration.
+    /// The network of a resolved declaration.
     ///
     /// # Errors
     /// Says what contradicts itself.
-    pub fn new(config: &ModelConfig, datasets: &Datasets) -> Result<Self, PartialError> {
-        let heads = heads(config, datasets)?;
+    pub fn new(config: &ModelConfig, datasets: &Datasets, classes: &Classes) -> Result<Self, PartialError> {
+        let heads = heads(config, datasets, classes)?;
         let most = heads.iter().map(|head| head.classes.len()).max().unwrap_or(0);
         let kind = match &config.method {
             MethodConfig::Dodnet { network, head } => Kind::Dodnet(Box::new(DoDNet::new(network, head, heads.len(), most))),
@@ -95,7 +101,7 @@ impl Model {
                 Kind::Networks { trunk: Trunk::new(network, 1), mutual: true }
             }
         };
-        Ok(Self { heads, kind })
+        Ok(Self { classes: classes.clone(), heads, kind })
     }
 
     /// The heads.
@@ -104,14 +110,26 @@ impl Model {
         &self.heads
     }
 
-    /// The classes that the model finds, each once, in the order of labels.
+    /// The declared classes, of which the model knows [`Model::pattern`].
     #[must_use]
-    pub fn class_names(&self) -> Vec<&'static str> {
-        let classes: std::collections::BTreeSet<Class> = self.heads.iter().flat_map(|head| head.classes.iter().copied()).collect();
-        classes.into_iter().map(Class::key).collect()
+    pub fn classes(&self) -> &Classes {
+        &self.classes
     }
 
-    /// Whether the classes exclude each other: then channel 0 is background and channel `l` the label `l`.
+    /// The classes that the model finds.
+    #[must_use]
+    pub fn pattern(&self) -> LabelPattern {
+        self.heads.iter().flat_map(|head| &head.classes).map(|class| class.value()).collect()
+    }
+
+    /// What the model finds, group by group.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<model_card::Output> {
+        let known = self.classes.only(self.pattern());
+        (0..known.groups().len()).map(|group| model_card::Output::of_group(&known, group)).collect()
+    }
+
+    /// Whether the classes exclude each other: then channel 0 is background and channel `k` the class at `k - 1`.
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
         matches!(self.kind, Kind::Exclusive(_))
@@ -120,7 +138,8 @@ impl Model {
     /// Whether every class must be labelled in every case, truly or by a model.
     #[must_use]
     pub fn needs_all_labels(&self) -> bool {
-        matches!(self.kind, Kind::Networks { mutual: true, .. }) && self.heads.iter().all(|head| head.classes == Class::all())
+        let known = self.pattern();
+        matches!(self.kind, Kind::Networks { mutual: true, .. }) && self.heads.iter().all(|head| head.classes.len() == known.len())
     }
 
     /// Whether a batch may reach only some of the parameters.
@@ -139,6 +158,15 @@ impl Model {
             None => head.classes.iter().any(|class| datasets.classes(dataset).contains(class)),
         };
         (0..self.heads.len()).filter(|&head| trains(&self.heads[head])).collect()
+    }
+
+    /// The heads whose rows stand in one output.
+    pub(crate) fn heads_of_outputs(&self) -> Vec<Vec<usize>> {
+        let all = 0..self.heads.len();
+        match self.kind {
+            Kind::Dodnet(_) | Kind::Shared { .. } | Kind::Exclusive(_) => vec![all.collect()],
+            Kind::Decoders(_) | Kind::Conditional(_) | Kind::Networks { .. } => all.map(|head| vec![head]).collect(),
+        }
     }
 
     /// Logits of images `(b, 1, d, h, w)`, for each sample those of the heads wanted of it, in ascending order; with
@@ -179,7 +207,8 @@ impl Model {
             wanted.iter().enumerate().flat_map(|(sample, heads)| heads.iter().map(move |&head| (sample, head))).collect();
         let logits = network.logits(params, &network.features(params, image)?, &pairs)?;
         let channels = logits.dim(1)?;
-        let rows = pairs.iter().map(|&(sample, head)| Row { sample, channels: self.channels(head, channels) }).collect();
+        let row = |&(sample, head): &(usize, usize)| Row { sample, share: share(wanted, sample), channels: self.channels(head, channels) };
+        let rows = pairs.iter().map(row).collect();
         Ok(vec![Output { logits, rows, weight: 1.0, features: None }])
     }
 
@@ -189,7 +218,7 @@ impl Model {
         levels: usize,
         params: &Params,
         image: &Tensor,
-        wanted: &[Vec<usize>],
+        wanted_of_all: &[Vec<usize>],
     ) -> candle_core::Result<Vec<Output>> {
         let decoded = trunk.decode(params, "", &trunk.encode(params, "", image)?)?;
         let row = |(sample, wanted): (usize, &Vec<usize>)| {
@@ -197,9 +226,9 @@ impl Model {
                 let channels = self.channels(head, self.heads[head].classes.len());
                 channels.into_iter().map(move |channel| channel.filter(|_| wanted.contains(&head)))
             };
-            Row { sample, channels: (0..self.heads.len()).flat_map(of_head).collect() }
+            Row { sample, share: equal_share(wanted_of_all.len()), channels: (0..self.heads.len()).flat_map(of_head).collect() }
         };
-        let rows: Vec<Row> = wanted.iter().enumerate().map(row).collect();
+        let rows: Vec<Row> = wanted_of_all.iter().enumerate().map(row).collect();
         let output = |level: usize| {
             let logits = trunk.head(params, "", level, &decoded[level])?;
             Ok(Output { logits, rows: rows.clone(), weight: level_weight(level, levels), features: None })
@@ -210,7 +239,8 @@ impl Model {
     fn exclusive(&self, trunk: &Trunk, params: &Params, image: &Tensor) -> candle_core::Result<Vec<Output>> {
         let logits = trunk.head(params, "", 0, &trunk.decode(params, "", &trunk.encode(params, "", image)?)?[0])?;
         let channels: Vec<_> = std::iter::once(None).chain(self.channels(0, self.heads[0].classes.len())).collect();
-        let rows = (0..image.dim(0)?).map(|sample| Row { sample, channels: channels.clone() }).collect();
+        let samples = image.dim(0)?;
+        let rows = (0..samples).map(|sample| Row { sample, share: equal_share(samples), channels: channels.clone() }).collect();
         Ok(vec![Output { logits, rows, weight: 1.0, features: None }])
     }
 
@@ -220,7 +250,6 @@ impl Model {
         wanted: &[Vec<usize>],
         logits: impl Fn(usize, &[usize]) -> candle_core::Result<(Tensor, Option<Tensor>)>,
     ) -> candle_core::Result<Vec<Output>> {
-        let n_rows: usize = wanted.iter().map(Vec::len).sum();
         let mut outputs = Vec::new();
         for head in 0..self.heads.len() {
             let samples: Vec<usize> = (0..wanted.len()).filter(|&sample| wanted[sample].contains(&head)).collect();
@@ -229,48 +258,11 @@ impl Model {
             }
             let (logits, features) = logits(head, &samples)?;
             let channels = self.channels(head, logits.dim(1)?);
-            #[expect(clippy::cast_precision_loss, reason = "batches are small")]
-            let weight = samples.len() as f64 / n_rows as f64;
-            let rows = samples.into_iter().map(|sample| Row { sample, channels: channels.clone() }).collect();
-            outputs.push(Output { logits, rows, weight, features });
+            let row = |sample: usize| Row { sample, share: share(wanted, sample), channels: channels.clone() };
+            let rows = samples.into_iter().map(row).collect();
+            outputs.push(Output { logits, rows, weight: 1.0, features });
         }
         Ok(outputs)
-    }
-
-    /// Moves the biases behind all outputs, so that a class is found as likely as `prior` in every voxel before anything is
-    /// learnt. Random weights alone say one half; the first steps then only teach that most voxels show nothing, so hard that
-    /// small classes may not come back (Lin et al., Focal loss, ICCV 2017, 4.1).
-    ///
-    /// # Errors
-    /// When the parameters are not this model's.
-    pub fn start_near(&self, params: &Params, prior: f64) -> Result<(), ParamsError> {
-        #[expect(clippy::cast_possible_truncation, reason = "odds")]
-        let shift = (prior / (1.0 - prior)).ln() as f32;
-        for (name, channels) in self.biases() {
-            let bias = params.get(&name)?;
-            let mut values = bias.to_vec1::<f32>()?;
-            values[channels].iter_mut().for_each(|value| *value += shift);
-            params.set(&name, &Tensor::from_vec(values, bias.shape(), bias.device())?)?;
-        }
-        Ok(())
-    }
-
-    /// The biases behind the outputs: names, and which of their values; all but the background's.
-    fn biases(&self) -> Vec<(String, Range<usize>)> {
-        let classes = |head: usize| self.heads[head].classes.len();
-        let all = 0..self.heads.len();
-        match &self.kind {
-            Kind::Dodnet(network) => vec![network.output_biases()],
-            Kind::Shared { levels, .. } => {
-                let total = all.map(classes).sum();
-                (0..*levels).map(|level| (Trunk::head_bias("", level), 0..total)).collect()
-            }
-            Kind::Exclusive(_) => vec![(Trunk::head_bias("", 0), 1..classes(0) + 1)],
-            Kind::Conditional(_) => vec![(Trunk::head_bias("", 0), 0..all.map(classes).max().unwrap_or(0))],
-            Kind::Decoders(_) | Kind::Networks { .. } => {
-                all.map(|head| (Trunk::head_bias(&self.prefix(head), 0), 0..classes(head))).collect()
-            }
-        }
     }
 
     /// The channels of a head, filled up to a number.
@@ -294,34 +286,15 @@ impl Model {
     }
 }
 
-impl Network for Model {
-    fn parameters(&self) -> Vec<ParamSpec> {
-        let whole = |trunk: &Trunk, prefix: &str, classes: usize| {
-            let parts = [trunk.encoder_parameters(prefix), trunk.decoder_parameters(prefix), trunk.head_parameters(prefix, 0, classes)];
-            parts.concat()
-        };
-        let classes = |head: usize| self.heads[head].classes.len();
-        let all = 0..self.heads.len();
-        match &self.kind {
-            Kind::Dodnet(network) => network.parameters(),
-            Kind::Shared { trunk, levels } => {
-                let total = all.map(classes).sum();
-                let mut specs = [trunk.encoder_parameters(""), trunk.decoder_parameters("")].concat();
-                specs.extend((0..*levels).flat_map(|level| trunk.head_parameters("", level, total)));
-                specs
-            }
-            Kind::Exclusive(trunk) => whole(trunk, "", classes(0) + 1),
-            Kind::Conditional(trunk) => whole(trunk, "", all.map(classes).max().unwrap_or(0)),
-            Kind::Networks { trunk, .. } => all.flat_map(|head| whole(trunk, &self.prefix(head), classes(head))).collect(),
-            Kind::Decoders(trunk) => {
-                let decoder = |head: usize| {
-                    let prefix = self.prefix(head);
-                    [trunk.decoder_parameters(&prefix), trunk.head_parameters(&prefix, 0, classes(head))].concat()
-                };
-                [trunk.encoder_parameters(""), all.flat_map(decoder).collect()].concat()
-            }
-        }
-    }
+/// The part of a batch that each of so many samples has.
+#[expect(clippy::cast_precision_loss, reason = "batches are small")]
+fn equal_share(samples: usize) -> f64 {
+    1.0 / samples as f64
+}
+
+/// The part of a batch that each row of a sample has, if so many heads are wanted of each sample.
+fn share(wanted: &[Vec<usize>], sample: usize) -> f64 {
+    equal_share(wanted.len()) * equal_share(wanted[sample].len())
 }
 
 /// Half the weight from each level to the next; all together 1.

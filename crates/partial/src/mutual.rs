@@ -2,11 +2,12 @@
 //! a network, and the networks learn from each other by what they predict and by their features. What the abstract leaves open is
 //! decided here:
 //!
-//! - *Prediction difference*: a voxel that is truly of one class is of no other. A network is charged the mean probability that it
-//!   gives its classes where another dataset's true labels show a different one. It is a mean over those voxels, and not a score
-//!   of overlap, so that large organs do not hide small ones; true labels alone count, because wrong ones would teach errors. The
-//!   charge is strong where the other class is small: with a weight of 1 a network of `tests/learning.rs` never finds the organ
-//!   that looks like a tumor, with 0.1 it does.
+//! - *Prediction difference*: most classes exclude each other. A network is charged the mean probability that it gives its classes
+//!   where another dataset's true labels show one that excludes them. A class may lie inside those of earlier groups (a tumor in an
+//!   organ), which do not exclude it; nor do classes exclude each other that a voxel of some label map shows together (a kidney that
+//!   is labelled with its tumor). It is a mean over those voxels, and not a score of overlap, so that large organs do not hide small
+//!   ones; true labels alone count, because wrong ones would teach errors. The charge is strong where the other class is small: with
+//!   a weight of 1 a network of `tests/it/learning.rs` never finds the organ that looks like a tumor, with 0.1 it does.
 //! - *Feature difference*: networks of different organs should look at different places. Channels of two networks do not
 //!   correspond, so what is compared is where the features are strong: the mean square over the channels of the last decoder
 //!   map. The cosine of two such maps is charged, in proportion to the classes that the two datasets do not share.
@@ -19,9 +20,11 @@ use candle_core::{DType, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::annotation::{Class, Datasets};
-use crate::loss::{Dice, Truth, mean, part};
+use crate::annotation::Datasets;
+use crate::class::Class;
+use crate::loss::{Dice, mean, part};
 use crate::model::{Model, Output};
+use crate::truth::Truth;
 
 /// How much networks of single datasets learn from each other. A weight of 0 turns a part off.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -158,17 +161,17 @@ fn supervised(dice: Dice, answer: &Answer<'_>, sample: usize, truth: &Truth<'_>,
     let logits = answer.logits()?;
     let voxels = logits.dims()[2..].iter().product();
     let mask = of_answer.iter().map(|class| classes.contains(class)).collect();
-    mean(dice, &ops::binary_sums(&logits, &truth.shows(sample, &of_answer)?)?, &[mask], voxels)
+    mean(dice, &ops::binary_sums(&logits, &truth.shows(sample, &of_answer)?)?, &[mask], &[1.0], voxels)
 }
 
-/// The mean probability of each class of an answer where the sample truly shows another, over its classes.
+/// The mean probability of each class of an answer where the sample truly shows one that excludes it, over its classes.
 #[expect(clippy::cast_precision_loss, reason = "few classes")]
 fn impossible(answer: &Answer<'_>, sample: usize, truth: &Truth<'_>, datasets: &Datasets) -> candle_core::Result<Tensor> {
     let classes = answer.classes();
     let annotated = datasets.classes(truth.datasets[sample]);
     let mut elsewhere = Vec::with_capacity(classes.len());
     for class in &classes {
-        let others: Vec<Class> = annotated.iter().copied().filter(|other| other != class).collect();
+        let others: Vec<Class> = annotated.iter().copied().filter(|&other| datasets.excludes(other, *class)).collect();
         elsewhere.push(match others.is_empty() {
             true => truth.shows(sample, &[*class])?.zeros_like()?,
             false => truth.shows(sample, &others)?.max_keepdim(1)?,

@@ -1,13 +1,12 @@
 //! From yes-or-no outputs, several of which may speak of one class, to labels that exclude each other.
 
 use candle_core::Tensor;
-use labels::{ORGAN_CLASSES, TUMOR};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::annotation::{Class, PartialError};
+use crate::error::PartialError;
 use crate::loss::sigmoid;
-use crate::model::{Model, Output};
+use crate::model::{Channel, Model, Output};
 
 /// What a class's probability is where several heads have it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,8 +21,8 @@ pub enum Combine {
     Prefer(Vec<String>),
 }
 
-/// The rule by which outputs become labels: a voxel has the organ of the greatest probability, if that is above the threshold,
-/// and tumor lies over organs where its probability is. Classes that exclude each other have no threshold.
+/// The rule by which outputs become labels: a voxel has the class of the greatest probability of each group, if that is above the
+/// threshold, and later groups lie over earlier ones. The classes of a model that excludes all others have no threshold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -37,6 +36,12 @@ pub struct Rule {
 
 fn half() -> f64 {
     0.5
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self { combine: Combine::Mean, threshold: half() }
+    }
 }
 
 impl Rule {
@@ -56,37 +61,36 @@ impl Rule {
         })
     }
 
-    /// Scores of a window, whose greatest is the label: of background and organs `(14, d, h, w)`, and of no tumor and tumor
-    /// `(2, d, h, w)`. Weighted means of scores are scores of weighted mean probabilities (but for `maximum`, which is taken
-    /// window by window).
+    /// Scores of a window `(1 + classes, d, h, w)` for each of [`Model::outputs`], whose greatest is the label: the background's
+    /// first. Weighted means of scores are scores of weighted mean probabilities (but for `maximum`, which is taken window by window).
     ///
     /// # Errors
     /// When memory runs out.
-    pub fn scores(&self, model: &Model, outputs: &[Output]) -> candle_core::Result<[Tensor; 2]> {
+    pub fn scores(&self, model: &Model, outputs: &[Output]) -> candle_core::Result<Vec<Tensor>> {
+        let groups = model.outputs();
         if model.is_exclusive() {
-            let p = candle_nn::ops::softmax(&outputs[0].logits, 1)?.contiguous()?.squeeze(0)?;
-            let organs = p.narrow(0, 0, ORGAN_CLASSES)?;
-            let no_tumor = organs.max_keepdim(0)?;
-            let tumor = p.narrow(0, usize::from(TUMOR), 1)?;
-            return Ok([organs, Tensor::cat(&[no_tumor, tumor], 0)?]);
+            return exclusive(&groups, &outputs[0]);
         }
         let spatial = outputs[0].logits.dims()[2..].to_vec();
         let blank = Tensor::zeros([&[1], &spatial[..]].concat(), outputs[0].logits.dtype(), outputs[0].logits.device())?;
         let threshold = (&blank + self.threshold)?;
-        let score = |class: Class| Ok(self.probability(model, outputs, class)?.unwrap_or_else(|| blank.clone()));
-        let of_classes = Class::all().into_iter().map(score).collect::<candle_core::Result<Vec<_>>>()?;
-        let (organs, tumor) = of_classes.split_at(ORGAN_CLASSES - 1);
-        let with_threshold = |scores: &[Tensor]| Tensor::cat(&[std::slice::from_ref(&threshold), scores].concat(), 0);
-        Ok([with_threshold(organs)?, with_threshold(tumor)?])
+        let of_group = |group: &model_card::Output| {
+            let mut scores = vec![threshold.clone()];
+            for &value in &group.values {
+                scores.push(self.probability(model, outputs, value)?.unwrap_or_else(|| blank.clone()));
+            }
+            Tensor::cat(&scores, 0)
+        };
+        groups.iter().map(of_group).collect()
     }
 
     /// The probability `(1, d, h, w)` of a class, if any head has it.
-    fn probability(&self, model: &Model, outputs: &[Output], class: Class) -> candle_core::Result<Option<Tensor>> {
+    fn probability(&self, model: &Model, outputs: &[Output], value: u8) -> candle_core::Result<Option<Tensor>> {
         let mut found: Vec<(&str, Tensor)> = Vec::new();
         for output in outputs {
             for (k, row) in output.rows.iter().enumerate() {
                 for (channel, about) in row.channels.iter().enumerate() {
-                    if let Some(about) = about.filter(|about| about.class == class) {
+                    if let Some(about) = about.filter(|about| about.class.value() == value) {
                         let logits = output.logits.narrow(0, k, 1)?.narrow(1, channel, 1)?.squeeze(0)?;
                         found.push((&model.heads()[about.head].name, sigmoid(&logits)?));
                     }
@@ -108,4 +112,21 @@ impl Rule {
         let by = if self.combine == Combine::Maximum { 1.0 } else { 1.0 / n as f64 };
         Ok(Some((joined * by)?))
     }
+}
+
+/// Scores of classes that exclude each other over all groups. What is below a group is its background: the greatest of the
+/// background's probability and of those of the classes of earlier groups.
+fn exclusive(groups: &[model_card::Output], output: &Output) -> candle_core::Result<Vec<Tensor>> {
+    let p = candle_nn::ops::softmax(&output.logits, 1)?.contiguous()?.squeeze(0)?;
+    let mut below = p.narrow(0, 0, 1)?;
+    let mut scores = Vec::with_capacity(groups.len());
+    for group in groups {
+        let of_group = |about: &Option<Channel>| about.is_some_and(|about| group.values.contains(&about.class.value()));
+        let channels = (0u32..).zip(&output.rows[0].channels).filter(|(_, about)| of_group(about)).map(|(channel, _)| channel);
+        let classes = p.index_select(&Tensor::from_iter(channels, p.device())?, 0)?;
+        let of_group = Tensor::cat(&[&below, &classes], 0)?;
+        below = of_group.max_keepdim(0)?;
+        scores.push(of_group);
+    }
+    Ok(scores)
 }

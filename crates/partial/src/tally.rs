@@ -4,8 +4,9 @@ use candle_core::{DType, Tensor};
 use training::{Detail, Validation};
 
 use crate::annotation::Datasets;
-use crate::loss::Truth;
+use crate::class::Class;
 use crate::model::{Model, Output};
+use crate::truth::Truth;
 
 /// Losses and voxel counts of every head's classes, summed over batches. Its size does not grow with their number.
 pub struct PartialTally {
@@ -38,9 +39,10 @@ impl PartialTally {
         let samples = truth.datasets.len() as f64;
         self.loss_sum += f64::from(loss.to_scalar::<f32>()?) * samples;
         self.samples += samples;
-        for output in outputs.iter().filter(|output| output.logits.dims()[2..] == truth.organs.dims()[1..]) {
+        let size = truth.size()?;
+        for output in outputs.iter().filter(|output| output.logits.dims()[2..] == *size) {
             let predicted = predicted(model, &output.logits.detach())?;
-            let targets = truth.targets(output)?;
+            let targets = if model.is_exclusive() { exclusive_targets(output, truth, datasets)? } else { truth.targets(output)? };
             let sums = |map: &Tensor| map.to_dtype(DType::F32)?.flatten_from(2)?.sum(2)?.to_vec2::<f32>();
             let (both, p, t) = (sums(&(&predicted * &targets)?)?, sums(&predicted)?, sums(&targets)?);
             for (k, (row, mask)) in output.rows.iter().zip(truth.mask(output, datasets)).enumerate() {
@@ -67,7 +69,8 @@ impl PartialTally {
             for (class, [either, both]) in head.classes.iter().zip(counts) {
                 let score = (*either > 0.0).then(|| 2.0 * both / either);
                 occurring.extend(score);
-                details.push(Detail { name: format!("dice_{}_{}", head.name, class.key()), value: score.unwrap_or(1.0) });
+                let key = model.classes().key_of(class.value());
+                details.push(Detail { name: format!("dice_{}_{key}", head.name), value: score.unwrap_or(1.0) });
             }
         }
         let dice = occurring.iter().sum::<f64>() / occurring.len().max(1) as f64;
@@ -83,4 +86,23 @@ fn predicted(model: &Model, logits: &Tensor) -> candle_core::Result<Tensor> {
     let labels = ops::argmax_channels(logits)?;
     let of_label = (0..logits.dim(1)?).map(|label| labels.eq(label as u8)).collect::<candle_core::Result<Vec<_>>>()?;
     Tensor::stack(&of_label, 1)
+}
+
+/// Where each annotated channel is to say yes, when only the class of the last group does of those in a voxel.
+fn exclusive_targets(output: &Output, truth: &Truth<'_>, datasets: &Datasets) -> candle_core::Result<Tensor> {
+    let mut rows = Vec::with_capacity(output.rows.len());
+    for row in &output.rows {
+        let mask = truth.mask_of_row(row, datasets);
+        let annotated = row.channels.iter().zip(mask).map(|(about, on)| about.filter(|_| on).map(|about| about.class));
+        let annotated: Vec<Option<Class>> = annotated.collect();
+        let places = truth.exclusive(row.sample, &annotated.iter().copied().flatten().collect::<Vec<_>>())?;
+        let mut place = 0u8;
+        let mut channels = Vec::with_capacity(annotated.len());
+        for class in annotated {
+            place += u8::from(class.is_some());
+            channels.push(if class.is_some() { places.eq(place)? } else { places.zeros_like()? });
+        }
+        rows.push(Tensor::stack(&channels, 1)?);
+    }
+    Tensor::cat(&rows, 0)
 }

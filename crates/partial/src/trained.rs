@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use model_card::{CardError, Kind, ModelCard};
 use nets::{Network as _, Params, ParamsError, WeightsError};
 use streams::Streams;
 
-use crate::annotation::{Datasets, PartialError};
+use crate::annotation::Datasets;
+use crate::error::PartialError;
 use crate::method::ModelConfig;
 use crate::model::Model;
+use crate::rule::Rule;
 
-/// A model with its weights, frozen.
+/// A model with its weights, frozen, and the way from its heads to labels.
 pub struct TrainedModel {
     /// What it says of itself.
     pub card: ModelCard,
@@ -21,6 +23,8 @@ pub struct TrainedModel {
     pub model: Model,
     /// Its weights.
     pub params: Params,
+    outputs: Vec<model_card::Output>,
+    rule: Rule,
 }
 
 /// Why a model cannot be had from a file.
@@ -59,10 +63,35 @@ impl TrainedModel {
         card.must_be(Kind::Partial, path)?;
         let config: ModelConfig =
             serde_json::from_value(card.network.clone()).map_err(|error| no_model(format!(" in words that can be read ({error})")))?;
-        let model = Model::new(&config, &Datasets::new(&config.datasets)?)?;
+        let model = Model::new(&config, &Datasets::new(&config.datasets, &card.classes)?, &card.classes)?;
         let mut params = Params::init(&model.parameters(), Streams::new(0), device)?;
         params.load(path)?;
         params.set_live(|_| false);
-        Ok(Self { card, config, model, params })
+        let outputs = model.outputs();
+        Ok(Self { card, config, model, params, outputs, rule: Rule::default() })
+    }
+
+    /// The same with another rule from outputs to labels.
+    ///
+    /// # Errors
+    /// When the rule names heads that the model lacks.
+    pub fn labelling_by(self, rule: Rule) -> Result<Self, PartialError> {
+        rule.check(&self.model)?;
+        Ok(Self { rule, ..self })
+    }
+
+    /// What the model finds, group by group.
+    #[must_use]
+    pub fn outputs(&self) -> &[model_card::Output] {
+        &self.outputs
+    }
+
+    /// Scores `(channels, d, h, w)` of a window `(1, 1, d, h, w)` for each of the outputs, whose greatest is the label.
+    ///
+    /// # Errors
+    /// When the window does not fit the network or memory runs out.
+    pub fn scores(&self, patch: &Tensor) -> candle_core::Result<Vec<Tensor>> {
+        let all = [(0..self.model.heads().len()).collect()];
+        self.rule.scores(&self.model, &self.model.forward(&self.params, patch, &all, false)?)
     }
 }

@@ -1,12 +1,10 @@
 //! The cases of all datasets, with what is annotated in each.
 
-use std::ops::Range;
-
 use anyhow::{Result, bail, ensure};
 use dataset::{Case, Manifest, ManifestError, Split};
 use labels::LabelPattern;
 use partial::{Class, Datasets, Model};
-use prepared::{IndexEntry, PreparedSet};
+use prepared::PreparedSet;
 use stage_kit::StageIo;
 use streams::Streams;
 use training::{BatchSource, Foreground, Order, Sampler, Sampling};
@@ -26,28 +24,121 @@ pub(crate) struct Cases {
 }
 
 impl Cases {
-    pub(crate) fn open(config: &Config, model: &Model, datasets: &Datasets, io: &StageIo) -> Result<Self> {
-        let manifest = Manifest::load(io.input("partition")?)?;
-        let training = select(&manifest, datasets, Split::Training, io)?;
-        ensure!(!training.is_empty(), "no dataset has training cases; cases per subset: {}", manifest.counts());
-        let mut validation = select(&manifest, datasets, Split::Validation, io)?;
-        if validation.is_empty() {
+    pub(crate) fn open(config: &Config, manifest: &Manifest, model: &Model, datasets: &Datasets, io: &StageIo) -> Result<Self> {
+        let training = Prepared::open(manifest, model, datasets, Split::Training, io)?;
+        ensure!(!training.of_case.is_empty(), "no dataset has training cases; cases per subset: {}", manifest.counts());
+        let mut validation = Prepared::open(manifest, model, datasets, Split::Validation, io)?;
+        if validation.of_case.is_empty() {
             io.report.note(&format!("{}: no dataset has validation cases; the best epoch is told by the training cases", io.node));
-            validation.clone_from(&training);
+            validation = training.clone();
         }
+        let scaling = config.normalisation.scaling(&training.set, io)?;
+        let labelled = |(source, datasets): (BatchSource, _)| Labelled { source: source.scaled(scaling), datasets };
         Ok(Self {
-            training: open(config, model, datasets, &training, true, io)?,
-            validation: open(config, model, datasets, &validation, false, io)?,
+            training: labelled(training.for_training(config, datasets, io)?),
+            validation: labelled(validation.for_validation(config, io)?),
         })
     }
 }
 
-/// The cases of every dataset on one side of the split. A dataset without any is told, and left out.
-fn select<'a>(manifest: &'a Manifest, datasets: &Datasets, split: Split, io: &StageIo) -> Result<Vec<&'a Case>> {
+/// Prepared cases, and the dataset of each.
+#[derive(Clone)]
+struct Prepared {
+    set: PreparedSet,
+    of_case: Vec<usize>,
+}
+
+impl Prepared {
+    /// The cases of every dataset on one side of the split. Those without any labels are told, and left out.
+    fn open(manifest: &Manifest, model: &Model, datasets: &Datasets, split: Split, io: &StageIo) -> Result<Self> {
+        let selected = select(manifest, datasets, split, io)?;
+        let ids: Vec<&str> = selected.iter().map(|(_, case)| case.id.as_str()).collect();
+        let set = PreparedSet::open(io.input("prepared")?, &ids)?;
+        ensure!(
+            set.index().classes == manifest.classes,
+            "the cases are prepared for the classes {}, and partitioned for {}; prepare and partition the same data",
+            set.index().classes.keys_of(set.index().classes.pattern()).join(", "),
+            manifest.classes.keys_of(manifest.classes.pattern()).join(", ")
+        );
+        let mut of_case = Vec::with_capacity(selected.len());
+        for (dataset, name) in datasets.declared().iter().map(|dataset| &dataset.name).enumerate() {
+            let cases = || selected.iter().zip(set.cases()).filter(|((of, _), _)| *of == dataset);
+            let labelled = cases().filter(|(_, entry)| entry.has_labels).count();
+            let all = cases().count();
+            ensure!(
+                all == 0 || labelled > 0,
+                "the dataset `{name}`: none of its {all} cases has labels; prepare them with pseudo labels, or leave it out"
+            );
+            if labelled < all {
+                io.report.note(&format!(
+                    "{}: the dataset `{name}`: {} of {all} cases have no labels, and are left out",
+                    io.node,
+                    all - labelled
+                ));
+            }
+        }
+        for ((dataset, case), entry) in selected.iter().zip(set.cases()).filter(|(_, entry)| entry.has_labels) {
+            let found = entry.annotated;
+            ensure!(
+                entry.subset == case.subset,
+                "case {}: it is of {} where it was prepared, and of {} where it was partitioned; prepare and partition the same data",
+                case.id,
+                entry.subset,
+                case.subset
+            );
+            check_annotated(&case.id, found, *dataset, datasets, manifest)?;
+            ensure!(
+                !model.needs_all_labels() || model.pattern().is_within(found),
+                "case {}: the second stage of mutual learning needs every class labelled, and {} is not; prepare the cases with the labels of a first",
+                case.id,
+                manifest.classes.keys_of(model.pattern().minus(found)).join(", ")
+            );
+            of_case.push(*dataset);
+        }
+        Ok(Self { set: set.retain(|entry| entry.has_labels), of_case })
+    }
+
+    fn sampler(&self, config: &Config, order: Order, batch: usize, steps: Option<u64>, streams: Streams) -> Result<Sampler> {
+        let shapes = self.set.cases().iter().map(|case| case.shape).collect();
+        let sampling = Sampling::Patches { per_case: config.patches_per_case, shape: config.patch };
+        Ok(Sampler::new(sampling, order, shapes, batch, steps, streams)?)
+    }
+
+    fn for_validation(self, config: &Config, io: &StageIo) -> Result<(BatchSource, Vec<usize>)> {
+        let streams = Streams::new(io.seed);
+        let batch = config.fit.micro_batch.unwrap_or(config.fit.batch_size);
+        let steps = config.validation_patches.map(|patches| patches.div_ceil(batch as u64));
+        let sampler = self.sampler(config, Order::AlwaysTheSame, batch, steps, streams)?;
+        Ok((BatchSource::partly_labelled(self.set, sampler, None, streams)?, self.of_case))
+    }
+
+    fn for_training(self, config: &Config, datasets: &Datasets, io: &StageIo) -> Result<(BatchSource, Vec<usize>)> {
+        let (streams, fit) = (Streams::new(io.seed), &config.fit);
+        let mut sampler = self.sampler(config, Order::EachEpochAnew, fit.batch_size, fit.max_steps_per_epoch, streams)?;
+        match &config.sampling {
+            CaseSampling::EachOnce => {}
+            CaseSampling::InverseRoot => sampler = sampler.by_chance(&chances(&self.of_case, &|_, cases| cases.sqrt()))?,
+            CaseSampling::Shares(shares) => {
+                let share = |dataset: usize, _| shares[&datasets.declared()[dataset].name];
+                sampler = sampler.by_chance(&chances(&self.of_case, &share))?;
+            }
+        }
+        if let Some(ForegroundConfig { probability, margin }) = config.foreground {
+            let annotated = |case: usize| pattern(datasets.classes(self.of_case[case]));
+            let labels_of = |case: usize| self.set.label_box(case, &self.set.values_of(case, annotated(case)));
+            let boxes = (0..self.set.len()).map(labels_of).collect::<Result<_, _>>()?;
+            sampler = sampler.among_labels(Foreground { boxes, probability, margin })?;
+        }
+        Ok((BatchSource::partly_labelled(self.set, sampler, Some(config.augment), streams)?, self.of_case))
+    }
+}
+
+/// The cases of every dataset on one side of the split, each with its dataset. A dataset without any is told, and left out.
+fn select<'a>(manifest: &'a Manifest, datasets: &Datasets, split: Split, io: &StageIo) -> Result<Vec<(usize, &'a Case)>> {
     let mut cases = Vec::new();
-    for dataset in datasets.declared() {
-        match manifest.select(dataset.subset, Some(split)) {
-            Ok(found) => cases.extend(found),
+    for (place, dataset) in datasets.declared().iter().enumerate() {
+        match manifest.select(&dataset.subset, Some(split)) {
+            Ok(found) => cases.extend(found.into_iter().map(|case| (place, case))),
             Err(ManifestError::EmptySubset { subset, split, .. }) => {
                 io.report.note(&format!("{}: the dataset `{}` ({subset}) has no cases{split}", io.node, dataset.name));
             }
@@ -57,83 +148,22 @@ fn select<'a>(manifest: &'a Manifest, datasets: &Datasets, split: Split, io: &St
     Ok(cases)
 }
 
-fn open(config: &Config, model: &Model, datasets: &Datasets, cases: &[&Case], training: bool, io: &StageIo) -> Result<Labelled> {
-    let ids: Vec<&str> = cases.iter().map(|case| case.id.as_str()).collect();
-    let set = PreparedSet::open(io.input("prepared")?, &ids)?;
-    let of_case: Vec<usize> = set.cases().iter().map(|case| dataset_of(case, datasets)).collect::<Result<_>>()?;
-    if let Some(case) = set.cases().iter().find(|case| model.needs_all_labels() && !has_all(case)) {
-        bail!(
-            "case {}: the second stage of mutual learning needs every class labelled; prepare the cases with the labels of a first",
-            case.id
-        );
-    }
-    let shapes = set.cases().iter().map(|case| case.shape).collect();
-    let sampling = Sampling::Patches { per_case: config.patches_per_case, shape: config.patch };
-    let streams = Streams::new(io.seed);
-    if !training {
-        let batch = config.fit.micro_batch.unwrap_or(config.fit.batch_size);
-        let steps = config.validation_patches.map(|patches| patches.div_ceil(batch as u64));
-        let sampler = Sampler::new(sampling, Order::AlwaysTheSame, shapes, batch, steps, streams)?;
-        return Ok(Labelled { source: BatchSource::partly_labelled(set, sampler, None, streams)?, datasets: of_case });
-    }
-    let fit = &config.fit;
-    let mut sampler = Sampler::new(sampling, Order::EachEpochAnew, shapes, fit.batch_size, fit.max_steps_per_epoch, streams)?;
-    match &config.sampling {
-        CaseSampling::EachOnce => {}
-        CaseSampling::InverseRoot => sampler = sampler.by_chance(&chances(&of_case, &|_, cases| cases.sqrt()))?,
-        CaseSampling::Shares(shares) => {
-            let share = |dataset: usize, _| shares[&datasets.declared()[dataset].name];
-            sampler = sampler.by_chance(&chances(&of_case, &share))?;
-        }
-    }
-    if let Some(ForegroundConfig { probability, margin }) = config.foreground {
-        let boxes = (0..set.len()).map(|case| labels_of(&set, case)).collect::<Result<_>>()?;
-        sampler = sampler.among_labels(Foreground { boxes, probability, margin })?;
-    }
-    Ok(Labelled { source: BatchSource::partly_labelled(set, sampler, Some(config.augment), streams)?, datasets: of_case })
+fn pattern(classes: &[Class]) -> LabelPattern {
+    classes.iter().map(|class| class.value()).collect()
 }
 
-/// The box around all labels of a case, if it has any.
-fn labels_of(set: &PreparedSet, case: usize) -> Result<Option<[Range<usize>; 3]>> {
-    let shape = set.cases()[case].shape;
-    let patch = set.read_box(case, [0; 3], shape)?;
-    let mut found: Option<[Range<usize>; 3]> = None;
-    for labels in [patch.organs, patch.cancer].into_iter().flatten() {
-        for (at, _) in labels.iter().enumerate().filter(|(_, label)| **label > 0) {
-            let place = [at / (shape[1] * shape[2]), at / shape[2] % shape[1], at % shape[2]];
-            found = Some(match found {
-                None => place.map(|p| p..p + 1),
-                Some(range) => std::array::from_fn(|axis| range[axis].start.min(place[axis])..range[axis].end.max(place[axis] + 1)),
-            });
-        }
+/// Refuses a case in which nobody looked for what its dataset declares.
+fn check_annotated(case: &str, found: LabelPattern, dataset: usize, datasets: &Datasets, manifest: &Manifest) -> Result<()> {
+    let missing = pattern(datasets.classes(dataset)).minus(found);
+    if missing.is_empty() {
+        return Ok(());
     }
-    Ok(found)
-}
-
-/// The dataset of a case, which must have everything labelled that the dataset declares.
-fn dataset_of(case: &IndexEntry, datasets: &Datasets) -> Result<usize> {
-    let Some(dataset) = datasets.of(case.subset) else {
-        bail!("case {}: its subset {} belongs to no dataset; prepare and partition the same data", case.id, case.subset);
-    };
-    let has = |class: &&Class| match class.is_tumor() {
-        true => case.has_cancer,
-        false => case.has_organs && case.annotated_organs.contains(class.label()),
-    };
-    match datasets.classes(dataset).iter().find(|class| !has(class)) {
-        None => Ok(dataset),
-        Some(missing) => bail!(
-            "case {}: the dataset `{}` declares that {} is annotated, and the prepared case ({}) knows nothing of it; correct `classes`, \
-             or prepare the case with pseudo labels",
-            case.id,
-            datasets.declared()[dataset].name,
-            missing.key(),
-            case.subset
-        ),
-    }
-}
-
-fn has_all(case: &IndexEntry) -> bool {
-    case.has_cancer && case.has_organs && case.annotated_organs == LabelPattern::ORGANS
+    let [missing, found] = [missing, found].map(|pattern| manifest.classes.keys_of(pattern).join(", "));
+    bail!(
+        "case {case}: the dataset `{}` declares that {missing} is annotated, and the prepared case has {found} alone; correct `classes`, \
+         or prepare the case with pseudo labels",
+        datasets.declared()[dataset].name
+    )
 }
 
 /// The chance of each case, of those of a dataset together the dataset's `share`, which may depend on its number of cases.

@@ -1,4 +1,4 @@
-//! Trains one model on several subsets of which each has other classes annotated: DoDNet, MultiTalent, and the methods that
+//! Trains one model on several datasets of which each has other classes annotated: DoDNet, MultiTalent, and the methods that
 //! they are compared with.
 
 mod cases;
@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
+use dataset::Manifest;
 use model_card::Kind;
 use nets::{Network as _, Params};
-use partial::{Datasets, Dice, Loss, Model, ModelConfig, Output, PartialTally, Truth};
+use partial::{Dataset, Datasets, Dice, Loss, Model, ModelConfig, Output, PartialError, PartialTally, Truth};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
-use training::{AugmentConfig, Batch, FitConfig, FreezePlan, Run, Trainable, Validation};
+use training::{AugmentConfig, Batch, FitConfig, FreezePlan, Normalisation, Run, Trainable, Validation};
 
 use crate::cases::{Cases, Labelled};
 
@@ -32,15 +33,21 @@ pub enum CaseSampling {
 }
 
 impl CaseSampling {
-    fn check(&self, model: &ModelConfig) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let Self::Shares(shares) = self else { return Ok(()) };
-        let given: BTreeSet<&str> = shares.keys().map(String::as_str).collect();
-        let names: BTreeSet<&str> = model.datasets.iter().map(|dataset| dataset.name.as_str()).collect();
-        let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
-        ensure!(given == names, "sampling.shares has shares of {}; the datasets are {}", list(&given), list(&names));
         for (name, share) in shares {
             ensure!(share.is_finite() && *share > 0.0, "sampling.shares.{name} is {share}; it must be above 0");
         }
+        Ok(())
+    }
+
+    /// Refuses shares of other datasets than there are.
+    fn check_names(&self, datasets: &[Dataset]) -> Result<()> {
+        let Self::Shares(shares) = self else { return Ok(()) };
+        let given: BTreeSet<&str> = shares.keys().map(String::as_str).collect();
+        let names: BTreeSet<&str> = datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+        let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
+        ensure!(given == names, "sampling.shares has shares of {}; the datasets are {}", list(&given), list(&names));
         Ok(())
     }
 }
@@ -72,6 +79,9 @@ pub struct Config {
     /// training starts.
     #[serde(default)]
     pub foreground: Option<ForegroundConfig>,
+    /// How intensities are shown to the network.
+    #[serde(default, skip_serializing_if = "Normalisation::is_unit")]
+    pub normalisation: Normalisation,
     /// Random changes of the intensities.
     pub augment: AugmentConfig,
     /// The Dice score in the method's loss.
@@ -81,7 +91,9 @@ pub struct Config {
     /// patch that a small class fills, such as 0.01, small classes come up in fewer steps.
     #[serde(default = "one_half")]
     pub prior: f64,
-    /// The training protocol. The loss is the method's, so that `batch_dice` has no place here.
+    /// The training protocol. The loss is the method's, so that `batch_dice` has no place here. Nor has a `micro_batch` where it would
+    /// change the loss: in `multitalent`, whose Dice score is that of the whole batch, and in `dodnet`, `multi_head` and `conditional`
+    /// where datasets have different parts of a task annotated.
     pub fit: FitConfig,
     /// The parameters that move.
     #[serde(default = "FreezePlan::all_live")]
@@ -89,6 +101,13 @@ pub struct Config {
     /// At most so many validation patches; `null` for all of each validation case.
     #[serde(default)]
     pub validation_patches: Option<u64>,
+}
+
+impl Config {
+    /// Whether batches are taken in parts.
+    fn has_parts(&self) -> bool {
+        self.fit.micro_batch.is_some_and(|size| size < self.fit.batch_size)
+    }
 }
 
 fn one_half() -> f64 {
@@ -100,8 +119,8 @@ pub struct TrainPartial;
 
 impl Stage for TrainPartial {
     const NAME: &'static str = "train-partial";
-    const REVISION: u32 = 4;
-    const ABOUT: &'static str = "Trains one model on subsets of which each has other classes annotated (DoDNet, MultiTalent, baselines)";
+    const REVISION: u32 = 5;
+    const ABOUT: &'static str = "Trains one model on datasets of which each has other classes annotated (DoDNet, MultiTalent, baselines)";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: volume`"),
         Role::required("partition", "the output of partition"),
@@ -112,9 +131,15 @@ impl Stage for TrainPartial {
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
-        Model::new(&config.model, &Datasets::new(&config.model.datasets)?)?;
+        config.model.check()?;
         config.model.method.check(config.patch)?;
-        config.sampling.check(&config.model)?;
+        config.sampling.check()?;
+        if !config.model.datasets.is_empty() {
+            config.sampling.check_names(&config.model.datasets)?;
+        }
+        if config.has_parts() && config.model.method.objective().is_of_whole_batches() {
+            return Err(PartialError::WholeBatches.into());
+        }
         ensure!(config.patches_per_case > 0, "patches_per_case is 0; it must be at least 1");
         ensure!(!config.fit.batch_dice, "fit.batch_dice has no effect here: the method says how its Dice score is taken; leave it out");
         let chance = config.foreground.map_or(0.0, |foreground| foreground.probability);
@@ -125,8 +150,15 @@ impl Stage for TrainPartial {
     }
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
-        let datasets = Datasets::new(&config.model.datasets)?;
-        let model = Model::new(&config.model, &datasets)?;
+        let manifest = Manifest::load(io.input("partition")?)?;
+        let declared = config.model.resolved(&manifest)?;
+        config.sampling.check_names(&declared.datasets)?;
+        let datasets = Datasets::new(&declared.datasets, &manifest.classes)?.labelled_by(manifest.regions.values());
+        let model = Model::new(&declared, &datasets, &manifest.classes)?;
+        let loss = Loss { by: declared.method.objective(), dice: config.dice };
+        if config.has_parts() {
+            loss.by.check_parts(&model, &datasets)?;
+        }
         let mut params = config.fit.parameters(&model.parameters(), io)?;
         model.start_near(&params, config.prior)?;
         if let Some(init) = io.input_opt("init")? {
@@ -134,16 +166,15 @@ impl Stage for TrainPartial {
             io.report.note(&format!("{}: {}", io.node, matched(&params, &left)));
         }
         config.live.apply(&mut params)?;
-        let Cases { training, validation } = Cases::open(config, &model, &datasets, io)?;
-        let loss = Loss { by: config.model.method.objective(), dice: config.dice };
+        let Cases { training, validation } = Cases::open(config, &manifest, &model, &datasets, io)?;
         let input = training.source.model_input();
         let trainee = Trainee { model, params, loss, datasets, cases: training.datasets, validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &trainee, training.source, &run)?;
-        let cases = config.model.datasets.iter().map(|dataset| dataset.subset.to_string()).collect::<Vec<_>>().join(", ");
-        let classes = trainee.model.class_names();
-        let network = serde_json::to_value(&config.model)?;
-        let card = fitted.card(Kind::Partial, network, &classes, input, cases, io.seed);
+        let cases = declared.datasets.iter().map(|dataset| dataset.subset.clone()).collect::<Vec<_>>().join(", ");
+        let classes = manifest.classes.only(trainee.model.pattern());
+        let network = serde_json::to_value(declared.about(&classes))?;
+        let card = fitted.card(Kind::Partial, network, &classes, Vec::new(), input, cases, io.seed);
         Ok(trainee.params.save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
     }
 }
@@ -189,7 +220,7 @@ impl Trainable for Trainee {
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
         let datasets: Vec<usize> = batch.samples.iter().map(|sample| self.cases[sample.case]).collect();
         let outputs = self.outputs(batch, &datasets, true)?;
-        Ok(self.loss.of(&self.model, &outputs, &Truth::of(batch, &datasets)?, &self.datasets)?)
+        Ok(self.loss.of(&self.model, &outputs, &Truth::of(batch, &datasets), &self.datasets)?)
     }
 
     fn validate(&self) -> Result<Validation> {
@@ -199,7 +230,7 @@ impl Trainable for Trainee {
         for step in 0..source.sampler().steps_per_epoch() {
             let batch = source.assemble(&epoch, 0, step)?.into_tensors(&self.params.device())?;
             let datasets: Vec<usize> = batch.samples.iter().map(|sample| of_case[sample.case]).collect();
-            let truth = Truth::of(&batch, &datasets)?;
+            let truth = Truth::of(&batch, &datasets);
             let outputs = self.outputs(&batch, &datasets, false)?;
             // No gradient is wanted: without this the graph of the whole forward pass would stay in memory.
             let outputs: Vec<Output> = outputs.into_iter().map(|output| Output { logits: output.logits.detach(), ..output }).collect();

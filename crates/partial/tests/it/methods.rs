@@ -2,21 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{DType, Device, Tensor};
-use labels::SubsetName;
+use candle_core::{Device, Tensor};
+use labels::flare23;
 use nets::{DynamicHeadConfig, Network as _, Params, ResidualConfig, TrunkConfig, UNetConfig};
-use partial::{Class, Combine, Dataset, Datasets, Dice, Loss, MethodConfig, Model, ModelConfig, Objective, Rule, Task, Truth};
+use partial::{Combine, Datasets, Dice, Loss, MethodConfig, Model, ModelConfig, Objective, Rule, Task, Truth};
 use streams::Streams;
 
+use crate::{FIVE, dataset, names};
+
 const PATCH: usize = 16;
-
-fn class(key: &str) -> Class {
-    Class::try_from(key.to_owned()).unwrap()
-}
-
-fn dataset(name: &str, subset: SubsetName) -> Dataset {
-    Dataset { name: name.into(), subset, classes: None }
-}
 
 fn residual() -> ResidualConfig {
     ResidualConfig { features: [4, 4, 4, 8], blocks: [1; 5], groups: 2 }
@@ -50,11 +44,11 @@ struct Lab {
 }
 
 fn lab(method: MethodConfig) -> Lab {
-    let task = |name: &str, keys: &[&str]| Task { name: name.into(), classes: keys.iter().map(|key| class(key)).collect() };
-    let declared = vec![dataset("both", SubsetName::Dl3), dataset("cancer", SubsetName::Dl4)];
+    let task = |name: &str, classes: &[&str]| Task { name: name.into(), classes: names(classes) };
+    let declared = vec![dataset("both", &[&FIVE[..], &["tumor"]].concat()), dataset("cancer", &["tumor"])];
     let tasks = vec![task("abdomen", &["liver", "spleen"]), task("lesion", &["tumor"])];
-    let datasets = Datasets::new(&declared).unwrap();
-    let model = Model::new(&ModelConfig { method, datasets: declared, tasks }, &datasets).unwrap();
+    let (datasets, classes) = (crate::datasets(&declared, &flare23::classes()), flare23::classes());
+    let model = Model::new(&ModelConfig { method, datasets: declared, tasks }, &datasets, &classes).unwrap();
     let params = Params::init(&model.parameters(), Streams::new(1), &Device::Cpu).unwrap();
     Lab { datasets, model, params }
 }
@@ -64,11 +58,12 @@ fn images(samples: usize) -> Tensor {
     Tensor::from_iter(values, &Device::Cpu).unwrap().reshape((samples, 1, PATCH, PATCH, PATCH)).unwrap()
 }
 
-fn maps(samples: usize) -> (Tensor, Tensor) {
+/// Organs and cancer.
+fn maps(samples: usize) -> [Tensor; 2] {
     let map = |value: fn(usize) -> u8| {
         Tensor::from_iter((0..samples * PATCH.pow(3)).map(value), &Device::Cpu).unwrap().reshape((samples, PATCH, PATCH, PATCH)).unwrap()
     };
-    (map(|i| [0, 1, 1, 3][i / 40 % 4]), map(|i| u8::from(i % 90 < 9)))
+    [map(|i| [0, 1, 1, 3][i / 40 % 4]), map(|i| u8::from(i % 90 < 9))]
 }
 
 impl Lab {
@@ -76,8 +71,8 @@ impl Lab {
     fn moved_by(&self, by: Objective, samples: &[usize]) -> BTreeSet<String> {
         let wanted: Vec<Vec<usize>> = samples.iter().map(|&d| self.model.trained_by(&self.datasets, d)).collect();
         let outputs = self.model.forward(&self.params, &images(samples.len()), &wanted, true).unwrap();
-        let (organs, cancer) = maps(samples.len());
-        let truth = Truth { organs: &organs, cancer: &cancer, datasets: samples };
+        let groups = maps(samples.len());
+        let truth = Truth { groups: &groups, datasets: samples };
         let loss = linear(by).of(&self.model, &outputs, &truth, &self.datasets).unwrap();
         assert!(loss.to_scalar::<f32>().unwrap().is_finite());
         let gradients = loss.backward().unwrap();
@@ -120,8 +115,8 @@ fn what_is_not_annotated_leaves_its_output_alone() {
     let lab = lab(MethodConfig::Multitalent { network: unet(None), deep_supervision: false });
     let wanted = vec![lab.model.trained_by(&lab.datasets, 1)];
     let outputs = lab.model.forward(&lab.params, &images(1), &wanted, true).unwrap();
-    let (organs, cancer) = maps(1);
-    let truth = Truth { organs: &organs, cancer: &cancer, datasets: &[1] };
+    let groups = maps(1);
+    let truth = Truth { groups: &groups, datasets: &[1] };
     let gradients = linear(Objective::Sum).of(&lab.model, &outputs, &truth, &lab.datasets).unwrap().backward().unwrap();
     let (_, head) = lab.params.all().find(|(name, _)| *name == "head.0.weight").unwrap();
     let gradient = gradients.get(head).unwrap().flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
@@ -156,22 +151,25 @@ fn a_prior_shifts_the_logits_of_every_class_and_of_nothing_else() {
 }
 
 #[test]
-fn every_method_gives_scores_for_all_labels() {
+fn every_method_gives_scores_for_all_that_it_knows() {
     for (method, _) in methods() {
         let lab = lab(method.clone());
-        let rule = Rule { combine: Combine::Mean, threshold: 0.5 };
+        let rule = Rule::default();
         rule.check(&lab.model).unwrap();
         let all = vec![(0..lab.model.heads().len()).collect()];
         let outputs = lab.model.forward(&lab.params, &images(1), &all, false).unwrap();
-        let [organs, tumor] = rule.scores(&lab.model, &outputs).unwrap();
-        assert_eq!((organs.dims(), tumor.dims()), (&[14, PATCH, PATCH, PATCH][..], &[2, PATCH, PATCH, PATCH][..]), "{method:?}");
+        let scores = rule.scores(&lab.model, &outputs).unwrap();
+        let known: &[u8] = if method.has_tasks() { &[1, 3] } else { &flare23::FIVE_ORGANS };
+        assert_eq!(lab.model.outputs().iter().map(|output| &output.values[..]).collect::<Vec<_>>(), [known, &[14]], "{method:?}");
+        let channels = [known.len() + 1, 2];
+        assert_eq!([0, 1].map(|k| scores[k].dims().to_vec()), channels.map(|channels| vec![channels, PATCH, PATCH, PATCH]), "{method:?}");
         let range = |t: &Tensor| {
             (
                 t.flatten_all().unwrap().min(0).unwrap().to_scalar::<f32>().unwrap(),
                 t.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap(),
             )
         };
-        assert!(range(&organs).0 >= 0.0 && range(&organs).1 <= 1.0);
+        assert!(scores.iter().all(|scores| range(scores).0 >= 0.0 && range(scores).1 <= 1.0));
     }
 }
 
@@ -183,11 +181,10 @@ fn the_rule_combines_heads_as_it_says() {
     let logits = outputs[0].logits.squeeze(0).unwrap();
     let p = |channel: usize| 1.0 / (1.0 + (-at(&logits, channel)).exp());
     let score = |combine: Combine| {
-        let [organs, tumor] = Rule { combine, threshold: 0.4 }.scores(&lab.model, &outputs).unwrap();
-        assert_eq!((at(&organs, 0), at(&tumor, 0)), (0.4, 0.4), "the background has the threshold");
-        assert_eq!(at(&organs, 5), 0.0, "nobody has the aorta");
-        assert!((at(&organs, 1) - p(0)).abs() < 1e-6, "one head alone has the liver");
-        at(&tumor, 1)
+        let scores = Rule { combine, threshold: 0.4 }.scores(&lab.model, &outputs).unwrap();
+        assert_eq!((at(&scores[0], 0), at(&scores[1], 0)), (0.4, 0.4), "the background has the threshold");
+        assert!((at(&scores[0], 1) - p(0)).abs() < 1e-6, "one head alone has the liver");
+        at(&scores[1], 1)
     };
     // Channels 5 and 6 are the tumors of the two datasets.
     assert!((score(Combine::Mean) - (p(5) + p(6)) / 2.0).abs() < 1e-6);
@@ -201,25 +198,43 @@ fn the_rule_combines_heads_as_it_says() {
 fn exclusive_classes_become_the_greatest() {
     let lab = lab(MethodConfig::TargetAdaptive { network: TrunkConfig::Residual(residual()) });
     let outputs = lab.model.forward(&lab.params, &images(1), &[vec![0]], false).unwrap();
-    let [organs, tumor] = Rule { combine: Combine::Mean, threshold: 0.5 }.scores(&lab.model, &outputs).unwrap();
-    let label = |map: &Tensor| ops::argmax_channels(&map.unsqueeze(0).unwrap()).unwrap();
-    let below = label(&organs).to_dtype(DType::F32).unwrap();
-    let above = label(&tumor).to_dtype(DType::F32).unwrap();
-    let together = ((&above * 14.0).unwrap() + (below * (1.0 - &above).unwrap()).unwrap()).unwrap();
-    let expected = label(&outputs[0].logits.squeeze(0).unwrap()).to_dtype(DType::F32).unwrap();
-    let different = (together - expected).unwrap().abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
-    assert_eq!(different, 0.0);
+    let scores = Rule::default().scores(&lab.model, &outputs).unwrap();
+    let values = |map: &Tensor| ops::argmax_channels(&map.unsqueeze(0).unwrap()).unwrap().flatten_all().unwrap().to_vec1::<u8>().unwrap();
+    let (below, above) = (values(&scores[0]), values(&scores[1]));
+    // Background, five organs and the tumor.
+    let expected = values(&outputs[0].logits.squeeze(0).unwrap());
+    let together: Vec<u8> = below.iter().zip(&above).map(|(&below, &above)| if above == 1 { 6 } else { below }).collect();
+    assert_eq!(together, expected);
 }
 
 #[test]
 fn declarations_that_lead_nowhere_are_refused() {
-    let declared = vec![dataset("all", SubsetName::Dl1), dataset("cancer", SubsetName::Dl4)];
-    let datasets = Datasets::new(&declared).unwrap();
-    let tasks = vec![Task { name: "liver".into(), classes: vec![class("liver")] }];
-    let config = ModelConfig { method: MethodConfig::MultiHead { network: unet(None) }, datasets: declared, tasks };
-    let error = Model::new(&config, &datasets).err().unwrap().to_string();
-    assert!(error.contains("no task has a class of the dataset `cancer`"), "{error}");
+    let classes = flare23::classes();
+    let declared = vec![dataset("all", &["organ"]), dataset("cancer", &["tumor"])];
+    let datasets = crate::datasets(&declared, &classes);
+    let mut config = ModelConfig { method: MethodConfig::MultiHead { network: unet(None) }, datasets: declared, tasks: Vec::new() };
+    let mut error = |keys: &[&str]| {
+        config.tasks = vec![Task { name: "one".into(), classes: names(keys) }];
+        Model::new(&config, &datasets, &classes).err().unwrap().to_string()
+    };
+    let told = error(&["liver"]);
+    assert!(told.contains("no task has a class of the dataset `cancer`"), "{told}");
+    let told = error(&["liver", "kidney"]);
+    assert!(told.starts_with("model.tasks, task `one`, classes: there is no class `kidney`; the classes are liver, "), "{told}");
     assert!(config.method.check([16, 16, 6]).is_ok());
     let error = config.method.check([16, 18, 16]).unwrap_err().to_string();
     assert!(error.contains("multiples of [4, 4, 2]"), "{error}");
+}
+
+#[test]
+fn a_class_of_a_task_that_no_dataset_teaches_is_refused() {
+    let (classes, declared) = (flare23::classes(), vec![dataset("five", &FIVE)]);
+    let datasets = crate::datasets(&declared, &classes);
+    let tasks = vec![Task { name: "abdomen".into(), classes: names(&["liver", "aorta"]) }];
+    let config = ModelConfig { method: MethodConfig::MultiHead { network: unet(None) }, datasets: declared, tasks };
+    let error = Model::new(&config, &datasets, &classes).err().unwrap().to_string();
+    assert!(
+        error.contains("task `abdomen`: no dataset has aorta annotated") && error.contains("annotated are liver, right_kidney"),
+        "{error}"
+    );
 }

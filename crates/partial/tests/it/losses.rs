@@ -1,18 +1,15 @@
 //! The losses against PyTorch (`losses.py` made the expected values), and what is masked.
 
 use candle_core::{DType, Device, Tensor, Var};
-use labels::SubsetName;
+use labels::flare23;
 use nets::{TrunkConfig, UNetConfig};
-use partial::{Channel, Class, Dataset, Datasets, Dice, Loss, MethodConfig, Model, ModelConfig, Objective, Output, Row, Truth};
+use partial::{Channel, Class, Datasets, Dice, Loss, MethodConfig, Model, ModelConfig, Objective, Output, Row, Truth};
 
-fn class(key: &str) -> Class {
-    Class::try_from(key.to_owned()).unwrap()
-}
+use crate::{FIVE, class, dataset};
 
 /// Five organs and the tumor in the first dataset, the tumor alone in the second.
 fn datasets() -> Datasets {
-    let dataset = |name: &str, subset| Dataset { name: name.into(), subset, classes: None };
-    Datasets::new(&[dataset("both", SubsetName::Dl3), dataset("tumor", SubsetName::Dl4)]).unwrap()
+    crate::datasets(&[dataset("both", &[&FIVE[..], &["tumor"]].concat()), dataset("tumor", &["tumor"])], &flare23::classes())
 }
 
 /// Losses of single outputs do not look at it.
@@ -20,12 +17,13 @@ fn model() -> Model {
     let network = UNetConfig { features: vec![2, 2], strides: vec![[2; 3]], blocks: None, first_kernel: [3; 3] };
     let method = MethodConfig::PerDataset { network: TrunkConfig::UNet(network) };
     let declared = datasets().declared().to_vec();
-    Model::new(&ModelConfig { method, datasets: declared, tasks: Vec::new() }, &datasets()).unwrap()
+    Model::new(&ModelConfig { method, datasets: declared, tasks: Vec::new() }, &datasets(), &flare23::classes()).unwrap()
 }
 
-fn maps() -> (Tensor, Tensor) {
+/// Organs and cancer.
+fn maps() -> [Tensor; 2] {
     let map = |value: fn(u32) -> u8| Tensor::from_iter((0..48).map(value), &Device::Cpu).unwrap().reshape((2, 2, 3, 4)).unwrap();
-    (map(|i| [0, 1, 4, 1, 0][i as usize % 5]), map(|i| u8::from(i % 7 == 3)))
+    [map(|i| [0, 1, 4, 1, 0][i as usize % 5]), map(|i| u8::from(i % 7 == 3))]
 }
 
 fn waves(channels: usize, height: f64) -> Var {
@@ -35,11 +33,9 @@ fn waves(channels: usize, height: f64) -> Var {
 
 /// The loss, and its gradient.
 fn loss(loss: Loss, logits: &Var, channels: &[Option<Channel>]) -> (f64, Tensor) {
-    let (organs, cancer) = maps();
-    let rows = (0..2).map(|sample| Row { sample, channels: channels.to_vec() }).collect();
+    let rows = (0..2).map(|sample| Row { sample, share: 0.5, channels: channels.to_vec() }).collect();
     let output = Output { logits: logits.as_tensor().clone(), rows, weight: 1.0, features: None };
-    let truth = Truth { organs: &organs, cancer: &cancer, datasets: &[0, 1] };
-    let loss = loss.of(&model(), &[output], &truth, &datasets()).unwrap();
+    let loss = loss.of(&model(), &[output], &Truth { groups: &maps(), datasets: &[0, 1] }, &datasets()).unwrap();
     let gradient = loss.backward().unwrap().get(logits).unwrap().clone();
     (f64::from(loss.to_scalar::<f32>().unwrap()), gradient)
 }
@@ -63,7 +59,7 @@ fn check(of: Loss, logits: &Var, channels: &[Option<Channel>], expected: [f64; 2
 
 #[test]
 fn losses_and_gradients_are_pytorchs_and_what_is_not_annotated_gets_exactly_none() {
-    let channels = ["liver", "tumor"].map(|key| Some(Channel { head: 0, class: class(key) }));
+    let channels = ["liver", "tumor"].map(|key| Some(Channel { head: 0, class: class(&flare23::classes(), key) }));
     let cases = [
         (Objective::Mean, Dice::Linear, [1.94740967, 0.04114357]),
         (Objective::Mean, Dice::Squared, [1.90035006, 0.0432499177]),
@@ -85,7 +81,8 @@ fn losses_and_gradients_are_pytorchs_and_what_is_not_annotated_gets_exactly_none
 
 #[test]
 fn classes_that_are_not_annotated_count_as_background() {
-    let channels: Vec<_> = std::iter::once(None).chain(Class::all().into_iter().map(|class| Some(Channel { head: 0, class }))).collect();
+    let all = Class::within(&flare23::classes(), flare23::classes().pattern());
+    let channels: Vec<_> = std::iter::once(None).chain(all.into_iter().map(|class| Some(Channel { head: 0, class }))).collect();
     for (dice, expected) in [(Dice::Linear, [2.25461661, -0.121096146]), (Dice::Squared, [2.2261484, -0.127957337])] {
         check(Loss { by: Objective::Merged, dice }, &waves(15, 2.0), &channels, expected);
     }
@@ -93,14 +90,14 @@ fn classes_that_are_not_annotated_count_as_background() {
 
 #[test]
 fn lower_levels_learn_from_the_nearest_labels() -> candle_core::Result<()> {
-    let channels = [Some(Channel { head: 0, class: class("liver") })];
+    let channels = [Some(Channel { head: 0, class: class(&flare23::classes(), "liver") })];
     // At half the width every other voxel counts; the logits say liver just where there is one.
-    let (organs, cancer) = maps();
-    let nearest = organs.index_select(&Tensor::new(&[0u32, 2], &Device::Cpu)?, 3)?;
+    let groups = maps();
+    let nearest = groups[0].index_select(&Tensor::new(&[0u32, 2], &Device::Cpu)?, 3)?;
     let logits = ((nearest.eq(1u8)?.to_dtype(DType::F32)? * 80.0)? - 40.0)?.unsqueeze(1)?;
-    let rows = vec![Row { sample: 0, channels: channels.to_vec() }];
+    let rows = vec![Row { sample: 0, share: 1.0, channels: channels.to_vec() }];
     let output = Output { logits: logits.narrow(0, 0, 1)?, rows, weight: 1.0, features: None };
-    let truth = Truth { organs: &organs, cancer: &cancer, datasets: &[0, 1] };
+    let truth = Truth { groups: &groups, datasets: &[0, 1] };
     let sum = Loss { by: Objective::Sum, dice: Dice::Linear };
     let loss = sum.of(&model(), &[output], &truth, &datasets())?.to_scalar::<f32>()?;
     assert!((loss + 1.0).abs() < 1e-5, "a Dice score of 1 and no entropy: {loss}");
