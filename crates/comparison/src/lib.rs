@@ -5,7 +5,9 @@ mod plot;
 mod reached;
 mod table;
 
-use metrics::Protocol;
+use std::collections::BTreeMap;
+
+use metrics::{Protocol, ScoredGroup};
 use serde::{Deserialize, Serialize};
 
 pub use reached::{Reached, Scores};
@@ -24,6 +26,8 @@ pub struct Comparison {
     pub patients: usize,
     /// How many passes over a patch were timed.
     pub repeats: usize,
+    /// The groups of the classes that were scored.
+    pub groups: Vec<ScoredGroup>,
     /// The methods.
     pub methods: Vec<Compared>,
 }
@@ -35,10 +39,8 @@ pub struct Compared {
     pub name: String,
     /// How often it was trained.
     pub trainings: usize,
-    /// The mean DSC of the organs that are defined in a patient.
-    pub organs: Reached,
-    /// The DSC of the tumor.
-    pub tumor: Reached,
+    /// For each group, by its key, the mean DSC of the classes that are defined in a patient.
+    pub reached: BTreeMap<String, Reached>,
     /// What it costs.
     pub cost: Cost,
 }
@@ -70,16 +72,20 @@ pub(crate) mod tests {
         let compared = |name: &str, own: &[Scores], reference: Option<&[Scores]>, cost| Compared {
             name: name.into(),
             trainings: own.len(),
-            organs: Reached::of(own, reference),
-            tumor: Reached::of(&[Scores::new()], None),
+            reached: BTreeMap::from([
+                ("cancer".to_owned(), Reached::of(&[Scores::new()], None)),
+                ("organ".to_owned(), Reached::of(own, reference)),
+            ]),
             cost,
         };
+        let group = |key: &str, heading: &str, classes| ScoredGroup { key: key.into(), heading: heading.into(), classes };
         let cost = Cost { parameters: Some(12_345), training_seconds: Some(61.2), patch_seconds: Some(0.0456), ..Cost::default() };
         Comparison {
             protocol: Protocol::Plain,
             reference: "A".into(),
             patients: 3,
             repeats: 5,
+            groups: vec![group("organ", "organs", 13), group("cancer", "tumor", 1)],
             methods: vec![compared("A", &a, None, cost), compared("B,|", &b, Some(&a), Cost::default())],
         }
     }

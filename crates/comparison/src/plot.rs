@@ -16,7 +16,7 @@ const AXES: [Axis; 4] = [
 ];
 
 impl Comparison {
-    /// DSC of organs and tumor against each cost that is known of any method, as a document of its own. Bars are the standard
+    /// DSC of each group of classes against each cost that is known of any method, as a document of its own. Bars are the standard
     /// deviation over trainings.
     #[must_use]
     pub fn svg(&self) -> String {
@@ -38,18 +38,15 @@ impl Comparison {
     }
 
     fn panel(&self, (label, value): &Axis) -> Scatter {
-        let marks = |reached: fn(&Compared) -> &crate::Reached| {
+        let marks = |group: &str| {
             let mark = |(name, method): (usize, &Compared)| {
-                let reached = reached(method);
+                let reached = method.reached.get(group)?;
                 let at = (value(&method.cost)?, 100.0 * reached.patients.mean?);
                 Some(Mark { name, at, spread: 100.0 * reached.trainings.sd.unwrap_or(0.0) })
             };
             self.methods.iter().enumerate().filter_map(mark).collect()
         };
-        let kinds = vec![
-            ("organs".into(), Look::First, marks(|method| &method.organs)),
-            ("tumor".into(), Look::Second, marks(|method| &method.tumor)),
-        ];
+        let kinds = self.groups.iter().enumerate().map(|(place, group)| (group.words(), Look::of_kind(place), marks(&group.key))).collect();
         Scatter { x_label: (*label).into(), y_label: "DSC (%)".into(), kinds }
     }
 }
@@ -67,5 +64,6 @@ mod tests {
         assert_eq!(plot.matches("<circle").count(), 3);
         assert!(plot.contains(">parameters (thousands)<") && !plot.contains("peak of training"));
         assert!(plot.contains(">1 A · 2 B,|<"));
+        assert!(plot.contains(">organs<") && plot.contains(">tumor<"));
     }
 }

@@ -7,7 +7,8 @@
 
 use std::time::Instant;
 
-use metrics::{MetricsError, Protocol, evaluate_case};
+use labels::flare23;
+use metrics::{MetricsError, Protocol, Scoring, evaluate_case};
 use ndarray::{Array3, ShapeBuilder};
 
 const SPACING_MM: [f64; 3] = [0.82, 0.82, 2.5];
@@ -42,11 +43,12 @@ fn label_map(shift_mm: f64) -> Array3<u8> {
 }
 
 fn main() -> Result<(), MetricsError> {
+    let scoring = Scoring::of(&flare23::classes());
     let (truth, prediction) = (label_map(0.0), label_map(2.0));
     for protocol in [Protocol::Plain, Protocol::Official] {
         let start = Instant::now();
-        let scores = evaluate_case(prediction.view(), truth.view(), SPACING_MM, protocol)?;
-        println!("{protocol}: {:.2} s, liver {:?}", start.elapsed().as_secs_f64(), scores.class(1));
+        let scores = evaluate_case(prediction.view(), truth.view(), SPACING_MM, &scoring, protocol)?;
+        println!("{protocol}: {:.2} s, liver {:?}", start.elapsed().as_secs_f64(), scores.class("liver"));
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 use std::ops::Range;
 
+use labels::LabelPattern;
+
 /// A part of a volume: the first voxel and one past the last voxel along x, y and z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Region {
@@ -18,12 +20,20 @@ impl Region {
         }
     }
 
+    /// The smallest part that holds both.
+    pub(crate) fn with(&self, other: &Self) -> Self {
+        Self {
+            start: std::array::from_fn(|axis| self.start[axis].min(other.start[axis])),
+            end: std::array::from_fn(|axis| self.end[axis].max(other.end[axis])),
+        }
+    }
+
     pub(crate) fn shape(&self) -> [usize; 3] {
         std::array::from_fn(|axis| self.end[axis].saturating_sub(self.start[axis]))
     }
 }
 
-/// Where one label is: a bit a voxel, rows along x from a word of their own.
+/// Where a class is: a bit a voxel, rows along x from a word of their own.
 pub(crate) struct Mask {
     pub(crate) shape: [usize; 3],
     words: Vec<u64>,
@@ -49,14 +59,17 @@ impl Mask {
         &self.words[(z * self.shape[1] + y) * self.row_words()..][..self.row_words()]
     }
 
-    /// Sets the voxels of `label` in slice `z` of the box `region`, from the slice of the whole map with rows of `width`.
-    pub(crate) fn set_slice(&mut self, z: usize, map: &[u8], width: usize, label: u8, region: &Region) {
+    /// Adds the voxels with any of some values in slice `z` of the box `region`, from the slice of the whole map with rows of `width`.
+    pub(crate) fn add_slice(&mut self, z: usize, map: &[u8], width: usize, shown: LabelPattern, region: &Region) {
         let [nx, ny, _] = self.shape;
         let words = self.row_words();
-        let rows = map.chunks_exact(width).skip(region.start[1]);
-        for (bits, row) in self.words[z * ny * words..][..ny * words].chunks_exact_mut(words).zip(rows) {
-            for (bits, values) in bits.iter_mut().zip(row[region.start[0]..][..nx].chunks(64)) {
-                *bits = (0..).zip(values).fold(0, |bits, (i, &value)| bits | u64::from(value == label) << i);
+        // Value after value: most classes are one, and a comparison is faster than a table.
+        for wanted in shown.iter() {
+            let rows = map.chunks_exact(width).skip(region.start[1]);
+            for (bits, row) in self.words[z * ny * words..][..ny * words].chunks_exact_mut(words).zip(rows) {
+                for (bits, values) in bits.iter_mut().zip(row[region.start[0]..][..nx].chunks(64)) {
+                    *bits |= (0..).zip(values).fold(0, |bits, (i, &value)| bits | u64::from(value == wanted) << i);
+                }
             }
         }
     }

@@ -5,17 +5,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::MetricsError;
 
-/// How deep, in mm, a surface may be off and still count as right in the NSD of labels 1 to 14 (index 0 is
-/// label 1). FLARE23's evaluator fixes them, from the disagreement between radiologists.
-pub const NSD_TOLERANCE_MM: [f64; 14] = [5.0, 3.0, 3.0, 5.0, 2.0, 2.0, 2.0, 2.0, 2.0, 3.0, 5.0, 7.0, 3.0, 2.0];
+/// How deep, in mm, the surface of a class may be off and still count as right in the NSD. FLARE23's evaluator fixes them, from
+/// the disagreement between radiologists.
+const FLARE23_TOLERANCES_MM: [(&str, f64); 14] = [
+    ("liver", 5.0),
+    ("right_kidney", 3.0),
+    ("spleen", 3.0),
+    ("pancreas", 5.0),
+    ("aorta", 2.0),
+    ("inferior_vena_cava", 2.0),
+    ("right_adrenal", 2.0),
+    ("left_adrenal", 2.0),
+    ("gallbladder", 2.0),
+    ("esophagus", 3.0),
+    ("stomach", 5.0),
+    ("duodenum", 7.0),
+    ("left_kidney", 3.0),
+    ("tumor", 2.0),
+];
 
-/// Aorta, inferior vena cava and esophagus run on beyond the scan; annotators stopped somewhere.
-const TUBES: [u8; 3] = [5, 6, 10];
+/// The tolerance of classes that FLARE23 does not have.
+pub const OTHER_TOLERANCE_MM: f64 = 2.0;
+
+/// They run on beyond the scan; annotators stopped somewhere.
+const TUBES: [&str; 3] = ["aorta", "inferior_vena_cava", "esophagus"];
 
 /// Below this DSC the official evaluator does not measure surfaces and sets NSD to 0.
 const OFFICIAL_LEAST_DSC: f64 = 0.2;
 
-/// Which rules turn two label maps into scores.
+/// Which rules turn two label maps into scores. Classes are known by their keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
@@ -23,15 +41,27 @@ pub enum Protocol {
     ///
     /// A class absent from both maps scores 1. Aorta, inferior vena cava and esophagus are compared between
     /// the first slice of the ground truth and the one before its last. NSD is 0 where DSC is below 0.2.
-    /// Scores are rounded to 4 decimals. There are no Hausdorff distances.
+    /// Scores are rounded to 4 decimals. There are no Hausdorff distances. Other classes are scored by the same rules.
     Official,
     /// What a reader would expect: whole masks, no rounding, no score where a class is absent from both maps.
     Plain,
 }
 
 impl Protocol {
-    pub(crate) fn compares_only_annotated_slices(self, label: u8) -> bool {
-        self == Self::Official && TUBES.contains(&label)
+    /// The tolerance of the NSD of a class, in mm: the challenge's, the one that is declared, or [`OTHER_TOLERANCE_MM`]. Where there
+    /// are both of the first, the official rules go by the challenge's, and the plain ones by the declared one.
+    #[must_use]
+    pub fn nsd_tolerance_mm(self, class: &str, declared: Option<f64>) -> f64 {
+        let challenges = FLARE23_TOLERANCES_MM.iter().find(|(key, _)| *key == class).map(|(_, mm)| *mm);
+        let found = match self {
+            Self::Official => challenges.or(declared),
+            Self::Plain => declared.or(challenges),
+        };
+        found.unwrap_or(OTHER_TOLERANCE_MM)
+    }
+
+    pub(crate) fn compares_only_annotated_slices(self, class: &str) -> bool {
+        self == Self::Official && TUBES.contains(&class)
     }
 
     pub(crate) fn measures_surfaces(self, dsc: f64) -> bool {

@@ -1,7 +1,6 @@
-use labels::{NUM_ORGANS, TUMOR};
 use serde::{Deserialize, Serialize};
 
-use crate::{CaseScores, ClassScore, MetricsError, Protocol};
+use crate::{CaseScores, ClassScore, MetricsError, Protocol, ScoredClass, ScoredGroup};
 
 /// Scores of one model over a set of cases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,19 +11,31 @@ pub struct Summary {
     pub protocol: Protocol,
     /// How many cases were scored.
     pub cases: usize,
-    /// Labels 1 to 14, ascending: the 13 organs, then tumor.
+    /// The classes, group by group.
     pub classes: Vec<ClassSummary>,
-    /// The 13 organs together, as challenges rank them.
-    pub organs: ScoreStats,
-    /// All 14 classes together, the "Average" of the paper's tables.
+    /// The classes of each group together, such as the organs, as challenges rank them.
+    pub groups: Vec<GroupSummary>,
+    /// All classes together, the "Average" of the paper's tables.
     pub average: ScoreStats,
 }
 
 /// Scores of one class over cases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassSummary {
-    /// The label, 1 to 14.
-    pub label: u8,
+    /// The class.
+    #[serde(flatten)]
+    pub class: ScoredClass,
+    /// Its scores.
+    #[serde(flatten)]
+    pub scores: ScoreStats,
+}
+
+/// Scores of the classes of a group over cases.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupSummary {
+    /// The group.
+    #[serde(flatten)]
+    pub group: ScoredGroup,
     /// Its scores.
     #[serde(flatten)]
     pub scores: ScoreStats,
@@ -80,36 +91,70 @@ impl Stat {
 impl Summary {
     /// Summarises `cases`, given as pairs of a case's name and its scores.
     ///
-    /// Over several classes (the 13 organs, all 14), the mean is the mean of the classes' means, as in the
+    /// Over several classes (those of a group, all), the mean is the mean of the classes' means, as in the
     /// paper's tables, so that a rarely defined class weighs as much as the others. The standard deviation
     /// is over cases, of each case's own mean.
     ///
     /// # Errors
-    /// [`MetricsError::NoCases`] or [`MetricsError::MixedProtocols`].
+    /// [`MetricsError::NoCases`], [`MetricsError::MixedProtocols`] or [`MetricsError::MixedClasses`].
     pub fn of(model: &str, cases: &[(String, CaseScores)]) -> Result<Self, MetricsError> {
-        let protocol = cases.first().ok_or(MetricsError::NoCases)?.1.protocol;
-        if let Some((case, scores)) = cases.iter().find(|(_, s)| s.protocol != protocol) {
-            return Err(MetricsError::MixedProtocols { what: format!("case {case}"), found: scores.protocol, expected: protocol });
+        let CaseScores { protocol, classes } = &cases.first().ok_or(MetricsError::NoCases)?.1;
+        let classes: Vec<&ScoredClass> = classes.iter().map(|score| &score.class).collect();
+        for (case, scores) in cases {
+            let found: Vec<&ScoredClass> = scores.classes.iter().map(|score| &score.class).collect();
+            check_alike(|| format!("case {case}"), (*protocol, &classes), (scores.protocol, &found))?;
         }
         let cases: Vec<&CaseScores> = cases.iter().map(|(_, scores)| scores).collect();
-        let classes = (1..=TUMOR)
-            .map(|label| ClassSummary { label, scores: ScoreStats::of_each(|score| class_stat(&cases, label, score)) })
-            .collect();
+        let of_class = |&class: &&ScoredClass| {
+            let scores = ScoreStats::of_each(|score| class_stat(&cases, &class.key, score));
+            ClassSummary { class: class.clone(), scores }
+        };
+        let of_group = |group: ScoredGroup| {
+            let members: Vec<&ScoredClass> = classes.iter().copied().filter(|class| class.group == group.key).collect();
+            GroupSummary { group, scores: ScoreStats::of_each(|score| joint_stat(&cases, &members, score)) }
+        };
         Ok(Self {
             model: model.to_owned(),
-            protocol,
+            protocol: *protocol,
             cases: cases.len(),
-            classes,
-            organs: ScoreStats::of_each(|score| joint_stat(&cases, NUM_ORGANS as u8, score)),
-            average: ScoreStats::of_each(|score| joint_stat(&cases, TUMOR, score)),
+            classes: classes.iter().map(of_class).collect(),
+            groups: ScoredGroup::of(classes.iter().copied()).into_iter().map(of_group).collect(),
+            average: ScoreStats::of_each(|score| joint_stat(&cases, &classes, score)),
         })
     }
 
-    /// The scores of a label from 1 to 14.
-    pub fn class(&self, label: u8) -> Option<&ScoreStats> {
-        let class = self.classes.iter().find(|class| class.label == label)?;
+    /// The scores of a class.
+    pub fn class(&self, key: &str) -> Option<&ScoreStats> {
+        let class = self.classes.iter().find(|class| class.class.key == key)?;
         Some(&class.scores)
     }
+
+    /// The scores of a group.
+    pub fn group(&self, key: &str) -> Option<&GroupSummary> {
+        self.groups.iter().find(|group| group.group.key == key)
+    }
+
+    /// The classes that were scored.
+    #[must_use]
+    pub fn scored(&self) -> Vec<&ScoredClass> {
+        self.classes.iter().map(|class| &class.class).collect()
+    }
+}
+
+/// Refuses to lay side by side what was scored by other rules, or on other classes.
+pub(crate) fn check_alike(
+    what: impl Fn() -> String,
+    (protocol, classes): (Protocol, &[&ScoredClass]),
+    (found, found_classes): (Protocol, &[&ScoredClass]),
+) -> Result<(), MetricsError> {
+    if found != protocol {
+        return Err(MetricsError::MixedProtocols { what: what(), found, expected: protocol });
+    }
+    if found_classes != classes {
+        let keys = |classes: &[&ScoredClass]| classes.iter().map(|class| class.key.clone()).collect();
+        return Err(MetricsError::MixedClasses { what: what(), found: keys(found_classes), expected: keys(classes) });
+    }
+    Ok(())
 }
 
 type Score = fn(&ClassScore) -> Option<f64>;
@@ -126,18 +171,18 @@ impl ScoreStats {
 }
 
 /// One class over the cases that have a score for it.
-fn class_stat(cases: &[&CaseScores], label: u8, score: Score) -> Stat {
-    let values: Vec<f64> = cases.iter().filter_map(|case| case.class(label).and_then(score)).collect();
+fn class_stat(cases: &[&CaseScores], key: &str, score: Score) -> Stat {
+    let values: Vec<f64> = cases.iter().filter_map(|case| case.class(key).and_then(score)).collect();
     Stat::of(&values)
 }
 
-/// Labels 1 to `last` together.
-fn joint_stat(cases: &[&CaseScores], last: u8, score: Score) -> Stat {
-    let class_means: Vec<f64> = (1..=last).filter_map(|label| class_stat(cases, label, score).mean).collect();
+/// Some classes together.
+fn joint_stat(cases: &[&CaseScores], members: &[&ScoredClass], score: Score) -> Stat {
+    let class_means: Vec<f64> = members.iter().filter_map(|class| class_stat(cases, &class.key, score).mean).collect();
     let case_means: Vec<f64> = cases
         .iter()
         .filter_map(|case| {
-            let classes = case.classes.iter().filter(|class| class.label <= last);
+            let classes = case.classes.iter().filter(|class| members.contains(&&class.class));
             let values: Vec<f64> = classes.filter_map(score).collect();
             Stat::of(&values).mean
         })

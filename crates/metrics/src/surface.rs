@@ -1,5 +1,6 @@
 use std::cell::RefCell;
 
+use labels::LabelPattern;
 use ndarray::{ArrayView3, Axis};
 
 use crate::MetricsError;
@@ -51,7 +52,7 @@ pub fn surface_distances(
         let mut mask = Mask::empty(whole.shape());
         for (z, slice) in map.axis_iter(Axis(2)).enumerate() {
             let slice: Vec<u8> = slice.t().iter().map(|&inside| u8::from(inside)).collect();
-            mask.set_slice(z, &slice, nx.max(1), 1, &whole);
+            mask.add_slice(z, &slice, nx.max(1), LabelPattern::of(1), &whole);
         }
         mask
     };

@@ -1,15 +1,15 @@
 //! Tables of scores as text: the paper's layout for several models side by side, and one line per case and class.
 
-use labels::{CLASS_NAMES, TUMOR};
 use serde::{Deserialize, Serialize};
 use tables::{number, to_csv};
 
+use crate::summary::check_alike;
 use crate::{CaseScores, MetricsError, Protocol, ScoreStats, Stat, Summary};
 
-/// The paper's Table 4: a row per organ in label order, then tumor and the average, two columns per model.
+/// The paper's Table 4: a row per class, group by group, then the average, two columns per model.
 ///
-/// One row follows that the paper's tables lack: the average of the 13 organs, which its abstract quotes and
-/// the challenge ranks.
+/// Rows follow that the paper's tables lack: the average of each group of several classes, such as that of the 13 organs, which
+/// its abstract quotes and the challenge ranks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     /// The rules that all models were scored by.
@@ -51,19 +51,23 @@ impl Table {
     /// Lays the summaries side by side, in the order given.
     ///
     /// # Errors
-    /// [`MetricsError::NoCases`] without summaries, [`MetricsError::MixedProtocols`] if they cannot be compared.
+    /// [`MetricsError::NoCases`] without summaries, [`MetricsError::MixedProtocols`] or [`MetricsError::MixedClasses`] if they cannot
+    /// be compared.
     pub fn of(summaries: &[Summary]) -> Result<Self, MetricsError> {
-        let protocol = summaries.first().ok_or(MetricsError::NoCases)?.protocol;
-        if let Some(other) = summaries.iter().find(|s| s.protocol != protocol) {
-            return Err(MetricsError::MixedProtocols { what: format!("model {}", other.model), found: other.protocol, expected: protocol });
+        let first = summaries.first().ok_or(MetricsError::NoCases)?;
+        for summary in summaries {
+            let what = || format!("model {}", summary.model);
+            check_alike(what, (first.protocol, &first.scored()), (summary.protocol, &summary.scored()))?;
         }
         let models = summaries.iter().map(|summary| Model { name: summary.model.clone(), cases: summary.cases });
-        let classes = (1..=TUMOR).map(|label| row(CLASS_NAMES[usize::from(label)], summaries, |summary| summary.class(label)));
-        let averages = [
-            row("Average", summaries, |summary| Some(&summary.average)),
-            row("Average of the 13 organs", summaries, |summary| Some(&summary.organs)),
-        ];
-        Ok(Self { protocol, models: models.collect(), rows: classes.chain(averages).collect() })
+        let of_class = |(at, name): (usize, &str)| row(name, summaries, |summary| &summary.classes[at].scores);
+        let mut rows: Vec<Row> = first.classes.iter().map(|class| class.class.name.as_str()).enumerate().map(of_class).collect();
+        rows.push(row("Average", summaries, |summary| &summary.average));
+        // A mean over one class, or over all, stands there already.
+        for (at, group) in first.groups.iter().enumerate().filter(|(_, group)| (2..first.classes.len()).contains(&group.group.classes)) {
+            rows.push(row(&format!("Average of the {}", group.group.counted()), summaries, |summary| &summary.groups[at].scores));
+        }
+        Ok(Self { protocol: first.protocol, models: models.collect(), rows })
     }
 
     /// The table as Markdown, in percent as `mean ± sd`, with a note on what was averaged.
@@ -76,7 +80,7 @@ impl Table {
         text += "\n|---|";
         text += &"---:|".repeat(2 * self.models.len());
         for row in &self.rows {
-            text += &format!("\n| {} |", row.target);
+            text += &format!("\n| {} |", row.target.replace('|', "\\|"));
             for cells in &row.cells {
                 text += &format!(" {} | {} |", cells.dsc.percent(), cells.nsd.percent());
             }
@@ -115,12 +119,8 @@ impl Table {
     }
 }
 
-fn row<'a>(target: &str, summaries: &'a [Summary], scores: impl Fn(&'a Summary) -> Option<&'a ScoreStats>) -> Row {
-    const UNDEFINED: Stat = Stat { mean: None, sd: None, n: 0 };
-    let cells = summaries.iter().map(|summary| {
-        let scores = scores(summary);
-        Cells { dsc: scores.map_or(UNDEFINED, |scores| scores.dsc), nsd: scores.map_or(UNDEFINED, |scores| scores.nsd) }
-    });
+fn row<'a>(target: &str, summaries: &'a [Summary], scores: impl Fn(&'a Summary) -> &'a ScoreStats) -> Row {
+    let cells = summaries.iter().map(|summary| Cells { dsc: scores(summary).dsc, nsd: scores(summary).nsd });
     Row { target: target.to_owned(), cells: cells.collect() }
 }
 
@@ -133,7 +133,7 @@ pub fn cases_to_csv(cases: &[(String, CaseScores)]) -> String {
             let note = class.note.map_or("", |note| note.as_str());
             let [dsc, nsd] = [class.dsc, class.nsd].map(|score| number(score, digits));
             let [hd, hd95] = [class.hd_mm, class.hd95_mm].map(|score| number(score, 4));
-            [case.clone(), class.key().to_owned(), dsc, nsd, hd, hd95, note.to_owned()]
+            [case.clone(), class.class.key.clone(), dsc, nsd, hd, hd95, note.to_owned()]
         })
     });
     to_csv(std::iter::once(heads).chain(rows))

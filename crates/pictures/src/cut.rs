@@ -3,9 +3,10 @@
 use std::array::from_fn;
 use std::cmp::Reverse;
 
-use labels::{LabelPattern, NUM_CLASSES, TUMOR};
 use volume::nifti::NiftiError;
 use volume::{Box3, Grid, Orientation, ScalarVolume, Slices, foreground_box, pick_linear, pick_nearest, window};
+
+use crate::palette::Palette;
 
 /// The longer side of an axial panel, and the greatest height of a coronal one, in pixels.
 pub(crate) const PANEL_PX: usize = 320;
@@ -71,10 +72,15 @@ pub(crate) fn labels_of(cuts: &[Cut], labels: &impl Slices<u8>) -> Result<Vec<Ve
 }
 
 /// The axial cut with the most to see and, where the scan is high enough, the coronal one with the most to see.
-pub(crate) fn cuts(image: &impl Slices<f32>, truth: &impl Slices<u8>, window_hu: [f32; 2]) -> Result<Vec<Cut>, NiftiError> {
+pub(crate) fn cuts(
+    image: &impl Slices<f32>,
+    truth: &impl Slices<u8>,
+    palette: &Palette,
+    window_hu: [f32; 2],
+) -> Result<Vec<Cut>, NiftiError> {
     let ras = image.grid().reoriented(Orientation::RAS);
     let spacing_mm = ras.spacing_mm();
-    let [fullest_axial, fullest_coronal] = fullest_slices(truth, [AXIAL, CORONAL])?;
+    let [fullest_axial, fullest_coronal] = fullest_slices(truth, palette, [AXIAL, CORONAL])?;
     let frame = body(image, &ras, fullest_axial)?;
     let side_mm = |axis: usize| frame.shape[axis] as f64 * spacing_mm[axis];
     let pixel_mm = side_mm(SAGITTAL).max(side_mm(CORONAL)) / PANEL_PX as f64;
@@ -116,9 +122,9 @@ fn body(image: &impl Slices<f32>, ras: &Grid, level: usize) -> Result<Box3, Nift
     }))
 }
 
-/// The slices across two of the patient's axes, counted in RAS order, with the most tumor; without any, those with
+/// The slices across two of the patient's axes, counted in RAS order, with the most of what stands out; without any, those with
 /// the most labels, then the most labelled voxels, then the most central.
-fn fullest_slices(truth: &impl Slices<u8>, world_axes: [usize; 2]) -> Result<[usize; 2], NiftiError> {
+fn fullest_slices(truth: &impl Slices<u8>, palette: &Palette, world_axes: [usize; 2]) -> Result<[usize; 2], NiftiError> {
     let grid = truth.grid();
     let orientation = grid.orientation();
     let axes = world_axes.map(|wanted| (0..3).find(|&axis| orientation.world_axis(axis) == wanted).unwrap_or(wanted));
@@ -137,21 +143,18 @@ fn fullest_slices(truth: &impl Slices<u8>, world_axes: [usize; 2]) -> Result<[us
         let (axis, slices) = (axes[n], counts[n].len());
         let place = |index: usize| if orientation.is_positive(axis) { index } else { slices - 1 - index };
         let fullness = counts[n].iter().enumerate().map(|(index, voxels)| {
-            let labels = voxels[1..NUM_CLASSES].iter().filter(|&&voxels| voxels > 0).count();
+            let labels = voxels[1..].iter().filter(|&&voxels| voxels > 0).count();
+            let marked: u64 = (0u8..=255).zip(voxels).filter(|(label, _)| palette.marks(*label)).map(|(_, voxels)| voxels).sum();
             let off_center = (2 * place(index) + 1).abs_diff(slices);
-            (voxels[usize::from(TUMOR)], labels, voxels[1..].iter().sum::<u64>(), Reverse(off_center), place(index))
+            (marked, labels, voxels[1..].iter().sum::<u64>(), Reverse(off_center), place(index))
         });
         fullness.max().map_or(0, |(.., place)| place)
     }))
 }
 
-/// The classes seen at the pixels of a cut.
-pub(crate) fn pattern(labels: &[u8]) -> Result<LabelPattern, labels::LabelError> {
-    LabelPattern::from_labels(labels.iter().copied())
-}
-
 #[cfg(test)]
 mod tests {
+    use labels::flare23::{TUMOR, classes};
     use ndarray::Array3;
     use volume::{Affine, LabelVolume};
 
@@ -165,7 +168,7 @@ mod tests {
     #[test]
     fn tumor_counts_before_labels_labels_before_voxels_and_the_middle_decides() {
         let shape = [6, 6, 7];
-        let fullest_slices = |truth: &LabelVolume| fullest_slices(truth, [AXIAL, CORONAL]).unwrap();
+        let fullest_slices = |truth: &LabelVolume| fullest_slices(truth, &Palette::of(&classes()), [AXIAL, CORONAL]).unwrap();
         assert_eq!(fullest_slices(&labelled(shape, |_| 0))[0], 3, "nothing anywhere");
         let one = labelled(shape, |[x, _, z]| if z == 1 { 1 } else { u8::from(z == 5 && x == 0) * 2 });
         assert_eq!(fullest_slices(&one)[0], 1, "one label each, but more of it");
@@ -180,7 +183,7 @@ mod tests {
         // 100 mm across and 1000 mm long: the coronal view has room for a tenth.
         let truth = labelled([50, 50, 200], |[x, y, z]| u8::from([x, y, z] == [10, 20, 150]) * TUMOR);
         let image = ScalarVolume::filled(&truth.grid(), 40.0);
-        let cuts = cuts(&image, &truth, [-160.0, 240.0]).unwrap();
+        let cuts = cuts(&image, &truth, &Palette::of(&classes()), [-160.0, 240.0]).unwrap();
         assert_eq!([cuts[1].width(), cuts[1].height()], [PANEL_PX, PANEL_PX]);
         let labels = &labels_of(&cuts, &truth).unwrap()[1];
         let rows: Vec<usize> = (0..PANEL_PX).filter(|row| labels[row * PANEL_PX..][..PANEL_PX].contains(&TUMOR)).collect();

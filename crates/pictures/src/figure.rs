@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use labels::{CLASS_NAMES, LabelPattern};
+use labels::LabelPattern;
 use volume::Slices;
 
 use crate::PictureError;
 use crate::canvas::{Color, Picture};
-use crate::cut::{Cut, cuts, labels_of, pattern};
+use crate::cut::{Cut, cuts, labels_of};
 use crate::font::{CAPITAL_PX, CHAR_PX, LINE_PX, wrap};
-use crate::overlay::{class_color, overlaid};
+use crate::overlay::overlaid;
+use crate::palette::Palette;
 
 const PAPER: Color = [255, 255, 255];
 const INK: Color = [34, 34, 34];
@@ -28,6 +29,7 @@ const STROKE_PX: usize = 10;
 /// Holds what is seen and no volumes, which are read slice by slice.
 pub struct Figure {
     title: String,
+    palette: Palette,
     image: volume::Grid,
     cuts: Vec<Cut>,
     panels: Vec<Panel>,
@@ -42,14 +44,20 @@ struct Panel {
 }
 
 impl Figure {
-    /// Chooses the slices: those with the most tumor in `truth` or, without tumors, with the most labels.
+    /// Chooses the slices: those with the most in `truth` of what stands out, such as tumors, or else with the most labels.
     ///
-    /// `image` is in HU; `window_hu` becomes black and white.
+    /// `image` is in HU; `window_hu` becomes black and white. The labels of all panels have the values of `palette`.
     ///
     /// # Errors
     /// When the image has no voxels or no usable affine, the window is empty, or `truth` is not on the image's grid, or
     /// when either cannot be read.
-    pub fn new(title: &str, image: &impl Slices<f32>, truth: &impl Slices<u8>, window_hu: [f32; 2]) -> Result<Self, PictureError> {
+    pub fn new(
+        title: &str,
+        image: &impl Slices<f32>,
+        truth: &impl Slices<u8>,
+        palette: &Palette,
+        window_hu: [f32; 2],
+    ) -> Result<Self, PictureError> {
         let grid = image.grid();
         if grid.shape.contains(&0) {
             return Err(PictureError::NoVoxels { shape: grid.shape });
@@ -59,9 +67,10 @@ impl Figure {
         if !(low.is_finite() && high.is_finite() && low < high) {
             return Err(PictureError::Window { window_hu });
         }
-        let mut figure = Self { title: title.to_owned(), image: grid, cuts: Vec::new(), panels: Vec::new(), classes: LabelPattern::EMPTY };
+        let (title, palette, classes) = (title.to_owned(), palette.clone(), LabelPattern::EMPTY);
+        let mut figure = Self { title, palette, image: grid, cuts: Vec::new(), panels: Vec::new(), classes };
         figure.check_grid("the ground truth", truth.grid())?;
-        figure.cuts = cuts(image, truth, window_hu)?;
+        figure.cuts = cuts(image, truth, &figure.palette, window_hu)?;
         Ok(figure)
     }
 
@@ -74,14 +83,14 @@ impl Figure {
     /// Adds a panel with labels over the CT.
     ///
     /// # Errors
-    /// When the labels are not on the image's grid, or the slices hold values above 14.
+    /// When the labels are not on the image's grid, or the slices hold values that the palette does not have.
     pub fn add_labels(&mut self, caption: &str, labels: &impl Slices<u8>) -> Result<(), PictureError> {
         self.check_grid(caption, labels.grid())?;
         let mut views = Vec::new();
         for (cut, labels) in self.cuts.iter().zip(labels_of(&self.cuts, labels)?) {
-            let found = pattern(&labels).map_err(|reason| PictureError::Labels { what: caption.to_owned(), reason })?;
+            let found = self.palette.seen(&labels).map_err(|reason| PictureError::Labels { what: caption.to_owned(), reason })?;
             self.classes = self.classes.union(found);
-            views.push(overlaid(&cut.gray, &labels, cut.width()));
+            views.push(overlaid(&cut.gray, &labels, cut.width(), &self.palette));
         }
         self.panels.push(Panel { caption: caption.to_owned(), views });
         Ok(())
@@ -109,8 +118,8 @@ impl Figure {
         }
         for entry in &layout.legend {
             picture.fill(entry.at, [CAPITAL_PX; 2], INK);
-            picture.fill(entry.at.map(|edge| edge + 1), [CAPITAL_PX - 2; 2], class_color(entry.label));
-            picture.text([entry.at[0] + CAPITAL_PX + CHAR_PX / 2, entry.at[1]], CLASS_NAMES[usize::from(entry.label)], INK);
+            picture.fill(entry.at.map(|edge| edge + 1), [CAPITAL_PX - 2; 2], self.palette.color(entry.label));
+            picture.text([entry.at[0] + CAPITAL_PX + CHAR_PX / 2, entry.at[1]], self.palette.name(entry.label), INK);
         }
         picture
     }
@@ -175,7 +184,7 @@ impl Layout {
             view_tops.push(bottom);
             bottom += cut.height() + GAP_PX;
         }
-        let (legend, bottom) = legend(figure.classes, MARGIN_PX + inside_px, bottom);
+        let (legend, bottom) = legend(figure.classes, &figure.palette, MARGIN_PX + inside_px, bottom);
         let (width, height) = (inside_px + 2 * MARGIN_PX, bottom + MARGIN_PX - GAP_PX);
         Self { width, height, column_px, title, captions_top, captions, view_tops, legend }
     }
@@ -186,11 +195,11 @@ impl Layout {
 }
 
 /// Places the legend's entries in rows that end at `right`, from `top` on; returns them and where they end.
-fn legend(classes: LabelPattern, right: usize, top: usize) -> (Vec<LegendEntry>, usize) {
+fn legend(classes: LabelPattern, palette: &Palette, right: usize, top: usize) -> (Vec<LegendEntry>, usize) {
     let mut at = [MARGIN_PX, top + GAP_PX / 2];
     let mut entries = Vec::new();
     for label in classes.iter() {
-        let width = CAPITAL_PX + CHAR_PX / 2 + CLASS_NAMES[usize::from(label)].len() * CHAR_PX;
+        let width = CAPITAL_PX + CHAR_PX / 2 + palette.name(label).chars().count() * CHAR_PX;
         if at[0] > MARGIN_PX && at[0] + width > right {
             at = [MARGIN_PX, at[1] + LINE_PX];
         }

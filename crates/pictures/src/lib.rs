@@ -1,14 +1,15 @@
 //! Pictures of label maps over CT slices, as in the paper's Fig. 3: the CT, the ground truth and one panel per model.
 //!
 //! ```no_run
-//! use pictures::{ABDOMEN_WINDOW_HU, Figure};
+//! use pictures::{ABDOMEN_WINDOW_HU, Figure, Palette};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # use volume::SlicedFile;
 //! # let image = SlicedFile::<f32>::open("a_0000.nii.gz".as_ref())?;
 //! # let truth = SlicedFile::<u8>::open("a.nii.gz".as_ref())?;
 //! # let prediction = SlicedFile::<u8>::open("b.nii.gz".as_ref())?;
+//! # let classes = labels::flare23::classes();
 //!
-//! let mut figure = Figure::new("FLARE23Ts_0001", &image, &truth, ABDOMEN_WINDOW_HU)?;
+//! let mut figure = Figure::new("FLARE23Ts_0001", &image, &truth, &Palette::of(&classes), ABDOMEN_WINDOW_HU)?;
 //! figure.add_ct("CT");
 //! figure.add_labels("ground truth", &truth)?;
 //! figure.add_labels("M_4 organs 0.91 tumor 0.48", &prediction)?;
@@ -27,10 +28,12 @@ mod figure;
 mod font;
 mod gray;
 mod overlay;
+mod palette;
 
 pub use canvas::Picture;
 pub use figure::Figure;
 pub use gray::gray_panels;
+pub use palette::Palette;
 
 use volume::{AffineError, Grid};
 
@@ -68,7 +71,7 @@ pub enum PictureError {
         /// The image's grid.
         expected: Box<Grid>,
     },
-    /// A label map holds values that are no labels.
+    /// A label map holds values that mean nothing.
     #[error("{what}: {reason}")]
     Labels {
         /// Which label map.

@@ -1,37 +1,33 @@
 //! Labels laid over a CT slice: see-through areas with solid contours.
 
-use labels::{BACKGROUND, CLASS_COLORS, TUMOR};
+use labels::BACKGROUND;
 
 use crate::canvas::Color;
+use crate::palette::Palette;
 
-/// How much of its own colour an organ's area shows over the CT.
-const ORGAN_OPACITY: f32 = 0.35;
-/// Tumors are what the reader looks for, and cover more.
-const TUMOR_OPACITY: f32 = 0.7;
-/// Around every tumor runs a line that no organ has.
-const TUMOR_RIM: Color = [255, 255, 255];
+/// How much of its own colour the area of a class shows over the CT.
+const OPACITY: f32 = 0.35;
+/// What stands out, such as a tumor, covers more.
+const MARKED_OPACITY: f32 = 0.7;
+/// Around it runs a line that nothing else has.
+const RIM: Color = [255, 255, 255];
 
-/// Colours of the pixels of a slice. `gray` and `labels` are rows of `width` from the top; labels are 0 to 14.
-pub(crate) fn overlaid(gray: &[u8], labels: &[u8], width: usize) -> Vec<Color> {
+/// Colours of the pixels of a slice. `gray` and `labels` are rows of `width` from the top.
+pub(crate) fn overlaid(gray: &[u8], labels: &[u8], width: usize, palette: &Palette) -> Vec<Color> {
     let color = |place: usize| {
         let (gray, label) = (gray[place], labels[place]);
         let beside = |wanted: &dyn Fn(u8) -> bool| neighbors(place, labels.len(), width).any(|other| wanted(labels[other]));
-        if label != TUMOR && beside(&|other| other == TUMOR) {
-            TUMOR_RIM
+        if !palette.marks(label) && beside(&|other| palette.marks(other)) {
+            RIM
         } else if label == BACKGROUND {
             [gray; 3]
         } else if beside(&|other| other != label) {
-            class_color(label)
+            palette.color(label)
         } else {
-            blend(gray, class_color(label), if label == TUMOR { TUMOR_OPACITY } else { ORGAN_OPACITY })
+            blend(gray, palette.color(label), if palette.marks(label) { MARKED_OPACITY } else { OPACITY })
         }
     };
     (0..labels.len()).map(color).collect()
-}
-
-/// The solid colour of a label.
-pub(crate) fn class_color(label: u8) -> Color {
-    CLASS_COLORS.get(usize::from(label)).copied().unwrap_or_default()
 }
 
 fn blend(gray: u8, color: Color, opacity: f32) -> Color {
@@ -50,6 +46,8 @@ fn neighbors(place: usize, pixels: usize, width: usize) -> impl Iterator<Item = 
 
 #[cfg(test)]
 mod tests {
+    use labels::{Classes, flare23};
+
     use super::*;
 
     #[test]
@@ -62,17 +60,31 @@ mod tests {
             0, 1, 1, 1, 1, 1, 0,
             0, 0, 0, 0, 0, 14, 0,
         ];
-        let colors = overlaid(&[100; 35], &labels, 7);
+        let palette = Palette::of(&flare23::classes());
+        let colors = overlaid(&[100; 35], &labels, 7, &palette);
         assert_eq!(colors[0], [100, 100, 100]);
-        assert_eq!(colors[8], CLASS_COLORS[1], "a corner of the liver is contour");
+        assert_eq!(colors[8], palette.color(1), "a corner of the liver is contour");
         assert_eq!(colors[16], [154, 65, 65], "0.35 of red over grey");
-        assert_eq!(colors[33], CLASS_COLORS[14]);
-        assert_eq!([colors[26], colors[32], colors[34]], [TUMOR_RIM; 3]);
+        assert_eq!(colors[33], palette.color(14));
+        assert_eq!([colors[26], colors[32], colors[34]], [RIM; 3]);
+    }
+
+    #[test]
+    fn the_uppermost_of_several_groups_stands_out() {
+        let declared = r#"[{"group": "organ", "classes": {"liver": 90}}, {"group": "vessel", "classes": {"vein": 200}},
+            {"group": "cancer", "classes": {"tumor": 3, "cyst": 17}}]"#;
+        let classes: Classes = serde_json::from_str(declared).unwrap();
+        let shown = |classes: &Classes| overlaid(&[0; 4], &[200, 90, 17, 3], 4, &Palette::of(classes));
+        let colors = shown(&classes);
+        assert_eq!([colors[1], colors[2], colors[3]], [RIM, classes.class("cyst").unwrap().color, classes.class("tumor").unwrap().color]);
+        let alone: Classes = serde_json::from_str(r#"[{"group": "all", "classes": {"a": 90, "b": 200, "c": 3, "d": 17}}]"#).unwrap();
+        assert!(!shown(&alone).contains(&RIM));
     }
 
     #[test]
     fn the_edge_of_the_picture_is_no_contour() {
-        assert_eq!(overlaid(&[0; 4], &[14; 4], 2), [[179, 74, 126]; 4]);
-        assert_eq!(overlaid(&[7], &[0], 1), [[7; 3]]);
+        let palette = Palette::of(&flare23::classes());
+        assert_eq!(overlaid(&[0; 4], &[14; 4], 2, &palette), [[179, 74, 126]; 4]);
+        assert_eq!(overlaid(&[7], &[0], 1, &palette), [[7; 3]]);
     }
 }

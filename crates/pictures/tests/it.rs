@@ -1,8 +1,8 @@
 //! What is seen where, in volumes whose every voxel is known.
 
-use labels::CLASS_COLORS;
+use labels::{Classes, flare23};
 use ndarray::Array3;
-use pictures::{ABDOMEN_WINDOW_HU, Figure, Picture, PictureError};
+use pictures::{ABDOMEN_WINDOW_HU, Figure, Palette, Picture, PictureError};
 use volume::{Affine, Grid, LabelVolume, Orientation, ScalarVolume, reorient};
 
 /// Soft tissue, which is half way between black and white in the window.
@@ -22,9 +22,17 @@ fn tissue(grid: &Grid) -> ScalarVolume {
     ScalarVolume::filled(grid, TISSUE_HU)
 }
 
-/// One panel with labels.
+fn color(label: u8) -> [u8; 3] {
+    flare23::classes().colors()[usize::from(label)]
+}
+
+/// One panel with labels of FLARE23.
 fn draw(image: &ScalarVolume, labels: &LabelVolume) -> Picture {
-    let mut figure = Figure::new("case", image, labels, ABDOMEN_WINDOW_HU).unwrap();
+    draw_in(&Palette::of(&flare23::classes()), image, labels)
+}
+
+fn draw_in(palette: &Palette, image: &ScalarVolume, labels: &LabelVolume) -> Picture {
+    let mut figure = Figure::new("case", image, labels, palette, ABDOMEN_WINDOW_HU).unwrap();
     figure.add_labels("labels", labels).unwrap();
     figure.draw()
 }
@@ -60,9 +68,9 @@ fn the_right_of_the_patient_is_on_the_left_and_anterior_on_top() {
     let [left, top, ..] = extent(&picture, |color| color == TISSUE || color[0] > color[1]);
     // 8 pixels to a voxel; inside, red over grey.
     assert_eq!(picture.pixel(left + 40, top + 100), Some([172, 83, 83]));
-    assert_eq!(picture.pixel(left + 79, top + 100), Some(CLASS_COLORS[1]), "the contour");
+    assert_eq!(picture.pixel(left + 79, top + 100), Some(color(1)), "the contour");
     assert_eq!(picture.pixel(left + 80, top + 100), Some(TISSUE));
-    assert_eq!(picture.pixel(left + 40, top + 159), Some(CLASS_COLORS[1]));
+    assert_eq!(picture.pixel(left + 40, top + 159), Some(color(1)));
     assert_eq!(picture.pixel(left + 40, top + 160), Some(TISSUE));
     assert_eq!(picture.pixel(left + 200, top + 100), Some(TISSUE));
 }
@@ -94,7 +102,7 @@ fn the_slice_with_the_most_tumor_is_shown_even_where_others_have_more_labels() {
         }
     });
     let picture = draw(&tissue(&grid), &labels);
-    let [.., width, height] = extent(&picture, |color| color == CLASS_COLORS[14]);
+    let [.., width, height] = extent(&picture, |found| found == color(14));
     assert!(width >= 64 && height >= 64, "four voxels of 16 pixels: {width} x {height}");
 }
 
@@ -103,11 +111,37 @@ fn the_legend_names_the_classes_that_are_seen_and_no_others() {
     let grid = ras([10, 10, 1], [5.0; 3]);
     let swatches = |label: u8| {
         let picture = draw(&tissue(&grid), &labelled(&grid, |_| label));
-        (picture.height(), (0..picture.width()).any(|x| picture.pixel(x, picture.height() - 30) == Some(CLASS_COLORS[2])))
+        (picture.height(), (0..picture.width()).any(|x| picture.pixel(x, picture.height() - 30) == Some(color(2))))
     };
     let (without, _) = swatches(0);
     let (with, green) = swatches(2);
     assert!(with > without && green);
+}
+
+#[test]
+fn classes_have_the_colours_and_names_that_are_declared_for_them() {
+    let declared = r##"[{"group": "organ", "classes": {"liver": {"value": 200, "color": "#0a141e"}, "spleen": 17}},
+        {"group": "vessel", "classes": {"vein": 90}}, {"group": "cancer", "classes": {"tumor": 255}}]"##;
+    let classes: Classes = serde_json::from_str(declared).unwrap();
+    let mut palette = Palette::of(&classes);
+    let grid = ras([40, 40, 1], [2.0; 3]);
+    // The tumor is in the liver; the vein touches neither.
+    let labels = labelled(&grid, |[x, y, _]| match (x, y) {
+        (15..20, 15..20) => 255,
+        (10..25, 10..25) => 200,
+        (30..35, 10..25) => 90,
+        _ => 0,
+    });
+    let picture = draw_in(&palette, &tissue(&grid), &labels);
+    for class in ["liver", "vein", "tumor"].map(|key| classes.class(key).unwrap()) {
+        extent(&picture, |found| found == class.color);
+    }
+    let spleen = classes.class("spleen").unwrap().color;
+    assert!((0..picture.height()).all(|y| (0..picture.width()).all(|x| picture.pixel(x, y) != Some(spleen))), "nobody sees a spleen");
+    let line = |palette: &Palette| draw_in(palette, &tissue(&grid), &labels).height();
+    let one = line(&palette);
+    palette.rename(90, "A name that is so long that the legend needs more than one line");
+    assert!(line(&palette) > one);
 }
 
 #[test]
@@ -150,14 +184,16 @@ fn what_cannot_be_drawn_is_an_error_that_says_why() {
     let grid = ras([10, 10, 3], [2.0; 3]);
     let (image, labels) = (tissue(&grid), labelled(&grid, |_| 0));
     let elsewhere = labelled(&ras([10, 10, 4], [2.0; 3]), |_| 0);
-    let error = |image: &ScalarVolume, labels: &LabelVolume, window_hu| Figure::new("a", image, labels, window_hu).err().unwrap();
+    let error = |image: &ScalarVolume, labels: &LabelVolume, window_hu| {
+        Figure::new("a", image, labels, &Palette::of(&flare23::classes()), window_hu).err().unwrap()
+    };
     assert!(matches!(error(&image, &labels, [240.0, -160.0]), PictureError::Window { .. }));
     assert!(matches!(error(&image, &labels, [f32::NAN, 0.0]), PictureError::Window { .. }));
     let text = error(&image, &elsewhere, ABDOMEN_WINDOW_HU).to_string();
     assert!(text.starts_with("the ground truth has [10, 10, 4] voxels"), "{text}");
     let nothing = ras([0, 10, 3], [2.0; 3]);
     assert!(matches!(error(&tissue(&nothing), &labelled(&nothing, |_| 0), ABDOMEN_WINDOW_HU), PictureError::NoVoxels { .. }));
-    let mut figure = Figure::new("a", &image, &labels, ABDOMEN_WINDOW_HU).unwrap();
+    let mut figure = Figure::new("a", &image, &labels, &Palette::of(&flare23::classes()), ABDOMEN_WINDOW_HU).unwrap();
     assert!(matches!(figure.add_labels("M_1", &elsewhere), Err(PictureError::Grid { .. })));
     let text = figure.add_labels("M_1", &labelled(&grid, |_| 15)).unwrap_err().to_string();
     assert!(text.starts_with("M_1: ") && text.contains("15"), "{text}");

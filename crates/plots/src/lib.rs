@@ -24,15 +24,27 @@ pub enum Look {
     First,
     /// The second color, with points.
     Second,
+    /// The third color, with points.
+    Third,
+    /// The fourth color, with points.
+    Fourth,
     /// One of many: thin, without points, and told only under the pointer.
     Thin,
 }
 
 impl Look {
+    /// The colour of the kind at a place; after the fourth they come again.
+    #[must_use]
+    pub fn of_kind(place: usize) -> Self {
+        [Self::First, Self::Second, Self::Third, Self::Fourth][place % 4]
+    }
+
     fn class(self) -> &'static str {
         match self {
             Self::First => "first",
             Self::Second => "second",
+            Self::Third => "third",
+            Self::Fourth => "fourth",
             Self::Thin => "thin",
         }
     }
@@ -47,8 +59,8 @@ pub struct Panel {
 }
 
 /// The looks, for light and dark. A page that holds several plots has this once.
-pub const STYLE: &str = ".plot{--p-ink:#333;--p-grid:#e4e4e4;--p-first:#1f77b4;--p-second:#d62728;--p-thin:#9aa3b0;--p-paper:#fff}
-@media (prefers-color-scheme:dark){.plot{--p-ink:#d6d6d2;--p-grid:#33373e;--p-first:#6cb2e6;--p-second:#f28b82;--p-thin:#5b6472;--p-paper:#17191c}}
+pub const STYLE: &str = ".plot{--p-ink:#333;--p-grid:#e4e4e4;--p-first:#1f77b4;--p-second:#d62728;--p-third:#2a8a3c;--p-fourth:#8e57b8;--p-thin:#9aa3b0;--p-paper:#fff}
+@media (prefers-color-scheme:dark){.plot{--p-ink:#d6d6d2;--p-grid:#33373e;--p-first:#6cb2e6;--p-second:#f28b82;--p-third:#7fcf8a;--p-fourth:#c39be6;--p-thin:#5b6472;--p-paper:#17191c}}
 .plot text{font:12px ui-sans-serif,system-ui,sans-serif;fill:var(--p-ink)}
 .plot .title{font-size:15px}
 .plot .axis{fill:none;stroke:var(--p-ink)}
@@ -56,9 +68,13 @@ pub const STYLE: &str = ".plot{--p-ink:#333;--p-grid:#e4e4e4;--p-first:#1f77b4;-
 .plot polyline{fill:none;stroke-width:1.5}
 .plot .first{stroke:var(--p-first)}
 .plot .second{stroke:var(--p-second)}
+.plot .third{stroke:var(--p-third)}
+.plot .fourth{stroke:var(--p-fourth)}
 .plot .thin{stroke:var(--p-thin);stroke-width:1}
 .plot circle.first{fill:var(--p-first);stroke:none}
 .plot circle.second{fill:var(--p-second);stroke:none}
+.plot circle.third{fill:var(--p-third);stroke:none}
+.plot circle.fourth{fill:var(--p-fourth);stroke:none}
 .plot text.mark{font-size:11px;fill:var(--p-paper)}
 ";
 

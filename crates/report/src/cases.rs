@@ -3,35 +3,46 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use metrics::Summary;
 use tables::{Table, TableError};
 
 /// One case of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// The mean DSC of the organs that the case or its prediction has, 0 to 1.
-    pub(crate) organs: Option<f64>,
-    /// The DSC of the tumors, 0 to 1.
-    pub(crate) tumor: Option<f64>,
+    /// For each group the mean DSC of the classes that the case or its prediction has, 0 to 1.
+    pub(crate) groups: Vec<Option<f64>>,
 }
 
-/// The cases of a file `cases/MODEL.PROTOCOL.csv`, the best organs first. Of each case three numbers are held.
-pub(crate) fn read(path: &Path) -> Result<Vec<Case>, TableError> {
+impl Case {
+    /// What cases are ranked by: the lowest group, such as the organs.
+    pub(crate) fn rank(&self) -> Option<f64> {
+        self.groups.first().copied().flatten()
+    }
+}
+
+/// The cases of a file `cases/MODEL.PROTOCOL.csv`, the best first, with the groups of the model's summary. Of each case a number a
+/// group is held.
+pub(crate) fn read(path: &Path, summary: &Summary) -> Result<Vec<Case>, TableError> {
+    let group_of = |class: &str| {
+        let class = summary.classes.iter().find(|scored| scored.class.key == class)?;
+        summary.groups.iter().position(|group| group.group.key == class.class.group)
+    };
     let mut table = Table::open(path)?;
     let (case, class, dsc) = (table.column("case")?, table.column("class")?, table.column("dsc")?);
-    let mut sums: BTreeMap<String, (f64, usize, Option<f64>)> = BTreeMap::new();
+    let mut sums: BTreeMap<String, Vec<(f64, usize)>> = BTreeMap::new();
     for row in table.rows() {
         let row = row?;
-        let sum = sums.entry(row.text(case).to_owned()).or_default();
-        match (row.text(class), row.number(dsc)?) {
-            ("tumor", score) => sum.2 = score,
-            (_, Some(score)) => (sum.0, sum.1) = (sum.0 + score, sum.1 + 1),
-            (_, None) => {}
+        let sums = sums.entry(row.text(case).to_owned()).or_insert_with(|| vec![(0.0, 0); summary.groups.len()]);
+        if let (Some(group), Some(score)) = (group_of(row.text(class)), row.number(dsc)?) {
+            let (sum, n) = &mut sums[group];
+            (*sum, *n) = (*sum + score, *n + 1);
         }
     }
-    let case = |(name, (sum, n, tumor)): (String, (f64, usize, Option<f64>))| Case { name, organs: (n > 0).then(|| sum / n as f64), tumor };
+    let mean = |(sum, n): (f64, usize)| (n > 0).then(|| sum / n as f64);
+    let case = |(name, sums): (String, Vec<(f64, usize)>)| Case { name, groups: sums.into_iter().map(mean).collect() };
     let mut cases: Vec<Case> = sums.into_iter().map(case).collect();
-    cases.sort_by(|a, b| b.organs.unwrap_or(-1.0).total_cmp(&a.organs.unwrap_or(-1.0)));
+    cases.sort_by(|a, b| b.rank().unwrap_or(-1.0).total_cmp(&a.rank().unwrap_or(-1.0)));
     Ok(cases)
 }
 
@@ -44,20 +55,32 @@ pub(crate) fn ends<T>(mut all: Vec<T>, most: usize) -> (Vec<T>, usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use metrics::{CaseScores, ClassScore, Protocol, ScoredClass};
+
     use super::*;
 
+    /// A summary of a case with some classes, each with its group.
+    pub(crate) fn summary(classes: &[(&str, &str)]) -> Summary {
+        let class = |&(key, group): &(&str, &str)| ScoredClass { key: key.into(), name: key.into(), label: None, group: group.into() };
+        let score = |of| ClassScore { class: class(of), dsc: Some(0.5), nsd: None, hd_mm: None, hd95_mm: None, note: None };
+        Summary::of("m", &[("x".into(), CaseScores { protocol: Protocol::Plain, classes: classes.iter().map(score).collect() })]).unwrap()
+    }
+
     #[test]
-    fn organs_are_averaged_where_they_are_defined_and_the_best_case_comes_first() {
+    fn groups_are_averaged_where_they_are_defined_and_the_best_case_comes_first() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.csv");
         let text =
             "case,class,dsc,note\na,liver,0.5,\na,aorta,,empty\na,tumor,0.1,\n\"b,c\",liver,0.9,\n\"b,c\",aorta,0.7,\n\"b,c\",tumor,,\n";
         std::fs::write(&path, text).unwrap();
-        let [first, second] = &read(&path).unwrap()[..] else { panic!("two cases") };
-        assert_eq!((first.name.as_str(), first.tumor), ("b,c", None));
-        assert!((first.organs.unwrap() - 0.8).abs() < 1e-12);
-        assert_eq!((second.organs, second.tumor), (Some(0.5), Some(0.1)));
+        let flare = summary(&[("liver", "organ"), ("aorta", "organ"), ("tumor", "cancer")]);
+        let [first, second] = &read(&path, &flare).unwrap()[..] else { panic!("two cases") };
+        assert_eq!((first.name.as_str(), first.groups[1]), ("b,c", None));
+        assert!((first.rank().unwrap() - 0.8).abs() < 1e-12);
+        assert_eq!(second.groups, [Some(0.5), Some(0.1)]);
+        let vessels_apart = summary(&[("liver", "organ"), ("aorta", "vessel"), ("tumor", "cancer")]);
+        assert_eq!(read(&path, &vessels_apart).unwrap()[0].groups, [Some(0.9), Some(0.7), None]);
     }
 
     #[test]
@@ -71,7 +94,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.csv");
         std::fs::write(&path, "x,y\n").unwrap();
-        let error = read(&path).unwrap_err().to_string();
+        let error = read(&path, &summary(&[])).unwrap_err().to_string();
         assert!(error.contains("a.csv") && error.contains("no column `case`"), "{error}");
     }
 }

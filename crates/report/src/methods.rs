@@ -5,6 +5,7 @@ use comparison::Comparison;
 use pipeline::Snapshot;
 
 use crate::html::{Section, escaped, head, table};
+use crate::models::readable;
 use crate::scores::titled;
 
 const STAGE: &str = "compare";
@@ -12,7 +13,7 @@ const STAGE: &str = "compare";
 pub(crate) fn section(seen: &Snapshot<'_>) -> Result<Option<Section>> {
     let mut body = String::new();
     for (node, view) in seen.pipeline.nodes.iter().zip(&seen.nodes) {
-        let (STAGE, Some(record)) = (node.stage.name, &view.record) else { continue };
+        let (STAGE, Some(record)) = (node.stage.name, readable(&node.stage, view.record.as_ref())) else { continue };
         let path = seen.store.object(&record.key).join(comparison::FILE);
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read the comparison {}", path.display()))?;
         let found: Comparison = serde_json::from_str(&text)
@@ -25,7 +26,7 @@ pub(crate) fn section(seen: &Snapshot<'_>) -> Result<Option<Section>> {
 fn shown(found: &Comparison) -> String {
     let heads = found.heads();
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    let row = |method| Comparison::cells(method).iter().map(|cell| escaped(cell)).collect();
+    let row = |method| found.cells(method).iter().map(|cell| escaped(cell)).collect();
     let rows: Vec<Vec<String>> = found.methods.iter().map(row).collect();
     format!(
         "{}<p class=\"note\">{}</p>\n<div class=\"wide drawing\">{}</div>\n",

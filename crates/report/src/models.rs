@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use metrics::{Protocol, Summary};
 use pipeline::{Node, NodeState, Record, Snapshot, Source, Store};
+use stage_kit::Entry;
 
 /// One `evaluate` node with a result.
 pub(crate) struct Scored {
@@ -42,7 +43,7 @@ const STAGE: &str = "evaluate";
 pub(crate) fn scored(seen: &Snapshot<'_>) -> Result<Vec<Scored>> {
     let mut all = Vec::new();
     for (node, view) in seen.pipeline.nodes.iter().zip(&seen.nodes) {
-        let (STAGE, Some(record)) = (node.stage.name, &view.record) else { continue };
+        let (STAGE, Some(record)) = (node.stage.name, readable(&node.stage, view.record.as_ref())) else { continue };
         let folder = seen.store.object(&record.key);
         let official = read(&folder, Protocol::Official)?;
         let origins = official.iter().map(|summary| origin(seen, node, &summary.model)).collect();
@@ -50,6 +51,11 @@ pub(crate) fn scored(seen: &Snapshot<'_>) -> Result<Vec<Scored>> {
         all.push(Scored { node: node.name.clone(), state: view.state, folder, official, plain, origins });
     }
     Ok(all)
+}
+
+/// A record whose files are those that this program's stage writes. An earlier revision may have laid them out otherwise.
+pub(crate) fn readable<'a>(stage: &Entry, record: Option<&'a Record>) -> Option<&'a Record> {
+    record.filter(|record| record.stage == stage.name && record.revision == stage.revision)
 }
 
 fn read(folder: &Path, protocol: Protocol) -> Result<Vec<Summary>> {
@@ -77,8 +83,10 @@ pub(crate) struct Variant {
     pub(crate) origin: Origin,
 }
 
-/// The same node of the other pipelines of the store, as far as they have a result of it.
-pub(crate) fn variants(seen: &Snapshot<'_>, node: &str) -> Result<Vec<Variant>> {
+/// The same node of the other pipelines of the store, as far as they have a result of it that was scored on the same classes.
+pub(crate) fn variants(seen: &Snapshot<'_>, scored: &Scored) -> Result<Vec<Variant>> {
+    let (Some(at), Some(own)) = (seen.pipeline.find(&scored.node), scored.official.last()) else { return Ok(Vec::new()) };
+    let stage = &seen.pipeline.nodes[at].stage;
     let Some(results) = seen.store.results().parent().filter(|folder| folder.is_dir()) else { return Ok(Vec::new()) };
     let list = std::fs::read_dir(results).with_context(|| format!("cannot list {}", results.display()))?;
     let mut names: Vec<String> = list.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
@@ -87,8 +95,12 @@ pub(crate) fn variants(seen: &Snapshot<'_>, node: &str) -> Result<Vec<Variant>> 
     let mut variants = Vec::new();
     for pipeline in names {
         let store = Store::new(&seen.pipeline.store, &pipeline);
-        let Some(record) = latest(&store, node).filter(|record| record.stage == STAGE) else { continue };
-        let Some(official) = read(&store.object(&record.key), Protocol::Official)?.pop() else { continue };
+        let record = latest(&store, &scored.node);
+        let Some(record) = readable(stage, record.as_ref()) else { continue };
+        let Some(official) = read(&store.object(&record.key), Protocol::Official)?.pop().filter(|other| other.scored() == own.scored())
+        else {
+            continue;
+        };
         let mut origin = Origin::default();
         if let Some(prediction) = record.inputs.get(&format!("predictions.{}", official.model)) {
             trace(&store, &prediction.from, &mut origin, &mut Vec::new());

@@ -24,10 +24,13 @@ pub(crate) fn section(seen: &Snapshot<'_>, models: &[Scored]) -> Result<Option<S
             continue;
         }
         let model = scored.official.last().map_or("", |summary| summary.model.as_str());
+        let groups: Vec<String> =
+            scored.official.last().into_iter().flat_map(|model| &model.groups).map(|group| group.group.words()).collect();
         let _ = writeln!(
             body,
-            "<h3>Fig. 3. Cases of <code>{}</code> <small>ranked by the organs of {}, plain rules</small></h3>",
+            "<h3>Fig. 3. Cases of <code>{}</code> <small>ranked by the {} of {}, plain rules</small></h3>",
             escaped(&scored.node),
+            escaped(groups.first().map_or("", String::as_str)),
             escaped(model)
         );
         let (pictures, left) = ends(pictures, (MOST_PICTURES / n_nodes).max(2));
@@ -39,7 +42,7 @@ pub(crate) fn section(seen: &Snapshot<'_>, models: &[Scored]) -> Result<Option<S
                 continue;
             }
             (n_shown, bytes) = (n_shown + 1, bytes + size);
-            body.push_str(&figure(&picture)?);
+            body.push_str(&figure(&picture, &groups)?);
         }
     }
     if n_left > 0 {
@@ -68,7 +71,7 @@ struct Picture {
 /// The pictures of a node, the best case first.
 fn pictures(scored: &Scored) -> Result<Vec<Picture>> {
     let Some(model) = scored.official.last() else { return Ok(Vec::new()) };
-    let cases = cases::read(&scored.folder.join("cases").join(format!("{}.plain.csv", model.model)))?;
+    let cases = cases::read(&scored.folder.join("cases").join(format!("{}.plain.csv", model.model)), model)?;
     let n_cases = cases.len();
     let of_case = |(rank, case): (usize, Case)| {
         let path = scored.folder.join("pictures").join(format!("{}.png", case.name));
@@ -77,16 +80,16 @@ fn pictures(scored: &Scored) -> Result<Vec<Picture>> {
     Ok(cases.into_iter().enumerate().filter_map(of_case).collect())
 }
 
-fn figure(picture: &Picture) -> Result<String> {
+fn figure(picture: &Picture, groups: &[String]) -> Result<String> {
     let bytes = std::fs::read(&picture.path).with_context(|| format!("cannot read {}", picture.path.display()))?;
     let Picture { case, good, .. } = picture;
     let percent = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+    let reached = |(group, dsc): (&String, &Option<f64>)| format!("{} {}", escaped(group), percent(*dsc));
+    let reached = groups.iter().zip(&case.groups).map(reached).collect::<Vec<_>>().join(", ");
     let (name, kind) = (escaped(&case.name), if *good { "good" } else { "bad" });
     Ok(format!(
-        "<figure>\n<figcaption><span class=\"badge {kind}\">{kind}</span> <b>{name}</b> organs {}, tumor {}</figcaption>\n\
+        "<figure>\n<figcaption><span class=\"badge {kind}\">{kind}</span> <b>{name}</b> {reached}</figcaption>\n\
          <img alt=\"{name}: the scan, the truth, and what each model found\" loading=\"lazy\" src=\"{}\"/>\n</figure>\n",
-        percent(case.organs),
-        percent(case.tumor),
         data_uri("image/png", &bytes)
     ))
 }

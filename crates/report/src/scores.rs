@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use metrics::Summary;
 use metrics::table::{Cells, Table};
+use metrics::{ScoredGroup, Summary};
 use pipeline::{NodeState, Snapshot, Source};
 
 use crate::cases::{self, Case, ends};
@@ -42,11 +42,12 @@ pub(crate) fn final_model(models: &[Scored]) -> Option<&Scored> {
 }
 
 fn table_4(scored: &Scored) -> Result<String> {
-    let last = scored.official.len().saturating_sub(1);
-    let name = scored.official.last().map_or("", |summary| summary.model.as_str());
-    let title = format!("Table 4. The final model, {} <small>{}</small>", escaped(name), escaped(&scored.node));
-    let cases = cases::read(&scored.folder.join("cases").join(format!("{name}.plain.csv")))?;
-    Ok(titled(&title, scored.state, &(both(scored, |index| index == last)? + &spread(&cases))))
+    let Some(summary) = scored.official.last() else { return Ok(String::new()) };
+    let last = scored.official.len() - 1;
+    let title = format!("Table 4. The final model, {} <small>{}</small>", escaped(&summary.model), escaped(&scored.node));
+    let cases = cases::read(&scored.folder.join("cases").join(format!("{}.plain.csv", summary.model)), summary)?;
+    let groups: Vec<&ScoredGroup> = summary.groups.iter().map(|group| &group.group).collect();
+    Ok(titled(&title, scored.state, &(both(scored, |index| index == last)? + &spread(&cases, &groups))))
 }
 
 fn table_5(models: &[Scored]) -> Result<String> {
@@ -67,7 +68,7 @@ fn table_6(seen: &Snapshot<'_>, last: &Scored) -> Result<String> {
     if let (Some(summary), Some(origin)) = (last.official.last(), last.origins.last().filter(|origin| origin.student)) {
         add(&seen.pipeline.name, origin.unlabeled, summary);
     }
-    for variant in variants(seen, &last.node)?.iter().filter(|variant| variant.origin.student) {
+    for variant in variants(seen, last)?.iter().filter(|variant| variant.origin.student) {
         add(&variant.pipeline, variant.origin.unlabeled, &variant.official);
     }
     columns.sort_by_key(|(unlabeled, _)| *unlabeled);
@@ -135,20 +136,23 @@ fn layout(summaries: &[Summary]) -> Result<String> {
 const SHOWN_CASES: usize = 12;
 
 /// The cases one by one, or the ends and the quartiles of many.
-fn spread(cases: &[Case]) -> String {
+fn spread(cases: &[Case], groups: &[&ScoredGroup]) -> String {
     let percent = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |share| format!("{:.1}", 100.0 * share));
-    let row = |case: &Case| vec![escaped(&case.name), percent(case.organs), percent(case.tumor)];
+    let row = |case: &Case| std::iter::once(escaped(&case.name)).chain(case.groups.iter().map(|dsc| percent(*dsc))).collect();
     let (shown, left) = ends(cases.iter().collect(), SHOWN_CASES);
     let shown: Vec<Vec<String>> = shown.into_iter().map(row).collect();
-    let mut body = table("cases", &head(&["Case", "Organs, mean DSC (%)", "Tumor, DSC (%)"]), &shown);
-    if left > 0 {
-        let organs: Vec<f64> = cases.iter().filter_map(|case| case.organs).collect();
+    let of_group = |group: &&ScoredGroup| format!("{}, {}DSC (%)", group.title(), if group.classes > 1 { "mean " } else { "" });
+    let heads: Vec<String> = std::iter::once("Case".to_owned()).chain(groups.iter().map(of_group)).collect();
+    let mut body = table("cases", &head(&heads.iter().map(String::as_str).collect::<Vec<_>>()), &shown);
+    if let (1.., Some(lowest)) = (left, groups.first()) {
+        let ranks: Vec<f64> = cases.iter().filter_map(Case::rank).collect();
         // Cases stand in falling order.
-        let quartile = |part: usize| percent(organs.get((organs.len().saturating_sub(1)) * (4 - part) / 4).copied());
+        let quartile = |part: usize| percent(ranks.get((ranks.len().saturating_sub(1)) * (4 - part) / 4).copied());
         let _ = writeln!(
             body,
-            "<p class=\"note\">The best and the worst of {} cases. Organs: lowest {}, quartiles {}, {} and {}, highest {}.</p>",
+            "<p class=\"note\">The best and the worst of {} cases. {}: lowest {}, quartiles {}, {} and {}, highest {}.</p>",
             cases.len(),
+            escaped(&lowest.title()),
             quartile(0),
             quartile(1),
             quartile(2),
@@ -170,15 +174,19 @@ pub(crate) fn input(seen: &Snapshot<'_>, node: &str, role: &str) -> Option<std::
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cases::tests::summary;
 
     #[test]
     fn thousands_of_cases_make_a_table_of_twelve() {
         let cases: Vec<Case> = (0..=4000)
-            .map(|index| Case { name: format!("case_{index}"), organs: Some(1.0 - f64::from(index) / 4000.0), tumor: None })
+            .map(|index| Case { name: format!("case_{index}"), groups: vec![Some(1.0 - f64::from(index) / 4000.0), None] })
             .collect();
-        let page = spread(&cases);
+        let flare = summary(&[("liver", "organ"), ("aorta", "organ"), ("tumor", "cancer")]);
+        let groups: Vec<&ScoredGroup> = flare.groups.iter().map(|group| &group.group).collect();
+        let page = spread(&cases, &groups);
         assert_eq!(page.matches("<tr>").count(), 1 + SHOWN_CASES);
+        assert!(page.contains(">Organs, mean DSC (%)<") && page.contains(">Tumor, DSC (%)<"), "{page}");
         assert!(page.contains("of 4001 cases. Organs: lowest 0.0, quartiles 25.0, 50.0 and 75.0, highest 100.0."), "{page}");
-        assert_eq!(spread(&cases[..3]).matches("<tr>").count(), 1 + 3);
+        assert_eq!(spread(&cases[..3], &groups).matches("<tr>").count(), 1 + 3);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use metrics::Summary;
+use metrics::{GroupSummary, Summary};
 use pipeline::{NodeState, RunNote, Snapshot};
 
 use crate::html::{Section, badge, escaped};
@@ -46,9 +46,9 @@ fn states(seen: &Snapshot<'_>) -> String {
 /// The final model's means, and where another model is better.
 fn best(last: &Scored, models: &[Scored]) -> String {
     let Some(summary) = last.official.last() else { return String::new() };
-    let tumor = |summary: &Summary| summary.class(14).map(|scores| scores.dsc);
     let about = |score: &dyn Fn(&Summary) -> Option<f64>| {
-        let all = models.iter().flat_map(|scored| &scored.official);
+        // Means over other classes say nothing about these.
+        let all = models.iter().flat_map(|scored| &scored.official).filter(|other| other.scored() == summary.scored());
         let best = all.filter_map(|summary| Some((score(summary)?, &summary.model))).max_by(|a, b| a.0.total_cmp(&b.0));
         let name = &summary.model;
         let mine = score(summary);
@@ -59,8 +59,11 @@ fn best(last: &Scored, models: &[Scored]) -> String {
             _ => format!("{}, {} cases", escaped(name), summary.cases),
         }
     };
-    card("DSC of 13 organs, %", &summary.organs.dsc.percent(), &about(&|summary| summary.organs.dsc.mean))
-        + &tumor(summary).map_or_else(String::new, |dsc| card("DSC of tumors, %", &dsc.percent(), &about(&|summary| tumor(summary)?.mean)))
+    let of_group = |group: &GroupSummary| {
+        let mean = |summary: &Summary| summary.group(&group.group.key)?.scores.dsc.mean;
+        card(&format!("DSC of {}, %", escaped(&group.group.counted())), &group.scores.dsc.percent(), &about(&mean))
+    };
+    summary.groups.iter().map(of_group).collect()
 }
 
 fn work(seen: &Snapshot<'_>) -> String {

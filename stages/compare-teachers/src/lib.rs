@@ -112,18 +112,23 @@ fn markdown(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use labels::flare23;
+    use metrics::{CaseScores, ClassScore, Protocol, Scored, Scoring};
+
     use super::*;
-    use metrics::{ClassSummary, Protocol, ScoreStats, Stat};
 
     fn profile(parameters: usize) -> Profile {
         Profile { parameters, live_parameters: 1_000_000, macs: 75_644_272_640, seconds_per_step: 2.973, peak_memory_bytes: Some(3 << 30) }
     }
 
     fn summary(model: &str, dsc: f64) -> Summary {
-        let stat = |value| Stat::of(&[value, value]);
-        let scores = ScoreStats { dsc: stat(dsc), nsd: stat(0.5), hd_mm: stat(1.0), hd95_mm: stat(1.0) };
-        let classes = (1..=labels::TUMOR).map(|label| ClassSummary { label, scores }).collect();
-        Summary { model: model.into(), protocol: Protocol::Official, cases: 2, classes, organs: scores, average: scores }
+        let score = |scored: &Scored| {
+            let (class, hd_mm) = (scored.class.clone(), Some(1.0));
+            ClassScore { class, dsc: Some(dsc), nsd: Some(0.5), hd_mm, hd95_mm: hd_mm, note: None }
+        };
+        let classes = Scoring::of(&flare23::classes()).classes().iter().map(score).collect();
+        let scores = CaseScores { protocol: Protocol::Official, classes };
+        Summary::of(model, &[("a".into(), scores.clone()), ("b".into(), scores)]).unwrap()
     }
 
     fn profiles() -> BTreeMap<String, Profile> {

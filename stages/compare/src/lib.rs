@@ -7,12 +7,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use comparison::{Compared, Comparison, Reached};
-use metrics::Protocol;
+use metrics::{Protocol, ScoredClass, ScoredGroup};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo, write_atomic_text};
 
-use crate::scores::Method;
+use crate::scores::{Method, Scored};
 
 /// The parameters of `compare`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -37,7 +37,7 @@ pub struct Compare;
 
 impl Stage for Compare {
     const NAME: &'static str = "compare";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const ABOUT: &'static str =
         "Lays methods side by side: scores over several trainings with paired statistics, parameters, times and memory";
     const READS: &'static [Role] = &[
@@ -53,42 +53,48 @@ impl Stage for Compare {
     type Config = Config;
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
-        let methods = scores::load(&io.inputs_under("scores"), config.protocol)?;
-        let comparison = compare(config, &methods, io)?;
+        let scored = scores::load(&io.inputs_under("scores"), config.protocol)?;
+        let comparison = compare(config, &scored, io)?;
         let json = serde_json::to_string_pretty(&comparison)? + "\n";
         let (markdown, csv, svg) = (comparison.markdown(), comparison.csv(), comparison.svg());
         let files = [("compare.md", &markdown), ("compare.csv", &csv), ("compare.svg", &svg), (comparison::FILE, &json)];
         for (name, text) in files {
             write_atomic_text(&io.output.join(name), text)?;
         }
-        write_atomic_text(&io.output.join("classes.csv"), &scores::classes_csv(&methods))
+        write_atomic_text(&io.output.join("classes.csv"), &scores::classes_csv(&scored))
     }
 }
 
-fn compare(config: &Config, methods: &[Method], io: &StageIo) -> Result<Comparison> {
+fn compare(config: &Config, scored: &Scored, io: &StageIo) -> Result<Comparison> {
+    let methods = &scored.methods;
     let reference = methods.iter().find(|method| method.name == config.reference).with_context(|| {
         let names: Vec<&str> = methods.iter().map(|method| method.name.as_str()).collect();
         format!("reference: the scores have no method `{}`; they have {}", config.reference, names.join(", "))
     })?;
     let models = models(methods, &io.inputs_under("models"))?;
     let device = nets::device(io.device)?;
-    let (organs, tumor) = (reference.organs(), reference.tumor());
+    let groups = ScoredGroup::of(&scored.classes);
     let compared = |(method, parts): (&Method, &Vec<Model<'_>>)| {
-        let is_reference = method.name == reference.name;
+        let of_group = |group: &ScoredGroup| {
+            let classes: Vec<&ScoredClass> = scored.classes.iter().filter(|class| class.group == group.key).collect();
+            let other = (method.name != reference.name).then(|| reference.mean_dsc(&classes));
+            (group.key.clone(), Reached::of(&method.mean_dsc(&classes), other.as_deref()))
+        };
         Ok(Compared {
             name: method.name.clone(),
             trainings: method.trainings.len(),
-            organs: Reached::of(&method.organs(), (!is_reference).then_some(organs.as_slice())),
-            tumor: Reached::of(&method.tumor(), (!is_reference).then_some(tumor.as_slice())),
+            reached: groups.iter().map(of_group).collect(),
             cost: cost::of(parts, config.repeats, &device)?,
         })
     };
+    let compared = methods.iter().zip(&models).map(compared).collect::<Result<_>>()?;
     Ok(Comparison {
         protocol: config.protocol,
         reference: config.reference.clone(),
         patients: methods.iter().map(Method::cases).max().unwrap_or(0),
         repeats: config.repeats,
-        methods: methods.iter().zip(&models).map(compared).collect::<Result<_>>()?,
+        groups,
+        methods: compared,
     })
 }
 

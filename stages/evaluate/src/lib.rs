@@ -2,16 +2,20 @@
 //!
 //! Every case is scored by both protocols: `official` repeats the challenge's evaluator, `plain` is what a reader would
 //! expect of the names. With the scans at hand, some cases are also drawn as in the paper's Fig. 3.
+//!
+//! The true label maps may be those of another dataset: the parameters say what their values mean, which of them count as
+//! background, and which of the models' classes they do not tell apart.
 
 mod pictures;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use dataset::{ImageFile, Naming};
+use labels::Classes;
 use metrics::table::{Table, cases_to_csv};
-use metrics::{CaseScores, Protocol, SlicePairs, SliceSink, Summary, evaluate_slices};
+use metrics::{CaseScores, Declared, MapKind, MetricsError, Protocol, Scoring, SlicePairs, SliceSink, Summary, evaluate_slices};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,9 +26,33 @@ use volume::nifti::{self, LabelReader};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// The classes that the models find; they write their output values.
+    pub classes: Classes,
+    /// What the values of the true label maps mean: those of each class that they have, such as `{kidney: [1, 2], tumor: [2]}`. Other
+    /// classes are not scored. If nothing is said, they hold the output values.
+    #[serde(default)]
+    pub truth: BTreeMap<String, Vec<u8>>,
+    /// Values of the true label maps that count as background.
+    #[serde(default)]
+    pub ignore: Vec<u8>,
+    /// Classes that are scored as the union of others, such as `{kidneys: [left_kidney, right_kidney]}`; members are classes or groups.
+    /// In the true label maps a union has the values that `truth` gives it, else those of its members.
+    #[serde(default)]
+    pub unions: BTreeMap<String, Vec<String>>,
+    /// The tolerance of the NSD in mm, by class: for classes that FLARE23 does not have, where it is 2 mm otherwise, and by the plain
+    /// rules for any.
+    #[serde(default)]
+    pub nsd_tolerance_mm: BTreeMap<String, f64>,
     /// How many cases are drawn when `images` is given: half of them the best of the last model by name, half the worst.
     #[serde(default = "four")]
     pub pictures: usize,
+}
+
+impl Config {
+    fn scoring(&self) -> Result<Scoring> {
+        let Self { classes, truth, ignore, unions, nsd_tolerance_mm, .. } = self;
+        Ok(Scoring::declared(classes, Declared { truth, unions, ignored: ignore, nsd_tolerance_mm })?)
+    }
 }
 
 /// As many cases as the paper's Fig. 3 has.
@@ -37,7 +65,7 @@ pub struct Evaluate;
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str =
         "Scores label maps against the ground truth: DSC and NSD per case and class, by the challenge's rules and plainly";
     const READS: &'static [Role] = &[
@@ -52,6 +80,10 @@ impl Stage for Evaluate {
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>().gathering());
 
+    fn check(config: &Config) -> Result<()> {
+        config.scoring().map(drop)
+    }
+
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         stage_kit::run_cases::<Self>(config, io)
     }
@@ -59,7 +91,7 @@ impl Stage for Evaluate {
 
 impl CaseStage for Evaluate {
     type Job = Job;
-    type Tools = ();
+    type Tools = Scoring;
 
     fn jobs(_: &Config, io: &StageIo) -> Result<Vec<Job>> {
         let cases = cases(io)?;
@@ -82,17 +114,17 @@ impl CaseStage for Evaluate {
         job.image.iter().fold(spec, |spec, image| spec.reads("image", image))
     }
 
-    /// How many are drawn changes no score.
-    fn case_params(_: &Config) -> Result<Value> {
-        Ok(Value::Null)
+    /// How many are drawn, and in which colours, changes no score.
+    fn case_params(config: &Config) -> Result<Value> {
+        Ok(serde_json::to_value(config.scoring()?)?)
     }
 
-    fn tools(_: &Config, _: &StageIo) -> Result<()> {
-        Ok(())
+    fn tools(config: &Config, _: &StageIo) -> Result<Scoring> {
+        config.scoring()
     }
 
-    fn work(_: &Config, io: &StageIo, (): &(), job: &Job) -> Result<()> {
-        job.run(&io.work)
+    fn work(_: &Config, io: &StageIo, scoring: &Scoring, job: &Job) -> Result<()> {
+        job.run(scoring, &io.work)
     }
 
     fn finish(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<()> {
@@ -105,7 +137,7 @@ impl CaseStage for Evaluate {
             if scored < images {
                 io.report.note(&format!("{}: {} of {images} images have no ground truth and are not scored", io.node, images - scored));
             }
-            pictures::write(config.pictures, jobs, io)?;
+            pictures::write(config, jobs, io)?;
         }
         Ok(())
     }
@@ -157,7 +189,7 @@ impl Job {
         }
     }
 
-    fn run(&self, work: &Path) -> Result<()> {
+    fn run(&self, scoring: &Scoring, work: &Path) -> Result<()> {
         let [truth, prediction] = [&self.truth, &self.prediction].map(|path| nifti::read_header(path).map(|header| header.grid()));
         let (truth, prediction) = (truth?, prediction?);
         ensure!(
@@ -169,9 +201,23 @@ impl Job {
             truth.shape
         );
         let maps = Maps { truth: &self.truth, prediction: &self.prediction, shape: truth.shape };
-        let [official, plain] = evaluate_slices(&maps, truth.spacing_mm(), [Protocol::Official, Protocol::Plain])
-            .with_context(|| format!("{} against {}", self.prediction.display(), self.truth.display()))?;
+        let protocols = [Protocol::Official, Protocol::Plain];
+        let [official, plain] = evaluate_slices(&maps, truth.spacing_mm(), scoring, protocols).map_err(|error| self.told(error))?;
         write_atomic_text(&work.join(&self.scores), &serde_json::to_string(&Scores { official, plain })?)
+    }
+
+    /// An error with the files that it is about, and what helps against values that mean nothing.
+    fn told(&self, error: Error) -> Error {
+        match error.downcast_ref::<MetricsError>() {
+            Some(MetricsError::BadValues { map: MapKind::Truth, reason }) => anyhow!(
+                "{}: {reason}; say in `truth` which class they show, or in `ignore` that they count as background",
+                self.truth.display()
+            ),
+            Some(MetricsError::BadValues { map: MapKind::Prediction, reason }) => {
+                anyhow!("{}: {reason}; declare their classes, or give the label maps of a model of these", self.prediction.display())
+            }
+            _ => error.context(format!("{} against {}", self.prediction.display(), self.truth.display())),
+        }
     }
 
     fn read(&self, protocol: Protocol, work: &Path) -> Result<(String, CaseScores)> {

@@ -50,9 +50,14 @@ impl Cases {
 
     /// A liver of 8 x `rows` x 4 voxels with a tumor of two.
     fn labels(&self, folder: &str, id: &str, grid: &Grid, rows: usize) {
+        self.labels_of(folder, id, grid, [1, 14], rows);
+    }
+
+    /// The same with other values.
+    fn labels_of(&self, folder: &str, id: &str, grid: &Grid, [liver, tumor]: [u8; 2], rows: usize) {
         let label = |(x, y, z)| match (x, y, z) {
-            (6..8, 4, 3) => 14,
-            (4..12, y, 2..6) if (2..2 + rows).contains(&y) => 1,
+            (6..8, 4, 3) => tumor,
+            (4..12, y, 2..6) if (2..2 + rows).contains(&y) => liver,
             _ => 0,
         };
         let [nx, ny, nz] = grid.shape;
@@ -60,7 +65,10 @@ impl Cases {
         nifti::write_labels_on(self.path(&format!("{folder}/{id}.nii.gz")), &labels).unwrap();
     }
 
-    fn evaluate(&self, params: Value, with_images: bool) -> Result<(), String> {
+    /// Of FLARE23's classes, unless `params` declare others.
+    fn evaluate(&self, mut params: Value, with_images: bool) -> Result<(), String> {
+        let given = params.as_object_mut().unwrap();
+        given.entry("classes").or_insert_with(|| serde_json::to_value(labels::flare23::classes()).unwrap());
         let roles = [("truth", "truth"), ("predictions.M_1", "M_1"), ("predictions.M_2", "M_2"), ("images", "images")];
         let given = if with_images { &roles[..] } else { &roles[..3] };
         let io = StageIo {
@@ -140,6 +148,88 @@ fn a_prediction_on_another_grid_is_an_error_that_names_both_files() {
     cases.labels("M_1/labels", "a", &shifted, 8);
     let error = cases.evaluate(json!({}), false).unwrap_err();
     assert!(error.contains("M_1/labels/a.nii.gz") && error.contains("truth/a.nii.gz") && error.contains("affines differ"), "{error}");
+}
+
+/// Three groups with values above 14.
+fn three_groups() -> Value {
+    json!([
+        {"group": "organ", "classes": {"liver_left": 90, "liver_right": 200}},
+        {"group": "vessel", "classes": {"vein": 17}},
+        {"group": "cancer", "classes": {"tumor": 31, "cyst": 32}}
+    ])
+}
+
+#[test]
+fn label_maps_of_another_dataset_are_scored_by_what_their_values_mean() {
+    let cases = Cases::new();
+    cases.image("a");
+    cases.labels_of("truth", "a", &GRID, [6, 7], 8);
+    cases.labels_of("M_1/labels", "a", &GRID, [200, 31], 8);
+    cases.labels_of("M_2/labels", "a", &GRID, [90, 32], 7);
+    let params = json!({
+        "classes": three_groups(), "truth": {"liver": [6, 7], "lesion": [7]}, "nsd_tolerance_mm": {"liver": 0.5},
+        "unions": {"liver": ["organ", "cancer"], "lesion": ["tumor", "cyst"]},
+    });
+    cases.evaluate(params, true).unwrap();
+    let lines = |model: &str| -> Vec<String> { cases.text(&format!("out/cases/{model}.plain.csv")).lines().map(str::to_owned).collect() };
+    // 256 voxels of liver with its lesion, of which M_2 finds 224: 2*224/480.
+    assert_eq!(
+        lines("M_1"),
+        ["case,class,dsc,nsd,hd_mm,hd95_mm,note", "a,liver,1.000000,1.000000,0.0000,0.0000,", "a,lesion,1.000000,1.000000,0.0000,0.0000,"]
+    );
+    assert!(lines("M_2")[1].starts_with("a,liver,0.933333,0.") && lines("M_2")[2].starts_with("a,lesion,1.0"), "{:?}", lines("M_2"));
+    let rows: Vec<String> = cases.text("out/official.csv").lines().map(|line| line.split(',').next().unwrap().to_owned()).collect();
+    assert_eq!(rows, ["target", "Liver", "Lesion", "Average"]);
+    let summaries: Value = serde_json::from_str(&cases.text("out/plain.json")).unwrap();
+    assert_eq!(summaries[0]["classes"][1]["group"], "cancer");
+    assert_eq!(summaries[0]["groups"][1]["heading"], "lesion");
+    assert_eq!(cases.pictures(), ["a.png"]);
+    // Without the union the liver is what no lesion hides.
+    let params = json!({"classes": three_groups(), "truth": {"liver_right": [6]}, "ignore": [7]});
+    cases.evaluate(params, true).unwrap();
+    assert_eq!(lines("M_1").len(), 2);
+    assert!(lines("M_1")[1].starts_with("a,liver_right,1.0"), "{:?}", lines("M_1"));
+}
+
+#[test]
+fn values_that_are_not_declared_are_told_with_case_file_and_remedy() {
+    let cases = Cases::new();
+    for id in ["a", "b"] {
+        ["truth", "M_1/labels", "M_2/labels"].iter().for_each(|folder| cases.labels_of(folder, id, &GRID, [0, 1], 8));
+    }
+    let pan_cancer = || json!({"classes": [{"group": "cancer", "classes": {"tumor": 1}}]});
+    cases.evaluate(pan_cancer(), false).unwrap();
+    assert!(cases.text("out/official.md").contains("\n| Tumor | 100.00 ± 0.00 |"), "{}", cases.text("out/official.md"));
+    cases.labels_of("truth", "b", &GRID, [1, 2], 8);
+    let error = cases.evaluate(pan_cancer(), false).unwrap_err();
+    let expected = "truth/b.nii.gz: values that are not declared: 2 (2 voxels); declared are 0 and {1}; say in `truth` which class";
+    assert!(error.contains("2 of 4 cases failed") && error.contains("case b of M_1") && error.contains(expected), "{error}");
+    cases.evaluate(json!({"classes": pan_cancer()["classes"], "ignore": [2]}), false).unwrap();
+    let error = cases.evaluate(json!({"classes": three_groups(), "truth": {"tumor": [1, 2]}}), false).unwrap_err();
+    assert!(error.contains("M_1/labels/a.nii.gz: values that are not declared: 1 (") && error.contains("declare their classes"), "{error}");
+}
+
+#[test]
+fn declarations_that_make_no_sense_are_refused_before_any_case() {
+    let error = Cases::with(&["a"]).evaluate(json!({"truth": {"colon": [1]}}), false).unwrap_err();
+    assert!(error.contains("truth: there is no class `colon`"), "{error}");
+    let error = Cases::with(&["a"]).evaluate(json!({"truth": {"liver": [1]}, "unions": {"kidneys": ["left_kidney"]}}), false).unwrap_err();
+    assert!(error.contains("`truth` has neither `kidneys` nor its member `left_kidney`"), "{error}");
+}
+
+#[test]
+fn colours_are_no_part_of_what_scores_are_made_from() {
+    let cases = Cases::with(&["a"]);
+    let mut params = json!({"classes": [{"group": "organ", "classes": {"liver": 1}}, {"group": "cancer", "classes": {"tumor": 14}}]});
+    cases.evaluate(params.clone(), false).unwrap();
+    let kept = || std::fs::metadata(cases.path("work/M_2/a.json")).unwrap().ino();
+    let file = kept();
+    params["classes"][0]["classes"]["liver"] = json!({"value": 1, "color": "#123456"});
+    cases.evaluate(params.clone(), false).unwrap();
+    assert_eq!(kept(), file);
+    params["nsd_tolerance_mm"] = json!({"liver": 1.0});
+    cases.evaluate(params, false).unwrap();
+    assert_ne!(kept(), file);
 }
 
 #[test]

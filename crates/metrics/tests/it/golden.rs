@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use labels::CLASS_KEYS;
-use metrics::{CaseScores, ClassScore, NSD_TOLERANCE_MM, Note, Protocol, evaluate_case};
+use labels::flare23;
+use metrics::{CaseScores, ClassScore, Note, Protocol, Scoring, evaluate_case};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -62,7 +62,8 @@ fn scores(pair: &Pair, protocol: Protocol) -> CaseScores {
     let (truth, header) = read(&pair.ground_truth);
     let (prediction, _) = read(&pair.prediction);
     let spacing_mm = header.grid().spacing_mm();
-    evaluate_case(prediction.data.view(), truth.data.view(), spacing_mm, protocol).expect("labels on one grid")
+    evaluate_case(prediction.data.view(), truth.data.view(), spacing_mm, &Scoring::of(&flare23::classes()), protocol)
+        .expect("labels on one grid")
 }
 
 fn rounded(value: Option<f64>, digits: i32) -> Option<f64> {
@@ -77,8 +78,8 @@ fn check_pairs(protocol: Protocol, check: impl Fn(&str, &ClassScore, &Expected))
         let scores = scores(pair, protocol);
         assert_eq!(pair.scores.len(), scores.classes.len());
         for class in &scores.classes {
-            let place = format!("{name}, {}", class.key());
-            check(&place, class, &pair.scores[class.key()]);
+            let place = format!("{name}, {}", class.class.key);
+            check(&place, class, &pair.scores[&class.class.key]);
         }
     }
 }
@@ -86,9 +87,11 @@ fn check_pairs(protocol: Protocol, check: impl Fn(&str, &ClassScore, &Expected))
 #[test]
 fn tolerances_are_the_challenges() {
     let golden = golden().tolerance_mm;
-    assert_eq!(golden.len(), NSD_TOLERANCE_MM.len());
-    for (key, tolerance_mm) in CLASS_KEYS[1..].iter().zip(NSD_TOLERANCE_MM) {
-        assert_eq!(golden[*key], tolerance_mm, "{key}");
+    assert_eq!(golden.len(), flare23::classes().all().len());
+    for class in flare23::classes().all() {
+        for protocol in [Protocol::Official, Protocol::Plain] {
+            assert_eq!(protocol.nsd_tolerance_mm(&class.key, None), golden[&class.key], "{}", class.key);
+        }
     }
 }
 

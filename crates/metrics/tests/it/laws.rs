@@ -1,10 +1,16 @@
 //! What must hold for any masks, and masks whose scores can be told by hand.
 
-use metrics::{CaseScores, MetricsError, Note, Protocol, evaluate_case, surface_distances};
+use labels::flare23;
+use metrics::{CaseScores, MetricsError, Note, Protocol, Scoring, evaluate_case, surface_distances};
 use ndarray::{Array3, ShapeBuilder, s};
 use proptest::prelude::*;
 
 const UNIT_MM: [f64; 3] = [1.0; 3];
+
+/// FLARE23's classes, with their own values in both maps.
+fn evaluate(prediction: &Array3<u8>, truth: &Array3<u8>, spacing_mm: [f64; 3], protocol: Protocol) -> Result<CaseScores, MetricsError> {
+    evaluate_case(prediction.view(), truth.view(), spacing_mm, &Scoring::of(&flare23::classes()), protocol)
+}
 
 fn voxels(shape: [usize; 3], inside: &[[usize; 3]]) -> Array3<bool> {
     let mut mask = Array3::from_elem(shape.f(), false);
@@ -41,8 +47,7 @@ fn spacings() -> impl Strategy<Value = [f64; 3]> {
 }
 
 fn plain(prediction: &Array3<u8>, truth: &Array3<u8>, spacing_mm: [f64; 3]) -> CaseScores {
-    let (prediction, truth) = (prediction.view(), truth.view());
-    evaluate_case(prediction, truth, spacing_mm, Protocol::Plain).expect("good maps")
+    evaluate(prediction, truth, spacing_mm, Protocol::Plain).expect("good maps")
 }
 
 fn close(a: &CaseScores, b: &CaseScores) -> bool {
@@ -124,9 +129,8 @@ fn columns(label: u8, truth: [bool; 6], prediction: [bool; 6]) -> [Array3<u8>; 2
 
 fn official(label: u8, truth: [bool; 6], prediction: [bool; 6]) -> metrics::ClassScore {
     let [truth, prediction] = columns(label, truth, prediction);
-    let (prediction, truth) = (prediction.view(), truth.view());
-    let scores = evaluate_case(prediction, truth, UNIT_MM, Protocol::Official).expect("good maps");
-    scores.class(label).expect("an organ").clone()
+    let scores = evaluate(&prediction, &truth, UNIT_MM, Protocol::Official).expect("good maps");
+    scores.class(&flare23::classes().key_of(label)).expect("an organ").clone()
 }
 
 #[test]
@@ -179,20 +183,20 @@ fn absent_classes_score_by_rule() {
 fn bad_input_is_refused_with_what_was_found() {
     let map = Array3::<u8>::zeros((2, 3, 4));
     let other = Array3::<u8>::zeros((2, 3, 5));
-    let evaluate = |prediction: &Array3<u8>, truth: &Array3<u8>, spacing_mm| {
-        let (prediction, truth) = (prediction.view(), truth.view());
-        evaluate_case(prediction, truth, spacing_mm, Protocol::Plain).expect_err("bad input")
+    let error = |prediction: &Array3<u8>, truth: &Array3<u8>, spacing_mm| {
+        evaluate(prediction, truth, spacing_mm, Protocol::Plain).expect_err("bad input")
     };
     assert_eq!(
-        evaluate(&map, &other, UNIT_MM).to_string(),
+        error(&map, &other, UNIT_MM).to_string(),
         "the prediction has [2, 3, 4] voxels and the ground truth [2, 3, 5]; resample the prediction onto the ground truth's grid first"
     );
     for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        let error = evaluate(&map, &map, [1.0, bad, 1.0]);
-        assert!(matches!(error, MetricsError::BadSpacing { .. }), "{bad}");
+        assert!(matches!(error(&map, &map, [1.0, bad, 1.0]), MetricsError::BadSpacing { .. }), "{bad}");
     }
     let wrong = map.mapv(|_| 17u8);
-    assert!(evaluate(&wrong, &map, UNIT_MM).to_string().starts_with("the prediction: values outside 0..=14: 17 (24 voxels)"));
+    let text = error(&wrong, &map, UNIT_MM).to_string();
+    assert!(text.starts_with("the prediction: values that are not declared: 17 (24 voxels); declared are 0 and {1,2,"), "{text}");
+    assert!(error(&map, &wrong, UNIT_MM).to_string().starts_with("the ground truth: values that are not declared"));
 }
 
 #[test]
@@ -219,8 +223,7 @@ proptest! {
         spacing_mm in spacings(),
     ) {
         for protocol in [Protocol::Plain, Protocol::Official] {
-            let (prediction, truth) = (prediction.view(), truth.view());
-            let scores = evaluate_case(prediction, truth, spacing_mm, protocol).expect("good maps");
+            let scores = evaluate(&prediction, &truth, spacing_mm, protocol).expect("good maps");
             for class in &scores.classes {
                 for share in [class.dsc, class.nsd].into_iter().flatten() {
                     prop_assert!((0.0..=1.0).contains(&share));

@@ -1,12 +1,22 @@
 //! Summaries and the text made of them.
 
+use labels::{Classes, flare23};
 use metrics::table::{Table, cases_to_csv};
-use metrics::{CaseScores, ClassScore, MetricsError, Note, Protocol, Stat, Summary};
+use metrics::{CaseScores, ClassScore, MetricsError, Note, Protocol, Scored, Scoring, Stat, Summary};
+use serde_json::json;
 
-/// Scores that are the same for all classes.
+/// Scores that are the same for all classes of FLARE23.
 fn case(protocol: Protocol, dsc: f64, nsd: f64) -> CaseScores {
-    let classes = (1..=14).map(|label| ClassScore { label, dsc: Some(dsc), nsd: Some(nsd), hd_mm: None, hd95_mm: Some(1.5), note: None });
-    CaseScores { protocol, classes: classes.collect() }
+    case_of(&flare23::classes(), protocol, dsc, nsd)
+}
+
+fn case_of(classes: &Classes, protocol: Protocol, dsc: f64, nsd: f64) -> CaseScores {
+    let scoring = Scoring::of(classes);
+    let score = |Scored { class, .. }: &Scored| {
+        let class = class.clone();
+        ClassScore { class, dsc: Some(dsc), nsd: Some(nsd), hd_mm: None, hd95_mm: Some(1.5), note: None }
+    };
+    CaseScores { protocol, classes: scoring.classes().iter().map(score).collect() }
 }
 
 fn two_cases() -> Vec<(String, CaseScores)> {
@@ -31,22 +41,31 @@ fn mean_and_sample_deviation_are_over_the_cases_that_have_a_score() {
 #[test]
 fn averages_weigh_classes_alike_and_keep_tumor_apart() {
     let summary = Summary::of("ours", &two_cases()).expect("one protocol");
-    assert_eq!(summary.class(9).expect("gallbladder").dsc.n, 1);
-    let organs = summary.organs.dsc.mean.expect("defined");
-    assert!((organs - (12.0 * 0.8 + 0.7) / 13.0).abs() < 1e-12);
+    assert_eq!(summary.class("gallbladder").expect("an organ").dsc.n, 1);
+    let organs = summary.group("organ").expect("a group").scores;
+    let mean = organs.dsc.mean.expect("defined");
+    assert!((mean - (12.0 * 0.8 + 0.7) / 13.0).abs() < 1e-12);
     let all = summary.average.dsc.mean.expect("defined");
     assert!((all - (12.0 * 0.8 + 0.7 + 0.45) / 14.0).abs() < 1e-12);
     // The organs of the first case average 0.9, those of the second 0.7.
-    let sd = summary.organs.dsc.sd.expect("two cases");
+    let sd = organs.dsc.sd.expect("two cases");
     assert!((sd - 0.2 / 2f64.sqrt()).abs() < 1e-12);
     assert_eq!(summary.average.hd_mm.n, 0);
+    let tumor = summary.group("cancer").expect("a group");
+    assert_eq!((tumor.group.heading.as_str(), tumor.scores), ("tumor", *summary.class("tumor").expect("a class")));
 }
 
 #[test]
 fn a_summary_survives_json() {
     let summary = Summary::of("ours", &two_cases()).expect("one protocol");
     let json = serde_json::to_string(&summary).expect("json");
-    assert_eq!(serde_json::from_str::<Summary>(&json).expect("back").model, "ours");
+    let back = serde_json::from_str::<Summary>(&json).expect("back");
+    assert_eq!((&back.model, back.scored(), &back.groups[0].group), (&summary.model, summary.scored(), &summary.groups[0].group));
+    let json: serde_json::Value = serde_json::from_str(&json).expect("json");
+    assert_eq!(json["classes"][1]["label"], 2);
+    assert_eq!(json["classes"][1]["name"], "Right kidney");
+    let [group, heading, classes] = ["group", "heading", "classes"].map(|field| &json["groups"][0][field]);
+    assert_eq!((group, heading, classes), (&json!("organ"), &json!("organs"), &json!(13)));
     let table = Table::of(&[summary]).expect("one protocol");
     let json = serde_json::to_string(&table).expect("json");
     assert_eq!(serde_json::from_str::<Table>(&json).expect("back").rows.len(), 16);
@@ -62,6 +81,10 @@ fn scores_of_both_protocols_are_not_mixed() {
     cases.push(("odd".to_owned(), plain));
     let error = Summary::of("ours", &cases).expect_err("mixed");
     assert!(error.to_string().starts_with("case odd was scored by the plain protocol"));
+    let fewer = flare23::classes().only([1, 14].into_iter().collect());
+    let fewer = [("few".to_owned(), case_of(&fewer, Protocol::Official, 0.5, 0.5))];
+    let error = Table::of(&[&two_cases()[..], &fewer].map(|cases| Summary::of("m", cases).expect("alike"))).expect_err("mixed");
+    assert!(error.to_string().starts_with("model m was scored on liver, tumor, those before on liver, right_kidney, "), "{error}");
     assert_eq!(Summary::of("ours", &[]), Err(MetricsError::NoCases));
     assert_eq!(Table::of(&[]), Err(MetricsError::NoCases));
 }
@@ -110,4 +133,23 @@ fn the_case_list_has_a_line_per_case_and_class() {
     assert_eq!(lines[9], "a,gallbladder,,,,1.5000,truth_on_one_slice");
     assert_eq!(lines[15], "\"b,c\",liver,0.7000,0.8000,,1.5000,");
     assert_eq!(lines.len(), 29);
+}
+
+#[test]
+fn every_group_of_several_classes_has_a_row_of_its_own_unless_it_is_all_there_is() {
+    let rows = |classes: serde_json::Value| -> Vec<String> {
+        let classes: Classes = serde_json::from_value(classes).expect("classes");
+        let summary = Summary::of("m", &[("a".to_owned(), case_of(&classes, Protocol::Plain, 0.5, 0.5))]).expect("one case");
+        Table::of(&[summary]).expect("one protocol").rows.into_iter().map(|row| row.target).collect()
+    };
+    let three = json!([
+        {"group": "organ", "classes": {"liver": 60, "left_kidney": 3}},
+        {"group": "vessel", "classes": {"portal_vein": 200, "hepatic_vein": {"value": 17, "name": "Hepatic veins"}}},
+        {"group": "cancer", "classes": {"tumor": 14}}
+    ]);
+    let expected =
+        ["Left kidney", "Liver", "Hepatic veins", "Portal vein", "Tumor", "Average", "Average of the 2 organs", "Average of the 2 vessels"];
+    assert_eq!(rows(three), expected);
+    assert_eq!(rows(json!([{"group": "cancer", "classes": {"tumor": 1}}])), ["Tumor", "Average"]);
+    assert_eq!(rows(json!([{"group": "organ", "classes": {"liver": 1, "spleen": 2}}])), ["Liver", "Spleen", "Average"]);
 }
