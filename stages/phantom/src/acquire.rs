@@ -1,12 +1,13 @@
 //! The scan: which part of the patient, on which grid, with which noise, and how the numbers are stored.
 
 use anyhow::{Context, Result};
-use volume::{Affine, Grid, Orientation, ScalarVolume, Volume};
+use labels::BACKGROUND;
+use volume::{Affine, Grid, LabelVolume, Orientation, ScalarVolume, Volume};
 
 use crate::Config;
 use crate::draw::Draw;
 use crate::geometry::{Matrix, Point, rotation};
-use crate::scene::{AIR_HU, Scene};
+use crate::scene::{AIR_HU, Scene, Seen};
 
 /// Heights of the standard trunk that an ordinary abdominal scan covers, in mm.
 const FULL_MM: [f32; 2] = [-120.0, 128.0];
@@ -86,19 +87,22 @@ impl Acquisition {
         })
     }
 
-    /// Scans the patient: image in HU and the full truth.
-    pub(crate) fn scan(&self, scene: &Scene, noise: &mut Draw) -> Result<(ScalarVolume, Volume<u8>)> {
+    /// Scans the patient: image in HU, the full truth, and the truth as if there were no tumors.
+    pub(crate) fn scan(&self, scene: &Scene, noise: &mut Draw) -> Result<(ScalarVolume, LabelVolume, LabelVolume)> {
         let Grid { shape: [nx, ny, nz], affine } = self.grid;
         let mut hu = Vec::with_capacity(self.grid.voxels());
         let mut truth = Vec::with_capacity(self.grid.voxels());
+        let mut organs = Vec::with_capacity(self.grid.voxels());
         let voxel = |x: usize, y: usize, z: usize| self.scanner_point(affine.apply(&[x, y, z].map(index_f64)));
         for z in 0..nz {
             for y in 0..ny {
                 for x in 0..nx {
                     let p = voxel(x, y, z);
-                    let (label, value) = scene.at(p).unwrap_or_else(|| (labels::BACKGROUND, self.surroundings_hu(p)));
-                    truth.push(label);
-                    hu.push(value);
+                    let nothing = || Seen { label: BACKGROUND, organ: BACKGROUND, hu: self.surroundings_hu(p) };
+                    let seen = scene.at(p).unwrap_or_else(nothing);
+                    truth.push(seen.label);
+                    organs.push(seen.organ);
+                    hu.push(seen.hu);
                 }
             }
         }
@@ -115,7 +119,8 @@ impl Acquisition {
                 }
             }
         }
-        Ok((Volume::from_x_fastest(&self.grid, hu)?, Volume::from_x_fastest(&self.grid, truth)?))
+        let map = |labels| Volume::from_x_fastest(&self.grid, labels);
+        Ok((Volume::from_x_fastest(&self.grid, hu)?, map(truth)?, map(organs)?))
     }
 
     fn scanner_point(&self, world: [f64; 3]) -> Point {

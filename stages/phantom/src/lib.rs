@@ -1,12 +1,12 @@
 //! Stage `phantom`: seeded synthetic CT of the trunk, in FLARE23's folders and with all its label patterns.
 //!
-//! Reads: nothing. Writes: `FLARE/` as the challenge hands it out, `truth/` with every case's full label map
-//! (0 to 14), and `cases.json`. Paper: none; it serves the demonstration and the tests.
+//! Reads: nothing. Writes: `FLARE/` as the challenge hands it out, `collection/` with datasets in nnU-Net's layout, `truth/` with
+//! every case's full label map in FLARE23's values, and `cases.json`. Paper: none; it serves the demonstration and the tests.
 //!
 //! A patient is a scene of solid shapes (13 organs, tumors, bones, muscles, bowel, lungs) of a standard trunk, bent by
 //! a smooth random displacement and placed in a scanner. The scanner samples tissue and label at every voxel, so that
 //! organs cannot overlap, and adds blur, noise, padding and a table. Training cases without tumor labels have no
-//! tumors; unlabelled and validation cases may.
+//! tumors; unlabelled and validation cases may, and all of the collection.
 //!
 //! ```yaml
 //! cases: {D_u: 4, D_l1: 6, D_l2: 4, D_l3: 6, D_l4: 4}
@@ -25,30 +25,35 @@
 //! padded_fraction: 0.3
 //! scaled_storage_fraction: 0.1
 //! tumor_fraction: 0.8
+//! collection: {organs: 4, kidneys: 4, kidney_tumors: 4, spleen: 4}
 //! ```
 
 mod acquire;
 mod anatomy;
 mod body;
 mod case;
+mod collection;
 mod deform;
 mod draw;
 mod geometry;
 mod scene;
 mod shape;
+mod subset;
 mod tumor;
 mod write;
 
 use anyhow::{Context, Result, ensure};
-use labels::Subset;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
 use streams::Streams;
 use volume::Orientation;
 
 pub use case::Case;
+pub use collection::Collection;
+
+use crate::subset::Subset;
 
 /// How many training cases of each subset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -74,17 +79,16 @@ pub struct Counts {
 impl Counts {
     fn of(&self, subset: Subset) -> usize {
         match subset {
-            Subset::Du => self.unlabeled,
-            Subset::Dl1 => self.organs,
-            Subset::Dl2 => self.five_organs,
-            Subset::Dl3 => self.five_organs_and_tumor,
-            Subset::Dl4 => self.tumor,
-            Subset::Other => 0,
+            Subset::Unlabeled => self.unlabeled,
+            Subset::Organs => self.organs,
+            Subset::FiveOrgans => self.five_organs,
+            Subset::FiveOrgansAndTumor => self.five_organs_and_tumor,
+            Subset::Tumor => self.tumor,
         }
     }
 
     fn labelled(&self) -> usize {
-        self.organs + self.five_organs + self.five_organs_and_tumor + self.tumor
+        Subset::LABELLED.iter().map(|&subset| self.of(subset)).sum()
     }
 }
 
@@ -128,8 +132,11 @@ pub struct Config {
     /// Cases whose image is stored with a slope and an intercept.
     #[serde(default)]
     pub scaled_storage_fraction: f32,
-    /// Unlabelled and validation cases that have tumors.
+    /// Unlabelled and validation cases, and those of the collection, that have tumors.
     pub tumor_fraction: f32,
+    /// Cases of other datasets, each of which labels something else by values of its own.
+    #[serde(default, skip_serializing_if = "Collection::is_empty")]
+    pub collection: Collection,
 }
 
 /// The stage.
@@ -140,7 +147,7 @@ impl Stage for Phantom {
     const REVISION: u32 = 2;
     const ABOUT: &'static str = "Makes synthetic CT of the trunk with 13 organs and tumors, in FLARE23's folders and label patterns";
     const READS: &'static [Role] = &[];
-    const WRITES: &'static str = "FLARE/{imagesTr2200,labelsTr2200,unlabeledTr1800,validation}/, truth/CASE.nii.gz, cases.json";
+    const WRITES: &'static str = "FLARE/{imagesTr2200,labelsTr2200,unlabeledTr1800,validation}/, collection/DATASET/{imagesTr,labelsTr,dataset.json}, truth/CASE.nii.gz, cases.json";
     const PAPER: &'static str = "none: data for the demonstration and the tests";
     type Config = Config;
 
@@ -196,13 +203,12 @@ impl CaseStage for Phantom {
     }
 
     fn case(_: &Config, case: &Case) -> CaseSpec {
-        let facts = json!({"subset": case.subset, "place": case.place, "corrected": case.corrected});
-        CaseSpec::of(&case.id).depends_on(facts).writes(case.files()).keeps([write::description(&case.id)])
+        CaseSpec::of(&case.id).depends_on(case.facts()).writes(case.files()).keeps([write::description(&case.id)])
     }
 
     /// How many cases there are changes none of them.
     fn case_params(config: &Config) -> Result<Value> {
-        let none = Config { cases: Counts::default(), validation: 0, corrected: 0, ..config.clone() };
+        let none = Config { cases: Counts::default(), validation: 0, corrected: 0, collection: Collection::default(), ..config.clone() };
         Ok(serde_json::to_value(none)?)
     }
 
@@ -214,7 +220,8 @@ impl CaseStage for Phantom {
         write::write(config, streams, io, case)
     }
 
-    fn finish(_: &Config, io: &StageIo, cases: &[Case]) -> Result<()> {
+    fn finish(config: &Config, io: &StageIo, cases: &[Case]) -> Result<()> {
+        collection::describe(&config.collection, io)?;
         let described = cases.iter().map(|case| write::read_description(io, case)).collect::<Result<Vec<_>>>()?;
         write_atomic_text(&io.output.join("cases.json"), &serde_json::to_string_pretty(&described)?)
     }

@@ -1,12 +1,15 @@
 //! A patient as parts in order of precedence, and what a scanner sees at one place of it.
 
+use labels::BACKGROUND;
+use labels::flare23::TUMOR;
+
 use crate::anatomy;
 use crate::body::Trunk;
 use crate::deform::{Field, displacement, texture};
 use crate::draw::Draw;
 use crate::geometry::{Matrix, Point, add, multiply, rotation, transposed};
 use crate::shape::{Bounds, Shape};
-use crate::tumor;
+use crate::tumor::{self, Tumors};
 
 /// How a part attenuates X-rays, in HU.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +66,7 @@ impl Part {
 
     /// A part without a label.
     pub(crate) fn plain(shape: Shape, tissue: Tissue) -> Self {
-        Self::organ(labels::BACKGROUND, shape, tissue)
+        Self::organ(BACKGROUND, shape, tissue)
     }
 }
 
@@ -104,9 +107,17 @@ impl Pose {
 pub(crate) struct Patient {
     pub(crate) body_width_mm: [f32; 2],
     pub(crate) variation: f32,
-    pub(crate) with_tumors: bool,
+    pub(crate) tumors: Tumors,
     /// The heights of the standard trunk that will be scanned.
     pub(crate) z_mm: [f32; 2],
+}
+
+/// What a scanner sees at a place.
+pub(crate) struct Seen {
+    pub(crate) label: u8,
+    /// The label without tumors.
+    pub(crate) organ: u8,
+    pub(crate) hu: f32,
 }
 
 /// One patient.
@@ -126,29 +137,27 @@ impl Scene {
         let trunk = Trunk::draw(anatomy, variation);
         let pose = Pose::draw(anatomy, trunk.half_size_mm[0], patient.body_width_mm, variation);
         let organs = anatomy::organs(anatomy, &trunk, variation);
-        let (mut parts, tumors) = if patient.with_tumors {
-            tumor::tumors(tumor_draw, &trunk, &organs, patient.z_mm, pose.mean_scale())
-        } else {
-            Default::default()
-        };
+        let (mut parts, tumors) = tumor::tumors(tumor_draw, patient.tumors, &trunk, &organs, patient.z_mm, pose.mean_scale());
         parts.extend(organs);
         parts.extend(trunk.parts(anatomy));
         let displacement = displacement(anatomy, 6.0 * variation);
         Self { parts, pose, half_size_mm: trunk.half_size_mm, tumors, displacement, texture: texture(anatomy) }
     }
 
-    /// Label and HU at a place of the scanner, in mm; nothing outside the body.
-    pub(crate) fn at(&self, scanner: Point) -> Option<(u8, f32)> {
+    /// What is at a place of the scanner, in mm; nothing outside the body.
+    pub(crate) fn at(&self, scanner: Point) -> Option<Seen> {
         let standard = self.pose.standard(scanner);
         let p = add(standard, self.displacement.at(standard));
-        for part in &self.parts {
-            if part.bounds.contains(p) {
-                let distance = part.shape.distance(p);
-                if distance < 0.0 {
-                    return Some((part.label, part.tissue.hu(p, -distance, &self.texture)));
-                }
-            }
-        }
-        None
+        let depth = |part: &Part| {
+            let distance = if part.bounds.contains(p) { part.shape.distance(p) } else { f32::INFINITY };
+            (distance < 0.0).then_some(-distance)
+        };
+        let mut parts = self.parts.iter().filter_map(|part| Some((part, depth(part)?)));
+        let (part, depth_mm) = parts.next()?;
+        let organ = match part.label {
+            TUMOR => parts.map(|(part, _)| part.label).find(|&label| label != TUMOR).unwrap_or(BACKGROUND),
+            label => label,
+        };
+        Some(Seen { label: part.label, organ, hu: part.tissue.hu(p, depth_mm, &self.texture) })
     }
 }

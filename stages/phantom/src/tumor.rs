@@ -1,5 +1,6 @@
 //! Tumors: where they grow, how large they are and what they look like.
 
+use labels::flare23;
 use serde::{Deserialize, Serialize};
 
 use crate::body::Trunk;
@@ -20,6 +21,28 @@ pub(crate) struct Description {
     pub(crate) host: String,
     /// Nominal diameter in mm, before the body's own deformation.
     pub(crate) diameter_mm: f32,
+}
+
+/// Which tumors a patient has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tumors {
+    None,
+    /// In liver, kidneys, pancreas, or between the organs.
+    Anywhere,
+    InKidneys,
+}
+
+impl Tumors {
+    /// Where the next tumor shall start, and where if there is no room.
+    fn draw(self, draw: &mut Draw) -> Option<[Host; 2]> {
+        let kidneys = [Host::Kidney(2), Host::Kidney(13)];
+        match self {
+            Self::None => None,
+            Self::Anywhere => Some([Host::draw(draw), Host::Liver]),
+            Self::InKidneys if draw.chance(0.5) => Some(kidneys),
+            Self::InKidneys => Some([kidneys[1], kidneys[0]]),
+        }
+    }
 }
 
 /// Where a tumor may start.
@@ -52,39 +75,48 @@ impl Host {
     }
 }
 
-/// Draws two to four tumors that lie in the scanned heights `z_mm` of the standard trunk.
+/// Draws two to four tumors, if the patient has any, that lie in the scanned heights `z_mm` of the standard trunk.
 ///
 /// `scale` is the size of the patient relative to the standard trunk.
-pub(crate) fn tumors(draw: &mut Draw, trunk: &Trunk, organs: &[Part], z_mm: [f32; 2], scale: f32) -> (Vec<Part>, Vec<Description>) {
+pub(crate) fn tumors(
+    draw: &mut Draw,
+    tumors: Tumors,
+    trunk: &Trunk,
+    organs: &[Part],
+    z_mm: [f32; 2],
+    scale: f32,
+) -> (Vec<Part>, Vec<Description>) {
+    let classes = flare23::classes();
     let count = 2 + draw.below(3);
     let mut centres: Vec<(Point, f32)> = Vec::new();
     let mut described = Vec::new();
     let mut parts = Vec::new();
     for _ in 0..count {
-        let Some((host, centre, radius)) = place(draw, trunk, organs, &centres, z_mm, scale) else { continue };
+        let Some(hosts) = tumors.draw(draw) else { break };
+        let Some((host, centre, radius)) = place(draw, hosts, trunk, organs, &centres, z_mm, scale) else { continue };
         centres.push((centre, radius));
         described.push(Description {
-            host: host.label().map_or("abdomen", |label| labels::CLASS_KEYS[usize::from(label)]).to_owned(),
+            host: host.label().map_or_else(|| "abdomen".into(), |label| classes.key_of(label).into_owned()),
             diameter_mm: 2.0 * radius * scale,
         });
-        parts.push(Part::organ(labels::TUMOR, lump(draw, trunk, centre, radius), tissue(draw)));
+        parts.push(Part::organ(flare23::TUMOR, lump(draw, trunk, centre, radius), tissue(draw)));
     }
     (parts, described)
 }
 
-/// Tries places until one is free. The liver is tried last, and with ever smaller tumors, so that a case that needs
-/// a tumor gets one: a liver always has room for the smallest.
+/// Tries places until one is free. The second host, mostly the liver, is tried last and with ever smaller tumors, so that a case
+/// that needs a tumor gets one: a liver always has room for the smallest.
 fn place(
     draw: &mut Draw,
+    [wanted, last]: [Host; 2],
     trunk: &Trunk,
     organs: &[Part],
     others: &[(Point, f32)],
     z_mm: [f32; 2],
     scale: f32,
 ) -> Option<(Host, Point, f32)> {
-    let wanted = Host::draw(draw);
     for attempt in 0..1200 {
-        let host = if attempt < 300 { wanted } else { Host::Liver };
+        let host = if attempt < 300 { wanted } else { last };
         let largest = match host {
             Host::Kidney(_) | Host::Pancreas => LARGEST_IN_SMALL_HOST_MM,
             Host::Liver | Host::Abdomen if attempt < 600 => DIAMETER_MM[1],

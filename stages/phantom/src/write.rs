@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use flate2::{Compression, write::GzEncoder};
-use labels::{CLASS_KEYS, Subset};
+use labels::flare23;
+use ndarray::Zip;
 use serde::{Deserialize, Serialize};
 use stage_kit::{StageIo, write_atomic, write_atomic_text};
 use streams::Streams;
@@ -14,16 +15,18 @@ use volume::{LabelVolume, ScalarVolume, Volume, nifti};
 
 use crate::Config;
 use crate::acquire::{Acquisition, Coverage};
-use crate::case::Case;
+use crate::case::{Case, Kind};
+use crate::collection::Dataset;
 use crate::draw::Draw;
 use crate::scene::{Patient, Scene};
-use crate::tumor;
+use crate::subset::Subset;
+use crate::tumor::{self, Tumors};
 
 /// What `cases.json` tells of a case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Description {
     id: String,
-    /// A training subset, or `validation`.
+    /// A training subset, `validation`, or a dataset of the collection.
     subset: String,
     image: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,6 +54,8 @@ pub(crate) struct Description {
 pub(crate) struct Made {
     pub(crate) image: ScalarVolume,
     pub(crate) truth: LabelVolume,
+    /// The truth as if there were no tumors.
+    organs: LabelVolume,
     pub(crate) acquisition: Acquisition,
     coverage: Coverage,
     pub(crate) tumors: Vec<tumor::Description>,
@@ -60,21 +65,35 @@ pub(crate) struct Made {
 pub(crate) fn make(config: &Config, streams: &Streams, case: &Case) -> Result<Made> {
     let draw = |purpose: &str| Draw::new(streams.stream(purpose, &case.place));
     let mut scan = draw("phantom scan");
-    let coverage = Coverage::draw(&mut scan, config.cropped_fraction);
-    let with_tumors = match case.subset {
-        Some(Subset::Dl3 | Subset::Dl4) => true,
-        Some(Subset::Du) | None => scan.chance(config.tumor_fraction),
-        Some(_) => false,
-    };
-    let patient = Patient { body_width_mm: config.body_width_mm, variation: config.variation, with_tumors, z_mm: coverage.z_mm };
+    // A scan that ends amid the kidneys may have no room for a tumor of theirs.
+    let needs_all = case.kind == Kind::Collection(Dataset::KidneyTumors);
+    let coverage = Coverage::draw(&mut scan, if needs_all { 0.0 } else { config.cropped_fraction });
+    let tumors = tumors(config, case.kind, &mut scan);
+    let patient = Patient { body_width_mm: config.body_width_mm, variation: config.variation, tumors, z_mm: coverage.z_mm };
     let scene = Scene::draw(&mut draw("phantom anatomy"), &mut draw("phantom tumors"), &patient);
     ensure!(
-        !with_tumors || !scene.tumors.is_empty(),
+        tumors == Tumors::None || !scene.tumors.is_empty(),
         "the scanned part of the patient has no room for a tumor; give body_width_mm more, or cropped_fraction less"
     );
     let acquisition = Acquisition::draw(&mut scan, config, &scene, &coverage)?;
-    let (image, truth) = acquisition.scan(&scene, &mut draw("phantom noise"))?;
-    Ok(Made { image, truth, acquisition, coverage, tumors: scene.tumors })
+    let (image, truth, organs) = acquisition.scan(&scene, &mut draw("phantom noise"))?;
+    Ok(Made { image, truth, organs, acquisition, coverage, tumors: scene.tumors })
+}
+
+/// Which tumors a patient has.
+fn tumors(config: &Config, kind: Kind, scan: &mut Draw) -> Tumors {
+    match kind {
+        Kind::Training(Subset::FiveOrgansAndTumor | Subset::Tumor) => Tumors::Anywhere,
+        Kind::Training(Subset::Organs | Subset::FiveOrgans) => Tumors::None,
+        Kind::Collection(Dataset::KidneyTumors) => Tumors::InKidneys,
+        Kind::Training(Subset::Unlabeled) | Kind::Validation | Kind::Collection(_) => {
+            if scan.chance(config.tumor_fraction) {
+                Tumors::Anywhere
+            } else {
+                Tumors::None
+            }
+        }
+    }
 }
 
 /// Makes a case and writes image, labels, correction, truth and, last of all, its description.
@@ -90,7 +109,9 @@ pub(crate) fn write(config: &Config, streams: &Streams, io: &StageIo, case: &Cas
     write_image(&place(&case.image())?, &made, &io.work, &case.id)?;
     nifti::write_labels_on(place(&case.truth())?, &made.truth)?;
     if let Some(path) = case.label() {
-        let annotated = Volume { data: made.truth.data.mapv(|label| case.annotated(label)), affine: made.truth.affine };
+        let annotate = case.annotated();
+        let data = Zip::from(&made.truth.data).and(&made.organs.data).map_collect(|&class, &organ| annotate(class, organ));
+        let annotated = Volume { data, affine: made.truth.affine };
         match case.correction() {
             Some(correction) => {
                 nifti::write_labels_on(place(&correction)?, &annotated)?;
@@ -128,17 +149,17 @@ fn describe(case: &Case, made: &Made) -> Description {
     let grid = made.truth.grid();
     let spacing_mm = grid.spacing_mm();
     let voxel_ml = grid.voxel_mm3() / 1000.0;
-    let mut voxels = [0u32; labels::NUM_CLASSES];
+    let mut voxels = [0u32; 256];
     for &label in &made.truth.data {
         voxels[usize::from(label)] += 1;
     }
-    let volumes_ml = (1..labels::NUM_CLASSES)
-        .filter(|&label| voxels[label] > 0)
-        .map(|label| (CLASS_KEYS[label].to_owned(), rounded(f64::from(voxels[label]) * voxel_ml)))
-        .collect();
+    let of = |value: u8| f64::from(voxels[usize::from(value)]);
+    let classes = flare23::classes();
+    let seen = classes.all().into_iter().filter(|class| of(class.value) > 0.0);
+    let volumes_ml = seen.map(|class| (class.key.clone(), rounded(of(class.value) * voxel_ml))).collect();
     Description {
         id: case.id.clone(),
-        subset: case.subset.map_or_else(|| "validation".to_owned(), |subset| subset.to_string()),
+        subset: case.kind.name().to_owned(),
         image: case.image(),
         label: case.label(),
         correction: case.correction(),

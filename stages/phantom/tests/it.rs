@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use labels::{CLASS_KEYS, LabelPattern, NUM_CLASSES, Subset, TUMOR};
+use labels::flare23::{self, FIVE_ORGANS, TUMOR};
+use labels::{BACKGROUND, LabelPattern};
 use phantom::Phantom;
 use serde_json::{Value, json};
 use stage_kit::{Entry, StageIo};
@@ -93,8 +94,25 @@ fn params(changes: &Value) -> Value {
     params
 }
 
+/// The values of a label map.
 fn pattern(labels: &LabelVolume) -> LabelPattern {
-    LabelPattern::from_labels(labels.data.iter().copied()).unwrap()
+    labels.data.iter().copied().collect()
+}
+
+fn has_tumor(truth: &LabelVolume) -> bool {
+    pattern(truth).contains(TUMOR)
+}
+
+/// What the label maps of a subset show of the truth.
+fn annotated(subset: &str) -> LabelPattern {
+    let (five, tumor) = (LabelPattern::from_iter(FIVE_ORGANS), LabelPattern::of(TUMOR));
+    match subset {
+        "D_l1" => flare23::classes().pattern().minus(tumor),
+        "D_l2" => five,
+        "D_l3" => five.union(tumor),
+        "D_l4" => tumor,
+        _ => panic!("{subset} has no labels"),
+    }
 }
 
 fn text<'a>(case: &'a Value, field: &str) -> &'a str {
@@ -131,18 +149,15 @@ fn labels_are_the_part_of_the_truth_that_the_subset_annotates() {
         *counts.entry(text(&case, "subset").to_owned()).or_insert(0) += 1;
         let truth = data.labels(text(&case, "truth"));
         assert!(truth.grid().approx_eq(&data.image(text(&case, "image")).grid()), "{case}");
-        let subset = match text(&case, "subset").parse::<Subset>() {
-            Ok(Subset::Du) | Err(_) => {
-                assert!(pattern(&truth).has_tumor() && case.get("label").is_none(), "{case}");
-                continue;
-            }
-            Ok(subset) => subset,
-        };
-        let labels = data.labels(text(&case, "label"));
-        assert_eq!(pattern(&labels).subset(), subset, "{case}");
-        assert_eq!(pattern(&truth).has_tumor(), matches!(subset, Subset::Dl3 | Subset::Dl4), "{case}");
+        let subset = text(&case, "subset");
+        if ["D_u", "validation"].contains(&subset) {
+            assert!(has_tumor(&truth) && case.get("label").is_none(), "{case}");
+            continue;
+        }
+        let (labels, annotated) = (data.labels(text(&case, "label")), annotated(subset));
+        assert_eq!(has_tumor(&truth), annotated.contains(TUMOR), "{case}");
         for (&found, &full) in labels.data.iter().zip(&truth.data) {
-            assert!(found == full || (found == 0 && full != TUMOR && !subset.annotated_organs().contains(full)), "{case}");
+            assert_eq!(found, if annotated.contains(full) { full } else { BACKGROUND }, "{case}");
         }
     }
     let expected = [("D_l1", 2), ("D_l2", 2), ("D_l3", 4), ("D_l4", 4), ("D_u", 2), ("validation", 2)];
@@ -219,7 +234,7 @@ fn centroid(labels: &LabelVolume, label: u8) -> [f64; 3] {
         sum = [0, 1, 2].map(|i| sum[i] + place[i]);
         count += 1.0;
     }
-    assert!(count > 0.0, "no voxel of {}", CLASS_KEYS[usize::from(label)]);
+    assert!(count > 0.0, "no voxel of {}", flare23::classes().key_of(label));
     sum.map(|v| v / count)
 }
 
@@ -262,7 +277,7 @@ fn organs_show_in_the_image_with_the_contrast_of_a_portal_scan() {
     let data = DataSet::make(&json!({"cases": cases, "spacing_in_plane_mm": [3.5, 4], "spacing_through_plane_mm": [4, 5]}), 8);
     for case in data.cases() {
         let (image, truth) = (data.image(text(&case, "image")), data.labels(text(&case, "truth")));
-        let mut sums = [[0.0f64; 3]; NUM_CLASSES];
+        let mut sums = [[0.0f64; 3]; 15];
         for (&label, &hu) in truth.data.iter().zip(&image.data) {
             let [sum, squares, count] = &mut sums[usize::from(label)];
             *sum += f64::from(hu);
@@ -292,12 +307,13 @@ fn a_scan_that_ends_amid_the_organs_misses_some_and_keeps_its_tumor() {
     let data = DataSet::make(&json!({"cases": {"D_l3": 10}, "cropped_fraction": 1}), 9);
     let mut ends = Vec::new();
     for case in data.cases() {
-        let truth = pattern(&data.labels(text(&case, "truth")));
+        let truth = data.labels(text(&case, "truth"));
+        let (shown, with_tumor) = (pattern(&truth), has_tumor(&truth));
         let missing = match text(&case, "cropped") {
             "top" => 10,
             _ => 12,
         };
-        assert!(!truth.contains(missing) && truth.has_tumor() && truth.contains(1), "{truth} in {case}");
+        assert!(!shown.contains(missing) && with_tumor && shown.contains(1), "{shown} in {case}");
         ends.push(text(&case, "cropped").to_owned());
     }
     assert!(ends.contains(&"top".to_owned()) && ends.contains(&"bottom".to_owned()));
@@ -332,6 +348,109 @@ fn scaled_storage_means_the_same_intensities() {
     }
 }
 
+/// A collection whose patients all have tumors, with the truth of each of its cases.
+fn collection(cases: &Value, seed: u64) -> (DataSet, Vec<(Value, LabelVolume, LabelVolume)>) {
+    let data = DataSet::make(&json!({"collection": cases, "tumor_fraction": 1, "cropped_fraction": 0.5}), seed);
+    let maps = |case: Value| {
+        let (labels, truth) = (data.labels(text(&case, "label")), data.labels(text(&case, "truth")));
+        (case, labels, truth)
+    };
+    let cases = data.cases().into_iter().map(maps).collect();
+    (data, cases)
+}
+
+#[test]
+fn the_collection_lies_in_folders_as_nnu_net_wants_them() {
+    let (data, _) = collection(&json!({"organs": 1, "kidneys": 2}), 13);
+    let names: Vec<String> = data.files().keys().map(|path| path.to_string_lossy().into_owned()).collect();
+    let expected = [
+        "cases.json",
+        "collection/kidneys/dataset.json",
+        "collection/kidneys/imagesTr/kidneys_0001_0000.nii.gz",
+        "collection/kidneys/imagesTr/kidneys_0002_0000.nii.gz",
+        "collection/kidneys/labelsTr/kidneys_0001.nii.gz",
+        "collection/kidneys/labelsTr/kidneys_0002.nii.gz",
+        "collection/organs/dataset.json",
+        "collection/organs/imagesTr/organs_0001_0000.nii.gz",
+        "collection/organs/labelsTr/organs_0001.nii.gz",
+        "truth/kidneys_0001.nii.gz",
+        "truth/kidneys_0002.nii.gz",
+        "truth/organs_0001.nii.gz",
+    ];
+    assert_eq!(names, expected);
+    let description: Value = serde_json::from_str(&fs::read_to_string(data.path("collection/kidneys/dataset.json")).unwrap()).unwrap();
+    let expected = json!({
+        "name": "kidneys", "channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "kidneys": 2},
+        "numTraining": 2, "file_ending": ".nii.gz",
+    });
+    assert_eq!(description, expected);
+}
+
+#[test]
+fn each_dataset_of_the_collection_means_something_else_by_its_values() {
+    let (data, cases) = collection(&json!({"organs": 2, "kidneys": 2, "kidney_tumors": 4, "spleen": 2}), 14);
+    let classes = flare23::classes();
+    let mut by_alphabet: Vec<&str> = classes.groups()[0].classes().iter().map(|class| class.key.as_str()).collect();
+    by_alphabet.sort_unstable();
+    let described = |dataset: &str| -> Value {
+        let text = fs::read_to_string(data.path(&format!("collection/{dataset}/dataset.json"))).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["labels"].clone()
+    };
+    for (place, organ) in by_alphabet.iter().enumerate() {
+        assert_eq!(described("organs")[organ], json!(place + 1));
+    }
+    assert_eq!(described("kidney_tumors"), json!({"background": 0, "kidney": [1, 2], "tumor": 2}));
+    for (case, labels, truth) in &cases {
+        assert!(has_tumor(truth), "{case}");
+        for (&found, &full) in labels.data.iter().zip(&truth.data) {
+            let expected = match (text(case, "subset"), full) {
+                // What lies under the tumor stands in no other map.
+                ("organs", TUMOR) => continue,
+                ("organs", organ) => by_alphabet.iter().position(|key| *key == classes.key_of(organ)).map_or(0, |place| place as u8 + 1),
+                ("kidneys", 1) | ("kidney_tumors", 2 | 13) | ("spleen", 3) => 1,
+                ("kidneys", 2 | 13) | ("kidney_tumors", TUMOR) => 2,
+                _ => BACKGROUND,
+            };
+            assert_eq!(found, expected, "{full} in {case}");
+        }
+    }
+}
+
+#[test]
+fn datasets_of_the_collection_contradict_each_other_about_tumors() {
+    let (_, cases) = collection(&json!({"organs": 4, "kidneys": 4, "kidney_tumors": 8}), 15);
+    let mut organs_under_tumors = 0;
+    for (case, labels, truth) in &cases {
+        let under = || labels.data.iter().zip(&truth.data).filter(|(_, full)| **full == TUMOR).map(|(&found, _)| found);
+        match text(case, "subset") {
+            "organs" => organs_under_tumors += under().filter(|&found| found != BACKGROUND).count(),
+            "kidneys" => assert!(under().all(|found| found == BACKGROUND), "{case}"),
+            _ => {
+                let hosts = case["tumors"].as_array().unwrap().iter().map(|tumor| text(tumor, "host"));
+                assert!(hosts.clone().count() > 0 && hosts.clone().all(|host| host.ends_with("kidney")), "{case}");
+            }
+        }
+    }
+    assert!(organs_under_tumors > 0, "organs hold their tumors in the first dataset");
+}
+
+#[test]
+fn the_collection_changes_nothing_else() {
+    let (alone, _) = collection(&json!({"spleen": 1}), 16);
+    let among = DataSet::make(
+        &json!({"cases": {"D_l4": 1}, "collection": {"organs": 1, "spleen": 2}, "tumor_fraction": 1, "cropped_fraction": 0.5}),
+        16,
+    );
+    let without = DataSet::make(&json!({"cases": {"D_l4": 1}, "tumor_fraction": 1, "cropped_fraction": 0.5}), 16);
+    let read = |data: &DataSet, path: &str| fs::read(data.path(path)).unwrap();
+    let spleen = "collection/spleen/imagesTr/spleen_0001_0000.nii.gz";
+    assert!(read(&alone, spleen) == read(&among, spleen));
+    let tumor = "FLARE/imagesTr2200/FLARE23_0001_0000.nii.gz";
+    assert!(read(&without, tumor) == read(&among, tumor));
+    let unasked = STAGE.resolve(params(&json!({"cases": {"D_l4": 1}}))).unwrap();
+    assert!(unasked.get("collection").is_none(), "results without one are those of before");
+}
+
 #[test]
 fn an_interrupted_run_keeps_what_it_finished() {
     let data = DataSet::make(&json!({"cases": {"D_u": 2}}), 12);
@@ -355,6 +474,7 @@ fn parameters_that_make_no_sense_are_refused_by_name() {
     for (changes, expected) in [
         (json!({"bodywidth": 1}), "unknown field `bodywidth`"),
         (json!({"cases": {"D_l9": 1}}), "unknown field `D_l9`"),
+        (json!({"collection": {"livers": 1}}), "unknown field `livers`"),
         (json!({"body_width_mm": [370, 310]}), "body_width_mm: [370, 310] is not a range"),
         (json!({"spacing_in_plane_mm": [0, 3]}), "spacing_in_plane_mm: [0, 3] is not a range within 0.4 to 20"),
         (json!({"cropped_fraction": 1.5}), "cropped_fraction: 1.5 is not a fraction"),

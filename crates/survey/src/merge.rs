@@ -1,0 +1,227 @@
+//! Which labels of several datasets are one class.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, ensure};
+use dataset::{DatasetConfig, Mark, Marks};
+use labels::Classes;
+use serde_json::json;
+
+use crate::folder::{Folder, Form};
+
+/// The classes of all folders, and what each label becomes.
+#[derive(Clone, Debug)]
+pub struct Merged {
+    /// The classes: unions below, organs, lesions above.
+    pub classes: Classes,
+    /// Where each class comes from, by its key.
+    pub places: BTreeMap<String, Vec<Place>>,
+    /// For each union its parts.
+    pub unions: BTreeMap<String, Vec<String>>,
+    /// What a reader should look at.
+    pub unsure: Vec<String>,
+}
+
+/// A label of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The dataset.
+    pub dataset: String,
+    /// The label's name there.
+    pub label: String,
+    values: Vec<u8>,
+}
+
+/// The groups of the classes: unions lie lowest, so that they hide nothing.
+pub(crate) const UNION: &str = "union";
+const ORGAN: &str = "organ";
+const LESION: &str = "lesion";
+
+/// Words of names of what grows in organs, as [`words`] gives them.
+const LESIONS: [&str; 12] =
+    ["tumor", "tumour", "lesion", "mas", "cancer", "cyst", "metastasi", "metastase", "nodule", "carcinoma", "sarcoma", "gtv"];
+
+/// The words of a name, without order, plural and what says nothing.
+fn words(name: &str) -> BTreeSet<String> {
+    let name = name.to_lowercase();
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty() && !["gland", "the", "of"].contains(word));
+    words.map(|word| word.strip_suffix('s').filter(|word| word.len() > 2).unwrap_or(word).to_owned()).collect()
+}
+
+/// A name that a class can have.
+fn key_of(name: &str) -> String {
+    let key: String = name.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let key = key.trim_matches('_').to_owned();
+    if key.starts_with(|c: char| c.is_ascii_alphabetic()) { key } else { format!("class_{key}") }
+}
+
+fn is_lesion(words: &BTreeSet<String>) -> bool {
+    words.iter().any(|word| LESIONS.contains(&word.as_str()))
+}
+
+/// Whether a class of these words is the left or the right of `whole`, such as `kidney_left` of `kidneys`.
+fn is_side_of(side: &BTreeSet<String>, whole: &BTreeSet<String>) -> bool {
+    let without: BTreeSet<String> = side.iter().filter(|word| *word != "left" && *word != "right").cloned().collect();
+    without.len() + 1 == side.len() && without == *whole
+}
+
+impl Merged {
+    /// Labels with the same words are one class.
+    ///
+    /// # Errors
+    /// When there is no label at all.
+    pub fn of(folders: &[Folder]) -> Result<Self> {
+        let mut found: Vec<(BTreeSet<String>, String, Vec<Place>)> = Vec::new();
+        for folder in folders {
+            for label in &folder.labels {
+                let words = words(&label.name);
+                let place = Place { dataset: folder.name.clone(), label: label.name.clone(), values: label.values.clone() };
+                match found.iter_mut().find(|(known, _, _)| *known == words) {
+                    Some((_, _, places)) => places.push(place),
+                    None => found.push((words, key_of(&label.name), vec![place])),
+                }
+            }
+        }
+        ensure!(!found.is_empty(), "none of the folders has a label; give one at least that has, beside those without");
+        let mut unions = BTreeMap::new();
+        for (words, key, _) in &found {
+            let sides: Vec<String> = found.iter().filter(|(side, _, _)| is_side_of(side, words)).map(|(_, key, _)| key.clone()).collect();
+            if sides.len() == 2 {
+                unions.insert(key.clone(), sides);
+            }
+        }
+        let (mut groups, mut value) = (Vec::new(), 0u8);
+        for group in [UNION, ORGAN, LESION] {
+            let of_group = |(words, key, _): &&(BTreeSet<String>, String, Vec<Place>)| {
+                let group_of = if unions.contains_key(key) {
+                    UNION
+                } else if is_lesion(words) {
+                    LESION
+                } else {
+                    ORGAN
+                };
+                group_of == group
+            };
+            let mut classes = serde_json::Map::new();
+            for (_, key, _) in found.iter().filter(of_group) {
+                ensure!(value < u8::MAX, "there are more than 255 classes; give fewer folders");
+                value += 1;
+                classes.insert(key.clone(), json!(value));
+            }
+            if !classes.is_empty() {
+                groups.push(json!({"group": group, "classes": classes}));
+            }
+        }
+        let unsure = unsure(&found, &unions);
+        let places = found.into_iter().map(|(_, key, places)| (key, places)).collect();
+        Ok(Self { classes: serde_json::from_value(json!(groups))?, places, unions, unsure })
+    }
+
+    /// The declaration of a folder's dataset.
+    #[must_use]
+    pub fn declaration(&self, folder: &Folder) -> DatasetConfig {
+        let mut values = BTreeMap::new();
+        let marks = |place: &Place| match folder.form {
+            Form::Listed => vec![Mark::Name(place.label.clone())],
+            Form::Unlisted(_) => place.values.iter().copied().map(Mark::Value).collect(),
+        };
+        let here = |key: &String| self.places[key].iter().find(|place| place.dataset == folder.name);
+        for key in self.places.keys() {
+            let Some(place) = here(key) else { continue };
+            // Names that dataset.json and the classes share say it by themselves.
+            if !matches!(folder.form, Form::Listed) || place.label != *key {
+                values.insert(key.clone(), Marks(marks(place)));
+            }
+        }
+        for (union, parts) in self.unions.iter().filter(|(union, _)| here(union).is_none()) {
+            let of_parts: Vec<(&String, &Place)> = parts.iter().filter_map(|part| Some((part, here(part)?))).collect();
+            if of_parts.len() == parts.len() {
+                values.insert(union.clone(), Marks(of_parts.iter().flat_map(|(_, place)| marks(place)).collect()));
+                // A name that is said to be part of one class is that of another one only if this is said too.
+                values.extend(of_parts.into_iter().map(|(part, place)| (part.clone(), Marks(marks(place)))));
+            }
+        }
+        DatasetConfig { layout: folder.layout(), values, ignore: Marks::default(), patient: None, split: None }
+    }
+
+    /// The groups that the student learns: unions are only for what single datasets teach.
+    #[must_use]
+    pub fn decoders(&self) -> Vec<&str> {
+        self.classes.groups().iter().map(labels::Group::key).filter(|group| *group != UNION).collect()
+    }
+}
+
+/// What names alone cannot tell.
+fn unsure(found: &[(BTreeSet<String>, String, Vec<Place>)], unions: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+    let mut unsure = Vec::new();
+    let names =
+        |places: &[Place]| places.iter().map(|place| format!("`{}` of {}", place.label, place.dataset)).collect::<Vec<_>>().join(", ");
+    for (_, key, places) in found.iter().filter(|(_, _, places)| places.windows(2).any(|pair| pair[0].label != pair[1].label)) {
+        unsure.push(format!("{key}: {} are taken for one class; give the others names of their own if they are not", names(places)));
+    }
+    for (union, parts) in unions {
+        unsure.push(format!("{union}: taken for {} together", parts.join(" and ")));
+    }
+    let lesions: Vec<_> = found.iter().filter(|(words, _, _)| is_lesion(words)).collect();
+    if lesions.len() > 1 {
+        let all: Vec<String> = lesions.iter().map(|(_, _, places)| names(places)).collect();
+        unsure.push(format!(
+            "{} are different classes here; if two of them mean the same, give both the same class under `values`",
+            all.join("; ")
+        ));
+    }
+    for (_, key, places) in
+        found.iter().filter(|(_, _, places)| places.iter().any(|place| place.label.ends_with(|c: char| c.is_ascii_digit())))
+    {
+        unsure.push(format!("{key}: a label without a name ({}); give it one", names(places)));
+    }
+    unsure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folder::NamedLabel;
+
+    fn folder(name: &str, labels: &[(&str, &[u8])]) -> Folder {
+        let label = |&(name, values): &(&str, &[u8])| NamedLabel { name: name.to_owned(), values: values.to_vec() };
+        Folder { name: name.to_owned(), path: "/".into(), form: Form::Listed, labels: labels.iter().map(label).collect() }
+    }
+
+    fn values(merged: &Merged, folder: &Folder) -> serde_json::Value {
+        serde_json::to_value(merged.declaration(folder)).unwrap()["values"].clone()
+    }
+
+    #[test]
+    fn labels_of_the_same_words_are_one_class_and_plurals_of_sides_a_union() {
+        let a = folder("A", &[("kidney_left", &[8]), ("kidney_right", &[9]), ("Adrenal Gland Left", &[1]), ("stomach", &[3])]);
+        let b = folder("B", &[("kidneys", &[2]), ("left_adrenal", &[4]), ("mass", &[5])]);
+        let c = folder("C", &[("kidney", &[1, 2]), ("tumor", &[2])]);
+        let merged = Merged::of(&[a.clone(), b.clone(), c.clone()]).unwrap();
+        let groups: Vec<(&str, Vec<&str>)> = merged
+            .classes
+            .groups()
+            .iter()
+            .map(|group| (group.key(), group.classes().iter().map(|class| class.key.as_str()).collect()))
+            .collect();
+        let organs = vec!["adrenal_gland_left", "kidney_left", "kidney_right", "stomach"];
+        assert_eq!(groups.iter().map(|(group, _)| *group).collect::<Vec<_>>(), ["union", "organ", "lesion"]);
+        let mut found = groups[1].1.clone();
+        found.sort_unstable();
+        assert_eq!((&groups[0].1, found, &groups[2].1), (&vec!["kidneys"], organs, &vec!["mass", "tumor"]));
+        assert_eq!(merged.decoders(), ["organ", "lesion"]);
+        let sides = json!(["kidney_left", "kidney_right"]);
+        let of_a = json!({"adrenal_gland_left": ["Adrenal Gland Left"], "kidney_left": ["kidney_left"], "kidney_right": ["kidney_right"], "kidneys": sides});
+        assert_eq!(values(&merged, &a), of_a);
+        assert_eq!(values(&merged, &b), json!({"adrenal_gland_left": ["left_adrenal"]}));
+        assert_eq!(values(&merged, &c), json!({"kidneys": ["kidney"]}));
+        for part in ["kidneys: taken for kidney_left and kidney_right", "`mass` of B; `tumor` of C are different classes here"] {
+            assert!(merged.unsure.iter().any(|line| line.contains(part)), "{part}: {:?}", merged.unsure);
+        }
+    }
+
+    #[test]
+    fn folders_without_any_label_are_refused() {
+        assert!(Merged::of(&[folder("A", &[])]).unwrap_err().to_string().contains("none of the folders has a label"));
+    }
+}

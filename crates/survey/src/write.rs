@@ -1,0 +1,180 @@
+//! The pipeline file as text.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use dataset::{DatasetConfig, Layout, Nnunet};
+use serde_json::Value;
+
+use crate::folder::Folder;
+use crate::merge::Merged;
+use crate::plan::{Plan, Scans};
+
+/// The whole file.
+pub(crate) fn text(found: &[Folder], merged: &Merged, datasets: &[(String, DatasetConfig)], scans: &Scans, plan: &Plan) -> Result<String> {
+    let mut text = String::from(
+        "# Written by `flare init`; docs/datasets.md says what the parts mean. One model learns from all datasets (MultiTalent), labels every\n\
+         # scan where nobody did, and a small 2-D student learns from all of it.\n",
+    );
+    for line in &merged.unsure {
+        writeln!(text, "# ? {line}.")?;
+    }
+    text.push_str("\nseed: 2023\n\nclasses:\n");
+    for group in merged.classes.groups() {
+        writeln!(text, "  - group: {}\n    classes:", group.key())?;
+        for class in group.classes() {
+            let from: Vec<&str> = merged.places[&class.key].iter().map(|place| place.dataset.as_str()).collect();
+            writeln!(text, "      {}: {}    # {}", class.key, class.value, from.join(", "))?;
+        }
+    }
+    text.push_str("\ndata:\n");
+    for folder in found {
+        writeln!(text, "  {}: {}", folder.name, serde_json::to_string(&folder.path)?)?;
+    }
+    text.push_str("\nnodes:\n  partition:\n    stage: partition\n");
+    let names: Vec<String> = found.iter().map(|folder| format!("{0}: data.{0}", folder.name)).collect();
+    writeln!(text, "    inputs: {{datasets: &datasets {{{}}}}}\n    params:\n      datasets:", names.join(", "))?;
+    for ((name, config), [labelled, unlabelled, unreadable]) in datasets.iter().zip(&scans.counts) {
+        let bad = if *unreadable == 0 { String::new() } else { format!(", {unreadable} that cannot be read") };
+        writeln!(text, "        {name}: {}    # labelled cases: {labelled}, unlabelled: {unlabelled}{bad}", declared(config)?)?;
+    }
+    text.push_str("      split: {fraction: 0.2}\n");
+    text.push_str(&training(merged, plan, &labelled_subsets(datasets, scans)));
+    Ok(text)
+}
+
+/// A declaration in one line.
+fn declared(config: &DatasetConfig) -> Result<String> {
+    let mut value = serde_json::to_value(config)?;
+    if config.layout == Layout::Nnunet(Nnunet::default()) {
+        value["layout"] = "nnunet".into();
+    }
+    Ok(flow(&value))
+}
+
+/// YAML in one line; texts that are more than a word stand in quotes.
+fn flow(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let entries: Vec<String> = map.iter().map(|(key, value)| format!("{}: {}", flow(&key.clone().into()), flow(value))).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+        Value::Array(list) => format!("[{}]", list.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Value::String(text) if is_word(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    let reserved = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-/.".contains(c))
+        && !reserved.contains(&text.to_lowercase().as_str())
+}
+
+fn labelled_subsets(datasets: &[(String, DatasetConfig)], scans: &Scans) -> Vec<String> {
+    datasets.iter().zip(&scans.counts).filter(|(_, counts)| counts[0] > 0).map(|((name, _), _)| name.clone()).collect()
+}
+
+fn training(merged: &Merged, plan: &Plan, labelled: &[String]) -> String {
+    let Plan { spacing_mm: [x, y, z], patch, pixel_mm, crop } = plan;
+    let decoders = merged.decoders().join(", ");
+    let strides = strides(*patch);
+    format!(
+        "
+  volumes:
+    stage: preprocess
+    inputs: {{datasets: *datasets, partition: partition}}
+    params:
+      subsets: [{labelled}]
+      layout: volume
+      grid: {{spacing_mm: [{x}, {y}, {z}], window_hu: [-200, 300]}}    # the median of the scans; the window is that of abdomens
+      crop_foreground: true
+
+  teacher:
+    stage: train-partial
+    inputs: {{prepared: volumes, partition: partition}}
+    params:
+      model:
+        method:
+          multitalent:
+            network: {{u_net: {{features: [{features}], strides: [{strides}]}}}}
+            deep_supervision: true
+      sampling: inverse_root
+      dice: squared
+      prior: 0.01
+      patch: {patch:?}    # what the memory at hand allows
+      patches_per_case: 2
+      foreground: {{probability: 0.5, margin: 8}}
+      augment: &augment {{noise: {{probability: 0.5, std: 0.05}}, scale: {{probability: 0.5, range: 0.1}}, shift: {{probability: 0.5, range: 0.1}}}}
+      fit:
+        batch_size: 2
+        epochs: 200
+        max_steps_per_epoch: 250
+        learning_rate: 1.0e-2
+        clip_gradient: 12
+        schedule: {{warmup: {{epochs: 1, then: cosine}}}}
+        weight_decay: 1.0e-5
+        select: highest_dice
+      validation_patches: 64
+
+  # True labels stay; the teacher adds what the annotators of a dataset did not look for.
+  pseudo_labels:
+    stage: pseudo-label
+    inputs: {{datasets: *datasets, partition: partition, teachers: {{teacher: teacher}}}}
+    params: {{subsets: [D], window: {{overlap: 0.5}}}}
+
+  slices:
+    stage: preprocess
+    inputs: {{datasets: *datasets, partition: partition, pseudo: pseudo_labels}}
+    params:
+      subsets: [D]
+      layout: slices
+      grid: {{spacing_mm: [{pixel_mm}, {pixel_mm}, null], window_hu: [-200, 300]}}
+      crop_foreground: true
+
+  student:
+    stage: train-student
+    inputs: {{prepared: slices, partition: partition}}
+    params:
+      subset: D
+      decoders: [{decoders}]
+      targets: [{decoders}]
+      live: [\"*\"]
+      network: {{features: [16, 32, 64, 128, 256, 128]}}
+      crop: {crop:?}
+      augment: *augment
+      fit:
+        batch_size: 16
+        batch_dice: true
+        epochs: 40
+        max_steps_per_epoch: 500
+        learning_rate: 5.0e-3
+        schedule: {{polynomial: {{power: 0.9}}}}
+        weight_decay: 1.0e-5
+        select: highest_dice
+      validation_slices: 2000
+
+  # One file for `predict`.
+  model:
+    stage: export
+    inputs: {{student: student}}
+    params: {{}}
+",
+        labelled = labelled.join(", "),
+        features = ["16", "32", "64", "128", "160"][..strides.len() + 1].join(", "),
+        strides = strides.iter().map(|stride| format!("{stride:?}")).collect::<Vec<_>>().join(", "),
+    )
+}
+
+/// Four levels, each of which halves the sides that are long enough.
+fn strides(patch: [usize; 3]) -> Vec<[usize; 3]> {
+    let mut sides = patch;
+    let mut strides = Vec::new();
+    for _ in 0..4 {
+        let stride = sides.map(|side| if side >= 8 { 2 } else { 1 });
+        sides = std::array::from_fn(|axis| sides[axis] / stride[axis]);
+        strides.push(stride);
+    }
+    strides
+}
