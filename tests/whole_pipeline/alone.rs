@@ -14,12 +14,12 @@ type Change = (&'static str, fn(&mut Value, &mut BTreeMap<String, PathBuf>));
 
 const CHANGES: [Change; 10] = [
     ("phantom", |params, _| params["variation"] = json!(0.4)),
-    ("partition", |params, _| params["validation_fraction"] = json!(0.7)),
+    ("partition", |params, _| params["split"] = json!({"fraction": 0.7})),
     ("volumes", |params, _| params["grid"]["window_hu"] = json!([-150, 250])),
     ("teacher_labels", |params, _| params["window"] = json!({"patch": [16, 16, 16], "overlap": 0.0})),
     ("completed", |params, _| params["window"] = json!({"patch": [16, 16, 16], "overlap": 0.0})),
     ("segment[M_1]", |_, inputs| other(inputs, "student", "M_1", "M_3")),
-    ("overlay[M_1]", |params, _| params["organs_only"] = json!(true)),
+    ("overlay[M_1]", |params, _| params["groups"] = json!(["organ"])),
     ("resample_back[M_1]", |_, inputs| other(inputs, "labels", "overlay[M_1]", "overlay[M_3]")),
     ("steps", |_, inputs| other(inputs, "predictions.M_1", "resample_back[M_1]", "resample_back[M_3]")),
     ("predict", |params, _| params["flips"] = json!(true)),

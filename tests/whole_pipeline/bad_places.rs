@@ -59,7 +59,10 @@ fn mistakes_in_a_pipeline_file_are_told_with_file_line_and_field_before_anything
     let lab = Lab::new("");
     let cases: [(&str, &[&str]); 7] = [
         ("nodes:\n  scores: {colour: red}\n", &["bad.yaml:4: nodes.scores.colour: a node has no `colour`"]),
-        ("nodes:\n  scores: {params: {colour: red}}\n", &["bad.yaml:4: nodes.scores.params.colour: ", "expected `pictures`"]),
+        (
+            "nodes:\n  scores: {params: {colour: red}}\n",
+            &["bad.yaml:4: nodes.scores.params.colour: ", "expected one of `classes`, `truth`"],
+        ),
         ("nodes:\n  scores: {}\n  scores: {}\n", &["bad.yaml:5: nodes: `scores` stands twice"]),
         ("nodes:\n  M_1: {params: {fit: {epochs: many}}}\n", &["bad.yaml:4: nodes.M_1.params.fit.epochs: ", "expected u64"]),
         ("nodes:\n  M_1: {inputs: {init: M_9}}\n", &["bad.yaml:4: nodes.M_1.inputs.init: there is no node `M_9`; the nodes are "]),

@@ -76,7 +76,7 @@ fn touching_and_copying_files_runs_nothing() {
     }
     assert_eq!(lab.run(&[]).must_succeed().ran(), [""; 0], "touched");
     copy_folder(&lab.path("FLARE"), &lab.path("copy"));
-    let copied = lab.run(&["--data", "dataset=copy", "--data", "test_images=copy/validation"]).must_succeed();
+    let copied = lab.run(&["--data", "FLARE23=copy", "--data", "test_images=copy/validation"]).must_succeed();
     assert_eq!(copied.ran(), [""; 0], "copied");
 }
 

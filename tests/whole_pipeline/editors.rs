@@ -41,16 +41,17 @@ fn every_pipeline_file_fits_and_says_where_the_schema_is() {
 /// A small sound file; each mistake replaces a part of it.
 const SOUND: &str = "
 seed: 1
-data: {dataset: FLARE, truth: {from: scores/x}}
+classes: [{group: organ, classes: {liver: 1}}]
+data: {FLARE23: FLARE, truth: {from: scores/x}}
 nodes:
   partition:
     stage: partition
-    inputs: {dataset: data.dataset}
-    params: {images: [images], labels: labels, validation_fraction: 0.2}
+    inputs: {datasets: {FLARE23: data.FLARE23}}
+    params: {datasets: {FLARE23: {layout: {folders: {images: [images], labels: labels}}}}, split: {fraction: 0.2}}
   volumes:
     foreach: {mm: [1, 2]}
     stage: preprocess
-    inputs: {dataset: data.dataset, partition: partition}
+    inputs: {datasets: {FLARE23: data.FLARE23}, partition: partition}
     params:
       subsets: [D_c]
       layout: volume
@@ -59,7 +60,7 @@ nodes:
   scores:
     stage: evaluate
     inputs: {truth: data.truth, predictions: {first: \"volumes[1]\"}}
-  more: {like: scores, params: {pictures: 3}, inputs: {images: data.dataset}}
+  more: {like: scores, params: {pictures: 3}, inputs: {images: data.FLARE23}}
 ";
 
 #[test]
@@ -72,15 +73,15 @@ fn typical_mistakes_do_not_fit() {
         ("stage: evaluate", "stage: evalute", "fits no alternative"),
         ("stage: partition", "", "`stage` is missing"),
         ("    stage: evaluate", "    stage: evaluate\n    param: {}", "`param` is unknown"),
-        ("validation_fraction: 0.2", "validation_fracton: 0.2", "`validation_fracton` is unknown"),
-        ("validation_fraction: 0.2", "validation_fraction: a fifth", "is no \"number\""),
-        ("images: [images]", "images: images", "is no \"array\""),
-        ("labels: labels, validation_fraction: 0.2", "labels: labels", "`validation_fraction` is missing"),
-        ("subsets: [D_c]", "subsets: [D_x]", "fits no alternative"),
+        ("split: {", "splits: {", "`splits` is unknown"),
+        ("fraction: 0.2", "fraction: a fifth", "fraction"),
+        ("images: [images]", "images: images", "fits no alternative"),
+        (", split: {fraction: 0.2}", "", "`split` is missing"),
+        ("subsets: [D_c]", "subsets: D_c", "fits no alternative"),
         ("layout: volume", "layout: volumes", "fits no alternative"),
         ("$mm, 1, null", "$mm, 1", "fits no alternative"),
-        ("dataset: data.dataset}\n    params", "dataset: /data/FLARE}\n    params", "fits no alternative"),
-        ("inputs: {dataset: data.dataset}\n", "\n", "`inputs` is missing"),
+        ("{FLARE23: data.FLARE23}, partition", "/data/FLARE, partition", "fits no alternative"),
+        ("inputs: {datasets: {FLARE23: data.FLARE23}}\n", "\n", "`inputs` is missing"),
         ("truth: data.truth, ", "", "`truth` is missing"),
         ("predictions: {first: \"volumes[1]\"}", "predictions: \"volumes[1]\"", "fits no alternative"),
         ("foreach: {mm: [1, 2]}", "foreach: {mm: 1}", "is no [\"array\""),

@@ -17,11 +17,9 @@ fn two_rounds(filter: &str, epochs: u64) -> String {
             "
   {name}:
     stage: pseudo-label
-    inputs: {{dataset: data.dataset, partition: partition, organ_teacher: M_o2, cancer_teacher: M_c{more}}}
+    inputs: {{datasets: {{FLARE23: data.FLARE23}}, partition: partition, teachers: {{M_o2: M_o2, M_c: M_c}}{more}}}
     params:
       subsets: [{subset}]
-      organ_network: {{features: [4, 4, 8, 8, 8, 4]}}
-      cancer_network: {{features: [4, 4, 8, 8, 8, 4]}}
       grid: {{spacing_mm: [8, 8, 8], window_hu: [-200, 300]}}
       crop_foreground: true
       window: {{patch: [32, 32, 32], overlap: 0.5}}
@@ -34,14 +32,14 @@ fn two_rounds(filter: &str, epochs: u64) -> String {
             "
   {name}:
     stage: preprocess
-    inputs: {{dataset: data.dataset, partition: partition, pseudo: {labels}}}
+    inputs: {{datasets: {{FLARE23: data.FLARE23}}, partition: partition, pseudo: {labels}}}
     params: {{subsets: [D_u], layout: slices, grid: {{spacing_mm: [8, 8, null], window_hu: [-200, 300]}}, crop_foreground: true}}
   {student}:
     stage: train-student
     inputs: {{prepared: {name}, partition: partition}}
     params:
       subset: D_u
-      targets: [organs, cancer]
+      targets: [organ, cancer]
       trust: {trust}
       live: ['*']
       network: {{features: [4, 4, 8, 8, 8, 4]}}
@@ -60,7 +58,7 @@ fn two_rounds(filter: &str, epochs: u64) -> String {
         "
   opinion:
     stage: segment
-    inputs: {images: data.dataset/unlabeledTr1800, student: first}
+    inputs: {images: data.FLARE23/unlabeledTr1800, student: first}
     params: {network: {features: [4, 4, 8, 8, 8, 4]}, grid: {spacing_mm: [8, 8, 8], window_hu: [-200, 300]}, crop_foreground: true,
       window: {batch: 8, size: [32, 32], overlap: 0.25}}
 "
@@ -93,7 +91,7 @@ fn labels_are_weighed_and_learned_from_in_two_rounds() {
     let table = fs::read_to_string(weighed.join("trust.csv")).unwrap();
     assert!(table.starts_with("case,map,class,voxels,trust,bound,kept,left_out\n") && table.contains(",cancer,background,"), "{table}");
     for case in cases(&lab, "D_u") {
-        for kind in ["organs", "cancer"] {
+        for kind in ["organ", "cancer"] {
             let labels = map(&weighed, kind, &case);
             assert_eq!(labels, map(&lab.result("pseudo_labels[D_u]"), kind, &case), "trust changes no label");
             let trust = map(&weighed, &format!("{kind}_trust"), &case);
@@ -107,10 +105,10 @@ fn labels_are_weighed_and_learned_from_in_two_rounds() {
             assert!(differ.clone().count() > 0 && differ.clone().all(|(_, &trust)| trust <= 26), "a label that is disagreed with");
         }
         // Every class line of the table tells the voxels that the maps show.
-        let (labels, trust) = (map(&weighed, "organs", &case), map(&weighed, "organs_trust", &case));
-        for line in table.lines().filter(|line| line.starts_with(&format!("{case},organs,"))) {
+        let (labels, trust) = (map(&weighed, "organ", &case), map(&weighed, "organ_trust", &case));
+        for line in table.lines().filter(|line| line.starts_with(&format!("{case},organ,"))) {
             let fields: Vec<&str> = line.split(',').collect();
-            let class = labels::CLASS_KEYS.iter().position(|key| *key == fields[2]).unwrap() as u8;
+            let class = labels::flare23::classes().class(fields[2]).map_or(0, |class| class.value);
             let of_class = || labels.iter().zip(&trust).filter(|(label, _)| **label == class);
             assert_eq!(fields[3], of_class().count().to_string(), "{line}");
             assert_eq!(fields[6], of_class().filter(|(_, trust)| **trust > 0).count().to_string(), "{line}");
@@ -122,7 +120,7 @@ fn labels_are_weighed_and_learned_from_in_two_rounds() {
 fn true_labels_are_trusted(lab: &Lab) {
     for case in cases(lab, "D_l3") {
         let [found, plain] = ["of_l3", "pseudo_labels[D_l3]"].map(|node| lab.result(node));
-        assert_eq!(map(&found, "organs", &case), map(&plain, "organs", &case));
+        assert_eq!(map(&found, "organ", &case), map(&plain, "organ", &case));
         assert!(map(&found, "cancer_trust", &case).iter().all(|&trust| trust == 255), "the cancer of D_l3 is true");
         let dataset = lab.result("phantom").join("FLARE/labelsTr2200");
         let path = [dataset.join("20230507-fix"), dataset]
@@ -130,8 +128,8 @@ fn true_labels_are_trusted(lab: &Lab) {
             .into_iter()
             .find(|path| path.is_file());
         let truth = nifti::read_labels(path.unwrap()).unwrap().0.data;
-        let trust = map(&found, "organs_trust", &case);
-        let five = |label: &u8| labels::FIVE_ORGANS.contains(label);
+        let trust = map(&found, "organ_trust", &case);
+        let five = |label: &u8| labels::flare23::FIVE_ORGANS.contains(label);
         assert!(truth.iter().zip(&trust).filter(|(label, _)| five(label)).all(|(_, &trust)| trust == 255));
         assert!(truth.iter().zip(&trust).any(|(&label, &trust)| label == 0 && trust < 255), "what the teacher adds is not");
     }
@@ -147,7 +145,7 @@ fn trust_does_not_depend_on_the_number_of_threads() {
             command
         })
         .must_succeed();
-        let trust = |case: &String| ["organs_trust", "cancer_trust"].map(|kind| map(&lab.result("weighed"), kind, case));
+        let trust = |case: &String| ["organ_trust", "cancer_trust"].map(|kind| map(&lab.result("weighed"), kind, case));
         cases(&lab, "D_u").iter().map(trust).collect::<Vec<_>>()
     };
     assert!(of("1") == of("3"));
@@ -160,7 +158,7 @@ fn what_falls_below_its_bounds_is_left_out_and_nothing_left_is_an_error() {
     let table = fs::read_to_string(lab.result("weighed").join("trust.csv")).unwrap();
     assert!(table.lines().any(|line| line.ends_with("below the case's 1\"") && line.contains(",0,")), "{table}");
     for case in cases(&lab, "D_u") {
-        assert!(map(&lab.result("weighed"), "organs_trust", &case).iter().all(|&trust| trust == 0));
+        assert!(map(&lab.result("weighed"), "organ_trust", &case).iter().all(|&trust| trust == 0));
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct Lab {
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The dataset lies beside the pipeline file instead of coming from a node, so that tests can change it.
-const OWN_DATA: &str = "data: {dataset: FLARE, test_images: FLARE/validation, test_truth: truth}\nnodes:\n  phantom: null\n";
+const OWN_DATA: &str = "data: {FLARE23: FLARE, test_images: FLARE/validation, test_truth: truth}\nnodes:\n  phantom: null\n";
 
 impl Lab {
     /// A lab whose pipeline is `tiny.yaml` and `more`, laid over it.

@@ -14,6 +14,7 @@
 //! - `submission`: the image of the final student, what its cases cost, and how it runs on a real Docker
 //! - `docker`: that Docker, where it is installed
 //! - `partial`: models from datasets that label different things, from training to scores
+//! - `collection`: four datasets with contradicting definitions, from `flare init` to a model
 //! - `filtering`: pseudo-labels with trust in them, learned from in two rounds
 //! - `memory`: what a worker holds of a large scan
 //! - `lab`: a folder with a pipeline file, and the program that runs it
@@ -22,6 +23,7 @@ mod alone;
 mod bad_data;
 mod bad_places;
 mod changed;
+mod collection;
 mod docker;
 mod editors;
 mod filtering;

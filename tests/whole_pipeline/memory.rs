@@ -90,42 +90,41 @@ fn no_stage_holds_a_large_scan() {
     fs::create_dir_all(folder.join("partition")).unwrap();
     let file = |name: &str| folder.join(name);
     write_scan(&file("images/a_0000.nii.gz"), &folder);
+    let classes = labels::flare23::classes();
     let case = json!({
-        "id": "a", "image": "images/a_0000.nii.gz", "label": "truth/a.nii.gz", "pattern": "{1,2,3,4,13,14}", "subset": "D_l3",
+        "id": "a", "dataset": "FLARE23", "annotated": "{1,2,3,4,13,14}", "image": "images/a_0000.nii.gz", "label": "truth/a.nii.gz", "pattern": "{1,2,3,4,13,14}", "subset": "D_l3",
         "split": "training", "shape": SHAPE, "spacing_mm": SPACING_MM,
     });
-    fs::write(file("partition/manifest.json"), json!({ "cases": [case] }).to_string()).unwrap();
+    fs::write(file("partition/manifest.json"), json!({
+        "classes": classes, "regions": {"FLARE23": labels::Regions::plain(classes.pattern())}, "subsets": {"D_l3": ["D_l3"]}, "cases": [case],
+    }).to_string()).unwrap();
     write_labels(&file("truth/a.nii.gz"), &folder, SPACING_MM, SHAPE, &[1, 2, 3, 4, 13, 14]);
     write_labels(&file("model/labels/a.nii.gz"), &folder, SPACING_MM, SHAPE, &[1, 2, 3, 4, 13, 14]);
-    write_labels(&file("maps/organs/a.nii.gz"), &folder, SPACING_MM, SHAPE, &[1, 2, 3, 4, 13]);
-    write_labels(&file("maps/cancer/a.nii.gz"), &folder, SPACING_MM, SHAPE, &[1]);
+    write_labels(&file("maps/organ/a.nii.gz"), &folder, SPACING_MM, SHAPE, &[1, 2, 3, 4, 13]);
+    write_labels(&file("maps/cancer/a.nii.gz"), &folder, SPACING_MM, SHAPE, &[14]);
     write_labels(&file("model_grid/labels/a.nii.gz"), &folder, [1.0; 3], [320, 320, 500], &[1, 2, 3, 14]);
 
-    let network = json!({"features": [4, 4, 8, 8, 8, 4]});
-    let weights: [(&str, PathBuf); 2] = [("organ_teacher", lab.result("M_o2")), ("cancer_teacher", lab.result("M_c"))];
+    let weights: [(&str, PathBuf); 2] = [("teachers.M_o2", lab.result("M_o2")), ("teachers.M_c", lab.result("M_c"))];
     let stages: [(&str, u64, Value, Inputs); 5] = [
         (
             "preprocess",
             256,
             json!({"subsets": ["D_l3"], "layout": "volume", "grid": {"spacing_mm": [1, 1, 1], "window_hu": [-200, 300]}, "crop_foreground": true}),
-            vec![("dataset", folder.clone()), ("partition", file("partition"))],
+            vec![("datasets.FLARE23", folder.clone()), ("partition", file("partition"))],
         ),
         (
             "evaluate",
             256,
-            json!({"pictures": 1}),
+            json!({"classes": classes, "pictures": 1}),
             vec![("truth", file("truth")), ("images", file("images")), ("predictions.M", file("model"))],
         ),
         (
             "pseudo-label",
             128,
-            json!({
-                "subsets": ["D_l3"], "organ_network": network, "cancer_network": network,
-                "window": {"patch": [32, 32, 32], "overlap": 0.0},
-            }),
-            [("dataset", folder.clone()), ("partition", file("partition"))].into_iter().chain(weights).collect(),
+            json!({"subsets": ["D_l3"], "window": {"patch": [32, 32, 32], "overlap": 0.0}}),
+            [("datasets.FLARE23", folder.clone()), ("partition", file("partition"))].into_iter().chain(weights).collect(),
         ),
-        ("overlay", 64, json!({"organs_only": false}), vec![("labels", file("maps"))]),
+        ("overlay", 64, json!({"classes": classes}), vec![("labels", file("maps"))]),
         ("resample-back", 96, json!({}), vec![("labels", file("model_grid")), ("images", file("images"))]),
     ];
     for (stage, most_mib, params, inputs) in stages {

@@ -35,12 +35,44 @@ fn a_model_in_the_place_of_another_is_refused_by_what_it_is() {
         lab.write_pipeline("wrong.yaml", &format!("nodes:\n{nodes}"));
         lab.run(&[target, "--pipeline", "wrong.yaml"])
     };
-    wrong("  teacher_labels: {inputs: {cancer_teacher: M_o2}}\n", "teacher_labels")
-        .must_fail(1, &["weights.safetensors finds background, liver, right_kidney", "expected a model of background, tumor"]);
-    wrong("  teacher_labels: {inputs: {organ_teacher: M_1}}\n", "teacher_labels")
-        .must_fail(1, &["is a student, as `train-student` writes it; expected a teacher, as `train-teacher` writes it"]);
+    wrong("  teacher_labels: {inputs: {teachers: {M_c: M_o2}}}\n", "teacher_labels")
+        .must_fail(1, &["teachers: M_c, M_o2 all find the group `organ`; give one of them"]);
+    let alone = wrong("  teacher_labels: {inputs: {teachers: {M_c: null}}}\n", "teacher_labels").must_succeed();
+    assert!(alone.stderr.contains("no teacher finds tumor: nothing is written of it"), "{}", alone.stderr);
+    wrong("  pseudo_labels: {inputs: {teachers: {M_c: null}}}\n", "pseudo_labels[D_u]")
+        .must_fail(1, &["teachers: none of M_o2 finds the group `cancer` (tumor); give a model that does"]);
     wrong("  again: {like: segment, foreach: null, inputs: {student: M_c}}\n", "again")
         .must_fail(1, &["is a teacher, as `train-teacher` writes it; expected a student"]);
+}
+
+#[test]
+fn a_student_labels_in_the_place_of_teachers() {
+    let lab = Lab::new("nodes: {teacher_labels: {inputs: {teachers: {M_o2: M_1, M_c: null}}}}\n");
+    lab.run(&["teacher_labels", "segment[M_1]"]).must_succeed();
+    for group in ["organ", "cancer"] {
+        assert_eq!(fs::read_dir(lab.result("teacher_labels").join(group)).unwrap().count(), 2);
+    }
+}
+
+#[test]
+fn a_model_of_other_classes_is_refused_by_both() {
+    let lab = Lab::new("");
+    lab.run(&["M_1"]).must_succeed();
+    let other = format!(
+        "seed: 1\nstore: store\nclasses: [{{group: organ, classes: {{liver: 1, spleen: 2}}}}, {{group: cancer, classes: {{tumor: 14}}}}]\n\
+         data: {{images: {}, student: {}}}\n\
+         nodes: {{labels: {{stage: segment, inputs: {{images: data.images, student: data.student}}, params: {{}}}}}}\n",
+        lab.result("phantom").join("FLARE/validation").display(),
+        lab.result("M_1").display()
+    );
+    fs::write(lab.path("other.yaml"), other).unwrap();
+    lab.run(&["labels", "--pipeline", "other.yaml"]).must_fail(
+        1,
+        &[
+            "weights.safetensors: the model was trained with the classes organ {liver: 1, right_kidney: 2,",
+            "the parameters say organ {liver: 1, spleen: 2}, cancer {tumor: 14}",
+        ],
+    );
 }
 
 #[test]

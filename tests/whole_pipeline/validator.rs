@@ -42,10 +42,11 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, problems: &mut V
             "enum" if !list().contains(value) => refuse(format!("{value} is none of {rule}")),
             "const" | "enum" => {}
             "minimum" if value.as_f64() < rule.as_f64() && value.is_number() => refuse(format!("{value} is below {rule}")),
+            "maximum" if value.as_f64() > rule.as_f64() => refuse(format!("{value} is above {rule}")),
             "minItems" if value.as_array().is_some_and(|items| items.len() < size(rule)) => refuse(format!("{value} is too short")),
             "maxItems" if value.as_array().is_some_and(|items| items.len() > size(rule)) => refuse(format!("{value} is too long")),
             "minProperties" if value.as_object().is_some_and(|map| map.len() < size(rule)) => refuse("it is too small".into()),
-            "minimum" | "minItems" | "maxItems" | "minProperties" => {}
+            "minimum" | "maximum" | "minItems" | "maxItems" | "minProperties" => {}
             "pattern" => {
                 if value.as_str().is_some_and(|text| !Regex::new(rule.as_str().unwrap()).unwrap().is_match(text)) {
                     refuse(format!("{value} does not match {rule}"));

@@ -13,9 +13,10 @@ fn main() -> ExitCode {
     ops::tune_process();
     program_main(&Program {
         name: "flare",
-        about: "Partial-label segmentation of 13 abdominal organs and tumors in CT: the FLARE23 pipeline of Ye, Zheng and Zhang",
+        about: "Segmentation from CT datasets that label different things: the FLARE23 pipeline of Ye, Zheng and Zhang, and others",
         version: env!("FLARE_VERSION"),
         stages: registry::STAGES,
         report: report::page,
+        init: survey::pipeline_file,
     })
 }

@@ -242,7 +242,12 @@ fn read(path: &Path) -> Result<String> {
 const STAGES: &[Entry] = &[Entry::of::<Words>(), Entry::of::<Join>(), Entry::of::<Measure>(), Entry::of::<Shout>()];
 
 fn main() -> ExitCode {
-    program_main(&Program { name: "toy", about: "A pipeline of tiny stages", version: "toy 1", stages: STAGES, report: page })
+    program_main(&Program { name: "toy", about: "A pipeline of tiny stages", version: "toy 1", stages: STAGES, report: page, init })
+}
+
+/// A file without nodes.
+fn init(_: &[(String, std::path::PathBuf)]) -> Result<String> {
+    Ok("seed: 1\nnodes: {}\n".to_owned())
 }
 
 /// A page that lists the nodes and how they stand.

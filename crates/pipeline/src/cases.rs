@@ -93,7 +93,7 @@ impl Cases {
                 // The list of cases was made after the list of files.
                 anyhow::ensure!(!hash.is_empty() || !path.exists(), "{} appeared while the run was planned; run again", path.display());
                 files.push((path.clone(), hash.clone()));
-                reads.insert((*name).to_owned(), hash);
+                reads.insert(name.clone(), hash);
             }
             let key = Common::case_key(&digest, &spec.id, &reads, &spec.facts);
             let writes = spec.places();

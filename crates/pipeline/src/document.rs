@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::classes::CLASSES;
 use crate::error::{ConfigError, Problem};
 use crate::like::{self, Likes};
 use crate::text::instead;
@@ -31,6 +32,8 @@ struct Layer {
     /// The text to find lines in; the command line has none.
     text: Option<String>,
     value: Value,
+    /// Where it has its classes from, if it names a file of them.
+    classes_file: Option<PathBuf>,
 }
 
 /// A merged document.
@@ -51,7 +54,7 @@ impl Document {
         gather(path, 0, &mut found)?;
         let mut layers: Vec<Layer> = found.into_iter().map(|(_, layer)| layer).collect();
         check_data(&layers, overrides)?;
-        layers.push(Layer { name: "the command line".into(), text: None, value: over(overrides)? });
+        layers.push(Layer { name: "the command line".into(), text: None, value: over(overrides)?, classes_file: None });
         let mut value = Value::Object(Map::new());
         for (index, layer) in layers.iter().enumerate() {
             if index == 0 {
@@ -111,6 +114,11 @@ impl Document {
             }
         }
         Problem { file: self.file().to_owned(), line: None, field: path.join("."), message }
+    }
+
+    /// The file that the classes come from, if they do not stand in a pipeline file.
+    pub(crate) fn classes_file(&self) -> Option<&Path> {
+        self.layers.iter().rev().find(|layer| layer.value.get(CLASSES).is_some())?.classes_file.as_deref()
     }
 
     /// The name of the file that was asked for.
@@ -186,7 +194,27 @@ fn read_layer(path: &Path) -> Result<(Layer, Vec<PathBuf>), ConfigError> {
     if let Some(store) = map.get_mut("store") {
         from_folder(store, folder);
     }
-    Ok((Layer { name, text: Some(text), value }, bases))
+    let classes_file = read_classes(map, folder, |message| {
+        let line = yaml::line_of(&text, &[CLASSES.to_owned()]);
+        Problem { file: name.clone(), line, field: CLASSES.into(), message }
+    })?;
+    Ok((Layer { name, text: Some(text), value, classes_file }, bases))
+}
+
+/// Puts the classes in the place of the path of the file that has them, and returns the path. `problem` is one with that path.
+fn read_classes(map: &mut Map<String, Value>, folder: &Path, problem: impl Fn(String) -> Problem) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(place) = map.get_mut(CLASSES) else { return Ok(None) };
+    let Value::String(path) = place else { return Ok(None) };
+    let path = tidy(&folder.join(path));
+    let text = std::fs::read_to_string(&path).map_err(|error| problem(format!("cannot read the file {}: {error}", path.display())))?;
+    let parsed = yaml::parse(text.strip_prefix('\u{feff}').unwrap_or(&text));
+    *place = parsed.map_err(|error| Problem {
+        file: path.display().to_string(),
+        line: error.line,
+        field: String::new(),
+        message: error.message,
+    })?;
+    Ok(Some(path))
 }
 
 /// The store of a file that names none.

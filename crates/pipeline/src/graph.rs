@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use stage_kit::{DeviceChoice, Entry};
 
+use crate::classes::{CLASSES, Declared};
 use crate::document::{Document, Overrides};
 use crate::error::{ConfigError, Problem};
 use crate::lookup::{Builder, read_data};
@@ -77,7 +78,7 @@ impl Node {
     }
 }
 
-pub(crate) const KEYS: [&str; 7] = ["extends", "seed", "device", "store", "slurm", "data", "nodes"];
+pub(crate) const KEYS: [&str; 8] = ["extends", "seed", "device", "store", "slurm", CLASSES, "data", "nodes"];
 
 impl Pipeline {
     /// Reads and checks a pipeline file. No file but the pipeline file and what it extends is touched.
@@ -96,12 +97,13 @@ impl Pipeline {
             problems.push(document.problem(&field, message));
             SlurmOptions::default()
         });
+        let classes = Declared::read(&document, &mut problems);
         let data = read_data(&document, &mut problems);
         let raw = read_nodes(&document, &mut problems);
         if !overrides.params.is_empty() {
             check_set(overrides, &raw, &mut problems);
         }
-        let mut nodes = Builder { document: &document, stages, data: &data, seed, problems: &mut problems }.build(&raw);
+        let mut nodes = Builder { document: &document, stages, classes: &classes, data: &data, seed, problems: &mut problems }.build(&raw);
         if problems.is_empty() {
             let order = order(&nodes).map_err(|cycle| cycle_problem(&document, &nodes, &raw, &cycle))?;
             nodes = reordered(&nodes, &order);

@@ -11,6 +11,7 @@
 mod attempt;
 mod cases;
 mod child;
+mod classes;
 pub mod cli;
 mod compare;
 mod digest;

@@ -1,11 +1,13 @@
 //! References looked up, roles and parameters checked: from written nodes to sound ones.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use serde_json::Value;
 use stage_kit::Entry;
 
+use crate::classes::{CLASSES, Declared, with_remedy};
 use crate::document::Document;
 use crate::error::Problem;
 use crate::graph::{Node, Source};
@@ -54,6 +56,7 @@ pub(crate) fn read_data(document: &Document, problems: &mut Vec<Problem>) -> BTr
 pub(crate) struct Builder<'a> {
     pub(crate) document: &'a Document,
     pub(crate) stages: &'a [Entry],
+    pub(crate) classes: &'a Declared,
     pub(crate) data: &'a BTreeMap<String, Data>,
     /// That of the nodes without one of their own.
     pub(crate) seed: u64,
@@ -94,12 +97,27 @@ impl Builder<'_> {
                 inputs.insert(input.full_role(), source);
             }
         }
-        let params = params::resolve(stage, &raw.params).map_err(|(field, message)| {
-            let path: Vec<&str> = ["nodes", &raw.written, "params"].into_iter().chain(field.iter().map(String::as_str)).collect();
-            self.problem(&path, message);
-        });
+        let params = self.params(raw, stage)?;
         let seed = raw.seed.unwrap_or(self.seed);
-        Some(Node { name: raw.name.clone(), stage: *stage, params: params.ok()?, seed, inputs, resources: raw.resources })
+        Some(Node { name: raw.name.clone(), stage: *stage, params, seed, inputs, resources: raw.resources })
+    }
+
+    /// The parameters of a node, complete.
+    fn params(&mut self, raw: &RawNode, stage: &Entry) -> Option<Value> {
+        let own = raw.params.get(CLASSES).is_some();
+        let given = if own { Cow::Borrowed(&raw.params) } else { self.classes.given_to(stage, &raw.params)? };
+        match params::resolve(stage, &given) {
+            Ok(params) => Some(params),
+            Err((field, message)) => {
+                let field: Vec<&str> = field.iter().map(String::as_str).collect();
+                let path = match field[..] {
+                    [CLASSES, ..] if !own => vec![CLASSES],
+                    _ => ["nodes", &raw.written, "params"].into_iter().chain(field).collect(),
+                };
+                self.problem(&path, with_remedy(message, stage, &given));
+                None
+            }
+        }
     }
 
     fn check_roles(&mut self, raw: &RawNode, stage: &Entry) {

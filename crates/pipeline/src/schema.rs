@@ -4,10 +4,13 @@
 //! at a time: in a file that extends another, everything may be left out or taken away with `null`, and a node that
 //! names no stage may hold the parameters of any.
 
+use labels::Classes;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use stage_kit::{DeviceChoice, Entry, Role};
+
+use crate::classes::CLASSES;
 
 /// Where the definitions of parts live; those of overlays have [`OVERLAY`] behind their name.
 const DEFINITIONS: &str = "#/definitions/";
@@ -22,8 +25,9 @@ const VARIABLE: &str = r"^\$(\{[A-Za-z0-9_-]+\}|[A-Za-z0-9_-]+)$";
 #[must_use]
 pub fn schema(program: &str, stages: &[Entry]) -> Value {
     let mut generator = SchemaSettings::draft07().into_generator();
-    let params: Vec<Value> = stages.iter().map(|stage| stage.schema(&mut generator).to_value()).collect();
+    let params: Vec<Value> = stages.iter().map(|stage| params(stage, &mut generator)).collect();
     let device = generator.subschema_for::<DeviceChoice>().to_value();
+    let classes = generator.subschema_for::<Classes>().to_value();
     let mut definitions = parts(&mut generator);
     for (stage, params) in stages.iter().zip(params) {
         definitions.insert(format!("{}{OVERLAY}", stage.name), overlay(&params));
@@ -54,6 +58,10 @@ pub fn schema(program: &str, stages: &[Entry]) -> Value {
             "device": device,
             "store": {"description": "The folder for results, relative to this file.", "type": "string"},
             "slurm": slurm(),
+            CLASSES: {
+                "description": "The classes, in groups; or a YAML file with them, relative to this one. Every stage that takes classes gets these.",
+                "anyOf": [classes, {"type": ["string", "null"]}],
+            },
             "data": {
                 "description": "Where data come from: a path, relative to this file, or what a node writes.",
                 "type": ["object", "null"],
@@ -117,6 +125,15 @@ fn slurm() -> Value {
     })
 }
 
+/// The parameters of a stage as a node writes them. The classes need not be among them, for the file gives them.
+fn params(stage: &Entry, generator: &mut SchemaGenerator) -> Value {
+    let mut params = stage.schema(generator).to_value();
+    if let Some(required) = params.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(|name| name != CLASSES);
+    }
+    params
+}
+
 /// The named parts of parameters, each as it is and for overlays.
 fn parts(generator: &mut SchemaGenerator) -> Map<String, Value> {
     let parts = generator.take_definitions(true);
@@ -141,6 +158,7 @@ fn overlay(schema: &Value) -> Value {
                     ("properties", Value::Object(properties)) => {
                         properties.iter().map(|(name, property)| (name.clone(), loose(property))).collect::<Map<_, _>>().into()
                     }
+                    ("additionalProperties", Value::Object(_)) => loose(value),
                     ("items", Value::Object(_)) => json!({"anyOf": [overlay(value), variable]}),
                     ("default" | "enum" | "const", value) => value.clone(),
                     (_, value) => overlay(value),

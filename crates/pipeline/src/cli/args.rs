@@ -68,6 +68,8 @@ pub(crate) enum Verb {
     Verify,
     /// List the locks and remove those that dead processes have left
     Unlock(UnlockArgs),
+    /// Look at folders of scans, and write a pipeline file that trains on all of them
+    Init(InitArgs),
     /// Run the demonstration: the same pipeline on a small synthetic dataset, without a GPU
     Demo(DemoArgs),
     /// List the stages as a Markdown table
@@ -215,6 +217,17 @@ pub(crate) struct UnlockArgs {
     /// Remove the locks of other machines too, which cannot be asked; never that of a process that lives on this one
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// Which folders, and where the file goes.
+#[derive(Args)]
+pub(crate) struct InitArgs {
+    /// The folders, each with the name that its dataset shall have: nnU-Net's layout, FLARE's, or `images` and `labels`
+    #[arg(value_name = "NAME=DIR", required = true, value_parser = pair)]
+    pub(crate) folders: Vec<(String, String)>,
+    /// The file to write; one that is there already stays, and is an error
+    #[arg(long, short, value_name = "FILE", default_value = "pipeline.yaml")]
+    pub(crate) output: PathBuf,
 }
 
 /// How to run the demonstration.

@@ -16,6 +16,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "init",
+        &[
+            ("init KiTS=/data/kits LiTS=/data/lits", "writes pipeline.yaml: classes merged by name, what is unsure as comments"),
+            ("init A=a B=b -o mine.yaml", "another file; then `run -p mine.yaml`"),
+        ],
+    ),
+    (
         "status",
         &[
             ("status", "every node: fresh, stale, missing, running, queued, failed, begun or waiting"),

@@ -13,6 +13,7 @@ mod show;
 mod verbs;
 mod work;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -36,6 +37,8 @@ pub struct Program {
     pub stages: &'static [Entry],
     /// Writes the page of the verb `report`, which knows what the stages' results mean.
     pub report: fn(&Snapshot<'_>) -> anyhow::Result<String>,
+    /// Writes the pipeline file of the verb `init` for folders and the names of their datasets.
+    pub init: fn(&[(String, PathBuf)]) -> anyhow::Result<String>,
 }
 
 /// Everything went well, or there was nothing to do.
@@ -76,6 +79,7 @@ pub fn main(program: &Program) -> ExitCode {
         Verb::Diff(diff) => show::diff(program, &cli.choice, diff),
         Verb::Completions(completions) => show::completions(command(program), completions),
         Verb::Schema => show::schema(program),
+        Verb::Init(init) => show::init(program, init),
         Verb::Demo(demo) => verbs::demo(program, &cli.choice, demo),
         Verb::Gc(gc) => care::gc(program, &cli.choice, gc),
         Verb::Verify => care::verify(program, &cli.choice),

@@ -1,10 +1,11 @@
-//! The verbs that show: `report`, `diff`, `schema`, `completions`.
+//! The verbs that show: `report`, `diff`, `schema`, `completions`; and `init`, which writes what the others take.
 
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::args::{Choice, CompletionsArgs, DiffArgs, ReportArgs};
+use super::args::{Choice, CompletionsArgs, DiffArgs, InitArgs, ReportArgs};
 use super::verbs::{DEFAULT_PIPELINE, Opened, overrides, say};
 use super::{DONE, Program};
 use crate::compare::compare;
@@ -14,6 +15,16 @@ use crate::plan::Planner;
 use crate::schema::schema_text;
 use crate::snapshot::{Snapshot, nodes};
 use crate::text::{size, utc};
+
+/// `init`.
+pub(super) fn init(program: &Program, args: &InitArgs) -> Result<u8> {
+    let output = &args.output;
+    ensure!(!output.exists(), "{} is there already; name another file with `-o`, or remove it", output.display());
+    let folders: Vec<(String, PathBuf)> = args.folders.iter().map(|(name, path)| (name.clone(), path.into())).collect();
+    stage_kit::write_atomic_text(output, &(program.init)(&folders)?)?;
+    say(&format!("{}: look through it, above all at the lines with `?`; then `{} run -p {0}`\n", output.display(), program.name));
+    Ok(DONE)
+}
 
 /// `report`.
 pub(super) fn report(program: &Program, choice: &Choice, args: &ReportArgs) -> Result<u8> {

@@ -7,7 +7,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown key at the top",
         "seed: 1\nstore: w\nnodse: {}\nnodes:\n  a: {stage: words, params: {text: x}}\n",
-        "pipeline.yaml:3: nodse: a pipeline file has no `nodse`; it has extends, seed, device, store, slurm, data, nodes; did you mean `nodes`?",
+        "pipeline.yaml:3: nodse: a pipeline file has no `nodse`; it has extends, seed, device, store, slurm, classes, data, nodes; did you mean `nodes`?",
     ),
     (
         "a site's option that is none",

@@ -1,0 +1,118 @@
+//! Four datasets with other values and contradicting definitions: from `flare init` to labels and a model.
+
+use std::fs;
+
+use ndarray::Array3;
+use volume::nifti;
+
+use crate::lab::{Lab, copy_folder};
+
+const NAMES: [&str; 4] = ["organs", "kidneys", "kidney_tumors", "spleen"];
+
+/// The file of `flare init` with numbers for patients of a few thousand voxels.
+const SMALL: &str = "extends: mine.yaml
+store: store
+nodes:
+  volumes: {params: {grid: {spacing_mm: [8, 8, 8]}}}
+  teacher:
+    params:
+      model: {method: {multitalent: {network: {u_net: {features: [4, 6, 8], strides: [[2, 2, 2], [2, 2, 1]]}}}}}
+      patch: [32, 32, 32]
+      fit: {epochs: 1, max_steps_per_epoch: 4}
+      validation_patches: 4
+  slices: {params: {grid: {spacing_mm: [8, 8, null]}}}
+  student:
+    params:
+      network: {features: [4, 4, 8, 8, 8, 4]}
+      crop: [32, 32]
+      fit: {batch_size: 4, epochs: 1, max_steps_per_epoch: 3}
+      validation_slices: 8
+";
+
+fn lab() -> Lab {
+    let cases = "cases: {D_u: 1, D_l1: 0, D_l2: 0, D_l3: 0, D_l4: 0}, validation: 1, corrected: 0";
+    let lab = Lab::new(&format!(
+        "nodes: {{phantom: {{params: {{{cases}, collection: {{organs: 2, kidneys: 2, kidney_tumors: 2, spleen: 2}}}}}}}}\n"
+    ));
+    lab.run(&["phantom"]).must_succeed();
+    copy_folder(&lab.result("phantom").join("collection"), &lab.path("collection"));
+    let folders = NAMES.map(|name| format!("{name}={}", lab.path("collection").join(name).display()));
+    let init = [&["init", "-o", "mine.yaml"], &folders.each_ref().map(String::as_str)[..]].concat();
+    lab.call(&init).must_succeed();
+    lab.call(&init).must_fail(1, &["mine.yaml is there already"]);
+    fs::write(lab.path("small.yaml"), SMALL).unwrap();
+    lab
+}
+
+/// The label maps of a dataset, each with that of a group beside it, by case.
+fn beside(lab: &Lab, dataset: &str, group: &str) -> Vec<(Array3<u8>, Array3<u8>)> {
+    let maps = fs::read_dir(lab.path("collection").join(dataset).join("labelsTr")).unwrap().map(|entry| entry.unwrap());
+    let pair = |entry: fs::DirEntry| {
+        let name = format!("{dataset}__{}", entry.file_name().to_str().unwrap());
+        let found = lab.path("store/results/small/pseudo_labels").join(group).join(name);
+        [entry.path(), found].map(|path| nifti::read_labels(path).unwrap().0.data).into()
+    };
+    maps.map(pair).collect()
+}
+
+/// The value of a class in the file that `flare init` wrote.
+fn value_of(lab: &Lab, class: &str) -> u8 {
+    let text = fs::read_to_string(lab.path("mine.yaml")).unwrap();
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(&format!("{class}: "))).unwrap_or_else(|| panic!("{class}: {text}"));
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_file_written_for_four_datasets_trains_and_labels_what_each_means() {
+    let lab = lab();
+    lab.call(&["run", "--pipeline", "small.yaml"]).must_succeed();
+    let [kidneys, spleen, tumor, left, liver] = ["kidneys", "spleen", "tumor", "left_kidney", "liver"].map(|class| value_of(&lab, class));
+
+    // Value 2 is both kidneys in one dataset, and the tumor in a kidney in another.
+    for (truth, found) in beside(&lab, "kidneys", "union") {
+        assert!(truth.iter().any(|&value| value == 2));
+        assert!(truth.iter().zip(&found).all(|(&truth, &found)| (truth == 2) == (found == kidneys)));
+    }
+    for (truth, found) in beside(&lab, "kidney_tumors", "union") {
+        assert!(truth.iter().zip(&found).all(|(&truth, &found)| (truth > 0) == (found == kidneys)), "a kidney contains its tumor");
+    }
+    for (truth, found) in beside(&lab, "kidney_tumors", "lesion") {
+        assert!(truth.iter().any(|&value| value == 2));
+        assert!(truth.iter().zip(&found).all(|(&truth, &found)| (truth == 2) == (found == tumor)));
+    }
+    for (truth, found) in beside(&lab, "spleen", "organ") {
+        assert!(truth.iter().zip(&found).all(|(&truth, &found)| (truth == 1) == (found == spleen)), "nothing else is a spleen");
+    }
+    for (truth, found) in beside(&lab, "kidneys", "organ") {
+        assert!(truth.iter().zip(&found).all(|(&truth, &found)| (truth == 1) == (found == liver)));
+    }
+    for (truth, found) in beside(&lab, "organs", "organ") {
+        assert!(found.iter().any(|&value| value == left));
+        assert!(truth.iter().zip(&found).all(|(&truth, &found)| (truth > 0) == (found > 0)), "all 13 are annotated");
+    }
+    // The student has a decoder for organs and one for lesions, and labels a scan of no dataset.
+    let student = lab.path("store/results/small/model/model.safetensors");
+    let model = format!("model={}", student.display());
+    let images = format!("images={}", lab.result("phantom").join("FLARE/validation").display());
+    lab.call(&["stage", "predict", "--input", &images, "--input", &model, "--output", "predicted"]).must_succeed();
+    assert_eq!(fs::read_dir(lab.path("predicted")).unwrap().count(), 1);
+    assert_eq!(lab.call(&["run", "--pipeline", "small.yaml"]).must_succeed().ran(), [""; 0], "a second run does nothing");
+}
+
+#[test]
+fn contradictions_in_declarations_are_told_before_anything_is_run() {
+    let lab = lab();
+    let refused = |change: &dyn Fn(String) -> String, parts: &[&str]| {
+        let text = change(fs::read_to_string(lab.path("mine.yaml")).unwrap());
+        fs::write(lab.path("wrong.yaml"), text).unwrap();
+        lab.call(&["run", "--pipeline", "wrong.yaml", "--dry-run"]).must_fail(2, parts);
+    };
+    let spleen = value_of(&lab, "spleen");
+    refused(&|text| text.replace(&format!("spleen: {spleen} "), "spleen: 1 "), &["wrong.yaml", "both have the value 1"]);
+    refused(&|text| text.replace("split: {fraction: 0.2}", "split: {folds: 5, fold: 5}"), &["wrong.yaml", "fold"]);
+    refused(&|text| text.replace("{fraction: 0.2}", "{fraction: 0.2}\n      unions: {all: [spleens]}"), &["there is no subset `spleens`"]);
+    let foreign = |text: String| {
+        text.replace("kidneys: kidney}", "kidneys: kidney, spleens: 2}").replace("kidneys: [kidney]}", "kidneys: [kidney], spleens: 2}")
+    };
+    refused(&foreign, &["spleens"]);
+}
