@@ -56,7 +56,7 @@ impl Found {
     }
 
     /// The cases by their names in small letters.
-    pub(crate) fn by_letters(&self) -> BTreeMap<String, String> {
+    fn by_letters(&self) -> BTreeMap<String, String> {
         self.images.keys().map(|case| (case.to_lowercase(), case.clone())).collect()
     }
 

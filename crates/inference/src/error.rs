@@ -66,7 +66,7 @@ pub enum ModelError {
     /// Windows that cannot be laid.
     #[error("window: {0}")]
     Window(#[from] WindowError),
-    /// A volume that is none.
+    /// A number that cannot be a volume.
     #[error("smallest_part_ml.{key}: {ml} is not a volume in mL; leave it out to keep every part")]
     SmallestPart {
         /// The group or class.

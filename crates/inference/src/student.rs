@@ -13,7 +13,7 @@ use volume::{ModelGrid, Scaling};
 use crate::error::ModelError;
 use crate::model::Manner;
 use crate::params::{StudentConfig, StudentParams};
-use crate::together::{scaled, sum_over};
+use crate::together::{output_of, scaled, sum_over};
 
 /// The field of a model's metadata that holds the [`StudentParams`] it was exported with.
 const FIELD: &str = "student";
@@ -96,6 +96,14 @@ impl Student {
     #[must_use]
     pub fn grid(&self) -> &ModelGrid {
         &self.config.grid
+    }
+
+    /// The place of the output that tells all classes of a group apart. `path` names the student in messages.
+    ///
+    /// # Errors
+    /// [`CardError::Classes`](model_card::CardError::Classes).
+    pub fn output_of(&self, group: usize, classes: &Classes, path: &Path) -> std::result::Result<usize, ModelError> {
+        output_of(self.outputs(), self.classes(), group, classes, path)
     }
 
     /// What its label maps stand for, in their order.

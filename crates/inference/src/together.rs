@@ -1,11 +1,14 @@
 //! Several models together: what they agree in, and the mean of what they find.
 
 use std::fmt::Debug;
+use std::path::Path;
 
 use candle_core::{Result, Tensor};
 use labels::Classes;
-use model_card::Output;
+use model_card::{CardError, Output};
 use volume::{ModelGrid, Scaling};
+
+use crate::error::ModelError;
 
 /// In what two models differ, with both values.
 pub(crate) struct Differences(pub(crate) Vec<String>);
@@ -36,6 +39,24 @@ pub(crate) fn found_by(outputs: &[Output], classes: &Classes) -> String {
         format!("{} {{{}}}", output.group, classes.join(", "))
     };
     outputs.iter().map(output).collect::<Vec<_>>().join(", ")
+}
+
+/// The place among the `outputs` of a model of the one that tells all classes of a group apart. `own` are the model's classes, and `path`
+/// names it in messages.
+pub(crate) fn output_of(
+    outputs: &[Output],
+    own: &Classes,
+    group: usize,
+    classes: &Classes,
+    path: &Path,
+) -> std::result::Result<usize, ModelError> {
+    let group = &classes.groups()[group];
+    model_card::must_find(own, group.pattern(), classes, path)?;
+    let has_all = |output: &Output| output.group == group.key() && group.pattern().is_within(output.pattern());
+    outputs.iter().position(has_all).ok_or_else(|| {
+        let keys = |classes: &Classes| classes.keys_of(classes.pattern());
+        CardError::Classes { path: path.into(), found: keys(own), expected: keys(&classes.only(group.pattern())) }.into()
+    })
 }
 
 /// Windowed intensities as a network is shown them, as [`Scaling::apply`] makes them; the tensor itself where that is plain.

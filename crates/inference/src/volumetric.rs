@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Result, Tensor};
 use labels::Classes;
-use model_card::{CardError, Kind, ModelCard, Output};
+use model_card::{Kind, ModelCard, Output};
 use ndarray::{Array3, ShapeBuilder as _};
 use nets::{Network as _, Params, Precision, Teacher, TeacherConfig, Trained};
 use streams::Streams;
@@ -14,7 +14,7 @@ use crate::error::ModelError;
 use crate::image::{Image, ShownScan};
 use crate::maps::LabelMaps;
 use crate::slab::Wanted;
-use crate::together::{scaled, sum_over};
+use crate::together::{output_of, scaled, sum_over};
 use crate::view::{View, ViewParams};
 use crate::window::{SlidingWindow, segment};
 
@@ -151,15 +151,9 @@ impl Volumetric {
     /// The place of the output that tells all classes of a group apart. `path` names the model in messages.
     ///
     /// # Errors
-    /// [`CardError::Classes`].
+    /// [`CardError::Classes`](model_card::CardError::Classes).
     pub fn output_of(&self, group: usize, classes: &Classes, path: &Path) -> std::result::Result<usize, ModelError> {
-        let group = &classes.groups()[group];
-        model_card::must_find(&self.classes, group.pattern(), classes, path)?;
-        let has_all = |output: &Output| output.group == group.key() && group.pattern().is_within(output.pattern());
-        self.outputs.iter().position(has_all).ok_or_else(|| {
-            let keys = |classes: &Classes| classes.keys_of(classes.pattern());
-            CardError::Classes { path: path.into(), found: keys(&self.classes), expected: keys(&classes.only(group.pattern())) }.into()
-        })
+        output_of(&self.outputs, &self.classes, group, classes, path)
     }
 
     /// Bytes of the scores that are held while a volume of `shape` is labelled, with `weighed` the weights beside them.

@@ -91,29 +91,17 @@ fn names(files: &[(String, PathBuf)]) -> Vec<&str> {
 /// The teacher that finds all classes of a group, and which of its outputs says so.
 fn answering(group: usize, classes: &Classes, teachers: &[Teacher], files: &[(String, PathBuf)]) -> Result<(usize, usize)> {
     let key = classes.groups()[group].key();
-    let has_group = |teacher: &Teacher| teacher.outputs().iter().position(|output| output.group == key);
-    let found: Vec<(usize, usize)> = teachers.iter().enumerate().filter_map(|(k, teacher)| Some((k, has_group(teacher)?))).collect();
+    let has_group = |teacher: &Teacher| teacher.outputs().iter().any(|output| output.group == key);
+    let found: Vec<usize> = (0..teachers.len()).filter(|&k| has_group(&teachers[k])).collect();
     match found[..] {
-        [(teacher, output)] => {
-            let (teachers, path) = (&teachers[teacher], &files[teacher].1);
-            let pattern = classes.groups()[group].pattern();
-            model_card::must_find(teachers.classes(), pattern, classes, path)?;
-            ensure!(
-                pattern.is_within(teachers.outputs()[output].pattern()),
-                "{} finds {} of the group `{key}`; expected a model that finds {}",
-                path.display(),
-                classes.keys_of(teachers.outputs()[output].pattern()).join(", "),
-                classes.keys_of(pattern).join(", ")
-            );
-            Ok((teacher, output))
-        }
+        [k] => Ok((k, teachers[k].output_of(group, classes, &files[k].1)?)),
         [] => bail!(
             "teachers: none of {} finds the group `{key}` ({}); give a model that does, or leave the group out of the classes",
             names(files).join(", "),
             classes.keys_of(classes.groups()[group].pattern()).join(", ")
         ),
         _ => {
-            let several: Vec<&str> = found.iter().map(|&(teacher, _)| files[teacher].0.as_str()).collect();
+            let several: Vec<&str> = found.iter().map(|&k| files[k].0.as_str()).collect();
             bail!("teachers: {} all find the group `{key}`; give one of them", several.join(", "))
         }
     }
@@ -153,10 +141,11 @@ impl Teacher {
         }
     }
 
-    fn classes(&self) -> &Classes {
-        match self {
-            Self::Solid(model) => model.classes(),
-            Self::Flat(student) => student.classes(),
-        }
+    /// The output that finds all classes of a group.
+    fn output_of(&self, group: usize, classes: &Classes, path: &Path) -> Result<usize> {
+        Ok(match self {
+            Self::Solid(model) => model.output_of(group, classes, path),
+            Self::Flat(student) => student.output_of(group, classes, path),
+        }?)
     }
 }
