@@ -17,13 +17,13 @@ pub struct Rule {
     /// The datasets that its cases come from; all datasets if none is named.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub datasets: Vec<String>,
-    /// Classes of which a case shows at least one.
+    /// A case must show at least one of these classes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub any: Vec<String>,
-    /// Classes that a case shows, each of them.
+    /// A case must show all of these classes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub all: Vec<String>,
-    /// Classes of which a case shows none.
+    /// A case must not show any of these classes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub none: Vec<String>,
     /// The classes that the annotators of its cases looked for, so that where they are not shown they are not there. All that the

@@ -183,7 +183,7 @@ impl Archive {
     pub(crate) fn read(&self, begin: u64, length: u64, to: &mut Vec<u8>) -> Result<(), PreparedError> {
         let end = self.tail_begin + self.tail.len() as u64;
         if begin.checked_add(length).is_none_or(|last| last > end) {
-            return Err(self.damaged(format!("it has {end} bytes, and tells of {length} at {begin}")));
+            return Err(self.damaged(format!("it refers to {length} bytes at {begin}, and has {end} bytes in all")));
         }
         to.clear();
         if let Some(from) = begin.checked_sub(self.tail_begin) {

@@ -122,7 +122,7 @@ pub(crate) fn array_metadata(cut: &Cut, data_type: DataType, layout: Layout) -> 
     })
 }
 
-/// What a group tells of its case, and the stored value of the upper end of the window.
+/// The case that a group describes, and the stored value of the upper end of the window.
 pub(crate) fn read_group(json: &[u8]) -> Result<(CaseInfo, u16), String> {
     let metadata = parsed(json, "group")?;
     let attributes = metadata.get("attributes").cloned().unwrap_or(Value::Object(Map::new()));
