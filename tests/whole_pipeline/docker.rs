@@ -14,7 +14,7 @@ pub(crate) struct Docker {
 
 impl Docker {
     pub(crate) fn start() -> Option<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/whole_pipeline/one-host-docker.sh");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/whole_pipeline/one-host-docker.sh");
         let mut script = Command::new(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(script.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -9,7 +9,7 @@ use crate::lab::outcome;
 use crate::validator::problems;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..")
 }
 
 fn schema() -> Value {

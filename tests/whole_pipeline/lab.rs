@@ -72,7 +72,7 @@ impl Lab {
 
     /// Writes a pipeline file that extends `tiny.yaml`.
     pub(crate) fn write_pipeline(&self, name: &str, more: &str) {
-        let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/whole_pipeline/tiny.yaml");
+        let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/whole_pipeline/tiny.yaml");
         fs::write(self.path(name), format!("extends: {tiny}\nstore: store\n{more}")).unwrap();
     }
 

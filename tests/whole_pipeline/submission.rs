@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::docker::Docker;
 use crate::lab::{Lab, outcome};
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
 const ARCHIVE: &str = "flare-test.tar.gz";
 
 /// The program `predict`, built as this one was.

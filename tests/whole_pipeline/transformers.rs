@@ -8,7 +8,7 @@ use crate::method::parameters;
 /// A lab whose pipeline is `tiny-transformers.yaml` and `more`, laid over it.
 pub(crate) fn lab(more: &str) -> Lab {
     let lab = Lab::new("");
-    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/whole_pipeline/tiny-transformers.yaml");
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/whole_pipeline/tiny-transformers.yaml");
     fs::write(lab.path("lab.yaml"), format!("extends: {tiny}\nstore: store\n{more}")).unwrap();
     lab
 }
