@@ -3,7 +3,7 @@
 use std::fs;
 
 use ndarray::Array3;
-use volume::nifti;
+use volume::{LabelVolume, nifti};
 
 use crate::lab::{Lab, copy_folder};
 
@@ -45,12 +45,13 @@ fn lab() -> Lab {
 }
 
 /// The label maps of a dataset, each with that of a group beside it, by case.
-fn beside(lab: &Lab, dataset: &str, group: &str) -> Vec<(Array3<u8>, Array3<u8>)> {
+fn beside(lab: &Lab, dataset: &str, group: &str) -> Vec<(Array3<u8>, LabelVolume)> {
     let maps = fs::read_dir(lab.path("collection").join(dataset).join("labelsTr")).unwrap().map(|entry| entry.unwrap());
     let pair = |entry: fs::DirEntry| {
         let name = format!("{dataset}__{}", entry.file_name().to_str().unwrap());
         let found = lab.path("store/results/small/pseudo_labels").join(group).join(name);
-        [entry.path(), found].map(|path| nifti::read_labels(path).unwrap().0.data).into()
+        let [truth, found] = [entry.path(), found].map(|path| nifti::read_labels(path).unwrap().0);
+        (truth.data, found)
     };
     maps.map(pair).collect()
 }
@@ -66,29 +67,37 @@ fn value_of(lab: &Lab, class: &str) -> u8 {
 fn a_file_written_for_four_datasets_trains_and_labels_what_each_means() {
     let lab = lab();
     lab.call(&["run", "--pipeline", "small.yaml"]).must_succeed();
-    let [kidneys, spleen, tumor, left, liver] = ["kidneys", "spleen", "tumor", "left_kidney", "liver"].map(|class| value_of(&lab, class));
+    let [spleen, tumor, left, right, liver] =
+        ["spleen", "tumor", "left_kidney", "right_kidney", "liver"].map(|class| value_of(&lab, class));
 
-    // Value 2 is both kidneys in one dataset, and the tumor in a kidney in another.
-    for (truth, found) in beside(&lab, "kidneys", "union") {
-        assert!(truth.iter().any(|&value| value == 2));
-        assert!(truth.iter().zip(&found).all(|(&truth, &found)| (truth == 2) == (found == kidneys)));
+    // Value 2 is both kidneys in one dataset, and the tumor in a kidney in another. World coordinates grow to the right.
+    let are_cut = |found: &LabelVolume| {
+        let of_value = |value: u8| found.data.indexed_iter().filter(move |(_, found)| **found == value);
+        let x_mm = |((x, y, z), _): ((usize, usize, usize), &u8)| found.affine.apply(&[x as f64, y as f64, z as f64])[0];
+        of_value(left).map(x_mm).fold(f64::MIN, f64::max) < of_value(right).map(x_mm).fold(f64::MAX, f64::min)
+    };
+    let is_kidney = |value: u8| value == left || value == right;
+    for (truth, found) in beside(&lab, "kidneys", "organ") {
+        assert!(truth.iter().any(|&value| value == 2) && are_cut(&found));
+        assert!(truth.iter().zip(&found.data).all(|(&truth, &found)| (truth == 2) == is_kidney(found)));
     }
-    for (truth, found) in beside(&lab, "kidney_tumors", "union") {
-        assert!(truth.iter().zip(&found).all(|(&truth, &found)| (truth > 0) == (found == kidneys)), "a kidney contains its tumor");
+    for (truth, found) in beside(&lab, "kidney_tumors", "organ") {
+        assert!(are_cut(&found));
+        assert!(truth.iter().zip(&found.data).all(|(&truth, &found)| (truth > 0) == is_kidney(found)), "a kidney contains its tumor");
     }
     for (truth, found) in beside(&lab, "kidney_tumors", "lesion") {
         assert!(truth.iter().any(|&value| value == 2));
-        assert!(truth.iter().zip(&found).all(|(&truth, &found)| (truth == 2) == (found == tumor)));
+        assert!(truth.iter().zip(&found.data).all(|(&truth, &found)| (truth == 2) == (found == tumor)));
     }
     for (truth, found) in beside(&lab, "spleen", "organ") {
-        assert!(truth.iter().zip(&found).all(|(&truth, &found)| (truth == 1) == (found == spleen)), "nothing else is a spleen");
+        assert!(truth.iter().zip(&found.data).all(|(&truth, &found)| (truth == 1) == (found == spleen)), "nothing else is a spleen");
     }
     for (truth, found) in beside(&lab, "kidneys", "organ") {
-        assert!(truth.iter().zip(&found).all(|(&truth, &found)| (truth == 1) == (found == liver)));
+        assert!(truth.iter().zip(&found.data).all(|(&truth, &found)| (truth == 1) == (found == liver)));
     }
     for (truth, found) in beside(&lab, "organs", "organ") {
-        assert!(found.iter().any(|&value| value == left));
-        assert!(truth.iter().zip(&found).all(|(&truth, &found)| (truth > 0) == (found > 0)), "all 13 are annotated");
+        assert!(found.data.iter().any(|&value| value == left));
+        assert!(truth.iter().zip(&found.data).all(|(&truth, &found)| (truth > 0) == (found > 0)), "all 13 are annotated");
     }
     // The student has a decoder for organs and one for lesions, and labels a scan of no dataset.
     let student = lab.path("store/results/small/model/model.safetensors");
@@ -111,8 +120,8 @@ fn contradictions_in_declarations_are_told_before_anything_is_run() {
     refused(&|text| text.replace(&format!("spleen: {spleen} "), "spleen: 1 "), &["wrong.yaml", "both have the value 1"]);
     refused(&|text| text.replace("split: {fraction: 0.2}", "split: {folds: 5, fold: 5}"), &["wrong.yaml", "fold"]);
     refused(&|text| text.replace("{fraction: 0.2}", "{fraction: 0.2}\n      unions: {all: [spleens]}"), &["there is no subset `spleens`"]);
-    let foreign = |text: String| {
-        text.replace("kidneys: kidney}", "kidneys: kidney, spleens: 2}").replace("kidneys: [kidney]}", "kidneys: [kidney], spleens: 2}")
-    };
+    let foreign = |text: String| text.replacen("values: {", "values: {spleens: 2, ", 1);
     refused(&foreign, &["spleens"]);
+    let one_side = |text: String| text.replacen("left_kidney: {left:", "left_kidney: {right:", 1);
+    refused(&one_side, &["the right part of the value", "and the left part to none"]);
 }

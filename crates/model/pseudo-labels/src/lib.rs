@@ -10,6 +10,7 @@ use dataset::{Manifest, Naming, Roots};
 use labels::{BACKGROUND, Classes, Completion, FULL_TRUST, Group, LabelPattern, Regions};
 use serde_json::json;
 use stage_kit::{Aside, CaseSpec, Role, StageIo, write_atomic_text};
+use volume::Cut;
 use volume::nifti::{self, Header, LabelReader, write_label_slices};
 
 pub use filter::{Bounds, Filter, FilterError, Verdict, table};
@@ -37,6 +38,8 @@ struct Truth {
     path: PathBuf,
     regions: Regions,
     annotated: LabelPattern,
+    /// Where labels of both sides of the body are cut in two.
+    cuts: Vec<Cut>,
 }
 
 /// The scans of a folder behind the role `images`, or those of `subsets` behind the roles `datasets` and `partition`.
@@ -61,7 +64,8 @@ fn of_subsets(subsets: &[String], manifest: &Manifest, roots: &Roots) -> Result<
         for case in manifest.select(subset, None)? {
             let root = roots.root(&case.dataset)?;
             let regions = manifest.regions.get(&case.dataset).cloned().unwrap_or_default();
-            let truth = case.annotated_label().map(|label| Truth { path: root.join(label), regions, annotated: case.annotated });
+            let (annotated, cuts) = (case.annotated, case.cuts.clone());
+            let truth = case.annotated_label().map(|label| Truth { path: root.join(label), regions, annotated, cuts });
             scans.push(Scan { id: case.id.clone(), image: root.join(&case.image), truth });
         }
     }
@@ -86,8 +90,12 @@ impl Scan {
         let places: Vec<String> = classes.groups().iter().map(|group| self.place(group.key())).collect();
         let spec = CaseSpec::of(&self.id).reads("image", &self.image).writes(places);
         match &self.truth {
-            Some(Truth { path, regions, annotated }) => {
-                spec.reads("label", path).depends_on(json!({"regions": regions, "annotated": annotated, "classes": classes}))
+            Some(Truth { path, regions, annotated, cuts }) => {
+                let mut facts = json!({"regions": regions, "annotated": annotated, "classes": classes});
+                if !cuts.is_empty() {
+                    facts["cuts"] = json!(cuts);
+                }
+                spec.reads("label", path).depends_on(facts)
             }
             None => spec,
         }
@@ -176,7 +184,7 @@ impl Scan {
 
     /// What the label map of the dataset says of a group, if there is one; it must be on the grid of the image.
     fn truth_on(&self, image: &Header, classes: &Classes, group: usize) -> Result<Option<TruthOfGroup<'_>>> {
-        let Some(Truth { path, regions, annotated }) = &self.truth else { return Ok(None) };
+        let Some(Truth { path, regions, annotated, cuts }) = &self.truth else { return Ok(None) };
         let found = nifti::read_header(path)?.grid();
         ensure!(
             found.approx_eq(&image.grid()),
@@ -185,7 +193,7 @@ impl Scan {
             found.shape,
             image.grid().shape
         );
-        Ok(Some(TruthOfGroup { path, rule: Completion::of(classes, group, regions, *annotated)? }))
+        Ok(Some(TruthOfGroup { path, cuts, rule: Completion::of(classes, group, regions, *annotated)? }))
     }
 }
 
@@ -198,6 +206,7 @@ pub fn trust_folder(group: &str) -> String {
 /// What the label map of a dataset says of a group, on the grid of the image.
 struct TruthOfGroup<'a> {
     path: &'a Path,
+    cuts: &'a [Cut],
     rule: Completion,
 }
 
@@ -226,7 +235,7 @@ struct Merge<'a> {
 
 impl<'a> Merge<'a> {
     fn with(truth: Option<&'a TruthOfGroup<'a>>) -> Result<Self> {
-        let truth = truth.map(|truth| anyhow::Ok((truth, LabelReader::open(truth.path)?))).transpose()?;
+        let truth = truth.map(|truth| anyhow::Ok((truth, LabelReader::open(truth.path)?.cut(truth.cuts)))).transpose()?;
         Ok(Self { truth, labels: Vec::new(), found: Vec::new() })
     }
 

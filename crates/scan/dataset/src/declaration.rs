@@ -26,7 +26,8 @@ pub struct DatasetConfig {
     pub layout: Layout,
     /// For each class the value or values that show it in the label maps; with the layout `nnunet` also names of `dataset.json`.
     /// There, classes that are left out are known by their names in `dataset.json`. With other layouts they are not labelled; if none
-    /// is here, each is shown by its own value.
+    /// is here, each is shown by its own value. Where a label stands for structures on both sides of the body, `{left: kidneys}` and
+    /// `{right: kidneys}` tell them apart: it is cut along a sagittal plane between its two parts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, Marks>,
     /// Values, or names of `dataset.json`, that count as background.
@@ -145,13 +146,34 @@ pub enum Mark {
     Name(String),
 }
 
-/// One or several values or names: `2`, `kidney_left`, `[2, kidney_left]`.
+/// A side of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The patient's left.
+    Left,
+    /// The patient's right.
+    Right,
+}
+
+/// One or several values or names: `2`, `kidney_left`, `[2, kidney_left]`; or what they show on one side of the body alone, where
+/// a label stands for structures on both: `{left: kidneys}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks(pub Vec<Mark>);
+pub struct Marks {
+    /// The values and names.
+    pub marks: Vec<Mark>,
+    /// The side that is meant; none for both.
+    pub side: Option<Side>,
+}
 
 impl Marks {
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.marks.is_empty()
+    }
+}
+
+impl From<Vec<Mark>> for Marks {
+    fn from(marks: Vec<Mark>) -> Self {
+        Self { marks, side: None }
     }
 }
 
@@ -166,9 +188,17 @@ impl Serialize for Mark {
 
 impl Serialize for Marks {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(&self.0)
+        let side = match self.side {
+            None => return serializer.collect_seq(&self.marks),
+            Some(Side::Left) => LEFT,
+            Some(Side::Right) => RIGHT,
+        };
+        serializer.collect_map([(side, &self.marks)])
     }
 }
+
+const LEFT: &str = "left";
+const RIGHT: &str = "right";
 
 struct MarkForm;
 
@@ -204,15 +234,15 @@ impl<'de> Deserialize<'de> for Marks {
             type Value = Marks;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value of label maps from 1 to 255, a name in dataset.json, or a list of them")
+                f.write_str("a value of label maps from 1 to 255, a name in dataset.json, a list of them, or `{left: …}` or `{right: …}` with one of these")
             }
 
             fn visit_u64<E: Error>(self, value: u64) -> Result<Marks, E> {
-                Ok(Marks(vec![MarkForm.visit_u64(value)?]))
+                Ok(vec![MarkForm.visit_u64(value)?].into())
             }
 
             fn visit_str<E: Error>(self, name: &str) -> Result<Marks, E> {
-                Ok(Marks(vec![MarkForm.visit_str(name)?]))
+                Ok(vec![MarkForm.visit_str(name)?].into())
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Marks, A::Error> {
@@ -220,7 +250,23 @@ impl<'de> Deserialize<'de> for Marks {
                 while let Some(mark) = list.next_element()? {
                     marks.push(mark);
                 }
-                Ok(Marks(marks))
+                Ok(marks.into())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Marks, A::Error> {
+                let mut of_side = || Ok(map.next_entry::<String, Marks>()?);
+                let (Some((side, marks)), None) = (of_side()?, of_side()?) else {
+                    return Err(A::Error::custom("expected one of `{left: …}` and `{right: …}`"));
+                };
+                let side = match side.as_str() {
+                    LEFT => Side::Left,
+                    RIGHT => Side::Right,
+                    other => return Err(A::Error::unknown_field(other, &[LEFT, RIGHT])),
+                };
+                match marks.side {
+                    None => Ok(Marks { side: Some(side), ..marks }),
+                    Some(_) => Err(A::Error::custom("a side of a side; expected values or names under `left` and `right`")),
+                }
             }
         }
         deserializer.deserialize_any(Form)
@@ -235,7 +281,9 @@ impl JsonSchema for Marks {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let value = || serde_json::json!({"type": "integer", "minimum": 1, "maximum": 255});
         let name = || serde_json::json!({"type": "string"});
-        schemars::json_schema!({"anyOf": [value(), name(), {"type": "array", "items": {"anyOf": [value(), name()]}}]})
+        let marks = || serde_json::json!({"anyOf": [value(), name(), {"type": "array", "items": {"anyOf": [value(), name()]}}]});
+        let side = |side: &str| serde_json::json!({"type": "object", "additionalProperties": false, "required": [side], "properties": {side: marks()}});
+        schemars::json_schema!({"anyOf": [marks(), side(LEFT), side(RIGHT)]})
     }
 }
 

@@ -7,7 +7,7 @@ use stage_kit::{Aside, LeftOut};
 
 use crate::declaration::Folders;
 use crate::folder::{ImageFile, Listing, Naming, likely_case, list};
-use crate::nnunet::{DatasetList, LIST_FILE};
+use crate::nnunet::{DatasetList, LIST_FILE, ListedFiles};
 use crate::problem::Problem;
 use crate::source::CaseFiles;
 
@@ -90,6 +90,32 @@ pub(crate) fn several(case: &str, files: &[PathBuf], expected: &str) -> LeftOut 
         expected: expected.to_owned(),
         remedy: "keep one and remove the others".into(),
     }
+}
+
+/// The files that `dataset.json` lists one by one. Nothing else in the folders is looked at, because files of any name and place may
+/// be listed. `lone_image` says what to do about a case without a label map; none if it is an unlabelled case.
+pub(crate) fn listed(root: &Path, files: &BTreeMap<String, ListedFiles>, lone_image: Option<&'static str>) -> Found {
+    let lone_image = lone_image.map(|remedy| (remedy, format!("a `label` of {{case}} in {LIST_FILE}")));
+    let mut found = Found { lone_image, ..Found::default() };
+    for (case, ListedFiles { images, label }) in files {
+        let mut bad = |file: &Path, what: String, expected: &str, remedy: &str| {
+            let (case, file) = (case.clone(), file.to_owned());
+            found.aside.left_out.push(LeftOut { case, file, found: what, expected: expected.into(), remedy: remedy.into() });
+        };
+        let lost: Vec<&PathBuf> = images.iter().chain(label).filter(|file| !root.join(file).is_file()).collect();
+        if let [image] = &images[..] {
+            if lost.is_empty() {
+                found.images.insert(case.clone(), vec![image.clone()]);
+                found.labels.extend(label.iter().map(|label| (case.clone(), label.clone())));
+            }
+        } else {
+            bad(LIST_FILE.as_ref(), format!("{} images", images.len()), "one image, the CT", "list the CT alone under `images`");
+        }
+        for file in lost {
+            bad(file, format!("{LIST_FILE} lists it, and it is not there"), "a file at that path", "put it there, or take the case out");
+        }
+    }
+    found
 }
 
 /// Folders of images and of label maps, relative to the dataset.

@@ -8,13 +8,14 @@ mod meaning;
 mod nnunet;
 mod pattern;
 mod problem;
+mod sides;
 mod source;
 mod template;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use declaration::{DatasetConfig, Folders, Layout, Mark, Marks, Nnunet, Pattern, SplitRule};
+pub use declaration::{DatasetConfig, Folders, Layout, Mark, Marks, Nnunet, Pattern, Side, SplitRule};
 pub use folder::{FolderError, ImageFile, Listing, Naming, image_files, images_at, label_files, likely_case, list};
 use labels::{Classes, LabelPattern, Regions};
 pub use nnunet::{DatasetList, Label};
@@ -22,6 +23,7 @@ pub use problem::{DatasetError, Problem, SplitError};
 use serde::{Deserialize, Serialize};
 pub use source::{CaseFiles, Source};
 use stage_kit::{Role, StageIo};
+use volume::Cut;
 
 /// The file name of the manifest inside the output folder of `partition`.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -60,6 +62,9 @@ pub struct Case {
     pub shape: [usize; 3],
     /// Voxel size along the stored axes, in mm.
     pub spacing_mm: [f64; 3],
+    /// Where labels that stand for structures on both sides of the body are cut in two.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cuts: Vec<Cut>,
 }
 
 impl Case {

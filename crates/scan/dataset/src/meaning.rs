@@ -7,6 +7,7 @@ use labels::{Classes, LabelPattern, Regions};
 use crate::declaration::{DatasetConfig, Mark, Marks};
 use crate::nnunet::{DatasetList, Label};
 use crate::problem::Problem;
+use crate::sides;
 
 /// The regions of a dataset with label maps. `list` is there with the layout `nnunet`.
 pub(crate) fn regions(classes: &Classes, config: &DatasetConfig, list: Option<&DatasetList>) -> Result<Regions, Problem> {
@@ -25,7 +26,8 @@ pub(crate) fn regions(classes: &Classes, config: &DatasetConfig, list: Option<&D
     let shown: LabelPattern = values.values().flatten().copied().collect();
     // What a region shares with a class is the class's.
     ignored.extend(ignored_labels.iter().flat_map(|label| &label.values).filter(|value| !shown.contains(**value)));
-    Regions::declared(classes, &values, &ignored).map_err(Problem::Values)
+    let sides = sides::of(config, &mut values, &ignored, list)?;
+    Ok(Regions::declared(classes, &values, &ignored).map_err(Problem::Values)?.with_sides(sides))
 }
 
 /// Whether the regions follow from the declaration alone, without the dataset.
@@ -42,7 +44,7 @@ pub(crate) fn check_keys(classes: &Classes, config: &DatasetConfig) -> Result<()
 
 /// Everything under `values` and `ignore`.
 pub(crate) fn marks(config: &DatasetConfig) -> impl Iterator<Item = &Mark> {
-    config.values.values().chain([&config.ignore]).flat_map(|marks| &marks.0)
+    config.values.values().chain([&config.ignore]).flat_map(|marks| &marks.marks)
 }
 
 fn find<'a>(field: &str, name: &str, list: Option<&'a DatasetList>) -> Result<&'a Label, Problem> {
@@ -59,7 +61,7 @@ fn find<'a>(field: &str, name: &str, list: Option<&'a DatasetList>) -> Result<&'
 fn of_values(config: &DatasetConfig, list: Option<&DatasetList>) -> Result<BTreeMap<String, Vec<u8>>, Problem> {
     let of_class = |(key, marks): (&String, &Marks)| {
         let mut values = Vec::new();
-        for mark in &marks.0 {
+        for mark in &marks.marks {
             match mark {
                 Mark::Value(value) => {
                     if let Some(list) = list.filter(|list| !list.has(*value)) {
@@ -78,7 +80,7 @@ fn of_values(config: &DatasetConfig, list: Option<&DatasetList>) -> Result<BTree
 /// The values and the labels under `ignore`.
 fn of_ignore<'a>(config: &DatasetConfig, list: Option<&'a DatasetList>) -> Result<(Vec<u8>, Vec<&'a Label>), Problem> {
     let (mut values, mut labels) = (Vec::new(), Vec::new());
-    for mark in &config.ignore.0 {
+    for mark in &config.ignore.marks {
         match mark {
             Mark::Value(value) => values.push(*value),
             Mark::Name(name) => labels.push(find("ignore", name, list)?),

@@ -1,6 +1,6 @@
 //! `dataset.json`, in which nnU-Net and the Medical Segmentation Decathlon say what a dataset is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -32,6 +32,16 @@ pub struct DatasetList {
     pub(crate) channels: usize,
     /// The cases of the list `training`, if there is one.
     pub(crate) training: Option<BTreeSet<String>>,
+    /// The files of each case, where the second version of nnU-Net lists them one by one.
+    pub(crate) files: Option<BTreeMap<String, ListedFiles>>,
+}
+
+/// The files of a case as `dataset.json` lists them, relative to the dataset; they may lie outside of it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ListedFiles {
+    /// One for each channel.
+    pub(crate) images: Vec<PathBuf>,
+    pub(crate) label: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -41,7 +51,7 @@ struct Fields {
     modality: Option<Value>,
     file_ending: Option<String>,
     training: Option<Vec<Value>>,
-    dataset: Option<Value>,
+    dataset: Option<BTreeMap<String, ListedFiles>>,
 }
 
 impl DatasetList {
@@ -61,10 +71,6 @@ impl DatasetList {
         if let Some(ending) = fields.file_ending.filter(|ending| ending != ".nii.gz" && ending != ".nii") {
             return Err(failed(format!("file_ending is {ending}"), "only NIfTI is read; convert the files to .nii.gz"));
         }
-        if fields.dataset.is_some() {
-            let remedy = "link the files into imagesTr and labelsTr, and leave `dataset` out, or give the layout as a `pattern`";
-            return Err(failed("`dataset` names files one by one".into(), remedy));
-        }
         let labels = labels(fields.labels.unwrap_or_default()).map_err(|found| {
             failed(found, "write labels as {\"background\": 0, \"liver\": 1}, or as {\"0\": \"background\", \"1\": \"liver\"}")
         })?;
@@ -74,7 +80,7 @@ impl DatasetList {
         })?;
         let channels = fields.channel_names.map(|names| names.len());
         let modalities = || fields.modality.as_ref().and_then(Value::as_object).map(Map::len);
-        Ok(Self { labels, channels: channels.or_else(modalities).unwrap_or(1).max(1), training })
+        Ok(Self { labels, channels: channels.or_else(modalities).unwrap_or(1).max(1), training, files: fields.dataset })
     }
 
     /// The labels without background, as they stand there.

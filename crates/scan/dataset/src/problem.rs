@@ -86,6 +86,25 @@ pub enum Problem {
         /// The labels that there are.
         listed: String,
     },
+    /// A label that is cut in two, and only one part has a class.
+    #[error("values: the {given} part of the value {value} is given to a class, and the {missing} part to none; give both")]
+    OneSide {
+        /// The value.
+        value: u8,
+        /// The side that has a class.
+        given: &'static str,
+        /// The side that has none.
+        missing: &'static str,
+    },
+    /// A part of a label is ignored.
+    #[error("ignore: `left` and `right` cannot stand here; name the whole label")]
+    IgnoredSide,
+    /// A label that is to be cut in two where all 255 values have a meaning.
+    #[error("values: the left part of the value {value} needs a value of its own, and all from 1 to 255 are taken; declare fewer values")]
+    NoValueLeft {
+        /// The value.
+        value: u8,
+    },
     /// Labels of the dataset's list that nobody says anything of.
     #[error("dataset.json has labels that are no class of the pipeline: {}; say under `values` which class each shows, name it under `ignore` to count it as background, or declare the class{}", .labels.join(", "), ignore_mark(*.ignored))]
     Unclaimed {

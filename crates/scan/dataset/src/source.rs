@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use labels::{Classes, Regions};
 
 use crate::declaration::{DatasetConfig, Layout, Nnunet, Pattern};
-use crate::files::{FolderFiles, Found};
+use crate::files::{self, FolderFiles, Found};
 use crate::meaning;
 use crate::nnunet::{DatasetList, IMAGES, LABELS, TEST_IMAGES};
 use crate::pattern::Templates;
@@ -106,7 +106,10 @@ impl<'a> Source<'a> {
         let opened = || {
             let list = matches!(config.layout, Layout::Nnunet(_)).then(|| DatasetList::read(root)).transpose()?;
             let has_label_maps = match &config.layout {
-                Layout::Nnunet(_) => root.join(LABELS).is_dir(),
+                Layout::Nnunet(_) => match list.as_ref().and_then(|list| list.files.as_ref()) {
+                    Some(files) => files.values().any(|files| files.label.is_some()),
+                    None => root.join(LABELS).is_dir(),
+                },
                 Layout::Folders(_) | Layout::Pattern(_) => !config.declares_no_label_maps(),
             };
             if let (Layout::Nnunet(Nnunet { unlabeled: false }), Some(list), false) = (&config.layout, &list, has_label_maps)
@@ -160,6 +163,11 @@ impl<'a> Source<'a> {
 
     fn nnunet(&self, layout: Nnunet) -> Result<Found, Problem> {
         let list = self.list.clone().unwrap_or_default();
+        let is_labelled = !self.regions.classes().is_empty();
+        if let Some(files) = &list.files {
+            let remedy = "list the label map, or say `layout: {nnunet: {unlabeled: true}}` to take such images as unlabelled cases";
+            return Ok(files::listed(&self.root, files, (!layout.unlabeled && is_labelled).then_some(remedy)));
+        }
         let labels = self.root.join(LABELS).is_dir().then(|| PathBuf::from(LABELS));
         let mut images = vec![PathBuf::from(IMAGES)];
         if layout.unlabeled && self.root.join(TEST_IMAGES).is_dir() {

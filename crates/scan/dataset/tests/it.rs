@@ -18,6 +18,7 @@ fn case(id: &str, subset: &str, shown: &[u8], split: Split) -> Case {
         split,
         shape: [512, 512, 134],
         spacing_mm: [0.8, 0.8, 2.5],
+        cuts: Vec::new(),
     }
 }
 

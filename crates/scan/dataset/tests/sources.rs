@@ -138,6 +138,30 @@ mod nnunet {
     }
 
     #[test]
+    fn files_may_be_listed_one_by_one_wherever_they_lie() {
+        let folder =
+            Folder::new(&["set/dataset.json", "scans/p1/ct.nii.gz", "scans/p1/seg.nii.gz", "scans/p2/ct.nii.gz", "scans/p3/ct.nii.gz"]);
+        let files_of = json!({
+            "p1": {"images": ["../scans/p1/ct.nii.gz"], "label": "../scans/p1/seg.nii.gz"},
+            "p2": {"images": ["../scans/p2/ct.nii.gz"], "label": "../scans/p2/seg.nii.gz"},
+            "p3": {"images": ["../scans/p3/ct.nii.gz"]},
+            "p4": {"images": ["../scans/p3/ct.nii.gz", "../scans/p3/pet.nii.gz"]},
+        });
+        folder.write("set/dataset.json", &json!({"labels": liver(), "file_ending": ".nii.gz", "dataset": files_of}).to_string());
+        let config: DatasetConfig = serde_json::from_value(nnunet()).unwrap();
+        let (cases, aside) = Source::open("set", &config, &folder.0.path().join("set"), &classes()).unwrap().cases().unwrap();
+        assert_eq!(files(&cases), [("../scans/p1/ct.nii.gz", Some("../scans/p1/seg.nii.gz"))]);
+        let found = left_out(&aside);
+        let expected = [
+            ("p2", "dataset.json lists it, and it is not there"),
+            ("p3", "an image without a label map"),
+            ("p4", "dataset.json lists it, and it is not there"),
+            ("p4", "2 images"),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn the_layout_of_the_decathlon_needs_no_channels_and_lists_its_cases() {
         let names_of = [
             "imagesTr/liver_1.nii.gz",
@@ -200,7 +224,7 @@ mod nnunet {
             (json!({"labels": {"one": "liver"}}), "labels: `one` leads to `liver`, and one of the two must be a number"),
             (json!({"labels": {"1": "liver", "2": "liver"}}), "`liver` stands there twice"),
             (json!({"labels": liver(), "file_ending": ".nrrd"}), "file_ending is .nrrd; only NIfTI is read"),
-            (json!({"labels": liver(), "dataset": {}}), "`dataset` names files one by one"),
+            (json!({"labels": liver(), "dataset": {"a": {"label": "a.nii.gz"}}}), "missing field `images`"),
             (json!({"labels": liver(), "training": ["a.nii.gz"]}), "has no `image`"),
             (
                 json!({"labels": liver(), "training": [{"image": "elsewhere/a.nii.gz", "label": "labelsTr/a.nii.gz"}]}),
@@ -356,5 +380,60 @@ mod patterns {
     fn a_pattern_that_no_file_has_is_an_error_with_what_there_is() {
         let error = Folder::new(&["ct/a.nii", "ct/b.nii"]).error(&pattern(&json!({"images": "ct/{case}.nii.gz"})));
         assert!(error.contains("holds no files ct/{case}.nii.gz, but 2 others"), "{error}");
+    }
+}
+
+mod sides {
+    use super::*;
+
+    fn both() -> Classes {
+        let groups = json!([
+            {"group": "organ", "classes": {"left_kidney": 1, "right_kidney": 2}},
+            {"group": "cancer", "classes": {"tumor": 14}},
+        ]);
+        serde_json::from_value(groups).unwrap()
+    }
+
+    fn check(values: &Value) -> Result<(), String> {
+        let layout = json!({"folders": {"images": ["images"], "labels": "labels"}});
+        let config: DatasetConfig =
+            serde_json::from_value(json!({"layout": layout, "values": values})).map_err(|error| error.to_string())?;
+        assert_eq!(serde_json::to_value(&config).unwrap()["values"]["tumor"], json!([2]), "what is written is what was read");
+        config.check("set", &both()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_left_part_of_a_label_gets_a_value_that_nothing_else_has() {
+        let folder = Folder::new(&["images/a_0000.nii.gz", "labels/a.nii.gz"]);
+        let config: DatasetConfig = serde_json::from_value(json!({
+            "layout": {"folders": {"images": ["images"], "labels": "labels"}},
+            "values": {"left_kidney": {"left": [1, 2]}, "right_kidney": {"right": [1, 2]}, "tumor": 2},
+            "ignore": 255,
+        }))
+        .unwrap();
+        let source = Source::open("set", &config, folder.0.path(), &both()).unwrap();
+        let regions = source.regions();
+        assert_eq!(serde_json::to_value(regions.sides()).unwrap(), json!([{"1": 254, "2": 253}]));
+        assert_eq!(["{253,254}", "{1,2}"], [1, 2].map(|class| regions.of_class(class).to_string()).each_ref().map(String::as_str));
+        assert_eq!(regions.of_class(14).to_string(), "{2,253}", "the tumor may lie on either side");
+    }
+
+    #[test]
+    fn a_side_without_the_other_is_refused() {
+        check(&json!({"left_kidney": {"left": 1}, "right_kidney": {"right": 1}, "tumor": [2]})).unwrap();
+        let refused = [
+            (
+                json!({"left_kidney": {"left": 1}, "tumor": [2]}),
+                "the left part of the value 1 is given to a class, and the right part to none",
+            ),
+            (json!({"left_kidney": {"left": 1}, "right_kidney": 1, "tumor": [2]}), "the left part of the value 1"),
+            (json!({"left_kidney": {"upper": 1}, "tumor": [2]}), "unknown field `upper`"),
+            (json!({"left_kidney": {"left": 1, "right": 1}, "tumor": [2]}), "expected one of `{left: …}` and `{right: …}`"),
+            (json!({"left_kidney": {"left": {"left": 1}}, "tumor": [2]}), "a side of a side"),
+        ];
+        for (values, message) in refused {
+            let error = check(&values).unwrap_err();
+            assert!(error.contains(message), "{values}: {error}");
+        }
     }
 }

@@ -16,13 +16,16 @@ pub struct Regions {
     /// Values that mean none of the classes.
     #[serde(default)]
     ignored: LabelPattern,
+    /// Structures on both sides of the body: the values that stand for each in files, with those that its left part gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sides: Vec<BTreeMap<u8, u8>>,
 }
 
 impl Regions {
     /// Label maps whose values are the output values of the classes themselves.
     #[must_use]
     pub fn plain(classes: LabelPattern) -> Self {
-        Self { values: classes.iter().map(|value| (value, LabelPattern::of(value))).collect(), ignored: LabelPattern::EMPTY }
+        Self { values: classes.iter().map(|value| (value, LabelPattern::of(value))).collect(), ..Self::default() }
     }
 
     /// The regions of a declaration: values for each class by its key, and values that count as background.
@@ -44,11 +47,23 @@ impl Regions {
             }
             values.insert(class.value, region);
         }
-        let regions = Self { values, ignored };
+        let regions = Self { values, ignored, sides: Vec::new() };
         for group in classes.groups() {
             regions.table(&group.values(), classes)?;
         }
         Ok(regions)
+    }
+
+    /// The same for label maps in which the structures of `sides` are cut in two: their left part gets the other values.
+    #[must_use]
+    pub fn with_sides(self, sides: Vec<BTreeMap<u8, u8>>) -> Self {
+        Self { sides, ..self }
+    }
+
+    /// The structures that are cut in two: their values, each with that of its left part.
+    #[must_use]
+    pub fn sides(&self) -> &[BTreeMap<u8, u8>] {
+        &self.sides
     }
 
     /// Maps of several groups as one: the value `sum over groups of place × factor`, where a group's place is 0 for background
@@ -74,7 +89,7 @@ impl Regions {
                 values.insert(class.value, (0..=(all - 1) as u8).filter(shows).collect());
             }
         }
-        Ok((Self { values, ignored: LabelPattern::EMPTY }, factors))
+        Ok((Self { values, ..Self::default() }, factors))
     }
 
     /// The classes that have a region.

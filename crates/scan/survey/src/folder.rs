@@ -80,7 +80,7 @@ fn unlisted(name: &str, path: PathBuf) -> Result<Folder> {
     let mut values = BTreeSet::new();
     if maps != Path::new("") {
         for map in dataset::list(&path.join(maps), Naming::Labels)?.files.iter().take(MOST_READ) {
-            let (voxels, _) = nifti::count_labels(&map.path)?;
+            let (voxels, _) = nifti::count_labels(&map.path, &[])?;
             values.extend((1..=255u8).filter(|&value| voxels[usize::from(value)] > 0));
         }
     }

@@ -5,6 +5,7 @@
 //! Spacing and patch follow from the scans and from the memory at hand, as nnU-Net plans them.
 
 mod folder;
+mod intensities;
 mod merge;
 mod plan;
 mod write;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
-use dataset::{DatasetConfig, Mark, Marks};
+use dataset::{DatasetConfig, Mark, Marks, Side};
 use labels::Classes;
 use serde_json::json;
 
@@ -12,18 +12,18 @@ use crate::folder::{Folder, Form};
 /// The classes of all folders, and what each label becomes.
 #[derive(Clone, Debug)]
 pub struct Merged {
-    /// The classes: unions below, organs, lesions above.
+    /// The classes: organs, and lesions over them.
     pub classes: Classes,
     /// Where each class comes from, by its key.
     pub places: BTreeMap<String, Vec<Place>>,
-    /// For each union its parts.
-    pub unions: BTreeMap<String, Vec<String>>,
+    /// Labels that stand for structures on both sides of the body, each with its left and right class.
+    sided: BTreeMap<Place, [String; 2]>,
     /// What a reader should look at.
     pub unsure: Vec<String>,
 }
 
 /// A label of a dataset.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The dataset.
     pub dataset: String,
@@ -32,8 +32,7 @@ pub struct Place {
     values: Vec<u8>,
 }
 
-/// The groups of the classes: unions lie lowest, so that they hide nothing.
-pub(crate) const UNION: &str = "union";
+/// The groups of the classes.
 const ORGAN: &str = "organ";
 const LESION: &str = "lesion";
 
@@ -59,10 +58,26 @@ fn is_lesion(words: &BTreeSet<String>) -> bool {
     words.iter().any(|word| LESIONS.contains(&word.as_str()))
 }
 
-/// Whether a class of these words is the left or the right of `whole`, such as `kidney_left` of `kidneys`.
-fn is_side_of(side: &BTreeSet<String>, whole: &BTreeSet<String>) -> bool {
-    let without: BTreeSet<String> = side.iter().filter(|word| *word != "left" && *word != "right").cloned().collect();
-    without.len() + 1 == side.len() && without == *whole
+/// The side of `whole` that a class of these words is, such as `kidney_left` of `kidneys`.
+fn side_of(side: &BTreeSet<String>, whole: &BTreeSet<String>) -> Option<Side> {
+    let named = [("left", Side::Left), ("right", Side::Right)];
+    named.into_iter().find_map(|(word, of)| (side.contains(word) && side.iter().filter(|other| *other != word).eq(whole)).then_some(of))
+}
+
+/// A class with the labels that show it.
+type Found = (BTreeSet<String>, String, Vec<Place>);
+
+/// Takes the labels that stand for both sides of the body out of `found`, where other labels stand for a left and for a right one.
+fn take_sided(found: &mut Vec<Found>) -> BTreeMap<Place, [String; 2]> {
+    let mut sided = BTreeMap::new();
+    let all = found.clone();
+    found.retain(|(whole, _, places)| {
+        let key = |wanted: Side| all.iter().find(|(words, _, _)| side_of(words, whole) == Some(wanted)).map(|(_, key, _)| key.clone());
+        let (Some(left), Some(right)) = (key(Side::Left), key(Side::Right)) else { return true };
+        sided.extend(places.iter().map(|place| (place.clone(), [left.clone(), right.clone()])));
+        false
+    });
+    sided
 }
 
 impl Merged {
@@ -71,7 +86,7 @@ impl Merged {
     /// # Errors
     /// When there is no label at all.
     pub fn of(folders: &[Folder]) -> Result<Self> {
-        let mut found: Vec<(BTreeSet<String>, String, Vec<Place>)> = Vec::new();
+        let mut found: Vec<Found> = Vec::new();
         for folder in folders {
             for label in &folder.labels {
                 let words = words(&label.name);
@@ -83,25 +98,10 @@ impl Merged {
             }
         }
         ensure!(!found.is_empty(), "none of the folders has a label; give one at least that has, beside those without");
-        let mut unions = BTreeMap::new();
-        for (words, key, _) in &found {
-            let sides: Vec<String> = found.iter().filter(|(side, _, _)| is_side_of(side, words)).map(|(_, key, _)| key.clone()).collect();
-            if sides.len() == 2 {
-                unions.insert(key.clone(), sides);
-            }
-        }
+        let sided = take_sided(&mut found);
         let (mut groups, mut value) = (Vec::new(), 0u8);
-        for group in [UNION, ORGAN, LESION] {
-            let of_group = |(words, key, _): &&(BTreeSet<String>, String, Vec<Place>)| {
-                let group_of = if unions.contains_key(key) {
-                    UNION
-                } else if is_lesion(words) {
-                    LESION
-                } else {
-                    ORGAN
-                };
-                group_of == group
-            };
+        for (group, of_lesions) in [(ORGAN, false), (LESION, true)] {
+            let of_group = |(words, _, _): &&Found| is_lesion(words) == of_lesions;
             let mut classes = serde_json::Map::new();
             for (_, key, _) in found.iter().filter(of_group) {
                 ensure!(value < u8::MAX, "there are more than 255 classes; give fewer folders");
@@ -112,9 +112,9 @@ impl Merged {
                 groups.push(json!({"group": group, "classes": classes}));
             }
         }
-        let unsure = unsure(&found, &unions);
+        let unsure = unsure(&found, &sided);
         let places = found.into_iter().map(|(_, key, places)| (key, places)).collect();
-        Ok(Self { classes: serde_json::from_value(json!(groups))?, places, unions, unsure })
+        Ok(Self { classes: serde_json::from_value(json!(groups))?, places, sided, unsure })
     }
 
     /// The declaration of a folder's dataset.
@@ -130,37 +130,28 @@ impl Merged {
             let Some(place) = here(key) else { continue };
             // Names that dataset.json and the classes share say it by themselves.
             if !matches!(folder.form, Form::Listed) || place.label != *key {
-                values.insert(key.clone(), Marks(marks(place)));
+                values.insert(key.clone(), marks(place).into());
             }
         }
-        for (union, parts) in self.unions.iter().filter(|(union, _)| here(union).is_none()) {
-            let of_parts: Vec<(&String, &Place)> = parts.iter().filter_map(|part| Some((part, here(part)?))).collect();
-            if of_parts.len() == parts.len() {
-                values.insert(union.clone(), Marks(of_parts.iter().flat_map(|(_, place)| marks(place)).collect()));
-                // A name that is said to be part of one class is that of another one only if this is said too.
-                values.extend(of_parts.into_iter().map(|(part, place)| (part.clone(), Marks(marks(place)))));
-            }
+        for (place, [left, right]) in self.sided.iter().filter(|(place, _)| place.dataset == folder.name) {
+            values.insert(left.clone(), Marks { side: Some(Side::Left), marks: marks(place) });
+            values.insert(right.clone(), Marks { side: Some(Side::Right), marks: marks(place) });
         }
         DatasetConfig { layout: folder.layout(), values, ignore: Marks::default(), patient: None, split: None }
-    }
-
-    /// The groups that the student learns: unions are only for what single datasets teach.
-    #[must_use]
-    pub fn decoders(&self) -> Vec<&str> {
-        self.classes.groups().iter().map(labels::Group::key).filter(|group| *group != UNION).collect()
     }
 }
 
 /// What names alone cannot tell.
-fn unsure(found: &[(BTreeSet<String>, String, Vec<Place>)], unions: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+fn unsure(found: &[Found], sided: &BTreeMap<Place, [String; 2]>) -> Vec<String> {
     let mut unsure = Vec::new();
     let names =
         |places: &[Place]| places.iter().map(|place| format!("`{}` of {}", place.label, place.dataset)).collect::<Vec<_>>().join(", ");
     for (_, key, places) in found.iter().filter(|(_, _, places)| places.windows(2).any(|pair| pair[0].label != pair[1].label)) {
         unsure.push(format!("{key}: {} are taken for one class; give the others names of their own if they are not", names(places)));
     }
-    for (union, parts) in unions {
-        unsure.push(format!("{union}: taken for {} together", parts.join(" and ")));
+    for (place, [left, right]) in sided {
+        let Place { dataset, label, .. } = place;
+        unsure.push(format!("`{label}` of {dataset} is taken for {left} and {right} together, and cut in two between its parts"));
     }
     let lesions: Vec<_> = found.iter().filter(|(words, _, _)| is_lesion(words)).collect();
     if lesions.len() > 1 {
@@ -193,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_the_same_words_are_one_class_and_plurals_of_sides_a_union() {
+    fn labels_of_the_same_words_are_one_class_and_labels_of_both_sides_are_cut_in_two() {
         let a = folder("A", &[("kidney_left", &[8]), ("kidney_right", &[9]), ("Adrenal Gland Left", &[1]), ("stomach", &[3])]);
         let b = folder("B", &[("kidneys", &[2]), ("left_adrenal", &[4]), ("mass", &[5])]);
         let c = folder("C", &[("kidney", &[1, 2]), ("tumor", &[2])]);
@@ -205,17 +196,19 @@ mod tests {
             .map(|group| (group.key(), group.classes().iter().map(|class| class.key.as_str()).collect()))
             .collect();
         let organs = vec!["adrenal_gland_left", "kidney_left", "kidney_right", "stomach"];
-        assert_eq!(groups.iter().map(|(group, _)| *group).collect::<Vec<_>>(), ["union", "organ", "lesion"]);
-        let mut found = groups[1].1.clone();
+        assert_eq!(groups.iter().map(|(group, _)| *group).collect::<Vec<_>>(), ["organ", "lesion"]);
+        let mut found = groups[0].1.clone();
         found.sort_unstable();
-        assert_eq!((&groups[0].1, found, &groups[2].1), (&vec!["kidneys"], organs, &vec!["mass", "tumor"]));
-        assert_eq!(merged.decoders(), ["organ", "lesion"]);
-        let sides = json!(["kidney_left", "kidney_right"]);
-        let of_a = json!({"adrenal_gland_left": ["Adrenal Gland Left"], "kidney_left": ["kidney_left"], "kidney_right": ["kidney_right"], "kidneys": sides});
-        assert_eq!(values(&merged, &a), of_a);
-        assert_eq!(values(&merged, &b), json!({"adrenal_gland_left": ["left_adrenal"]}));
-        assert_eq!(values(&merged, &c), json!({"kidneys": ["kidney"]}));
-        for part in ["kidneys: taken for kidney_left and kidney_right", "`mass` of B; `tumor` of C are different classes here"] {
+        assert_eq!((found, &groups[1].1), (organs, &vec!["mass", "tumor"]));
+        assert_eq!(values(&merged, &a), json!({"adrenal_gland_left": ["Adrenal Gland Left"]}));
+        let sides = |label: &str| json!({"kidney_left": {"left": [label]}, "kidney_right": {"right": [label]}});
+        let mut of_b = sides("kidneys");
+        of_b["adrenal_gland_left"] = json!(["left_adrenal"]);
+        assert_eq!(values(&merged, &b), of_b);
+        assert_eq!(values(&merged, &c), sides("kidney"));
+        for part in
+            ["`kidneys` of B is taken for kidney_left and kidney_right together", "`mass` of B; `tumor` of C are different classes here"]
+        {
             assert!(merged.unsure.iter().any(|line| line.contains(part)), "{part}: {:?}", merged.unsure);
         }
     }

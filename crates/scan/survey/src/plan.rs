@@ -1,4 +1,4 @@
-//! Spacing, patch and crop from the scans and the memory at hand, as nnU-Net plans them.
+//! Spacing, window, patch and crop from the scans and the memory at hand, as nnU-Net plans them.
 
 use std::path::Path;
 
@@ -8,6 +8,8 @@ use labels::Classes;
 use rayon::prelude::*;
 use volume::nifti;
 
+use crate::intensities::Labelled;
+
 /// The scans of all datasets, by their headers.
 #[derive(Clone, Debug, Default)]
 pub struct Scans {
@@ -15,10 +17,12 @@ pub struct Scans {
     grids: Vec<([usize; 3], [f64; 3])>,
     /// For each dataset its labelled and unlabelled cases, and those whose image cannot be read.
     pub(crate) counts: Vec<[usize; 3]>,
+    /// The intensities of what is labelled.
+    labelled: Labelled,
 }
 
 impl Scans {
-    /// Adds the cases of a dataset; reads the headers of their images.
+    /// Adds the cases of a dataset; reads the headers of their images, and all of some labelled ones.
     ///
     /// # Errors
     /// When the declaration does not fit the folder.
@@ -27,6 +31,7 @@ impl Scans {
         let grids: Vec<_> = cases.par_iter().map(|case| nifti::read_header(root.join(&case.image)).ok()).collect();
         let labelled = cases.iter().filter(|case| case.label.is_some()).count();
         self.counts.push([labelled, cases.len() - labelled, grids.iter().filter(|grid| grid.is_none()).count()]);
+        self.labelled.add(root, &cases);
         let ras = "RAS".parse().map_err(|error| anyhow::anyhow!("{error}"))?;
         self.grids.extend(grids.into_iter().flatten().map(|header| {
             let grid = header.grid().reoriented(ras);
@@ -41,6 +46,8 @@ impl Scans {
 pub struct Plan {
     /// Voxel size of the 3-D model in mm.
     pub spacing_mm: [f64; 3],
+    /// The window in HU, around what is labelled.
+    pub window_hu: [f64; 2],
     /// Voxels of its patches.
     pub patch: [usize; 3],
     /// Pixel size of the student's slices in mm.
@@ -84,7 +91,7 @@ impl Plan {
         let voxels = (memory_bytes / 2 / BYTES_A_VOXEL).clamp((2 * RASTER as u64).pow(3), MOST_VOXELS) as f64;
         let pixel_mm = (spacing_mm[0].min(spacing_mm[1]) * 100.0).round() / 100.0;
         let crop = [0, 1].map(|axis| to_raster(whole[axis] * spacing_mm[axis] / pixel_mm).clamp(2 * RASTER, LARGEST_CROP));
-        Self { spacing_mm, patch: patch(whole, voxels), pixel_mm, crop }
+        Self { spacing_mm, window_hu: scans.labelled.window_hu(), patch: patch(whole, voxels), pixel_mm, crop }
     }
 }
 
@@ -113,7 +120,7 @@ mod tests {
     use super::*;
 
     fn scans(grids: &[([usize; 3], [f64; 3])]) -> Scans {
-        Scans { grids: grids.to_vec(), counts: Vec::new() }
+        Scans { grids: grids.to_vec(), ..Scans::default() }
     }
 
     #[test]

@@ -77,8 +77,8 @@ fn labelled_subsets(datasets: &[(String, DatasetConfig)], scans: &Scans) -> Vec<
 }
 
 fn training(merged: &Merged, plan: &Plan, labelled: &[String]) -> String {
-    let Plan { spacing_mm: [x, y, z], patch, pixel_mm, crop } = plan;
-    let decoders = merged.decoders().join(", ");
+    let Plan { spacing_mm: [x, y, z], window_hu: [low, high], patch, pixel_mm, crop } = plan;
+    let decoders = merged.classes.groups().iter().map(labels::Group::key).collect::<Vec<_>>().join(", ");
     let strides = strides(*patch);
     format!(
         "
@@ -88,7 +88,7 @@ fn training(merged: &Merged, plan: &Plan, labelled: &[String]) -> String {
     params:
       subsets: [{labelled}]
       layout: volume
-      grid: {{spacing_mm: [{x}, {y}, {z}], window_hu: [-200, 300]}}    # the median of the scans; the window is that of abdomens
+      grid: {{spacing_mm: [{x}, {y}, {z}], window_hu: [{low}, {high}]}}    # the median of the scans, and 99 % of what is labelled
       crop_foreground: true
 
   teacher:
@@ -130,7 +130,7 @@ fn training(merged: &Merged, plan: &Plan, labelled: &[String]) -> String {
     params:
       subsets: [D]
       layout: slices
-      grid: {{spacing_mm: [{pixel_mm}, {pixel_mm}, null], window_hu: [-200, 300]}}
+      grid: {{spacing_mm: [{pixel_mm}, {pixel_mm}, null], window_hu: [{low}, {high}]}}
       crop_foreground: true
 
   student:

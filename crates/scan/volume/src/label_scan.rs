@@ -7,13 +7,16 @@ use std::sync::Arc;
 use crate::levels::Levels;
 use crate::nifti::{self, LabelReader, NiftiError, Problem};
 use crate::placement::Placement;
-use crate::{Box3, Grid};
+use crate::{Box3, Cut, Grid, Orientation, sides};
 
 /// A label map in a file, seen on a model grid: the labels are those of [`resample_nearest`](crate::resample_nearest) from
 /// the map in RAS order, to the bit, read as [`Scan`](crate::Scan) reads intensities.
 pub struct LabelScan {
     path: PathBuf,
+    /// That of the file, in RAS order.
+    scan: Grid,
     model: Grid,
+    cuts: Arc<[Cut]>,
     /// Read again for every pass.
     placement: Arc<Placement>,
 }
@@ -34,7 +37,19 @@ impl LabelScan {
             return Err(other(found, scan));
         }
         let placement = Placement::between(scan, model).ok_or_else(|| other(found, model))?;
-        Ok(Self { path: path.to_owned(), model: *model, placement: Arc::new(placement) })
+        Ok(Self {
+            path: path.to_owned(),
+            scan: scan.reoriented(Orientation::RAS),
+            model: *model,
+            cuts: Arc::new([]),
+            placement: Arc::new(placement),
+        })
+    }
+
+    /// The same, with the labels of left parts in place of those in the file.
+    #[must_use]
+    pub fn cut(self, cuts: &[Cut]) -> Self {
+        Self { cuts: cuts.into(), ..self }
     }
 
     /// The planes that lie in `region` of the model grid, from one end to the other.
@@ -45,7 +60,8 @@ impl LabelScan {
         let region = region.within(self.model.shape);
         let zs = region.start[2]..region.start[2] + region.shape[2];
         let levels = Levels::open(&self.path, &self.placement, zs.clone().map(|z| self.placement.level(z)))?;
-        Ok(LabelPlanes { levels, placement: Arc::clone(&self.placement), region, zs, last: (usize::MAX, Vec::new()) })
+        let (placement, cuts) = (Arc::clone(&self.placement), Arc::clone(&self.cuts));
+        Ok(LabelPlanes { levels, placement, scan: self.scan, cuts, region, zs, last: (usize::MAX, Vec::new()) })
     }
 }
 
@@ -53,6 +69,8 @@ impl LabelScan {
 pub struct LabelPlanes {
     levels: Levels<LabelReader>,
     placement: Arc<Placement>,
+    scan: Grid,
+    cuts: Arc<[Cut]>,
     region: Box3,
     zs: Range<usize>,
     /// The level that was read last.
@@ -71,6 +89,7 @@ impl LabelPlanes {
         let wanted = self.placement.level(z);
         while *level != wanted {
             let Some(next) = self.levels.next(values)? else { unreachable!("the levels of all planes are wanted") };
+            sides::apply(&self.cuts, &self.scan, next, values);
             *level = next;
         }
         labels.resize(self.region.shape[0] * self.region.shape[1], 0);

@@ -40,6 +40,7 @@ mod resample;
 mod runs;
 mod scaling;
 mod scan;
+mod sides;
 mod volume;
 
 pub use affine::{Affine, AffineError};
@@ -55,4 +56,5 @@ pub use resample::{NearestSlices, resample_linear, resample_nearest};
 pub use runs::{Keep, RunMap, keep_parts};
 pub use scaling::Scaling;
 pub use scan::{LabelsBack, Plane, Planes, Scan, ScanError};
+pub use sides::{Cut, Found, find_cuts};
 pub use volume::{LabelVolume, ScalarVolume, Volume};

@@ -1,11 +1,12 @@
 //! Whether a case can be used, and everything that is wrong with it if not.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use stage_kit::LeftOut;
 use volume::nifti::SliceReader;
-use volume::{DoubtKind, Grid, Intensities, nifti};
+use volume::{Cut, DoubtKind, Found, Grid, Intensities, find_cuts, nifti};
 
 use crate::Config;
 use crate::gather::Candidate;
@@ -20,6 +21,9 @@ pub(crate) struct Facts {
     pub(crate) spacing_mm: [f64; 3],
     /// Why the intensities may not be HU, if they may not.
     pub(crate) doubt: Option<String>,
+    /// Where labels of both sides of the body are cut in two, and whether there were two parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) cuts: Vec<(Cut, Found)>,
 }
 
 impl Facts {
@@ -54,12 +58,12 @@ pub(crate) fn check(candidate: &Candidate, config: &Config) -> Result<Facts, Vec
     let mut findings = Findings { case: id, bad: Vec::new() };
     let (grid, doubt) = check_image(root, &files.image, config, &mut findings);
     let values = match &files.label {
-        Some(label) => check_label(root, label, grid.as_ref(), &mut findings),
-        None => Some(Vec::new()),
+        Some(label) => check_label(root, label, &candidate.sides, grid.as_ref(), &mut findings),
+        None => Some((Vec::new(), Vec::new())),
     };
     match (grid, values) {
-        (Some(grid), Some(values)) if findings.bad.is_empty() => {
-            Ok(Facts { values, shape: grid.shape, spacing_mm: grid.spacing_mm(), doubt })
+        (Some(grid), Some((values, cuts))) if findings.bad.is_empty() => {
+            Ok(Facts { values, shape: grid.shape, spacing_mm: grid.spacing_mm(), doubt, cuts })
         }
         _ => Err(findings.bad),
     }
@@ -136,9 +140,21 @@ fn intensities(path: &Path) -> Result<Intensities, nifti::NiftiError> {
     Ok(intensities)
 }
 
-/// The values that are there, unless they cannot be told.
-fn check_label(root: &Path, label: &Path, image_grid: Option<&Grid>, findings: &mut Findings<'_>) -> Option<Vec<(u8, u64)>> {
-    let (counts, header) = match nifti::count_labels(root.join(label)) {
+/// The values that are there, after those of both sides are cut, with the places of these cuts; unless they cannot be told.
+fn check_label(
+    root: &Path,
+    label: &Path,
+    sides: &[BTreeMap<u8, u8>],
+    image_grid: Option<&Grid>,
+    findings: &mut Findings<'_>,
+) -> Option<(Vec<(u8, u64)>, Vec<(Cut, Found)>)> {
+    let path = root.join(label);
+    let counted = || {
+        let cuts = if sides.is_empty() { Vec::new() } else { find_cuts(&path, sides)? };
+        let (counts, header) = nifti::count_labels(&path, &cuts.iter().map(|(cut, _)| *cut).collect::<Vec<_>>())?;
+        Ok((counts, header, cuts))
+    };
+    let (counts, header, cuts) = match counted() {
         Ok(counted) => counted,
         Err(error) => {
             findings.unreadable(label, &error);
@@ -148,7 +164,7 @@ fn check_label(root: &Path, label: &Path, image_grid: Option<&Grid>, findings: &
     if let Some(image_grid) = image_grid {
         check_same_grid(label, &header.grid(), image_grid, findings);
     }
-    Some((0..=u8::MAX).zip(counts).filter(|(_, voxels)| *voxels > 0).collect())
+    Some(((0..=u8::MAX).zip(counts).filter(|(_, voxels)| *voxels > 0).collect(), cuts))
 }
 
 fn check_same_grid(label: &Path, found: &Grid, expected: &Grid, findings: &mut Findings<'_>) {

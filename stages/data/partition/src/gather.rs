@@ -20,6 +20,8 @@ pub struct Candidate {
     /// The root of its dataset.
     pub(crate) root: PathBuf,
     pub(crate) files: CaseFiles,
+    /// The structures of its label map that are cut in two, as [`Regions::sides`](labels::Regions::sides) has them.
+    pub(crate) sides: Vec<BTreeMap<u8, u8>>,
     /// What stands on one side of the split as a whole: the patient, or the case itself.
     pub(crate) unit: String,
     /// The side, where a list of the dataset says it.
@@ -115,6 +117,7 @@ fn candidate(source: &Source<'_>, prefix: &str, files: CaseFiles) -> Candidate {
         root: source.root().to_owned(),
         unit: format!("{prefix}{}", files.patient.as_ref().unwrap_or(&files.case)),
         side: None,
+        sides: source.regions().sides().to_vec(),
         files,
     }
 }

@@ -128,7 +128,11 @@ impl CaseStage for Partition {
     fn case(_: &Config, candidate: &Candidate) -> CaseSpec {
         let Candidate { id, root, files, .. } = candidate;
         let spec = CaseSpec::of(id).reads("image", &root.join(&files.image)).keeps([candidate.findings()]);
-        let spec = spec.depends_on(json!({"image": files.image, "label": files.label}));
+        let mut facts = json!({"image": files.image, "label": files.label});
+        if !candidate.sides.is_empty() {
+            facts["sides"] = json!(candidate.sides);
+        }
+        let spec = spec.depends_on(facts);
         files.label.iter().fold(spec, |spec, label| spec.reads("label", &root.join(label)))
     }
 

@@ -108,6 +108,7 @@ mod tests {
             split: Split::Training,
             shape: [1; 3],
             spacing_mm: [1.0; 3],
+            cuts: Vec::new(),
         };
         let unit = patient.map_or_else(|| case.id.clone(), |patient| format!("patient_{patient}"));
         Good { case, unit, side: None, doubt: None }

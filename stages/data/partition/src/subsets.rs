@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use dataset::{Case, Split};
 use labels::{LabelPattern, Regions, Subsets};
 use stage_kit::{LeftOut, StageIo};
+use volume::{Cut, Found};
 
 use crate::Config;
 use crate::check::Facts;
@@ -19,7 +20,7 @@ pub(crate) struct Good {
     pub(crate) unit: String,
     /// The side, where a list of the dataset says it.
     pub(crate) side: Option<Split>,
-    /// Why the intensities may not be HU, if they may not.
+    /// What makes the case doubtful, if anything does.
     pub(crate) doubt: Option<String>,
 }
 
@@ -88,9 +89,20 @@ impl Sorted {
             split: Split::Training,
             shape: facts.shape,
             spacing_mm: facts.spacing_mm,
+            cuts: facts.cuts.iter().map(|(cut, _)| *cut).collect(),
         };
-        Ok(Good { case, unit: unit.clone(), side: *side, doubt: facts.doubt })
+        let doubts: Vec<String> = facts.doubt.into_iter().chain(one_sided(&facts.cuts)).collect();
+        Ok(Good { case, unit: unit.clone(), side: *side, doubt: (!doubts.is_empty()).then(|| doubts.join("; ")) })
     }
+}
+
+/// What a reader should look at where labels of both sides have one part.
+fn one_sided(cuts: &[(Cut, Found)]) -> impl Iterator<Item = String> {
+    [(Found::OnlyLeft, "left"), (Found::OnlyRight, "right")].into_iter().filter_map(move |(found, side)| {
+        let of_side: Vec<String> = cuts.iter().filter(|(_, of)| *of == found).map(|(cut, _)| cut.value.to_string()).collect();
+        let labels = of_side.join(", ");
+        (!of_side.is_empty()).then(|| format!("label {labels}: one part, taken for the {side} one, as it lies {side} of the scan's middle"))
+    })
 }
 
 impl Config {

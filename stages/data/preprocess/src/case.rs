@@ -72,7 +72,11 @@ impl Job {
     /// What of the manifest goes into the prepared file.
     pub(crate) fn facts(&self) -> Value {
         let Case { dataset, subset, .. } = &self.case;
-        json!({"dataset": dataset, "subset": subset, "annotated": self.annotated(), "regions": self.regions})
+        let mut facts = json!({"dataset": dataset, "subset": subset, "annotated": self.annotated(), "regions": self.regions});
+        if matches!(self.labels, Labels::True(_)) && !self.case.cuts.is_empty() {
+            facts["cuts"] = json!(self.case.cuts);
+        }
+        facts
     }
 
     /// The classes that the prepared labels know; of all where models have labelled.
@@ -122,7 +126,7 @@ impl Job {
             Labels::True(None) => return Ok(Vec::new()),
             Labels::True(Some(label)) => {
                 let check = |voxels: &[u64; 256]| self.regions.shown(voxels).map(|_| ());
-                return Ok(vec![MapFile::open(label, scan, maps::AS_IT_IS, check)?]);
+                return Ok(vec![MapFile::open(label, scan, &self.case.cuts, maps::AS_IT_IS, check)?]);
             }
             Labels::Pseudo { maps, .. } => maps,
         };
@@ -132,7 +136,7 @@ impl Job {
             let values = group.values();
             let mut table = [0; 256];
             values.iter().zip(1u8..).for_each(|(&value, place)| table[usize::from(value)] = place * factor);
-            MapFile::open(path, scan, table, |voxels| Regions::plain(group.pattern()).shown(voxels).map(|_| ()))
+            MapFile::open(path, scan, &[], table, |voxels| Regions::plain(group.pattern()).shown(voxels).map(|_| ()))
         };
         self.classes.groups().iter().zip(map).zip(factors).map(of_group).collect()
     }
@@ -141,7 +145,7 @@ impl Job {
         let Labels::Pseudo { trust: Some(trust), .. } = &self.labels else { return Ok(Vec::new()) };
         let map = |path: &PathBuf| {
             self.must_be_there(path)?;
-            MapFile::open(path, scan, maps::AS_IT_IS, |_| Ok(()))
+            MapFile::open(path, scan, &[], maps::AS_IT_IS, |_| Ok(()))
         };
         trust.iter().map(map).collect()
     }

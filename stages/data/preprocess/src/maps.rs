@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use labels::LabelError;
-use volume::{Box3, LabelPlanes, LabelScan, Scan, nifti};
+use volume::{Box3, Cut, LabelPlanes, LabelScan, Scan, nifti};
 
 /// A label map that goes the scan's way onto the model grid.
 pub(crate) struct MapFile {
@@ -25,14 +25,15 @@ pub(crate) const AS_IT_IS: [u8; 256] = {
 };
 
 impl MapFile {
-    /// A map on the grid of the scan; reads all of it to let `check` see the number of voxels of each value.
+    /// A map on the grid of the scan, its labels cut in two by `cuts`; reads all of it to let `check` see the number of voxels of each value.
     pub(crate) fn open(
         path: &Path,
         scan: &Scan,
+        cuts: &[Cut],
         table: [u8; 256],
         check: impl FnOnce(&[u64; 256]) -> Result<(), LabelError>,
     ) -> Result<Self> {
-        let (counts, header) = nifti::count_labels(path)?;
+        let (counts, header) = nifti::count_labels(path, cuts)?;
         let (found, original) = (header.grid(), scan.header().grid());
         ensure!(
             found.shape == original.shape,
@@ -49,7 +50,7 @@ impl MapFile {
             original.affine.0
         );
         check(&counts).with_context(|| format!("{}: correct the label map", path.display()))?;
-        Ok(Self { labels: LabelScan::open(path, &original, &scan.grid())?, table })
+        Ok(Self { labels: LabelScan::open(path, &original, &scan.grid())?.cut(cuts), table })
     }
 }
 

@@ -9,7 +9,7 @@ use prepared::{CaseArrays, Index, LabelSource, Layout, Patch, PreparedCase, case
 use preprocess::Preprocess;
 use serde_json::{Value, json};
 use stage_kit::{Entry, StageIo};
-use volume::{Affine, Grid, LabelVolume, ModelGrid, ScalarVolume, nifti, reorient, resample_nearest};
+use volume::{Affine, Cut, Grid, LabelVolume, ModelGrid, ScalarVolume, nifti, reorient, resample_nearest};
 
 /// A scan of 1 mm in RAS: air all around a body of 40 HU from (3, 2, 1) on.
 const GRID: Grid =
@@ -86,6 +86,7 @@ impl Study {
             split: if self.cases.len().is_multiple_of(2) { Split::Training } else { Split::Validation },
             shape: grid.shape,
             spacing_mm: grid.spacing_mm(),
+            cuts: Vec::new(),
         });
     }
 
@@ -297,6 +298,24 @@ fn labels_keep_the_values_of_their_dataset() {
     study.regions = Regions::declared(&flare23::classes(), &[("liver".to_owned(), vec![1])].into(), &[2]).unwrap();
     let error = format!("{:#}", study.run(params("volume", &["D"], &one_mm())).unwrap_err());
     assert!(error.contains("labels/a.nii.gz: correct the label map: values that are not declared: 77"), "{error}");
+}
+
+#[test]
+fn a_label_of_both_sides_is_cut_however_the_file_is_turned() {
+    for code in ["RAS", "LPS", "SAR", "PIR"] {
+        let mut study = Study::new();
+        study.add_on("a", &[2], &GRID.reoriented(code.parse().unwrap()));
+        study.cases[0].cuts = vec![Cut { value: 2, left: 255, x_mm: 0 }];
+        let sides = [("left_kidney", vec![255]), ("right_kidney", vec![2])].map(|(key, values)| (key.to_owned(), values)).into();
+        study.regions = Regions::declared(&flare23::classes(), &sides, &[]).unwrap();
+        study.run(params("volume", &["D"], &one_mm())).unwrap();
+        let case = study.prepared("a");
+        let ([_, ny, nz], origin) = (case.shape(), case.info().grid.affine[0][3]);
+        for (at, label) in study.patch("a").labels.unwrap().into_iter().enumerate().filter(|(_, label)| *label > 0) {
+            let x_mm = origin + (at / (ny * nz)) as f64;
+            assert_eq!(label, if x_mm < 0.0 { 255 } else { 2 }, "{code} at {x_mm} mm");
+        }
+    }
 }
 
 #[test]

@@ -140,6 +140,7 @@ impl Study {
             split,
             shape: [SIDE; 3],
             spacing_mm: [1.0; 3],
+            cuts: Vec::new(),
         });
     }
 

@@ -24,6 +24,7 @@ fn manifest(classes: &Classes, cases: &[(&str, &[&str])]) -> Manifest {
             split: Split::Training,
             shape: [8; 3],
             spacing_mm: [1.0; 3],
+            cuts: Vec::new(),
         }
     };
     let mut subsets: BTreeMap<String, Vec<String>> = cases.iter().map(|(subset, _)| ((*subset).to_owned(), names(&[subset]))).collect();

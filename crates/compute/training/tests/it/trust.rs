@@ -83,6 +83,7 @@ pub(crate) fn io(folder: &Path, trust: &[u8], validation: &[usize]) -> StageIo {
         split: if validation.contains(&number) { Split::Validation } else { Split::Training },
         shape: [1; 3],
         spacing_mm: [1.0; 3],
+        cuts: Vec::new(),
     };
     let subsets = BTreeMap::from([("D_l1".to_owned(), vec!["D_l1".to_owned()])]);
     let manifest = Manifest { classes: classes(), regions: BTreeMap::new(), subsets, cases: (0..3).map(case).collect() };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::read::{Stream, Unusable, open, to_f32, to_labels, voxel_bytes};
 use super::{Header, NiftiError, Problem};
+use crate::{Cut, sides};
 
 /// Slices of more voxels than this are not read one by one: a CT slice has 512 × 512, the largest known 796 × 796.
 const MOST_PER_SLICE: usize = 1 << 23;
@@ -75,7 +76,10 @@ impl ReadSlices for SliceReader {
 }
 
 /// The labels of a file, one slice along its last axis at a time, checked as [`read_labels`](super::read_labels) does.
-pub struct LabelReader(Stored);
+pub struct LabelReader {
+    stored: Stored,
+    cuts: Vec<Cut>,
+}
 
 impl LabelReader {
     /// Opens a file and reads its header.
@@ -84,13 +88,19 @@ impl LabelReader {
     ///
     /// As [`read_header`](super::read_header), and when a slice is larger than any of CT.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NiftiError> {
-        Ok(Self(Stored::open(path.as_ref())?))
+        Ok(Self { stored: Stored::open(path.as_ref())?, cuts: Vec::new() })
+    }
+
+    /// The same, with the labels of left parts in place of those in the file.
+    #[must_use]
+    pub fn cut(self, cuts: &[Cut]) -> Self {
+        Self { cuts: cuts.to_vec(), ..self }
     }
 
     /// The file's header.
     #[must_use]
     pub fn header(&self) -> &Header {
-        &self.0.stream.header
+        &self.stored.stream.header
     }
 
     /// The labels of the next slice, x fastest, in place of those in `labels`; whether there was one.
@@ -99,13 +109,14 @@ impl LabelReader {
     ///
     /// When the file is truncated or damaged, or a value is not a label.
     pub fn next_slice(&mut self, labels: &mut Vec<u8>) -> Result<bool, NiftiError> {
-        self.read(labels).map_err(NiftiError::at(&self.0.path))
+        self.read(labels).map_err(NiftiError::at(&self.stored.path))
     }
 
     fn read(&mut self, labels: &mut Vec<u8>) -> Result<bool, Problem> {
-        let Some(before) = self.0.next()? else { return Ok(false) };
+        let Some(before) = self.stored.next()? else { return Ok(false) };
         labels.clear();
-        to_labels(self.header(), &self.0.slice, before, labels)?;
+        to_labels(self.header(), &self.stored.slice, before, labels)?;
+        sides::apply(&self.cuts, &self.header().grid(), self.stored.next - 1, labels);
         Ok(true)
     }
 }
@@ -122,20 +133,20 @@ impl ReadSlices for LabelReader {
     }
 }
 
-/// Counts the voxels of each label of a file, reading all of it in the memory of a slice.
+/// Counts the voxels of each label of a file after `cuts`, reading all of it in the memory of a slice.
 ///
 /// # Errors
 ///
 /// As [`read_labels`](super::read_labels).
-pub fn count_labels(path: impl AsRef<Path>) -> Result<([u64; 256], Header), NiftiError> {
-    let mut reader = LabelReader::open(path)?;
+pub fn count_labels(path: impl AsRef<Path>, cuts: &[Cut]) -> Result<([u64; 256], Header), NiftiError> {
+    let mut reader = LabelReader::open(path)?.cut(cuts);
     let (mut counts, mut slice) = ([0; 256], Vec::new());
     while reader.next_slice(&mut slice)? {
         for same in slice.chunk_by(|a, b| a == b) {
             counts[usize::from(same[0])] += same.len() as u64;
         }
     }
-    Ok((counts, reader.0.stream.header))
+    Ok((counts, reader.stored.stream.header))
 }
 
 /// The bytes of a file as they are stored, a slice at a time.

@@ -88,7 +88,7 @@ proptest! {
         }
         let mut counts = [0; 256];
         labels.data.iter().for_each(|&label| counts[usize::from(label)] += 1);
-        prop_assert_eq!(nifti::count_labels(&path).unwrap().0, counts);
+        prop_assert_eq!(nifti::count_labels(&path, &[]).unwrap().0, counts);
     }
 
     #[test]

@@ -42,11 +42,16 @@ impl Data {
     }
 
     pub(crate) fn image_on(&self, name: &str, grid: &Grid, hu: f32) {
-        let kept = self.path(&format!("made/{:?} {hu}.nii", grid.affine));
+        let kept = self.path(&format!("made/{grid:?} {hu}.nii"));
         if !kept.exists() {
             nifti::write_scalar_i16(&kept, &body(grid, hu)).unwrap();
         }
         std::fs::hard_link(kept, self.place(name)).unwrap();
+    }
+
+    /// A label map on a grid of its own.
+    pub(crate) fn label_on(&self, name: &str, grid: &Grid, values: Vec<u8>) {
+        nifti::write_labels_on(self.place(name), &Volume::from_x_fastest(grid, values).unwrap()).unwrap();
     }
 
     /// A label map that shows these values.

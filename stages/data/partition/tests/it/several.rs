@@ -1,6 +1,7 @@
 //! Several datasets in one partition: values that contradict each other, kidneys that contain their tumors, subsets across datasets.
 
 use serde_json::{Value, json};
+use volume::{Affine, Grid};
 
 use crate::data::{Data, with};
 
@@ -168,4 +169,37 @@ fn three_groups_and_values_above_fourteen_are_no_different() {
     assert_eq!(done.subsets(), [("a.nii.gz", "none"), ("b", "some")]);
     assert_eq!(done.shown("b"), "lung vein artery");
     assert_eq!(done.annotated("b"), "lung vein nodule artery");
+}
+
+/// A scan of 20 x 3 x 2 voxels of a centimetre along x, which runs to the left: two kidneys with a gap, a tumor in the left one.
+#[test]
+fn a_label_of_both_sides_is_cut_between_its_parts() {
+    let data = Data::new();
+    let affine = Affine([[-10.0, 0.0, 0.0, 95.0], [0.0, 1.0, 0.0, 2.0], [0.0, 0.0, 2.5, 3.0], [0.0, 0.0, 0.0, 1.0]]);
+    let grid = Grid { shape: [20, 3, 2], affine };
+    let row = |kidneys: &[usize], tumor: &[usize]| {
+        let value = |x: usize| if tumor.contains(&x) { 3 } else { u8::from(kidneys.contains(&x)) };
+        (0..grid.voxels()).map(|at| value(at % 20)).collect::<Vec<u8>>()
+    };
+    data.dataset_json("abdomen", &json!({"background": 0, "kidneys": [1, 3], "tumor": 3}));
+    for (case, values) in [("both", row(&[4, 5, 6, 13, 14, 15], &[14])), ("left", row(&[13, 14, 15], &[])), ("none", row(&[], &[]))] {
+        data.image_on(&format!("abdomen/imagesTr/{case}_0000.nii"), &grid, 40.0);
+        data.label_on(&format!("abdomen/labelsTr/{case}.nii"), &grid, values);
+    }
+    let params = json!({
+        "classes": [{"group": "organ", "classes": {"left": 1, "right": 2}}, {"group": "cancer", "classes": {"tumor": 14}}],
+        "datasets": {"abdomen": {"layout": "nnunet", "values": {"left": {"left": "kidneys"}, "right": {"right": "kidneys"}}}},
+        "split": {"fraction": 0.5},
+    });
+    let done = data.partition(&params).unwrap();
+    assert!(done.left_out().is_empty(), "{:#?}", done.findings());
+    assert_eq!(["both", "left", "none"].map(|case| done.shown(case)), ["left right tumor", "left", ""]);
+    // Voxel 6 has its middle at 35 mm, voxel 13 at -35 mm.
+    let cuts = |case: &str| done.case(case).cuts.iter().map(|cut| (cut.value, cut.left, cut.x_mm)).collect::<Vec<_>>();
+    assert_eq!(cuts("left"), [(1, 255, -34), (3, 254, -34)], "its one part lies left of the scan's middle");
+    assert_eq!(cuts("none"), []);
+    let [(1, 255, x_mm), (3, 254, same)] = cuts("both")[..] else { panic!("{:?}", cuts("both")) };
+    assert!((-34..35).contains(&x_mm) && same == x_mm, "{x_mm}: a tumor goes with its kidney");
+    let regions = &done.manifest.regions["abdomen"];
+    assert_eq!([1, 2, 14].map(|class| regions.of_class(class).to_string()), ["{254,255}", "{1,3}", "{3,254}"]);
 }
