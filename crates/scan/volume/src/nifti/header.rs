@@ -2,6 +2,9 @@
 
 use std::array::from_fn;
 
+use ::nifti::header::{MAGIC_CODE_NI1, MAGIC_CODE_NIP1};
+use ::nifti::{Endianness, Extender, NiftiHeader, NiftiType, Unit, XForm};
+
 use super::Problem;
 use super::quaternion::{of_length_1, quaternion_of, rotation_of};
 use crate::{Affine, Grid};
@@ -10,16 +13,10 @@ use crate::{Affine, Grid};
 pub(super) const HEADER_BYTES: usize = 348;
 
 /// Where voxels begin in the files that we write: the header and four zeros that say "no extensions".
-pub(super) const VOXELS_AT: u64 = 352;
+pub(super) const VOXELS_AT: usize = 352;
 
 /// More voxels than this are not read: a whole-body CT of 1024 x 1024 x 1024. Reading takes four bytes for each.
 pub(super) const MOST_VOXELS: u64 = 1 << 30;
-
-/// `xyzt_units`: lengths in millimetres.
-const UNITS_MM: u8 = 2;
-
-/// `sform_code` and `qform_code`: coordinates of the scanner.
-const CODE_SCANNER: i16 = 1;
 
 /// How voxels are stored in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,49 +44,51 @@ pub enum VoxelType {
 }
 
 impl VoxelType {
-    const CODES: [(i16, Self); 10] = [
-        (2, Self::U8),
-        (256, Self::I8),
-        (512, Self::U16),
-        (4, Self::I16),
-        (768, Self::U32),
-        (8, Self::I32),
-        (1280, Self::U64),
-        (1024, Self::I64),
-        (16, Self::F32),
-        (64, Self::F64),
-    ];
-
-    fn from_code(code: i16) -> Result<Self, Problem> {
-        let known = Self::CODES.iter().find(|(c, _)| *c == code);
-        known.map(|(_, voxel_type)| *voxel_type).ok_or(Problem::VoxelType {
-            code,
-            name: match code {
-                1 => "one bit",
-                32 => "complex of 64 bits",
-                128 => "RGB",
-                1536 => "float of 128 bits",
-                1792 => "complex of 128 bits",
-                2048 => "complex of 256 bits",
-                2304 => "RGBA",
-                _ => "unknown",
-            },
-        })
+    /// The type that a header declares.
+    fn of(header: &NiftiHeader) -> Result<Self, Problem> {
+        let no_number = |name| Err(Problem::VoxelType { code: header.datatype, name });
+        match header.data_type() {
+            Ok(NiftiType::Uint8) => Ok(Self::U8),
+            Ok(NiftiType::Int8) => Ok(Self::I8),
+            Ok(NiftiType::Uint16) => Ok(Self::U16),
+            Ok(NiftiType::Int16) => Ok(Self::I16),
+            Ok(NiftiType::Uint32) => Ok(Self::U32),
+            Ok(NiftiType::Int32) => Ok(Self::I32),
+            Ok(NiftiType::Uint64) => Ok(Self::U64),
+            Ok(NiftiType::Int64) => Ok(Self::I64),
+            Ok(NiftiType::Float32) => Ok(Self::F32),
+            Ok(NiftiType::Float64) => Ok(Self::F64),
+            Ok(NiftiType::Complex64) => no_number("complex of 64 bits"),
+            Ok(NiftiType::Complex128) => no_number("complex of 128 bits"),
+            Ok(NiftiType::Complex256) => no_number("complex of 256 bits"),
+            Ok(NiftiType::Float128) => no_number("float of 128 bits"),
+            Ok(NiftiType::Rgb24) => no_number("RGB"),
+            Ok(NiftiType::Rgba32) => no_number("RGBA"),
+            Err(_) if header.datatype == 1 => no_number("one bit"),
+            Err(_) => no_number("unknown"),
+        }
     }
 
-    fn code(self) -> i16 {
-        Self::CODES.iter().find(|(_, t)| *t == self).map_or(0, |(code, _)| *code)
+    /// As the standard names it.
+    fn nifti(self) -> NiftiType {
+        match self {
+            Self::U8 => NiftiType::Uint8,
+            Self::I8 => NiftiType::Int8,
+            Self::U16 => NiftiType::Uint16,
+            Self::I16 => NiftiType::Int16,
+            Self::U32 => NiftiType::Uint32,
+            Self::I32 => NiftiType::Int32,
+            Self::U64 => NiftiType::Uint64,
+            Self::I64 => NiftiType::Int64,
+            Self::F32 => NiftiType::Float32,
+            Self::F64 => NiftiType::Float64,
+        }
     }
 
     /// Bytes of a voxel.
     #[must_use]
     pub fn bytes(self) -> usize {
-        match self {
-            Self::U8 | Self::I8 => 1,
-            Self::U16 | Self::I16 => 2,
-            Self::U32 | Self::I32 | Self::F32 => 4,
-            Self::U64 | Self::I64 | Self::F64 => 8,
-        }
+        self.nifti().size_of()
     }
 }
 
@@ -102,13 +101,8 @@ pub struct Header {
     scaling: Option<[f64; 2]>,
     pub(super) big_endian: bool,
     pub(super) voxels_at: u64,
-    pixdim: [f32; 8],
-    xyzt_units: u8,
-    qform_code: i16,
-    sform_code: i16,
-    quaternion: [f32; 3],
-    quaternion_offset: [f32; 3],
-    sform: [[f32; 4]; 3],
+    /// Coordinate systems and units. What else a header says spoke of the image's voxels, and is not kept.
+    place: NiftiHeader,
 }
 
 impl Header {
@@ -133,7 +127,7 @@ impl Header {
     /// `sform_code` and `qform_code`.
     #[must_use]
     pub fn form_codes(&self) -> [i16; 2] {
-        [self.sform_code, self.qform_code]
+        [self.place.sform_code, self.place.qform_code]
     }
 
     /// A header for 8-bit labels on `grid`: scanner coordinates, millimetres; the qform is filled when the voxel axes
@@ -148,99 +142,86 @@ impl Header {
         let spacing = grid.spacing_mm().map(|v| v as f32);
         let quaternion = quaternion_of(&grid.affine);
         let (qfac, bcd) = quaternion.unwrap_or((1.0, [0.0; 3]));
-        Ok(Self {
-            grid: *grid,
-            voxel_type: VoxelType::U8,
-            scaling: None,
-            big_endian: false,
-            voxels_at: VOXELS_AT,
+        let [x, y, z] = grid.affine.origin_mm().map(|v| v as f32);
+        let [srow_x, srow_y, srow_z] = from_fn(|row| grid.affine.0[row].map(|v| v as f32));
+        let place = NiftiHeader {
             pixdim: [qfac, spacing[0], spacing[1], spacing[2], 1.0, 1.0, 1.0, 1.0],
-            xyzt_units: UNITS_MM,
-            qform_code: if quaternion.is_some() { CODE_SCANNER } else { 0 },
-            sform_code: CODE_SCANNER,
-            quaternion: bcd,
-            quaternion_offset: grid.affine.origin_mm().map(|v| v as f32),
-            sform: from_fn(|row| grid.affine.0[row].map(|v| v as f32)),
-        })
+            xyzt_units: Unit::Mm as u8,
+            qform_code: if quaternion.is_some() { XForm::ScannerAnat } else { XForm::Unknown } as i16,
+            sform_code: XForm::ScannerAnat as i16,
+            srow_x,
+            srow_y,
+            srow_z,
+            ..NiftiHeader::default()
+        };
+        let place = with_quaternion(with_offset(place, [x, y, z]), bcd);
+        Ok(Self { grid: *grid, voxel_type: VoxelType::U8, scaling: None, big_endian: false, voxels_at: VOXELS_AT as u64, place })
     }
 
     /// Reads and checks the 348 bytes.
     pub(super) fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, Problem> {
-        let fields = Fields { bytes, big_endian: byte_order(bytes)? };
-        check_magic(bytes)?;
-        let dim: [i16; 8] = from_fn(|i| fields.i16(40 + 2 * i));
-        let shape = shape_of(dim)?;
-        let voxel_type = VoxelType::from_code(fields.i16(70))?;
-        let pixdim: [f32; 8] = from_fn(|i| fields.f32(76 + 4 * i));
+        let found = fields(bytes)?;
+        let shape = shape_of(dim_of(&found))?;
         let mut header = Self {
             grid: Grid { shape, affine: Affine::IDENTITY },
-            voxel_type,
-            scaling: scaling(fields.f32(112), fields.f32(116))?,
-            big_endian: fields.big_endian,
-            voxels_at: voxels_at(fields.f32(108))?,
-            pixdim,
-            xyzt_units: bytes[123],
-            qform_code: fields.i16(252),
-            sform_code: fields.i16(254),
-            quaternion: from_fn(|i| fields.f32(256 + 4 * i)),
-            quaternion_offset: from_fn(|i| fields.f32(268 + 4 * i)),
-            sform: from_fn(|row| from_fn(|column| fields.f32(280 + 16 * row + 4 * column))),
+            voxel_type: VoxelType::of(&found)?,
+            scaling: scaling(found.scl_slope, found.scl_inter)?,
+            big_endian: found.endianness == Endianness::Big,
+            voxels_at: voxels_at(found.vox_offset)?,
+            place: place_of(&found),
         };
-        if header.sform_code <= 0 && header.qform_code > 0 {
-            header.quaternion = of_length_1(header.quaternion);
-        }
         header.grid.affine = header.affine()?;
         header.grid.affine.check()?;
         Ok(header)
     }
 
-    /// The 348 bytes, little-endian, for voxels of `voxel_type` without scaling at [`VOXELS_AT`]. Display range,
-    /// intent, texts and slice timing are left empty: they spoke of the image.
-    pub(super) fn encode(&self, voxel_type: VoxelType) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
+    /// What stands before the voxels of a file, little-endian: the header for voxels of `voxel_type` without scaling, and that no
+    /// extensions follow. Display range, intent, texts and slice timing are left empty: they spoke of the image.
+    pub(super) fn encode(&self, voxel_type: VoxelType) -> [u8; VOXELS_AT] {
+        let mut bytes = [0; VOXELS_AT];
         let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
         put(0, &(HEADER_BYTES as i32).to_le_bytes());
         let [nx, ny, nz] = self.grid.shape.map(|n| n as i16);
         for (i, n) in [3, nx, ny, nz, 1, 1, 1, 1].into_iter().enumerate() {
             put(40 + 2 * i, &n.to_le_bytes());
         }
-        put(70, &voxel_type.code().to_le_bytes());
+        put(70, &(voxel_type.nifti() as i16).to_le_bytes());
         put(72, &(8 * voxel_type.bytes() as i16).to_le_bytes());
-        for (i, v) in self.pixdim.iter().enumerate() {
+        let place = &self.place;
+        for (i, v) in place.pixdim.iter().enumerate() {
             put(76 + 4 * i, &v.to_le_bytes());
         }
         put(108, &(VOXELS_AT as f32).to_le_bytes());
         put(112, &1f32.to_le_bytes());
-        put(123, &[self.xyzt_units]);
-        put(252, &self.qform_code.to_le_bytes());
-        put(254, &self.sform_code.to_le_bytes());
-        let forms = self.quaternion.iter().chain(&self.quaternion_offset).chain(self.sform.as_flattened());
-        for (i, v) in forms.enumerate() {
+        put(123, &[place.xyzt_units]);
+        put(252, &place.qform_code.to_le_bytes());
+        put(254, &place.sform_code.to_le_bytes());
+        let forms = [&quaternion(place)[..], &offset(place), &place.srow_x, &place.srow_y, &place.srow_z];
+        for (i, v) in forms.into_iter().flatten().enumerate() {
             put(256 + 4 * i, &v.to_le_bytes());
         }
-        put(344, b"n+1\0");
+        put(344, MAGIC_CODE_NIP1);
+        put(HEADER_BYTES, Extender::default().as_bytes());
         bytes
     }
 
     /// The affine in force (see the module).
     fn affine(&self) -> Result<Affine, Problem> {
-        if self.sform_code > 0 {
-            let mut rows = Affine::IDENTITY.0;
-            for (row, entries) in self.sform.iter().enumerate() {
-                rows[row] = entries.map(f64::from);
-            }
-            return Ok(Affine(rows));
+        let place = &self.place;
+        if place.sform_code > 0 {
+            let [x, y, z] = [place.srow_x, place.srow_y, place.srow_z].map(|row| row.map(f64::from));
+            return Ok(Affine([x, y, z, Affine::IDENTITY.0[3]]));
         }
-        let spacing: [f64; 3] = from_fn(|axis| f64::from(self.pixdim[1 + axis]));
+        let spacing: [f64; 3] = from_fn(|axis| f64::from(place.pixdim[1 + axis]));
         if spacing.iter().any(|&v| v < 0.0) {
             return Err(Problem::VoxelSizes { found: spacing });
         }
-        if self.qform_code > 0 {
-            let rotation = rotation_of(self.quaternion.map(f64::from))?;
-            let qfac = if self.pixdim[0] < 0.0 { -1.0 } else { 1.0 };
+        if place.qform_code > 0 {
+            let rotation = rotation_of(quaternion(place).map(f64::from))?;
+            let qfac = if place.pixdim[0] < 0.0 { -1.0 } else { 1.0 };
             let zooms = [spacing[0], spacing[1], spacing[2] * qfac];
             let columns = from_fn(|axis| from_fn(|row| rotation[row][axis] * zooms[axis]));
-            return Ok(Affine::from_columns(columns, self.quaternion_offset.map(f64::from)));
+            return Ok(Affine::from_columns(columns, offset(place).map(f64::from)));
         }
         let zooms = [-spacing[0], spacing[1], spacing[2]];
         let origin = from_fn(|axis| -0.5 * (self.grid.shape[axis] as f64 - 1.0) * zooms[axis]);
@@ -248,50 +229,54 @@ impl Header {
     }
 }
 
-/// Reads fields in the byte order of the file.
-struct Fields<'a> {
-    bytes: &'a [u8; HEADER_BYTES],
-    big_endian: bool,
-}
-
-impl Fields<'_> {
-    fn take<const N: usize>(&self, at: usize) -> [u8; N] {
-        let mut field: [u8; N] = from_fn(|i| self.bytes[at + i]);
-        if self.big_endian {
-            field.reverse();
-        }
-        field
+/// The fields of a NIfTI-1 header with its voxels in the same file.
+fn fields(bytes: &[u8; HEADER_BYTES]) -> Result<NiftiHeader, Problem> {
+    let begin: [u8; 4] = from_fn(|i| bytes[i]);
+    let sizes = [i32::from_le_bytes(begin), i32::from_be_bytes(begin)];
+    if sizes.contains(&540) {
+        return Err(Problem::Nifti2);
     }
-
-    fn i16(&self, at: usize) -> i16 {
-        i16::from_le_bytes(self.take(at))
+    if !sizes.contains(&(HEADER_BYTES as i32)) {
+        return Err(Problem::NotNifti { found: begin });
     }
-
-    fn f32(&self, at: usize) -> f32 {
-        f32::from_le_bytes(self.take(at))
+    let magic = || String::from_utf8_lossy(&bytes[344..]).trim_end_matches('\0').to_owned();
+    match NiftiHeader::from_reader(&bytes[..]) {
+        Ok(fields) if fields.magic == *MAGIC_CODE_NI1 => Err(Problem::Detached { found: magic() }),
+        Ok(fields) => Ok(fields),
+        // Of so many bytes, it takes all but a wrong magic.
+        Err(_) => Err(Problem::Magic { found: magic() }),
     }
 }
 
-/// Whether the file is big-endian, told from its first field, which holds the size of the header.
-fn byte_order(bytes: &[u8; HEADER_BYTES]) -> Result<bool, Problem> {
-    let found: [u8; 4] = from_fn(|i| bytes[i]);
-    let (little, big) = (i32::from_le_bytes(found), i32::from_be_bytes(found));
-    match (little, big) {
-        (348, _) => Ok(false),
-        (_, 348) => Ok(true),
-        (540, _) | (_, 540) => Err(Problem::Nifti2),
-        _ => Err(Problem::NotNifti { found }),
-    }
+/// The dimensions with their signs. The reader tells the byte order by `dim[0]` and not by the size of the header; where the two
+/// do not agree, `dim[0]` is impossible in the order that the size tells, which is the one to show.
+fn dim_of(header: &NiftiHeader) -> [i16; 8] {
+    let is_swapped = header.sizeof_hdr != HEADER_BYTES as i32;
+    header.dim.map(|n| if is_swapped { n.swap_bytes() } else { n }.cast_signed())
 }
 
-fn check_magic(bytes: &[u8; HEADER_BYTES]) -> Result<(), Problem> {
-    let magic = &bytes[344..348];
-    let found = || String::from_utf8_lossy(magic).trim_end_matches('\0').to_owned();
-    match magic {
-        b"n+1\0" => Ok(()),
-        b"ni1\0" => Err(Problem::Detached { found: found() }),
-        _ => Err(Problem::Magic { found: found() }),
-    }
+/// The fields of the coordinate systems alone, with a quaternion that every reader takes.
+fn place_of(found: &NiftiHeader) -> NiftiHeader {
+    let &NiftiHeader { pixdim, xyzt_units, qform_code, sform_code, srow_x, srow_y, srow_z, .. } = found;
+    let place = NiftiHeader { pixdim, xyzt_units, qform_code, sform_code, srow_x, srow_y, srow_z, ..NiftiHeader::default() };
+    let bcd = quaternion(found);
+    with_quaternion(with_offset(place, offset(found)), if sform_code <= 0 && qform_code > 0 { of_length_1(bcd) } else { bcd })
+}
+
+fn quaternion(header: &NiftiHeader) -> [f32; 3] {
+    [header.quatern_b, header.quatern_c, header.quatern_d]
+}
+
+fn offset(header: &NiftiHeader) -> [f32; 3] {
+    [header.quatern_x, header.quatern_y, header.quatern_z]
+}
+
+fn with_quaternion(header: NiftiHeader, [quatern_b, quatern_c, quatern_d]: [f32; 3]) -> NiftiHeader {
+    NiftiHeader { quatern_b, quatern_c, quatern_d, ..header }
+}
+
+fn with_offset(header: NiftiHeader, [quatern_x, quatern_y, quatern_z]: [f32; 3]) -> NiftiHeader {
+    NiftiHeader { quatern_x, quatern_y, quatern_z, ..header }
 }
 
 /// Three sides; sizes beyond may be 0, which files in the wild say for 1.
@@ -332,7 +317,7 @@ fn scaling(slope: f32, inter: f32) -> Result<Option<[f64; 2]>, Problem> {
 /// Files in the wild say 0 where they mean 352.
 fn voxels_at(offset: f32) -> Result<u64, Problem> {
     if offset == 0.0 {
-        return Ok(VOXELS_AT);
+        return Ok(VOXELS_AT as u64);
     }
     if offset.fract() != 0.0 || !(VOXELS_AT as f32..1e9).contains(&offset) {
         return Err(Problem::Offset { found: offset });

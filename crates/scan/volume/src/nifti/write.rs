@@ -112,7 +112,6 @@ pub fn write_scalar_i16(path: impl AsRef<Path>, volume: &ScalarVolume) -> Result
     }
     write_file(path, SCALAR_LEVEL, |out| {
         out.write_all(&header.encode(VoxelType::I16))?;
-        out.write_all(&[0; 4])?;
         let mut bytes = Vec::with_capacity(2 * PIECE);
         for piece in values.chunks(PIECE) {
             bytes.clear();
@@ -148,7 +147,6 @@ impl LabelWriter {
         let [nx, ny, nz] = like.grid().shape;
         let mut writer = Self { out: Output::create(path.as_ref(), LABEL_LEVEL)?, slice: nx * ny, missing: nz };
         writer.write(&like.encode(VoxelType::U8))?;
-        writer.write(&[0; 4])?;
         Ok(writer)
     }
 

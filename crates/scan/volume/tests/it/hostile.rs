@@ -84,6 +84,28 @@ fn dimensions_that_lie_are_refused() {
     assert_problem!(dims([3, 400, 300, 200, 1, 1, 1, 1]), Problem::Truncated { found: 48, .. });
 }
 
+/// The byte order follows from the size of the header, and not from the dimensions, which may be any number.
+#[test]
+fn impossible_dimensions_are_shown_in_the_byte_order_of_their_file() {
+    for bytes in [changed(|_| ()), std::fs::read(fixture("nifti/big_i2.nii")).unwrap()] {
+        let is_big = bytes[0] == 0;
+        let order = |n: i16| if is_big { n.to_be_bytes() } else { n.to_le_bytes() };
+        let sides: [i16; 3] = std::array::from_fn(|axis| {
+            let at = 42 + 2 * axis;
+            let side = [bytes[at], bytes[at + 1]];
+            if is_big { i16::from_be_bytes(side) } else { i16::from_le_bytes(side) }
+        });
+        for rank in [0, 8, 255, 256, 512, 1792, 2048, -1, -256, i16::MIN, i16::MAX] {
+            let mut bytes = bytes.clone();
+            bytes[40..42].copy_from_slice(&order(rank));
+            match problem(&bytes) {
+                Problem::Dimensions { dim } => assert_eq!((dim[0], &dim[1..4]), (rank, &sides[..]), "big-endian: {is_big}"),
+                other => panic!("{rank}, big-endian: {is_big}: {other}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_compressed_header_cannot_claim_more_than_its_file_can_hold() {
     let packed = file(&gzip(&dims([3, 1000, 1000, 1000, 1, 1, 1, 1])));
