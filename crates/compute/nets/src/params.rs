@@ -1,8 +1,11 @@
 //! Named parameters, live or frozen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{MutexGuard, PoisonError};
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{VarBuilder, VarMap};
 use ops::{ConvOptions, Factors};
 use random::Streams;
 use random::rand::RngExt as _;
@@ -53,52 +56,46 @@ pub enum ParamsError {
     Tensor(#[from] candle_core::Error),
 }
 
-#[derive(Clone)]
-struct Param {
-    var: Var,
-    live: bool,
-    idle: bool,
-}
-
 /// Elements of a map from which on a part of a transformer network is computed again for its gradient: 256 MiB, as at full
 /// resolution on 128³.
 const RECOMPUTE_FROM: usize = 1 << 26;
 
-/// The parameters of one network, in name order.
+/// What is done with a parameter.
+#[derive(Clone, Copy)]
+struct Standing {
+    live: bool,
+    idle: bool,
+}
+
+/// The parameters of one network, in name order: candle's [`VarMap`], and which of its variables are live. A layer of candle's is
+/// made on them by [`Params::builder`].
 pub struct Params {
-    entries: BTreeMap<String, Param>,
+    vars: VarMap,
+    /// What stands before each name in `vars`.
+    prefix: String,
+    standings: BTreeMap<String, Standing>,
     recompute_from: usize,
     factors: Factors,
 }
 
 impl Params {
-    /// Fresh parameters. Each is drawn from a stream of its own name, so that adding a layer changes no other.
+    /// Fresh parameters. Each is drawn from a stream of its own name, so that adding a layer changes no other. (candle's own
+    /// distributions draw from one generator of the device, which on the CPU takes no seed.)
     ///
     /// # Errors
     /// When the device is out of memory.
     pub fn init(specs: &[ParamSpec], streams: Streams, device: &Device) -> Result<Self, ParamsError> {
-        let entries = specs.iter().map(|spec| {
-            let count = spec.shape.iter().product();
-            let values: Vec<f32> = match spec.init {
-                Init::Ones => vec![1.0; count],
-                Init::Zeros => vec![0.0; count],
-                Init::Idle { value } => vec![value; count],
-                Init::Normal { std } => {
-                    let mut stream = streams.stream(&format!("init {}", spec.name), &[]);
-                    (0..count).map(|_| std * random::normal(&mut stream)).collect()
-                }
-                Init::Uniform { fan_in } => {
-                    #[expect(clippy::cast_precision_loss, reason = "fan-ins are far below 2^24")]
-                    let bound = 1.0 / (fan_in as f32).sqrt();
-                    let mut stream = streams.stream(&format!("init {}", spec.name), &[]);
-                    (0..count).map(|_| stream.random_range(-bound..bound)).collect()
-                }
-            };
-            let var = Var::from_tensor(&Tensor::from_vec(values, spec.shape.as_slice(), device)?)?;
+        let vars = VarMap::new();
+        for spec in specs {
+            let var = spec.start(streams, device)?;
+            locked(&vars).insert(spec.name.clone(), var);
+        }
+        let standing = |spec: &ParamSpec| {
             let idle = matches!(spec.init, Init::Idle { .. });
-            Ok((spec.name.clone(), Param { var, live: !idle, idle }))
-        });
-        Ok(Self { entries: entries.collect::<Result<_, ParamsError>>()?, recompute_from: RECOMPUTE_FROM, factors: Factors::F32 })
+            (spec.name.clone(), Standing { live: !idle, idle })
+        };
+        let standings = specs.iter().map(standing).collect();
+        Ok(Self { vars, prefix: String::new(), standings, recompute_from: RECOMPUTE_FROM, factors: Factors::F32 })
     }
 
     /// The value of a parameter for a forward pass. A frozen one is cut off from the graph, so that neither its
@@ -107,38 +104,52 @@ impl Params {
     /// # Errors
     /// [`ParamsError::Unknown`].
     pub fn get(&self, name: &str) -> candle_core::Result<Tensor> {
-        match self.entries.get(name) {
+        match self.standings.get(name).zip(self.var(name)) {
             None => candle_core::bail!("there is no parameter `{name}`"),
-            Some(Param { var, live: true, .. }) => Ok(var.as_tensor().clone()),
-            Some(Param { var, live: false, .. }) => Ok(var.as_detached_tensor()),
+            Some((Standing { live: true, .. }, var)) => Ok(var.into_inner()),
+            Some((Standing { live: false, .. }, var)) => Ok(var.as_detached_tensor()),
         }
+    }
+
+    /// What a layer of candle's takes its parameters from: each as [`Params::get`] gives it, of the shape that the layer asks for.
+    #[must_use]
+    pub fn builder(&self) -> VarBuilder<'_> {
+        VarBuilder::from_backend(Box::new(Values(self)), DType::F32, self.device())
+    }
+
+    fn var(&self, name: &str) -> Option<Var> {
+        locked(&self.vars).get(&self.whole_name(name)).cloned()
+    }
+
+    fn whole_name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
     }
 
     /// All names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
+        self.standings.keys().map(String::as_str)
     }
 
     /// All parameters with their variables, in name order.
-    pub fn all(&self) -> impl Iterator<Item = (&str, &Var)> {
-        self.entries.iter().map(|(name, param)| (name.as_str(), &param.var))
+    pub fn all(&self) -> impl Iterator<Item = (&str, Var)> {
+        self.names().filter_map(|name| Some((name, self.var(name)?)))
     }
 
     /// The live parameters, in name order.
-    pub fn live(&self) -> impl Iterator<Item = (&str, &Var)> {
-        self.entries.iter().filter(|(_, param)| param.live).map(|(name, param)| (name.as_str(), &param.var))
+    pub fn live(&self) -> impl Iterator<Item = (&str, Var)> {
+        self.all().filter(|(name, _)| self.standings[*name].live)
     }
 
     /// Makes the parameters whose name satisfies `rule` live and freezes all others. Idle ones ([`Init::Idle`]) stay frozen.
     pub fn set_live(&mut self, rule: impl Fn(&str) -> bool) {
-        for (name, param) in &mut self.entries {
-            param.live = rule(name) && !param.idle;
+        for (name, standing) in &mut self.standings {
+            standing.live = rule(name) && !standing.idle;
         }
     }
 
     /// Whether the network does not compute with a parameter.
     pub(crate) fn is_idle(&self, name: &str) -> bool {
-        self.entries.get(name).is_some_and(|param| param.idle)
+        self.standings.get(name).is_some_and(|standing| standing.idle)
     }
 
     /// From how many elements of a map on the part of a transformer network around it is computed again for its gradient, in
@@ -165,20 +176,24 @@ impl Params {
     /// The parameters whose names begin with `prefix` and a dot, sharing their values; nothing of them is computed again.
     pub(crate) fn part(&self, prefix: &str) -> Self {
         let within = |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
-        let entries = self.entries.iter().filter(|(name, _)| within(name)).map(|(name, param)| (name.clone(), param.clone())).collect();
-        Self { entries, recompute_from: usize::MAX, factors: self.factors }
+        Self { recompute_from: usize::MAX, ..self.with(|name, standing| within(name).then(|| (name.to_owned(), standing))) }
     }
 
     /// The parameters whose names begin with `prefix`, without it, sharing their values.
     pub(crate) fn under(&self, prefix: &str) -> Self {
-        let below = |(name, param): (&String, &Param)| Some((name.strip_prefix(prefix)?.to_owned(), param.clone()));
-        Self { entries: self.entries.iter().filter_map(below).collect(), ..*self }
+        let below = self.with(|name, standing| Some((name.strip_prefix(prefix)?.to_owned(), standing)));
+        Self { prefix: self.whole_name(prefix), ..below }
     }
 
     /// The same parameters, sharing their values, all frozen.
     pub(crate) fn frozen(&self) -> Self {
-        let frozen = |(name, param): (&String, &Param)| (name.clone(), Param { live: false, ..param.clone() });
-        Self { entries: self.entries.iter().map(frozen).collect(), ..*self }
+        self.with(|name, standing| Some((name.to_owned(), Standing { live: false, ..standing })))
+    }
+
+    /// The same values under what `choose` makes of names and standings.
+    fn with(&self, choose: impl Fn(&str, Standing) -> Option<(String, Standing)>) -> Self {
+        let standings = self.standings.iter().filter_map(|(name, standing)| choose(name, *standing)).collect();
+        Self { vars: self.vars.clone(), prefix: self.prefix.clone(), standings, ..*self }
     }
 
     /// Replaces the value of a parameter.
@@ -186,19 +201,71 @@ impl Params {
     /// # Errors
     /// [`ParamsError::Unknown`], or when the shape differs.
     pub fn set(&self, name: &str, value: &Tensor) -> Result<(), ParamsError> {
-        let param = self.entries.get(name).ok_or_else(|| ParamsError::Unknown(name.to_owned()))?;
-        Ok(param.var.set(value)?)
+        if !self.standings.contains_key(name) {
+            return Err(ParamsError::Unknown(name.to_owned()));
+        }
+        Ok(self.vars.clone().set_one(self.whole_name(name), value)?)
+    }
+
+    /// Replaces the values of parameters that are there, in the shapes that they have.
+    pub(crate) fn set_all<'n>(&self, values: impl IntoIterator<Item = (&'n str, Tensor)>) -> candle_core::Result<()> {
+        self.vars.clone().set(values.into_iter().map(|(name, value)| (self.whole_name(name), value)))
     }
 
     /// The number of single values.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.entries.values().map(|param| param.var.elem_count()).sum()
+        self.all().map(|(_, var)| var.elem_count()).sum()
     }
 
     /// The device that all parameters are on.
     #[must_use]
     pub fn device(&self) -> Device {
-        self.entries.values().next().map_or(Device::Cpu, |param| param.var.device().clone())
+        self.all().next().map_or(Device::Cpu, |(_, var)| var.device().clone())
+    }
+}
+
+fn locked(vars: &VarMap) -> MutexGuard<'_, HashMap<String, Var>> {
+    vars.data().lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ParamSpec {
+    fn start(&self, streams: Streams, device: &Device) -> candle_core::Result<Var> {
+        let constant = |start: candle_nn::Init| start.var(self.shape.as_slice(), DType::F32, device);
+        let count = self.shape.iter().product();
+        let mut stream = streams.stream(&format!("init {}", self.name), &[]);
+        let values: Vec<f32> = match self.init {
+            Init::Ones => return constant(candle_nn::init::ONE),
+            Init::Zeros => return constant(candle_nn::init::ZERO),
+            Init::Idle { value } => return constant(candle_nn::Init::Const(value.into())),
+            Init::Normal { std } => (0..count).map(|_| std * random::normal(&mut stream)).collect(),
+            Init::Uniform { fan_in } => {
+                #[expect(clippy::cast_precision_loss, reason = "fan-ins are far below 2^24")]
+                let bound = 1.0 / (fan_in as f32).sqrt();
+                (0..count).map(|_| stream.random_range(-bound..bound)).collect()
+            }
+        };
+        Var::from_vec(values, self.shape.as_slice(), device)
+    }
+}
+
+/// Parameters as layers of candle's ask for them. They are there already, so that no layer starts any.
+struct Values<'p>(&'p Params);
+
+impl SimpleBackend for Values<'_> {
+    fn get(&self, shape: Shape, name: &str, _: candle_nn::Init, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        let value = self.get_unchecked(name, dtype, device)?;
+        if *value.shape() != shape {
+            candle_core::bail!("the parameter `{name}` has the shape {:?}, the layer {shape:?}", value.shape());
+        }
+        Ok(value)
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        self.0.get(name)?.to_dtype(dtype)?.to_device(device)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0.standings.contains_key(name)
     }
 }

@@ -1,6 +1,7 @@
 //! Layers of transformers, over rows `(.., n)` of features.
 
 use candle_core::{Result, Tensor};
+use candle_nn::{Module as _, linear_no_bias};
 
 use crate::compute::EPSILON;
 use crate::params::{Init, ParamSpec, Params};
@@ -31,10 +32,11 @@ impl Linear {
         let mut shape = x.dims().to_vec();
         shape.pop();
         shape.push(self.outputs);
-        let weight = params.get(&format!("{}.weight", self.name))?;
-        let mut y = x.reshape(((), self.inputs))?.matmul(&weight.t()?)?;
+        let own = params.builder().pp(&self.name);
+        let mut y = linear_no_bias(self.inputs, self.outputs, own.clone())?.forward(&x.reshape(((), self.inputs))?)?;
         if self.bias {
-            y = ops::add_bias(&y, &params.get(&format!("{}.bias", self.name))?)?;
+            // candle adds a bias by a broadcast, whose gradient is slow.
+            y = ops::add_bias(&y, &own.get(self.outputs, "bias")?)?;
         }
         y.reshape(shape)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 
 use crate::params::Params;
 
@@ -111,8 +111,8 @@ impl Params {
         if !differences.is_empty() {
             return Err(WeightsError::Mismatch { path: path.into(), found: shortened(differences) });
         }
-        let taken = self.all().filter(|(name, _)| wanted(name)).filter_map(|(name, var)| Some((name, var, tensors.get(name)?)));
-        copy_finite(path, &taken.collect::<Vec<_>>())
+        let taken = self.names().filter(|name| wanted(name)).filter_map(|name| Some((name, tensors.get(name)?)));
+        self.take(path, &taken.collect::<Vec<_>>())
     }
 
     /// Loads the parameters that the file has under the same name and in the same shape, and leaves all others as they are: to
@@ -122,14 +122,32 @@ impl Params {
     /// When the file is missing or damaged, or none of its parameters fits.
     pub fn load_matching(&self, path: &Path) -> Result<Vec<String>, WeightsError> {
         let tensors = named(path)?;
-        let fitting = |(name, var): (&str, &Var)| tensors.get(name).filter(|tensor| tensor.dims() == var.dims());
-        let taken = self.all().filter_map(|(name, var)| Some((name, var, fitting((name, var))?)));
-        copy_finite(path, &taken.collect::<Vec<_>>())?;
-        let left: Vec<String> = self.all().filter(|own| fitting(*own).is_none()).map(|(name, _)| name.to_owned()).collect();
-        if left.len() == self.all().count() {
+        let fitting = self.all().map(|(name, var)| (name, tensors.get(name).filter(|tensor| tensor.dims() == var.dims())));
+        let (taken, left): (Vec<_>, Vec<_>) = fitting.partition(|(_, tensor)| tensor.is_some());
+        self.take(path, &taken.iter().filter_map(|(name, tensor)| Some((*name, (*tensor)?))).collect::<Vec<_>>())?;
+        if taken.is_empty() {
             return Err(WeightsError::Mismatch { path: path.into(), found: shortened(&self.differences(&tensors, |_| true)) });
         }
-        Ok(left)
+        Ok(left.into_iter().map(|(name, _)| name.to_owned()).collect())
+    }
+
+    /// Takes values from the file at `path`, unless any of them is NaN or infinite.
+    fn take(&self, path: &Path, taken: &[(&str, &Tensor)]) -> Result<(), WeightsError> {
+        let failed = |reason| WeightsError::Read { path: path.into(), reason };
+        let mut found = Vec::new();
+        for (name, tensor) in taken {
+            let values = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>()).map_err(failed)?;
+            let bad = values.iter().filter(|value| !value.is_finite()).count();
+            if bad > 0 {
+                found.push(format!("{bad} of {} values of `{name}` are NaN or infinite", values.len()));
+            }
+        }
+        if !found.is_empty() {
+            return Err(WeightsError::NotFinite { path: path.into(), found: shortened(&found) });
+        }
+        let device = self.device();
+        let ours = |(name, tensor): &(_, &Tensor)| Ok((*name, tensor.to_dtype(DType::F32)?.to_device(&device)?));
+        taken.iter().map(ours).collect::<candle_core::Result<Vec<_>>>().and_then(|values| self.set_all(values)).map_err(failed)
     }
 
     /// Saves every parameter with `metadata`, whole or not at all.
@@ -147,7 +165,7 @@ impl Params {
     pub fn save_part(&self, path: &Path, metadata: &BTreeMap<String, String>, wanted: impl Fn(&str) -> bool) -> Result<(), WeightsError> {
         let failed = |reason: String| WeightsError::Write { path: path.into(), reason };
         let tensors: Vec<(&str, Tensor)> =
-            self.all().filter(|(name, _)| wanted(name)).map(|(name, var)| (name, var.as_tensor().clone())).collect();
+            self.all().filter(|(name, _)| wanted(name)).map(|(name, var)| (name, var.into_inner())).collect();
         let bytes = safetensors::serialize(tensors, None).map_err(|error| failed(error.to_string()))?;
         let (header, data) = with_metadata(&bytes, metadata).ok_or_else(|| failed("its header cannot be written".into()))?;
         stage_kit::write_atomic(path, |file| {
@@ -245,27 +263,6 @@ pub fn metadata(path: &Path) -> Result<HashMap<String, String>, WeightsError> {
 
 /// The safetensors format allows no longer header.
 const MOST_HEADER_BYTES: u64 = 100_000_000;
-
-fn copy(tensor: &Tensor, var: &Var) -> candle_core::Result<()> {
-    var.set(&tensor.to_dtype(DType::F32)?.to_device(var.device())?.contiguous()?)
-}
-
-/// Copies the values of the file at `path` into parameters, unless any of them is NaN or infinite.
-fn copy_finite(path: &Path, taken: &[(&str, &Var, &Tensor)]) -> Result<(), WeightsError> {
-    let failed = |reason| WeightsError::Read { path: path.into(), reason };
-    let mut found = Vec::new();
-    for (name, _, tensor) in taken {
-        let values = tensor.to_dtype(DType::F32).and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>()).map_err(failed)?;
-        let bad = values.iter().filter(|value| !value.is_finite()).count();
-        if bad > 0 {
-            found.push(format!("{bad} of {} values of `{name}` are NaN or infinite", values.len()));
-        }
-    }
-    if !found.is_empty() {
-        return Err(WeightsError::NotFinite { path: path.into(), found: shortened(&found) });
-    }
-    taken.iter().try_for_each(|(_, var, tensor)| copy(tensor, var)).map_err(failed)
-}
 
 /// The tensors of a file, without the prefix `weights.`; where it is in use, those without it are left out.
 fn named(path: &Path) -> Result<HashMap<String, Tensor>, WeightsError> {

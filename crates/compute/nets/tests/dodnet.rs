@@ -55,7 +55,7 @@ fn the_network_agrees_with_the_authors_in_logits_and_gradients() {
     let gradients = loss.backward().unwrap();
     for (name, expected) in golden.iter().filter_map(|(name, value)| Some((name.strip_prefix("grad.")?, value))) {
         let (_, var) = params.all().find(|(own, _)| *own == name).unwrap();
-        let found = gradients.get(var).unwrap().narrow(0, 0, expected.dim(0).unwrap()).unwrap();
+        let found = gradients.get(&var).unwrap().narrow(0, 0, expected.dim(0).unwrap()).unwrap();
         println!("{name}: {:e}", difference(&found, expected));
         // The derivatives of ReLU jump, and rounding decides on which side some of the activations fall.
         assert!(difference(&found, expected) < 1e-3, "{name}: {}", difference(&found, expected));

@@ -57,7 +57,7 @@ fn check_gradients(params: &Params, gradients: &GradStore, golden: &Tensors, gol
     let mut distances = Vec::new();
     for (name, var) in params.all() {
         let exact = &golden64[&format!("grad64.{name}")];
-        let found = gradients.get(var).unwrap_or_else(|| panic!("no gradient of {name}"));
+        let found = gradients.get(&var).unwrap_or_else(|| panic!("no gradient of {name}"));
         if name.ends_with("conv.bias") && name.contains(".conv_") {
             assert!(max_abs(found) < 1e-4 * largest, "{name}: {} of {largest}", max_abs(found));
         } else {
@@ -158,7 +158,7 @@ fn thirty_steps(factors: Factors) -> Option<Apart> {
             let hyper = ops::AdamW { weight_decay: 1e-5, ..ops::AdamW::with_lr(lr) };
             for (name, var) in params.live() {
                 let [m, v] = moments.get_mut(name).unwrap();
-                ops::adamw_step(var, gradients.get(var).unwrap(), m, v, &hyper, step + 1).unwrap();
+                ops::adamw_step(&var, gradients.get(&var).unwrap(), m, v, &hyper, step + 1).unwrap();
             }
         }
         for (name, values) in values(&params) {

@@ -78,13 +78,13 @@ fn every_parameter_has_the_gradient_that_differences_tell() {
         head.set(&(head.as_detached_tensor() * 30.0).unwrap()).unwrap();
         let loss = || network.loss(&params, &image, &hidden).unwrap();
         let gradients = loss().backward().unwrap();
-        let live: Vec<(&str, &Var)> = params.live().collect();
+        let live: Vec<(&str, Var)> = params.live().collect();
         for part in ["decoder.", "decoder.mask_token", "patch_embed", "attn.qkv.weight", "norm2", "mlp"] {
             let chosen = live.iter().filter(|(name, _)| name.contains(part));
             let steps: Vec<(&Var, Tensor, Tensor)> = chosen
                 .map(|(name, var)| {
                     let gradient = gradients.get(var.as_tensor()).unwrap_or_else(|| panic!("no gradient of {name}"));
-                    (*var, var.copy().unwrap().detach(), gradient.clone())
+                    (var, var.copy().unwrap().detach(), gradient.clone())
                 })
                 .collect();
             let length = steps

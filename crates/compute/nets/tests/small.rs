@@ -73,7 +73,7 @@ fn check_gradients(params: &Params, loss: &Tensor, expected: &Tensors) {
     let gradients = loss.backward().unwrap();
     let scale = params.all().map(|(name, _)| largest(&values(&expected[&format!("grad.{name}")]))).fold(0.0, f32::max);
     for (name, var) in params.all() {
-        let found = gradients.get(var).unwrap_or_else(|| panic!("no gradient of {name}"));
+        let found = gradients.get(&var).unwrap_or_else(|| panic!("no gradient of {name}"));
         if name.contains(".conv_") && name.ends_with("conv.bias") {
             // Without effect before an instance norm; only rounding keeps it from zero.
             assert!(largest(&values(found)) <= ROUNDING * scale, "{name}");
@@ -110,21 +110,21 @@ fn frozen_parameters_get_no_gradient_and_live_ones_the_same_as_ever() {
     let logits = student().decode(&params, &features, 0).unwrap();
     let gradients = checked_loss(&logits, "organ", &expected).backward().unwrap();
     for (name, var) in params.all() {
-        match gradients.get(var) {
+        match gradients.get(&var) {
             None => assert!(!name.starts_with("organ_decoder."), "{name} is live"),
             Some(_) => assert!(name.starts_with("organ_decoder."), "{name} is frozen"),
         }
     }
     let last = "organ_decoder.final_conv.weight";
     let var = params.live().find(|(name, _)| *name == last).unwrap().1;
-    assert_close(gradients.get(var).unwrap(), &expected[&format!("grad.{last}")], last);
+    assert_close(gradients.get(&var).unwrap(), &expected[&format!("grad.{last}")], last);
 }
 
 #[test]
 fn a_state_dict_of_pytorch_holds_the_same_weights() {
     let (ours, pytorchs) = (loaded(&student(), "small_student.safetensors"), loaded(&student(), "small_student.pth"));
     for ((name, ours), (_, pytorchs)) in ours.all().zip(pytorchs.all()) {
-        assert_eq!(values(ours), values(pytorchs), "{name}");
+        assert_eq!(values(&ours), values(&pytorchs), "{name}");
     }
 }
 
@@ -137,7 +137,7 @@ fn what_is_saved_is_loaded_bit_for_bit() {
     let again = loaded(&student(), "small_student.safetensors");
     again.load(&path).unwrap();
     for ((name, before), (_, after)) in params.all().zip(again.all()) {
-        assert_eq!(values(before), values(after), "{name}");
+        assert_eq!(values(&before), values(&after), "{name}");
     }
 }
 
@@ -164,7 +164,7 @@ fn equal_weights_make_equal_files_whatever_is_told_of_them() {
 fn weights_of_another_network_are_refused_and_change_nothing() {
     let wider = DualUNet2d::new(&DualUNet2dConfig { features: [8, 4, 8, 8, 16, 4] }, &papers_decoders());
     let params = fresh(&wider);
-    let before: Vec<_> = params.all().map(|(_, var)| values(var)).collect();
+    let before: Vec<_> = params.all().map(|(_, var)| values(&var)).collect();
     for (file, found) in [
         ("small_teacher.safetensors", "`cancer_decoder.final_conv.bias` is missing"),
         ("small_student.safetensors", "has shape [4, 1, 3, 3] instead of [8, 1, 3, 3]"),
@@ -174,7 +174,7 @@ fn weights_of_another_network_are_refused_and_change_nothing() {
         assert!(error.contains(file) && error.contains("Take weights of the same network"), "{error}");
         assert!(error.contains(found), "{error}");
     }
-    assert!(params.all().map(|(_, var)| values(var)).eq(before));
+    assert!(params.all().map(|(_, var)| values(&var)).eq(before));
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn loss_and_gradients(network: &Teacher, params: &Params, expected: &Value) -> (
     let target = Tensor::from_vec(labels, (1, d, h, w), &Device::Cpu).unwrap();
     let loss = ops::dice_ce(&network.forward(params, &image).unwrap(), &target).unwrap();
     let gradients = loss.backward().unwrap();
-    let gradient = |(name, var): (&str, &candle_core::Var)| {
+    let gradient = |(name, var): (&str, candle_core::Var)| {
         let gradient = gradients.get(var.as_tensor()).unwrap_or_else(|| panic!("no gradient of {name}"));
         (name.to_owned(), values(gradient))
     };
@@ -226,8 +226,8 @@ fn monais_leftovers_are_passed_over_and_parts_are_taken() {
     let fresh_head = fresh(&all);
     for ((name, var), (_, other)) in target.all().zip(fresh_head.all()) {
         match source.all().find(|(own, _)| *own == name && !name.starts_with("out.")) {
-            Some((_, own)) => assert_eq!(values(var), values(own), "{name}"),
-            None => assert_eq!(values(var), values(other), "{name}"),
+            Some((_, own)) => assert_eq!(values(&var), values(&own), "{name}"),
+            None => assert_eq!(values(&var), values(&other), "{name}"),
         }
     }
     let error = target.load_part(&path, |name| name.starts_with("out.")).unwrap_err().to_string();

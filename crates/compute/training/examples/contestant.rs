@@ -18,7 +18,7 @@ use nets::{
 };
 use ops::frozen::{Bf16, Element, Map, Method, PackedConv, PackedHead, PackedUpsampling};
 use ops::{ConvOptions, Factors};
-use training::{Accumulator, AdamW, AdamWConfig};
+use training::{Accumulator, Optimizer, OptimizerConfig};
 
 /// Channels of the outputs of the paper's student: background with 13 organs, and background with tumors.
 const DECODERS: [(&str, usize); 2] = [("organ_decoder", 14), ("cancer_decoder", 2)];
@@ -133,11 +133,11 @@ impl Layer {
 fn steps(network: &impl Network, factors: Factors, loss: impl Fn(&Params) -> candle_core::Result<Tensor>) -> Result<()> {
     let mut params = Params::init(&network.parameters(), random::Streams::new(1), &Device::Cpu)?;
     params.set_factors(factors);
-    let mut optimizer = AdamW::new(&params, AdamWConfig::with_weight_decay(1e-5))?;
+    let mut optimizer = Optimizer::new(OptimizerConfig::AdamW, 1e-5, &params)?;
     compete(|| {
         let mut gradients = Accumulator::default();
         gradients.add(&params, &loss(&params)?, 1.0)?;
-        Ok(optimizer.step(&params, &gradients.into_gradients(), 1e-4)?)
+        Ok(optimizer.step(&gradients.into_gradients(), 1e-4)?)
     })
 }
 

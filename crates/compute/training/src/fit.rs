@@ -17,10 +17,9 @@ use crate::batch::{Batch, BatchSource};
 use crate::checkpoint::{Best, Checkpoint, CheckpointFolder, Tensors, TrainingState};
 use crate::curves::{CurveRow, Validation, write_curves};
 use crate::loader::{Loader, Position};
-use crate::optim::Accumulator;
+use crate::optim::{Accumulator, Optimizer, OptimizerConfig};
 use crate::precision::TrainingPrecision;
 use crate::schedule::LrSchedule;
-use crate::sgd::{Optimizer, OptimizerConfig};
 use crate::tensorboard::EventFile;
 
 /// The event file, in the folder [`stage_kit::ABOUT`] of the output folder: TensorBoard lays values over the time of day too.
@@ -337,9 +336,9 @@ impl<'a> Fitting<'a> {
             batch_loss += value * share;
         }
         if let Some(longest) = self.config.clip_gradient {
-            accumulator.clip(longest)?;
+            accumulator.clip(params, longest)?;
         }
-        self.optimizer.step(params, &accumulator.into_gradients(), lr)?;
+        self.optimizer.step(&accumulator.into_gradients(), lr)?;
         self.events.scalars(self.optimizer.steps(), &[("train/loss", batch_loss), ("train/learning_rate", lr)])?;
         self.state.loss_sum += batch_loss * batch.len() as f64;
         self.state.samples += batch.len() as u64;

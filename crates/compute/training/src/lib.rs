@@ -5,6 +5,7 @@
 //! epoch, step) alone, and a checkpoint holds weights, moments and counts to the bit; so a training that is killed
 //! and resumed ends with the same weights as one that is not.
 
+mod adamw;
 mod augment;
 mod batch;
 mod card;
@@ -34,11 +35,10 @@ pub use freeze::{FreezeError, FreezePlan};
 pub use loader::{Loader, Position};
 pub use model_card::Output as Target;
 pub use normalisation::Normalisation;
-pub use optim::{Accumulator, AdamW, AdamWConfig, Gradients, OptimError};
+pub use optim::{Accumulator, OptimError, Optimizer, OptimizerConfig};
 pub use precision::TrainingPrecision;
 pub use sampler::{Epoch, Foreground, Order, Sample, Sampler, SamplerError, Sampling};
 pub use schedule::{AfterWarmup, LrSchedule};
-pub use sgd::{OptimizerConfig, Sgd};
 pub use sources::Sources;
 pub use tally::{Tally, validate};
 pub use tensorboard::{EventError, EventFile};

@@ -1,30 +1,16 @@
-//! AdamW with a state that can be saved, and gradients summed over micro-batches.
+//! Gradients summed over micro-batches, and the optimizer that they move parameters by, with a state that can be saved.
 
 use std::collections::BTreeMap;
 
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
+use candle_nn::{Optimizer as _, ParamsAdamW};
 use nets::Params;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// The constants of AdamW.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamWConfig {
-    /// Decoupled weight decay, on all live parameters as in PyTorch (paper: 1e-5).
-    pub weight_decay: f64,
-    /// Decay of the mean of gradients.
-    pub beta1: f64,
-    /// Decay of the mean of squared gradients.
-    pub beta2: f64,
-    /// Added to the denominator.
-    pub eps: f64,
-}
-
-impl AdamWConfig {
-    /// The given decay, and PyTorch's defaults for the rest, of which the paper says nothing.
-    #[must_use]
-    pub fn with_weight_decay(weight_decay: f64) -> Self {
-        Self { weight_decay, beta1: 0.9, beta2: 0.999, eps: 1e-8 }
-    }
-}
+use crate::adamw::AdamW;
+use crate::sgd::{Sgd, SgdConfig};
 
 /// Why a step of training cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -40,16 +26,13 @@ pub enum OptimError {
     Tensor(#[from] candle_core::Error),
 }
 
-/// Gradients by parameter name.
-pub type Gradients = BTreeMap<String, Tensor>;
-
 /// Sums gradients over the micro-batches of a batch.
 ///
 /// The losses of this project are means over samples, so the loss of a batch is the mean of the losses of its
 /// micro-batches, each weighted by its share of the samples. Gradients follow, exactly up to rounding.
 #[derive(Default)]
 pub struct Accumulator {
-    sum: Gradients,
+    sum: GradStore,
     unreached_are_zero: bool,
 }
 
@@ -71,35 +54,37 @@ impl Accumulator {
         let store = if share == 1.0 { loss.backward()? } else { (loss * share)?.backward()? };
         let mut unreached = Vec::new();
         for (name, var) in params.live() {
-            let Some(gradient) = store.get(var.as_tensor()) else {
-                match self.unreached_are_zero {
-                    true => drop(self.sum.entry(name.to_owned()).or_insert(var.zeros_like()?)),
-                    false => unreached.push(format!("`{name}`")),
+            let sum = match (self.sum.get(&var), store.get(&var)) {
+                (Some(sum), Some(gradient)) => (sum + gradient)?,
+                (None, Some(gradient)) => gradient.clone(),
+                (Some(sum), None) if self.unreached_are_zero => sum.clone(),
+                (None, None) if self.unreached_are_zero => var.zeros_like()?,
+                (_, None) => {
+                    unreached.push(format!("`{name}`"));
+                    continue;
                 }
-                continue;
             };
-            let sum = match self.sum.get(name) {
-                Some(sum) => (sum + gradient)?,
-                None => gradient.clone(),
-            };
-            self.sum.insert(name.to_owned(), sum.detach());
+            self.sum.insert(&var, sum.detach());
         }
         if unreached.is_empty() { Ok(()) } else { Err(OptimError::NoGradient(unreached.join(", "))) }
     }
 
-    /// Brings the gradients together to a Euclidean length of at most `longest`, as PyTorch's `clip_grad_norm_` does.
+    /// Brings the gradients of the live parameters together to a Euclidean length of at most `longest`, as PyTorch's
+    /// `clip_grad_norm_` does.
     ///
     /// # Errors
     /// Those of the tensor library.
-    pub fn clip(&mut self, longest: f64) -> Result<(), OptimError> {
+    pub fn clip(&mut self, params: &Params, longest: f64) -> Result<(), OptimError> {
         let mut squares = 0.0;
-        for gradient in self.sum.values() {
+        for gradient in params.live().filter_map(|(_, var)| self.sum.get(&var)) {
             squares += f64::from(gradient.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?);
         }
         let factor = longest / (squares.sqrt() + 1e-6);
         if factor < 1.0 {
-            for gradient in self.sum.values_mut() {
-                *gradient = (&*gradient * factor)?;
+            for (_, var) in params.live() {
+                if let Some(gradient) = self.sum.remove(&var) {
+                    self.sum.insert(&var, (gradient * factor)?);
+                }
             }
         }
         Ok(())
@@ -107,71 +92,130 @@ impl Accumulator {
 
     /// The gradients of the whole batch.
     #[must_use]
-    pub fn into_gradients(self) -> Gradients {
+    pub fn into_gradients(self) -> GradStore {
         self.sum
     }
 }
 
-struct Moments {
-    mean: Var,
-    square: Var,
+/// How gradients move parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OptimizerConfig {
+    /// AdamW with decoupled weight decay.
+    #[default]
+    AdamW,
+    /// Gradient descent with momentum; weight decay adds to the gradient.
+    Sgd {
+        /// The share of its velocity that a parameter keeps; 0.99 in DoDNet and MultiTalent.
+        momentum: f64,
+        /// Whether the gradient is that at the place where the velocity leads (Nesterov).
+        #[serde(default)]
+        nesterov: bool,
+    },
 }
 
-/// AdamW (Loshchilov and Hutter, 2019) over the live parameters, with the arithmetic of `torch.optim.AdamW`.
-pub struct AdamW {
-    config: AdamWConfig,
-    steps: u64,
-    moments: BTreeMap<String, Moments>,
+impl OptimizerConfig {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Why the parameters make no sense, if they do not.
+    ///
+    /// # Errors
+    /// Names the parameter, its value and what it must be.
+    pub fn check(self) -> Result<(), String> {
+        match self {
+            Self::Sgd { momentum, .. } if !(0.0..1.0).contains(&momentum) => {
+                Err(format!("optimizer.sgd.momentum is {momentum}; it must be at least 0 and below 1"))
+            }
+            Self::Sgd { momentum: 0.0, nesterov: true } => {
+                Err("optimizer.sgd.momentum is 0; Nesterov's gradient takes a momentum above 0".into())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
-impl AdamW {
-    /// An optimizer that has not stepped yet.
+/// Moves the live parameters of a network by one of candle's kind of optimizers, and keeps what that one knows under their names.
+pub struct Optimizer {
+    rule: Rule,
+    names: Vec<String>,
+}
+
+enum Rule {
+    AdamW(AdamW),
+    Sgd(Sgd),
+}
+
+impl Optimizer {
+    /// An optimizer of the parameters that are live now. It has not stepped yet. `weight_decay` is decoupled with AdamW (the paper:
+    /// 1e-5), and a part of the gradient with `sgd`; of AdamW's other constants the paper says nothing, and PyTorch's are taken.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn new(params: &Params, config: AdamWConfig) -> Result<Self, OptimError> {
-        let moments = params.live().map(|(name, var)| {
-            let zero = || Var::zeros(var.shape(), DType::F32, var.device());
-            Ok((name.to_owned(), Moments { mean: zero()?, square: zero()? }))
-        });
-        Ok(Self { config, steps: 0, moments: moments.collect::<Result<_, OptimError>>()? })
+    pub fn new(config: OptimizerConfig, weight_decay: f64, params: &Params) -> Result<Self, OptimError> {
+        let (names, vars): (Vec<String>, Vec<Var>) = params.live().map(|(name, var)| (name.to_owned(), var)).unzip();
+        let rule = match config {
+            OptimizerConfig::AdamW => Rule::AdamW(AdamW::new(vars, ParamsAdamW { weight_decay, ..ParamsAdamW::default() })?),
+            OptimizerConfig::Sgd { momentum, nesterov } => {
+                Rule::Sgd(Sgd::new(vars, SgdConfig { momentum, nesterov, weight_decay, ..SgdConfig::default() })?)
+            }
+        };
+        Ok(Self { rule, names })
     }
 
     /// How many steps were taken.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.steps
+        match &self.rule {
+            Rule::AdamW(adam) => adam.steps,
+            Rule::Sgd(sgd) => sgd.steps,
+        }
     }
 
-    /// Moves every live parameter by one step at the learning rate `lr`.
+    /// Moves every parameter by one step at the learning rate `lr`.
     ///
     /// # Errors
-    /// [`OptimError::NoGradient`] when a live parameter is not among `gradients`; nothing has moved then.
-    pub fn step(&mut self, params: &Params, gradients: &Gradients, lr: f64) -> Result<(), OptimError> {
-        let missing: Vec<String> =
-            params.live().filter(|(name, _)| !gradients.contains_key(*name)).map(|(name, _)| format!("`{name}`")).collect();
+    /// [`OptimError::NoGradient`] when a parameter is not among `gradients`, and [`OptimError::StateMismatch`] when others are;
+    /// nothing has moved then.
+    pub fn step(&mut self, gradients: &GradStore, lr: f64) -> Result<(), OptimError> {
+        let vars = self.vars().iter().zip(&self.names);
+        let missing: Vec<String> = vars.filter(|(var, _)| gradients.get(var).is_none()).map(|(_, name)| format!("`{name}`")).collect();
         if !missing.is_empty() {
             return Err(OptimError::NoGradient(missing.join(", ")));
         }
-        let AdamWConfig { weight_decay, beta1, beta2, eps } = self.config;
-        let hyper = ops::AdamW { lr, beta1, beta2, eps, weight_decay };
-        let parameters = params.live().map(|(name, value)| match self.moments.get(name) {
-            Some(Moments { mean, square }) => Ok(ops::Parameter { value, gradient: &gradients[name], m: mean, v: square }),
-            None => Err(OptimError::StateMismatch(format!("`{name}` became live after the optimizer was made"))),
-        });
-        ops::adamw(&parameters.collect::<Result<Vec<_>, _>>()?, &hyper, self.steps as usize + 1)?;
-        self.steps += 1;
-        Ok(())
+        let (found, expected) = (gradients.get_ids().count(), self.names.len());
+        if found > expected {
+            let late = format!("{found} gradients, {expected} expected; some became live after the optimizer was made");
+            return Err(OptimError::StateMismatch(late));
+        }
+        match &mut self.rule {
+            Rule::AdamW(adam) => moved(adam, gradients, lr),
+            Rule::Sgd(sgd) => moved(sgd, gradients, lr),
+        }
     }
 
-    /// The moments as named tensors, `mean.NAME` and `square.NAME`. Together with [`AdamW::steps`] they are the state.
-    /// They share their values with the optimizer, so they are to be saved before its next step.
+    fn vars(&self) -> &[Var] {
+        match &self.rule {
+            Rule::AdamW(adam) => &adam.vars,
+            Rule::Sgd(sgd) => &sgd.vars,
+        }
+    }
+
+    /// What is kept from step to step: `mean.NAME` and `square.NAME`, or `velocity.NAME`.
+    fn kept(&self) -> impl Iterator<Item = (String, &Var)> {
+        let kinds = match &self.rule {
+            Rule::AdamW(adam) => vec![("mean", &adam.means), ("square", &adam.squares)],
+            Rule::Sgd(sgd) => vec![("velocity", &sgd.velocities)],
+        };
+        kinds.into_iter().flat_map(|(kind, vars)| self.names.iter().zip(vars).map(move |(name, var)| (format!("{kind}.{name}"), var)))
+    }
+
+    /// The moments as named tensors, `mean.NAME` and `square.NAME`, or `velocity.NAME`. Together with [`Optimizer::steps`] they
+    /// are the state. They share their values with the optimizer, so they are to be saved before its next step.
     #[must_use]
     pub fn moments(&self) -> BTreeMap<String, Tensor> {
-        let named = |(name, moments): (&String, &Moments)| {
-            [(format!("mean.{name}"), moments.mean.as_detached_tensor()), (format!("square.{name}"), moments.square.as_detached_tensor())]
-        };
-        self.moments.iter().flat_map(named).collect()
+        self.kept().map(|(name, var)| (name, var.as_detached_tensor())).collect()
     }
 
     /// Takes up saved moments.
@@ -179,24 +223,27 @@ impl AdamW {
     /// # Errors
     /// [`OptimError::StateMismatch`] when the names or shapes are not those of the live parameters; nothing has changed then.
     pub fn restore(&mut self, steps: u64, moments: &BTreeMap<String, Tensor>) -> Result<(), OptimError> {
-        if moments.len() != 2 * self.moments.len() {
-            let found = format!("{} tensors saved, {} expected", moments.len(), 2 * self.moments.len());
-            return Err(OptimError::StateMismatch(found));
+        let expected = self.kept().count();
+        if moments.len() != expected {
+            return Err(OptimError::StateMismatch(format!("{} tensors saved, {expected} expected", moments.len())));
         }
-        let saved = |key: String, like: &Var| match moments.get(&key) {
-            Some(saved) if saved.dims() == like.dims() => Ok(saved.to_device(like.device())?),
-            Some(saved) => Err(OptimError::StateMismatch(format!("`{key}` has shape {:?} instead of {:?}", saved.dims(), like.dims()))),
-            None => Err(OptimError::StateMismatch(format!("`{key}` is missing"))),
+        let saved = |(name, var): (String, &Var)| match moments.get(&name) {
+            Some(saved) if saved.dims() == var.dims() => Ok((var.clone(), saved.to_device(var.device())?)),
+            Some(saved) => Err(OptimError::StateMismatch(format!("`{name}` has shape {:?} instead of {:?}", saved.dims(), var.dims()))),
+            None => Err(OptimError::StateMismatch(format!("`{name}` is missing"))),
         };
-        let mut values = Vec::new();
-        for (name, Moments { mean, square }) in &self.moments {
-            values.push((mean, saved(format!("mean.{name}"), mean)?));
-            values.push((square, saved(format!("square.{name}"), square)?));
-        }
-        for (var, value) in values {
+        for (var, value) in self.kept().map(saved).collect::<Result<Vec<_>, _>>()? {
             var.set(&value)?;
         }
-        self.steps = steps;
+        match &mut self.rule {
+            Rule::AdamW(adam) => adam.steps = steps,
+            Rule::Sgd(sgd) => sgd.steps = steps,
+        }
         Ok(())
     }
+}
+
+fn moved(rule: &mut impl candle_nn::Optimizer, gradients: &GradStore, lr: f64) -> Result<(), OptimError> {
+    rule.set_learning_rate(lr);
+    Ok(rule.step(gradients)?)
 }

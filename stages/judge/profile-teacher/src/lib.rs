@@ -12,7 +12,7 @@ use random::rand::RngExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo, write_atomic_text};
-use training::{Accumulator, AdamW, AdamWConfig, FreezePlan};
+use training::{Accumulator, FreezePlan, Optimizer, OptimizerConfig};
 
 /// The parameters of `profile-teacher`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -94,14 +94,14 @@ fn seconds_per_step(config: &Config, network: &Teacher, params: &Params, io: &St
     let labels: Vec<u8> = voxels.iter().map(|value| (value * config.channels as f32) as u8).collect();
     let image = Tensor::from_vec(voxels, (1, 1, d, h, w), &params.device())?;
     let target = Tensor::from_vec(labels, (1, d, h, w), &params.device())?;
-    let mut optimizer = AdamW::new(params, AdamWConfig::with_weight_decay(1e-5))?;
+    let mut optimizer = Optimizer::new(OptimizerConfig::AdamW, 1e-5, params)?;
     let mut seconds = Vec::new();
     for _ in 0..=config.steps {
         let begun = Instant::now();
         let loss = ops::dice_ce(&network.forward(params, &image)?, &target)?;
         let mut gradients = Accumulator::default();
         gradients.add(params, &loss, 1.0)?;
-        optimizer.step(params, &gradients.into_gradients(), 1e-4)?;
+        optimizer.step(&gradients.into_gradients(), 1e-4)?;
         // A GPU has done it when its result is here.
         let loss = loss.to_dtype(DType::F32)?.to_scalar::<f32>()?;
         ensure!(loss.is_finite(), "the loss of noise became {loss}");

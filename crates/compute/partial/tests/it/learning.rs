@@ -6,7 +6,7 @@ use nets::{DynamicHeadConfig, Network as _, Params, ResidualConfig, TrunkConfig,
 use partial::{Dataset, Dice, Difference, Loss, MethodConfig, Model, ModelConfig, Rule, Truth};
 use random::rand::RngExt as _;
 use random::{Stream, Streams, normal};
-use training::{Accumulator, AdamW, AdamWConfig};
+use training::{Accumulator, Optimizer, OptimizerConfig};
 
 use crate::{dataset, datasets, kits};
 
@@ -116,7 +116,7 @@ fn learnt(method: MethodConfig, scene: &Scene) -> [f64; 3] {
     let model = Model::new(&config, &datasets, &scene.classes).unwrap();
     let params = Params::init(&model.parameters(), Streams::new(4), &Device::Cpu).unwrap();
     model.start_near(&params, scene.prior).unwrap();
-    let mut optimizer = AdamW::new(&params, AdamWConfig::with_weight_decay(0.0)).unwrap();
+    let mut optimizer = Optimizer::new(OptimizerConfig::AdamW, 0.0, &params).unwrap();
     let all: Vec<usize> = (0..datasets.len()).collect();
     let wanted: Vec<Vec<usize>> = all.iter().map(|&d| model.trained_by(&datasets, d)).collect();
     for step in 0..STEPS {
@@ -130,7 +130,7 @@ fn learnt(method: MethodConfig, scene: &Scene) -> [f64; 3] {
         let mut accumulator = Accumulator::default();
         accumulator.add(&params, &loss, 1.0).unwrap();
         let rate = 1e-2 * (1.0 - step as f64 / STEPS as f64);
-        optimizer.step(&params, &accumulator.into_gradients(), rate).unwrap();
+        optimizer.step(&accumulator.into_gradients(), rate).unwrap();
     }
     let (image, groups) = (scene.patient)(&mut Streams::new(2).stream("patients", &[0]));
     let outputs = model.forward(&params, &image, &[(0..model.heads().len()).collect()], false).unwrap();

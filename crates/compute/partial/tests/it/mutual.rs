@@ -49,7 +49,7 @@ impl Lab {
         let loss = loss.of(&self.model, &self.outputs(), &truth, &self.datasets).unwrap();
         let gradients = loss.backward().unwrap();
         let moved = ["five.", "all."].map(|prefix| {
-            let own = self.params.all().filter(|(name, _)| name.starts_with(prefix)).filter_map(|(_, var)| gradients.get(var));
+            let own = self.params.all().filter(|(name, _)| name.starts_with(prefix)).filter_map(|(_, var)| gradients.get(&var));
             own.map(|g| g.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap()).fold(0.0, f32::max)
         });
         (f64::from(loss.to_scalar::<f32>().unwrap()), moved)
@@ -150,7 +150,7 @@ fn charged_for_a_tumor(kidney: &[u8]) -> [f32; 3] {
     let truth = Truth { groups: &groups, datasets: &[1] };
     let gradients = difference(1.0, 0.0).of(&model, &outputs, &truth, &datasets).unwrap().backward().unwrap();
     ["kidneys.", "tumors.", "vessels."].map(|prefix| {
-        let own = params.all().filter(|(name, _)| name.starts_with(prefix)).filter_map(|(_, var)| gradients.get(var));
+        let own = params.all().filter(|(name, _)| name.starts_with(prefix)).filter_map(|(_, var)| gradients.get(&var));
         own.map(|g| g.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap()).fold(0.0, f32::max)
     })
 }
