@@ -1,14 +1,14 @@
 //! Loss and Dice of every training, also of those that go on.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use maud::{Markup, html};
 use pipeline::{NodeState, NodeView, Snapshot};
 use plots::{Look, Panel, Series, svg_for_page};
 use tables::{Table, TableError};
 
-use crate::html::{Section, badge, escaped, head, table};
+use crate::html::{Section, badge, drawing, head, note, table};
 use crate::seconds;
 
 /// The file that a training writes after each epoch.
@@ -19,7 +19,7 @@ const TIMES_FILE: &str = "times.csv";
 const MOST_POINTS: usize = 400;
 
 pub(crate) fn section(seen: &Snapshot<'_>) -> Result<Option<Section>> {
-    let (mut rows, mut plots) = (Vec::new(), String::new());
+    let (mut rows, mut plots) = (Vec::new(), Vec::new());
     for (index, (node, view)) in seen.pipeline.nodes.iter().zip(&seen.nodes).enumerate() {
         let Some(path) = curve_file(seen, view) else { continue };
         let curve = Curve::read(&path)?;
@@ -28,24 +28,29 @@ pub(crate) fn section(seen: &Snapshot<'_>) -> Result<Option<Section>> {
         if curve.epochs() == 0 {
             continue;
         }
-        let name = format!("<a href=\"#node-{index}\">{}</a>", escaped(&node.name));
-        let state = if view.state == NodeState::Fresh { String::new() } else { format!(" {}", badge(view.state.word())) };
         let (best, lowest) = (curve.extreme("validation_dice", f64::max), curve.extreme("validation_loss", f64::min));
-        let shown = |found: Option<(f64, f64)>, scale: f64, digits: usize| {
-            found.map_or_else(|| "–".to_owned(), |(epoch, value)| format!("{:.digits$} <small>epoch {epoch}</small>", scale * value))
+        let shown = |found: Option<(f64, f64)>, scale: f64, digits: usize| match found {
+            Some((epoch, value)) => html! { (format!("{:.digits$} ", scale * value)) small { "epoch " (epoch) } },
+            None => html! { "–" },
         };
         rows.push(vec![
-            name + &state,
-            curve.epochs().to_string(),
+            html! {
+                a href={ "#node-" (index) } { (node.name) }
+                @if view.state != NodeState::Fresh { " " (badge(view.state.word())) }
+            },
+            html! { (curve.epochs()) },
             shown(best, 100.0, 1),
             shown(lowest, 1.0, 4),
-            took.map_or_else(|| "–".to_owned(), seconds),
+            html! { (took.map_or_else(|| "–".to_owned(), seconds)) },
         ]);
-        let _ = writeln!(plots, "<div class=\"wide drawing\">{}</div>", svg_for_page(&node.name, "epoch", &curve.panels()));
+        plots.push(drawing(svg_for_page(&node.name, "epoch", &curve.panels())));
     }
     let heads = head(&["Training", "Epochs", "Best Dice (%), validation", "Lowest loss, validation", "Time"]);
-    let note = "<p class=\"note\">Mean Dice in red; the thin lines are the single organs and tumors, named under the pointer.</p>\n";
-    let body = table("cases", &heads, &rows) + note + &plots;
+    let body: Markup = html! {
+        (table("cases", &heads, &rows))
+        (note(&html! { "Mean Dice in red; the thin lines are the single organs and tumors, named under the pointer." }))
+        @for plot in plots { (plot) }
+    };
     Ok((!rows.is_empty()).then(|| Section { id: "training", title: "Training".into(), body }))
 }
 

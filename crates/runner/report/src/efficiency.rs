@@ -5,10 +5,11 @@ use std::path::Path;
 
 use ::efficiency::Figures;
 use anyhow::{Context, Result};
+use maud::{Markup, html};
 use pipeline::{NodeState, Snapshot, Source};
 use volume::nifti;
 
-use crate::html::{escaped, head, table};
+use crate::html::{head, note, table};
 use crate::models::Scored;
 use crate::scores::{input, titled};
 
@@ -18,27 +19,27 @@ const SHOWN_CASES: usize = 8;
 const READ_CASES: usize = 200;
 
 /// What the cases cost as far as it was measured; or else the sizes of some, and how long the pipeline took for them.
-pub(crate) fn table_7(seen: &Snapshot<'_>, scored: &Scored) -> Result<String> {
+pub(crate) fn table_7(seen: &Snapshot<'_>, scored: &Scored) -> Result<Markup> {
     let measured = measured(seen)?;
     if !measured.is_empty() {
-        return Ok(measured.into_iter().map(|(node, state, figures)| shown(&node, state, &figures)).collect());
+        return Ok(html! { @for (node, state, figures) in &measured { (shown(node, *state, figures)) } });
     }
-    let not_measured = || "<span class=\"soft\">not measured</span>".to_owned();
+    let not_measured = || html! { span.soft { "not measured" } };
     let times = Times::of(seen, scored);
-    let rows: Vec<Vec<String>> = match input(seen, &scored.node, "images").filter(|folder| folder.is_dir()) {
-        Some(folder) => sizes(&folder)?
-            .into_iter()
-            .map(|(case, [x, y, z])| {
-                let time = times.of_case(seen, &case).map_or_else(not_measured, |seconds| format!("{seconds:.2}"));
-                vec![escaped(&case), format!("({x}, {y}, {z})"), time, not_measured(), not_measured()]
-            })
-            .collect(),
+    let sizes = match input(seen, &scored.node, "images").filter(|folder| folder.is_dir()) {
+        Some(folder) => sizes(&folder)?,
         None => Vec::new(),
     };
-    let mut body = String::from("<h3>Table 7. Efficiency</h3>\n");
-    body.push_str(&table("cases", &head(&["Case ID", "Image size", "Running time (s)", "Max GPU (MB)", "Total GPU (MB)"]), &rows));
-    body.push_str(&format!("<p class=\"note\">{}</p>\n", escaped(&times.note())));
-    Ok(body)
+    let row = |(case, [x, y, z]): &(String, [usize; 3])| {
+        let time = times.of_case(seen, case).map_or_else(not_measured, |seconds| html! { (format!("{seconds:.2}")) });
+        vec![html! { (case) }, html! { (format!("({x}, {y}, {z})")) }, time, not_measured(), not_measured()]
+    };
+    let rows: Vec<Vec<Markup>> = sizes.iter().map(row).collect();
+    Ok(html! {
+        h3 { "Table 7. Efficiency" }
+        (table("cases", &head(&["Case ID", "Image size", "Running time (s)", "Max GPU (MB)", "Total GPU (MB)"]), &rows))
+        (note(&html! { (times.note()) }))
+    })
 }
 
 const STAGE: &str = "measure";
@@ -58,12 +59,9 @@ fn measured(seen: &Snapshot<'_>) -> Result<Vec<(String, NodeState, Figures)>> {
 }
 
 /// Some of the measured cases, from few slices to many.
-fn shown(node: &str, state: NodeState, figures: &Figures) -> String {
-    let heads = figures.heads();
-    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    let row = |index: usize| figures.row(&figures.cases[index]).iter().map(|cell| escaped(cell)).collect();
-    let rows: Vec<Vec<String>> = spread(figures.cases.len()).map(row).collect();
-    let note = format!(
+fn shown(node: &str, state: NodeState, figures: &Figures) -> Markup {
+    let rows: Vec<Vec<String>> = spread(figures.cases.len()).map(|index| figures.row(&figures.cases[index])).collect();
+    let about = format!(
         "{} of {} cases, one at a time by {}; {}; {}. Total is the area under the curve of memory over time in MB·s.",
         rows.len(),
         figures.cases.len(),
@@ -71,8 +69,8 @@ fn shown(node: &str, state: NodeState, figures: &Figures) -> String {
         figures.machine,
         figures.gpu
     );
-    let body = format!("{}<p class=\"note\">{}</p>\n", table("cases", &head(&heads), &rows), escaped(&note));
-    titled(&format!("Table 7. Efficiency <small>{}</small>", escaped(node)), state, &body)
+    let body = html! { (table("cases", &head(&figures.heads()), &rows)) (note(&html! { (about) })) };
+    titled(&html! { "Table 7. Efficiency " small { (node) } }, state, &body)
 }
 
 /// As many places as the table has rows, evenly over the first and the last of `n` and those between.

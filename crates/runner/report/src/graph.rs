@@ -1,8 +1,9 @@
 //! The graph with the nodes in the colors of their state.
 
+use maud::html;
 use pipeline::{NodeState, Snapshot};
 
-use crate::html::{Section, badge, escaped};
+use crate::html::{Section, badge, drawing, note};
 use crate::seconds;
 
 /// The class of a node: how it stands, or `ran` when the latest run did it.
@@ -30,11 +31,7 @@ const LEGEND: [(&str, &str); 9] = [
 
 pub(crate) fn section(seen: &Snapshot<'_>) -> Section {
     let classes: Vec<&str> = (0..seen.nodes.len()).map(|index| class(seen, index)).collect();
-    let legend: String = LEGEND
-        .iter()
-        .filter(|(class, _)| classes.contains(class))
-        .map(|(class, about)| format!("<li>{} {}</li>", badge(class), escaped(about)))
-        .collect();
+    let legend = LEGEND.iter().filter(|(class, _)| classes.contains(class));
     let mark = |index: usize| {
         let view = &seen.nodes[index];
         let mut lines = vec![format!("{}: {}", seen.pipeline.nodes[index].name, classes[index])];
@@ -42,10 +39,12 @@ pub(crate) fn section(seen: &Snapshot<'_>) -> Section {
         lines.extend(view.reasons.iter().cloned());
         (classes[index], lines.join("\n"))
     };
-    let body = format!(
-        "<p class=\"note\">Each node stands below what it reads; a box leads to the node's provenance. Pale arrows tell what a longer way \
-         tells too.</p>\n<ul class=\"legend\">{legend}</ul>\n<div class=\"wide drawing\">{}</div>",
-        pipeline::svg_for_page(seen.pipeline, &mark)
-    );
+    let body = html! {
+        (note(&html! {
+            "Each node stands below what it reads; a box leads to the node's provenance. Pale arrows tell what a longer way tells too."
+        }))
+        ul.legend { @for (class, about) in legend { li { (badge(class)) " " (about) } } }
+        (drawing(pipeline::svg_for_page(seen.pipeline, &mark)))
+    };
     Section { id: "graph", title: "Graph".into(), body }
 }

@@ -1,74 +1,111 @@
-//! The frame of the page.
-
-use std::fmt::Write as _;
+//! The frame of the page, and what its parts are made of. Every text is escaped where it enters the page ([`maud`]).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use maud::{Markup, PreEscaped, Render, html};
 
 /// One part of the page.
 pub(crate) struct Section {
     /// Its anchor.
     pub(crate) id: &'static str,
     pub(crate) title: String,
-    /// Its HTML.
-    pub(crate) body: String,
+    pub(crate) body: Markup,
 }
 
+/// What has no end in HTML and must have one in XML, which `maud` does not write.
+const HEAD: &str = "<meta charset=\"utf-8\"/>\n<meta name=\"viewport\" content=\"width=device-width\"/>\n\
+    <meta name=\"color-scheme\" content=\"light dark\"/>\n<link rel=\"icon\" href=\"data:,\"/>\n";
+
+/// The page: XML, in which what steers a terminal or turns the direction of writing stands as a visible escape.
 pub(crate) fn page(title: &str, lead: &str, sections: &[Section]) -> String {
-    let title = escaped(title);
-    let mut out = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta name=\"viewport\" content=\"width=device-width\"/>\n\
-         <meta name=\"color-scheme\" content=\"light dark\"/>\n<title>{title}</title>\n<link rel=\"icon\" href=\"data:,\"/>\n\
-         <style>\n{}{}{}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n<p class=\"lead\">{lead}</p>\n</header>\n<nav>\n",
-        include_str!("page.css"),
-        pipeline::GRAPH_STYLE,
-        plots::STYLE
-    );
-    for section in sections {
-        let _ = writeln!(out, "<a href=\"#{}\">{}</a>", section.id, escaped(&section.title));
-    }
-    out.push_str("</nav>\n<main>\n");
-    for section in sections {
-        let _ = writeln!(out, "<section id=\"{}\">\n<h2>{}</h2>\n{}\n</section>", section.id, escaped(&section.title), section.body);
-    }
-    out.push_str("</main>\n</body>\n</html>\n");
-    out
+    let style = [include_str!("page.css"), pipeline::GRAPH_STYLE, plots::STYLE].concat();
+    let page = html! {
+        (PreEscaped("<!DOCTYPE html>\n"))
+        html lang="en" {
+            head {
+                (PreEscaped(HEAD))
+                title { (title) }
+                style { (PreEscaped(style)) }
+            }
+            "\n"
+            body {
+                header {
+                    h1 { (title) }
+                    p.lead { (lead) }
+                }
+                nav {
+                    @for section in sections {
+                        a href={ "#" (section.id) } { (section.title) }
+                        "\n"
+                    }
+                }
+                main {
+                    @for section in sections {
+                        section id=(section.id) {
+                            h2 { (section.title) }
+                            (section.body)
+                        }
+                        "\n"
+                    }
+                }
+            }
+        }
+    };
+    stage_kit::shown(&page.into_string()).into_owned()
 }
 
-/// Text for elements and attributes, with visible escapes in place of what steers a terminal or turns the direction of
-/// writing.
-pub(crate) fn escaped(text: &str) -> String {
-    plots::escaped(&stage_kit::shown(text))
-}
-
-/// A table of a head and rows; cells are HTML. The first column is text, the others stand right.
-pub(crate) fn table(class: &str, head: &str, rows: &[Vec<String>]) -> String {
-    let mut out = format!("<div class=\"wide\"><table class=\"{class}\">\n<thead>{head}</thead>\n<tbody>\n");
-    for row in rows {
-        let cells: String = row.iter().map(|cell| format!("<td>{cell}</td>")).collect();
-        let _ = writeln!(out, "<tr>{cells}</tr>");
+/// A table of a head and rows. The first column is text, the others stand right.
+pub(crate) fn table(class: &str, head: &Markup, rows: &[Vec<impl Render>]) -> Markup {
+    html! {
+        div.wide {
+            table class=(class) {
+                thead { (head) }
+                tbody {
+                    @for row in rows {
+                        tr { @for cell in row { td { (cell) } } }
+                        "\n"
+                    }
+                }
+            }
+        }
     }
-    out.push_str("</tbody>\n</table></div>\n");
-    out
 }
 
 /// A row of headings.
-pub(crate) fn head(cells: &[&str]) -> String {
-    format!("<tr>{}</tr>", cells.iter().map(|cell| format!("<th>{}</th>", escaped(cell))).collect::<String>())
+pub(crate) fn head(cells: &[impl Render]) -> Markup {
+    html! { tr { @for cell in cells { th { (cell) } } } }
 }
 
 /// A part that opens on demand.
-pub(crate) fn fold(summary: &str, body: &str) -> String {
-    format!("<details><summary>{summary}</summary>\n{body}</details>\n")
+pub(crate) fn fold(summary: &Markup, body: &Markup) -> Markup {
+    html! { details { summary { (summary) } (body) } }
 }
 
 /// A word in a colored frame.
-pub(crate) fn badge(class: &str) -> String {
-    format!("<span class=\"badge {class}\">{class}</span>")
+pub(crate) fn badge(class: &str) -> Markup {
+    html! { span.badge.(class) { (class) } }
+}
+
+/// A remark.
+pub(crate) fn note(text: &Markup) -> Markup {
+    html! { p.note { (text) } "\n" }
+}
+
+/// A drawing as SVG, which scrolls where it is wide.
+pub(crate) fn drawing(svg: String) -> Markup {
+    html! { div.wide.drawing { (PreEscaped(svg)) } "\n" }
+}
+
+/// A picture within the page.
+pub(crate) fn image(about: &str, mime: &str, bytes: &[u8]) -> Markup {
+    let about = html! { (about) };
+    html! {
+        (PreEscaped("<img loading=\"lazy\" alt=\"")) (about) (PreEscaped("\" src=\"")) (data_uri(mime, bytes)) (PreEscaped("\"/>"))
+    }
 }
 
 /// Bytes as a data URI.
-pub(crate) fn data_uri(mime: &str, bytes: &[u8]) -> String {
+fn data_uri(mime: &str, bytes: &[u8]) -> String {
     let mut out = format!("data:{mime};base64,");
     STANDARD.encode_string(bytes, &mut out);
     out
@@ -90,6 +127,13 @@ mod tests {
 
     #[test]
     fn nothing_in_a_text_can_break_the_page() {
-        assert_eq!(escaped("a<b & \"c\"\x1b[31m\n"), "a&lt;b &amp; &quot;c&quot;\\u{1b}[31m\n");
+        let text = "a<b & \"c\"\x1b[31m\u{202e}\n";
+        let shown = "a&lt;b &amp; &quot;c&quot;\\u{1b}[31m\\u{202e}\n";
+        let rows = [vec![text.to_owned()]];
+        let body = html! { (table(text, &head(&[text]), &rows)) (fold(&html! { (text) }, &note(&html! { (text) }))) (badge(text)) (image(text, "x", &[])) };
+        let page = page(text, text, &[Section { id: "a", title: text.into(), body }]);
+        // The title twice, the lead, the section's title twice; class, heading and cell; summary and note; badge twice; the picture.
+        assert_eq!(page.matches(shown).count(), 13);
+        assert!(!page.contains("a<b") && !page.contains('\x1b') && !page.contains('\u{202e}'), "{page}");
     }
 }

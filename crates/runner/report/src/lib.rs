@@ -21,7 +21,7 @@ mod timeline;
 use anyhow::Result;
 use pipeline::Snapshot;
 
-use html::{Section, escaped};
+use html::Section;
 
 /// The page about a pipeline as it stands.
 ///
@@ -45,13 +45,7 @@ pub fn page(seen: &Snapshot<'_>) -> Result<String> {
     .flatten()
     .collect();
     let (program, version) = seen.program;
-    let lead = format!(
-        "{} · seed {} · {} on {}",
-        escaped(&seen.file.display().to_string()),
-        seen.pipeline.seed,
-        escaped(&format!("{program} {version}")),
-        escaped(&date(&seen.taken))
-    );
+    let lead = format!("{} · seed {} · {program} {version} on {}", seen.file.display(), seen.pipeline.seed, date(&seen.taken));
     Ok(html::page(&seen.pipeline.name, &lead, &sections))
 }
 

@@ -1,13 +1,13 @@
 //! Good and bad cases as pictures, as in the paper's Fig. 3.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use maud::{Markup, html};
 use pipeline::Snapshot;
 
 use crate::cases::{self, Case, ends};
-use crate::html::{Section, data_uri, escaped};
+use crate::html::{Section, badge, image, note};
 use crate::models::Scored;
 
 /// As many pictures as a page can bear, shared by its nodes, and as many bytes of them.
@@ -15,24 +15,20 @@ const MOST_PICTURES: usize = 12;
 const MOST_BYTES: u64 = 12 << 20;
 
 pub(crate) fn section(seen: &Snapshot<'_>, models: &[Scored]) -> Result<Option<Section>> {
-    let mut body = String::new();
+    let mut parts = Vec::new();
     let (mut n_shown, mut n_left, mut bytes) = (0, 0, 0);
     let n_nodes = models.iter().filter(|scored| !is_part_of_another(scored, models)).count().max(1);
     for scored in models.iter().filter(|scored| !is_part_of_another(scored, models)) {
         let pictures = pictures(scored)?;
-        if pictures.is_empty() {
-            continue;
-        }
-        let model = scored.official.last().map_or("", |summary| summary.model.as_str());
-        let groups: Vec<String> =
-            scored.official.last().into_iter().flat_map(|model| &model.groups).map(|group| group.group.words()).collect();
-        let _ = writeln!(
-            body,
-            "<h3>Fig. 3. Cases of <code>{}</code> <small>ranked by the {} of {}, plain rules</small></h3>",
-            escaped(&scored.node),
-            escaped(groups.first().map_or("", String::as_str)),
-            escaped(model)
-        );
+        let Some(model) = scored.official.last().filter(|_| !pictures.is_empty()) else { continue };
+        let groups: Vec<String> = model.groups.iter().map(|group| group.group.words()).collect();
+        let lowest = groups.first().map_or("", String::as_str);
+        parts.push(html! {
+            h3 {
+                "Fig. 3. Cases of " code { (scored.node) } " "
+                small { "ranked by the " (lowest) " of " (model.model) ", plain rules" }
+            }
+        });
         let (pictures, left) = ends(pictures, (MOST_PICTURES / n_nodes).max(2));
         n_left += left;
         for picture in pictures {
@@ -42,16 +38,17 @@ pub(crate) fn section(seen: &Snapshot<'_>, models: &[Scored]) -> Result<Option<S
                 continue;
             }
             (n_shown, bytes) = (n_shown + 1, bytes + size);
-            body.push_str(&figure(&picture, &groups)?);
+            parts.push(figure(&picture, &groups)?);
         }
     }
-    if n_left > 0 {
-        let _ = writeln!(
-            body,
-            "<p class=\"note\">{n_left} more pictures lie in the folders <code>pictures</code> of {}.</p>",
-            escaped(&seen.store.results().display().to_string())
-        );
-    }
+    let body = html! {
+        @for part in &parts { (part) }
+        @if n_left > 0 {
+            (note(&html! {
+                (n_left) " more pictures lie in the folders " code { "pictures" } " of " (seen.store.results().display()) "."
+            }))
+        }
+    };
     Ok((n_shown > 0).then(|| Section { id: "cases", title: "Cases".into(), body }))
 }
 
@@ -80,16 +77,16 @@ fn pictures(scored: &Scored) -> Result<Vec<Picture>> {
     Ok(cases.into_iter().enumerate().filter_map(of_case).collect())
 }
 
-fn figure(picture: &Picture, groups: &[String]) -> Result<String> {
+fn figure(picture: &Picture, groups: &[String]) -> Result<Markup> {
     let bytes = std::fs::read(&picture.path).with_context(|| format!("cannot read {}", picture.path.display()))?;
     let Picture { case, good, .. } = picture;
     let percent = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), |share| format!("{:.1} %", 100.0 * share));
-    let reached = |(group, dsc): (&String, &Option<f64>)| format!("{} {}", escaped(group), percent(*dsc));
-    let reached = groups.iter().zip(&case.groups).map(reached).collect::<Vec<_>>().join(", ");
-    let (name, kind) = (escaped(&case.name), if *good { "good" } else { "bad" });
-    Ok(format!(
-        "<figure>\n<figcaption><span class=\"badge {kind}\">{kind}</span> <b>{name}</b> {reached}</figcaption>\n\
-         <img alt=\"{name}: the scan, the truth, and what each model found\" loading=\"lazy\" src=\"{}\"/>\n</figure>\n",
-        data_uri("image/png", &bytes)
-    ))
+    let reached = groups.iter().zip(&case.groups).map(|(group, dsc)| format!("{group} {}", percent(*dsc)));
+    let reached = reached.collect::<Vec<_>>().join(", ");
+    Ok(html! {
+        figure {
+            figcaption { (badge(if *good { "good" } else { "bad" })) " " b { (case.name) } " " (reached) }
+            (image(&format!("{}: the scan, the truth, and what each model found", case.name), "image/png", &bytes))
+        }
+    })
 }

@@ -2,71 +2,73 @@
 
 use std::fmt::Write as _;
 
+use maud::{Markup, html};
 use pipeline::{Node, NodeView, Record, Snapshot, shown};
 use serde_json::Value;
 
-use crate::html::{Section, badge, escaped, fold};
+use crate::html::{Section, badge, fold, note};
 use crate::{date, graph, seconds};
 
 pub(crate) fn section(seen: &Snapshot<'_>) -> Section {
-    let mut body = String::from(
-        "<p class=\"note\">Digests are BLAKE3. A key is the digest of the stage, its revision, all parameters, the seed and the inputs.</p>\n",
-    );
-    for (index, (node, view)) in seen.pipeline.nodes.iter().zip(&seen.nodes).enumerate() {
-        let took = view
-            .record
-            .as_ref()
-            .map_or_else(String::new, |record| format!("{} · {}", seconds(record.seconds), pipeline::size(record.bytes)));
-        let summary = format!(
-            "<b>{}</b> <span class=\"soft\">{}</span> {} <span class=\"soft right\">{took}</span>",
-            escaped(&node.name),
-            escaped(node.stage.name),
-            badge(graph::class(seen, index))
-        );
-        let _ = writeln!(body, "<div class=\"node\" id=\"node-{index}\">{}</div>", fold(&summary, &details(seen, node, view)));
-    }
+    let body = html! {
+        (note(&html! {
+            "Digests are BLAKE3. A key is the digest of the stage, its revision, all parameters, the seed and the inputs."
+        }))
+        @for (index, (node, view)) in seen.pipeline.nodes.iter().zip(&seen.nodes).enumerate() {
+            div.node id={ "node-" (index) } { (fold(&summary(seen, index), &details(seen, node, view))) }
+            "\n"
+        }
+    };
     Section { id: "provenance", title: "Provenance".into(), body }
 }
 
-fn details(seen: &Snapshot<'_>, node: &Node, view: &NodeView) -> String {
-    let mut out = format!("<p>{}</p>\n", escaped(node.stage.about));
-    if !view.reasons.is_empty() {
-        let _ = writeln!(
-            out,
-            "<p class=\"note\">Not fresh: {}. What follows is the earlier result, if there is one.</p>",
-            escaped(&view.reasons.join("; "))
-        );
+fn summary(seen: &Snapshot<'_>, index: usize) -> Markup {
+    let (node, record) = (&seen.pipeline.nodes[index], seen.nodes[index].record.as_ref());
+    html! {
+        b { (node.name) } " " span.soft { (node.stage.name) } " " (badge(graph::class(seen, index))) " "
+        span.soft.right { @if let Some(record) = record { (seconds(record.seconds)) " · " (pipeline::size(record.bytes)) } }
     }
-    match &view.record {
-        None => out.push_str("<p class=\"note\">There is no result.</p>\n"),
-        Some(record) => out.push_str(&facts(seen, node, record)),
-    }
-    let params = view.record.as_ref().map_or(&node.params, |record| &record.params);
-    let _ = writeln!(out, "<h4>Parameters</h4>\n<pre>{}</pre>", escaped(&lines(params)));
-    out
 }
 
-fn facts(seen: &Snapshot<'_>, node: &Node, record: &Record) -> String {
+fn details(seen: &Snapshot<'_>, node: &Node, view: &NodeView) -> Markup {
+    let params = view.record.as_ref().map_or(&node.params, |record| &record.params);
+    html! {
+        p { (node.stage.about) }
+        @if !view.reasons.is_empty() {
+            (note(&html! { "Not fresh: " (view.reasons.join("; ")) ". What follows is the earlier result, if there is one." }))
+        }
+        @match &view.record {
+            None => (note(&html! { "There is no result." })),
+            Some(record) => (facts(seen, node, record)),
+        }
+        h4 { "Parameters" }
+        pre { (lines(params)) }
+    }
+}
+
+fn facts(seen: &Snapshot<'_>, node: &Node, record: &Record) -> Markup {
     let made_by = &record.made_by;
-    let mut rows = vec![
-        ("Result".to_owned(), seen.store.result(&node.name).display().to_string()),
-        ("Key".to_owned(), record.key.clone()),
-        ("Stage".to_owned(), format!("{}, revision {}", record.stage, record.revision)),
-        ("Seed".to_owned(), record.seed.to_string()),
-        ("Output".to_owned(), format!("{} ({} files, {})", record.output, record.files, pipeline::size(record.bytes))),
-        ("Begun".to_owned(), date(&record.started)),
-        ("Took".to_owned(), seconds(record.seconds)),
-        ("Program".to_owned(), made_by.version.clone()),
-        ("Executable".to_owned(), made_by.executable.clone()),
-        ("Machine".to_owned(), made_by.host.clone()),
-        ("Device asked for".to_owned(), made_by.device.clone()),
-    ];
-    rows.extend(record.inputs.iter().map(|(role, input)| (format!("Input {role}"), format!("{}\n{}", input.from, input.digest))));
-    let cells: String = rows
-        .iter()
-        .map(|(name, value)| format!("<tr><th>{}</th><td>{}</td></tr>\n", escaped(name), escaped(value).replace('\n', "<br/>")))
-        .collect();
-    format!("<table class=\"facts\"><tbody>\n{cells}</tbody></table>\n")
+    let row = |name: &str, value: &dyn std::fmt::Display| html! { tr { th { (name) } td { (value.to_string()) } } "\n" };
+    html! {
+        table.facts {
+            tbody {
+                (row("Result", &seen.store.result(&node.name).display()))
+                (row("Key", &record.key))
+                (row("Stage", &format_args!("{}, revision {}", record.stage, record.revision)))
+                (row("Seed", &record.seed))
+                (row("Output", &format_args!("{} ({} files, {})", record.output, record.files, pipeline::size(record.bytes))))
+                (row("Begun", &date(&record.started)))
+                (row("Took", &seconds(record.seconds)))
+                (row("Program", &made_by.version))
+                (row("Executable", &made_by.executable))
+                (row("Machine", &made_by.host))
+                (row("Device asked for", &made_by.device))
+                @for (role, input) in &record.inputs {
+                    tr { th { "Input " (role) } td { div { (input.from) } div { (input.digest) } } }
+                }
+            }
+        }
+    }
 }
 
 /// A line for each parameter that is no map.

@@ -1,12 +1,11 @@
 //! When the work behind the results was done, and how long it took.
 
-use std::fmt::Write as _;
-
 use jiff::Timestamp;
+use maud::{Markup, html};
 use pipeline::{Record, Snapshot};
 
 use crate::graph;
-use crate::html::{Section, escaped};
+use crate::html::{Section, note};
 use crate::{date, seconds};
 
 // Lengths in SVG user units, which show as pixels.
@@ -43,12 +42,10 @@ pub(crate) fn section(seen: &Snapshot<'_>) -> Option<Section> {
     } else {
         format!("{} to {}", date(&first.record.started), date(&last.record.started))
     };
-    let body = format!(
-        "<p class=\"note\">{}The work behind the results, from {}; times in which nothing was done are cut out.</p>\n<div class=\"wide drawing\">{}</div>",
-        escaped(&hits),
-        escaped(&span),
-        draw(seen, &bars)
-    );
+    let body = html! {
+        (note(&html! { (hits) "The work behind the results, from " (span) "; times in which nothing was done are cut out." }))
+        div.wide.drawing { (draw(seen, &bars)) }
+    };
     Some(Section { id: "timeline", title: "Timeline".into(), body })
 }
 
@@ -98,45 +95,49 @@ impl Axis {
     }
 }
 
-fn draw(seen: &Snapshot<'_>, bars: &[Bar<'_>]) -> String {
+fn draw(seen: &Snapshot<'_>, bars: &[Bar<'_>]) -> Markup {
     let axis = Axis::over(bars);
-    let (inner, height) = (WIDTH - NAMES - TIMES, TOP + ROW * bars.len() as f64 + 6.0);
-    let x = |share: f64| NAMES + share * inner;
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"timeline\" role=\"img\" aria-label=\"timeline\" viewBox=\"0 0 {WIDTH} {height}\" \
-         width=\"{WIDTH}\" height=\"{height}\">\n"
-    );
-    for tick in 0..=4 {
-        let share = f64::from(tick) / 4.0;
-        let (at, anchor) = (x(share), ["start", "middle", "middle", "middle", "end"][tick as usize]);
-        let _ = writeln!(out, "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{height}\"/>");
-        let label = if tick == 0 { "0".to_owned() } else { seconds(share * axis.length) };
-        let _ = writeln!(out, "<text class=\"soft\" x=\"{at:.1}\" y=\"16\" text-anchor=\"{anchor}\">{label}</text>");
+    let height = TOP + ROW * bars.len() as f64 + 6.0;
+    let upright = |class: &str, at: f64| {
+        let at = format!("{at:.1}");
+        html! { line class=(class) x1=(at) x2=(at) y1=(TOP) y2=(height) {} }
+    };
+    let anchors = ["start", "middle", "middle", "middle", "end"];
+    html! {
+        svg.timeline xmlns="http://www.w3.org/2000/svg" role="img" aria-label="timeline" viewBox={ "0 0 " (WIDTH) " " (height) }
+            width=(WIDTH) height=(height) {
+            @for (tick, anchor) in anchors.into_iter().enumerate() {
+                @let share = tick as f64 / 4.0;
+                (upright("grid", x(share)))
+                text.soft x=(format!("{:.1}", x(share))) y="16" text-anchor=(anchor) {
+                    @if tick == 0 { "0" } @else { (seconds(share * axis.length)) }
+                }
+            }
+            @for (begin, _, _) in axis.stretches.iter().skip(1) { (upright("cut", x(axis.share(*begin)))) }
+            @for (row, bar) in bars.iter().enumerate() { (drawn(seen, &axis, row, bar)) "\n" }
+        }
     }
-    for (begin, _, _) in axis.stretches.iter().skip(1) {
-        let at = x(axis.share(*begin));
-        let _ = writeln!(out, "<line class=\"cut\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{height}\"/>");
+}
+
+/// Where a share of the working time lies in the drawing.
+fn x(share: f64) -> f64 {
+    NAMES + share * (WIDTH - NAMES - TIMES)
+}
+
+fn drawn(seen: &Snapshot<'_>, axis: &Axis, row: usize, bar: &Bar<'_>) -> Markup {
+    let (top, name) = (TOP + ROW * row as f64 + 3.0, &seen.pipeline.nodes[bar.index].name);
+    let (from, to) = (x(axis.share(bar.begin)), x(axis.share(bar.end)));
+    let (width, took, base) = ((to - from).max(2.0), seconds(bar.record.seconds), format!("{:.1}", top + ROW - 8.0));
+    html! {
+        text x=(NAMES - 8.0) y=(base) text-anchor="end" { (name) }
+        a href={ "#node-" (bar.index) } {
+            rect class=(graph::class(seen, bar.index)) x=(format!("{from:.1}")) y=(format!("{top:.1}")) width=(format!("{width:.1}"))
+                height=(ROW - 6.0) rx="2" {
+                title { (name) ": " (took) ", from " (date(&bar.record.started)) }
+            }
+        }
+        text.soft x=(format!("{:.1}", from + width + 6.0)) y=(base) { (took) }
     }
-    for (row, bar) in bars.iter().enumerate() {
-        let (top, name) = (TOP + ROW * row as f64 + 3.0, &seen.pipeline.nodes[bar.index].name);
-        let (from, to) = (x(axis.share(bar.begin)), x(axis.share(bar.end)));
-        let (width, took) = ((to - from).max(2.0), seconds(bar.record.seconds));
-        let base = top + ROW - 8.0;
-        let _ = writeln!(out, "<text x=\"{}\" y=\"{base:.1}\" text-anchor=\"end\">{}</text>", NAMES - 8.0, escaped(name));
-        let _ = writeln!(
-            out,
-            "<a href=\"#node-{}\"><rect class=\"{}\" x=\"{from:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{}\" rx=\"2\">\
-             <title>{}: {took}, from {}</title></rect></a>",
-            bar.index,
-            graph::class(seen, bar.index),
-            ROW - 6.0,
-            escaped(name),
-            escaped(&date(&bar.record.started))
-        );
-        let _ = writeln!(out, "<text class=\"soft\" x=\"{:.1}\" y=\"{base:.1}\">{took}</text>", from + width + 6.0);
-    }
-    out.push_str("</svg>\n");
-    out
 }
 
 #[cfg(test)]
