@@ -119,7 +119,7 @@ fn what_is_not_annotated_leaves_its_output_alone() {
     let truth = Truth { groups: &groups, datasets: &[1] };
     let gradients = linear(Objective::Sum).of(&lab.model, &outputs, &truth, &lab.datasets).unwrap().backward().unwrap();
     let (_, head) = lab.params.all().find(|(name, _)| *name == "head.0.weight").unwrap();
-    let gradient = gradients.get(head).unwrap().flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+    let gradient = gradients.get(&head).unwrap().flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
     let touched: Vec<bool> = gradient.iter().map(|row| row.iter().any(|&g| g != 0.0)).collect();
     assert_eq!(touched, [false, false, false, false, false, false, true], "five organs and tumor of `both`, tumor of `cancer`");
 }
