@@ -22,6 +22,17 @@ pub enum Normalisation {
     Foreground,
 }
 
+/// What intensities are measured by where a change of them is drawn: in the scale in which the network is shown them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Reference {
+    /// The intensity that is neither bright nor dark.
+    pub(crate) middle: f64,
+    /// How far they are from each other.
+    pub(crate) deviation: f64,
+    /// Half the width of the window.
+    pub(crate) half_window: f64,
+}
+
 /// The share of the labelled voxels below the lowest intensity that is kept, and below the highest.
 const KEPT: [f64; 2] = [0.005, 0.995];
 
@@ -30,6 +41,17 @@ impl Normalisation {
     #[must_use]
     pub fn is_unit(&self) -> bool {
         *self == Self::Unit
+    }
+
+    /// By what changes of intensities are measured. Mean and deviation are known of `foreground` alone; elsewhere they are those of
+    /// intensities that are spread evenly over the window.
+    pub(crate) fn reference(self) -> Reference {
+        let of_window = |middle: f64, half_window: f64| Reference { middle, deviation: half_window / 3.0_f64.sqrt(), half_window };
+        match self {
+            Self::Unit => of_window(0.5, 0.5),
+            Self::Signed => of_window(0.0, 1.0),
+            Self::Foreground => Reference { middle: 0.0, deviation: 1.0, half_window: 1.0 },
+        }
     }
 
     /// What it comes to for these training cases.

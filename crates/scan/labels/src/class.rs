@@ -20,6 +20,8 @@ pub struct Class {
     pub value: u8,
     /// The colour in pictures and viewers, as sRGB.
     pub color: [u8; 3],
+    /// The key of the class that it is in a mirror image along x, if it is declared. [`Classes::mirror_of`] knows names too.
+    pub mirror: Option<String>,
 }
 
 /// Classes that exclude each other: one softmax with background, one decoder of the student, one label map.
@@ -220,19 +222,24 @@ struct FullDeclaration {
     /// The colour, such as `#ff8000`; one that follows from the value if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     color: Option<Color>,
+    /// The class that it is in a mirror image along x, where left and right change places; itself if it has no side. Known without it
+    /// of names such as `left_kidney` and `right_kidney`, `kidney_l` and `kidney_r`. One of a pair says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mirror: Option<String>,
 }
 
 impl ClassDeclaration {
     fn class(self, key: String) -> Class {
-        let (value, name, color) = match self {
-            Self::Value(value) => (value, None, None),
-            Self::Full(FullDeclaration { value, name, color }) => (value, name, color),
+        let (value, name, color, mirror) = match self {
+            Self::Value(value) => (value, None, None, None),
+            Self::Full(FullDeclaration { value, name, color, mirror }) => (value, name, color, mirror),
         };
         Class {
             name: name.unwrap_or_else(|| name_of(&key)),
             color: color.map_or_else(|| color::of_value(value), |Color(color)| color),
             key,
             value,
+            mirror,
         }
     }
 }
@@ -278,17 +285,19 @@ impl TryFrom<Vec<GroupDeclaration>> for Classes {
             }
             groups.push(Group { key: group, classes });
         }
-        if groups.is_empty() { Err(LabelError::NoClasses) } else { Ok(Self { groups }) }
+        let classes = Self { groups };
+        classes.check_mirrors()?;
+        if classes.groups.is_empty() { Err(LabelError::NoClasses) } else { Ok(classes) }
     }
 }
 
 impl From<Classes> for Vec<GroupDeclaration> {
     fn from(classes: Classes) -> Self {
-        let declaration = |Class { key, name, value, color }: Class| {
+        let declaration = |Class { key, name, value, color, mirror }: Class| {
             let name = (name != name_of(&key)).then_some(name);
             let color = (color != color::of_value(value)).then_some(Color(color));
-            let full = name.is_some() || color.is_some();
-            (key, if full { ClassDeclaration::Full(FullDeclaration { value, name, color }) } else { ClassDeclaration::Value(value) })
+            let full = name.is_some() || color.is_some() || mirror.is_some();
+            (key, if full { ClassDeclaration::Full(FullDeclaration { value, name, color, mirror }) } else { ClassDeclaration::Value(value) })
         };
         let group =
             |Group { key, classes }: Group| GroupDeclaration { group: key, classes: classes.into_iter().map(declaration).collect() };

@@ -38,6 +38,27 @@ pub enum LabelError {
         /// The other.
         second: String,
     },
+    /// A class that shows one side of the body, and none for the other.
+    #[error(
+        "in a mirror image along x `{key}` would be `{mirror}`, which is no class; declare that class too, or `mirror: {key}` if `{key}` \
+         has no side, or mirror along the other axes alone"
+    )]
+    NoMirror {
+        /// The class.
+        key: String,
+        /// What it would be.
+        mirror: String,
+    },
+    /// Declarations of mirror images that contradict each other.
+    #[error(
+        "classes: `{mirror}` cannot be the mirror image of `{key}`; the two must be of the same group, and neither the mirror image of a third"
+    )]
+    BadMirror {
+        /// A class.
+        key: String,
+        /// The other.
+        mirror: String,
+    },
     /// A key that no class has.
     #[error("there is no class `{key}`; the classes are {}", .known.join(", "))]
     NoClass {

@@ -22,6 +22,7 @@ mod color;
 mod combine;
 mod error;
 pub mod flare23;
+mod mirror;
 mod pattern;
 mod regions;
 mod subset;
