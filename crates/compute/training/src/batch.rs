@@ -1,14 +1,14 @@
 //! Batches: boxes of prepared cases, augmented, as tensors.
 
 use candle_core::{Device, Tensor};
-use labels::{BACKGROUND, LabelError, LabelPattern, Regions};
+use labels::{BACKGROUND, Classes, LabelError, LabelPattern, Regions};
 use model_card::Output as Target;
-use prepared::{PreparedError, PreparedSet};
+use prepared::{Patch, PreparedCase, PreparedError, PreparedSet};
 use random::Streams;
 use rayon::prelude::*;
 use volume::Scaling;
 
-use crate::augment::AugmentConfig;
+use crate::augment::{Augment, Geometry};
 use crate::sampler::{Epoch, Sample, Sampler, Sampling};
 use crate::trust::{Trust, Truth};
 
@@ -53,6 +53,14 @@ pub enum BatchError {
         /// Which value, and which classes.
         reason: Box<LabelError>,
     },
+    /// Left and right would change places where only one of them is known.
+    #[error("augment.mirror: {}{reason}; mirror along the other axes alone (`axes`)", .case.as_ref().map_or_else(String::new, |case| format!("case {case}: ")))]
+    Sides {
+        /// The case, if it is one that is at fault.
+        case: Option<String>,
+        /// Which class has no other side.
+        reason: String,
+    },
     /// The prepared cases are of the other kind.
     #[error(
         "the cases are prepared in the layout {found:?}, and {sampling:?} needs {expected:?}; set the layout of the stage `preprocess`"
@@ -81,8 +89,10 @@ pub struct BatchSource {
     targets: Targets,
     /// For each meaning of label maps and each target, the place of every value's class.
     tables: Vec<Vec<[u8; 256]>>,
+    /// The same of mirror images along x, where there are any.
+    mirrored_tables: Vec<Vec<[u8; 256]>>,
     scaling: Scaling,
-    augment: Option<AugmentConfig>,
+    augment: Option<Augment>,
     streams: Streams,
 }
 
@@ -95,7 +105,7 @@ impl BatchSource {
         set: PreparedSet,
         sampler: Sampler,
         targets: Targets,
-        augment: Option<AugmentConfig>,
+        augment: Option<Augment>,
         streams: Streams,
     ) -> Result<Self, BatchError> {
         let source = Self::unchecked(set, sampler, targets, augment, streams)?;
@@ -118,7 +128,7 @@ impl BatchSource {
     pub fn partly_labelled(
         set: PreparedSet,
         sampler: Sampler,
-        augment: Option<AugmentConfig>,
+        augment: Option<Augment>,
         streams: Streams,
     ) -> Result<Self, BatchError> {
         let classes = &set.index().classes;
@@ -130,7 +140,7 @@ impl BatchSource {
         set: PreparedSet,
         sampler: Sampler,
         targets: Targets,
-        augment: Option<AugmentConfig>,
+        augment: Option<Augment>,
         streams: Streams,
     ) -> Result<Self, BatchError> {
         let sampling = sampler.sampling();
@@ -141,8 +151,12 @@ impl BatchSource {
         if set.layout() != expected {
             return Err(BatchError::Layout { found: set.layout(), expected, sampling });
         }
-        let tables = tables(&set, &targets.outputs)?;
-        Ok(Self { set, sampler, targets, tables, scaling: Scaling::default(), augment, streams })
+        let values: Vec<Vec<u8>> = targets.outputs.iter().map(|output| output.values.clone()).collect();
+        let mirrored_tables = match augment.as_ref().is_some_and(Augment::swaps_sides) {
+            true => tables(&set, &mirrored(&set, &targets.outputs)?)?,
+            false => Vec::new(),
+        };
+        Ok(Self { tables: tables(&set, &values)?, mirrored_tables, set, sampler, targets, scaling: Scaling::default(), augment, streams })
     }
 
     /// The same with images that are scaled so, before anything is changed at random.
@@ -200,15 +214,15 @@ impl BatchSource {
     }
 
     fn fill(&self, epoch: u64, sample: &Sample, part: Part<'_>) -> Result<(), BatchError> {
-        let case = &self.set.cases()[sample.case];
-        let failed = |reason| BatchError::Case { case: case.id.clone(), reason };
-        // Without a target nobody asks for labels, and they are not read.
-        let read = if self.targets.outputs.is_empty() { PreparedSet::read_image } else { PreparedSet::read_box };
-        let patch = read(&self.set, sample.case, sample.start, sample.shape).map_err(failed)?;
+        let entry = &self.set.cases()[sample.case];
+        let failed = |reason| BatchError::Case { case: entry.id.clone(), reason };
+        let drawn = self.augment.as_ref().map(|augment| augment.draw(&self.streams, &[epoch, sample.number])).unwrap_or_default();
+        let patch = self.set.case(sample.case).and_then(|case| self.read(&case, sample, &drawn.geometry)).map_err(failed)?;
         part.image.copy_from_slice(&patch.image);
         self.scaling.apply(part.image);
+        let tables = if drawn.geometry.swaps_sides() { &self.mirrored_tables } else { &self.tables };
         if let Some(found) = &patch.labels {
-            for (labels, table) in part.labels.into_iter().zip(&self.tables[case.regions]) {
+            for (labels, table) in part.labels.into_iter().zip(&tables[entry.regions]) {
                 labels.iter_mut().zip(found).for_each(|(label, value)| *label = table[usize::from(*value)]);
             }
         }
@@ -218,20 +232,48 @@ impl BatchSource {
                 weights.iter_mut().zip(trust).for_each(|(weight, &trust)| *weight = self.targets.trust.weight(trust));
             }
         }
-        if let Some(augment) = &self.augment {
-            augment.draw(&mut self.streams.stream("augment", &[epoch, sample.number])).apply(part.image);
-        }
+        drawn.apply(part.image, sample.shape, self.set.layout());
         Ok(())
+    }
+
+    /// The box of a sample, rotated, zoomed and mirrored.
+    fn read(&self, case: &PreparedCase, sample: &Sample, geometry: &Geometry) -> Result<Patch, PreparedError> {
+        // Without a target nobody asks for labels, and they are not read.
+        let read = if self.targets.outputs.is_empty() { PreparedCase::read_image } else { PreparedCase::read_box };
+        let Some(resampling) = geometry.resampling(case.layout(), case.info().spacing_mm) else {
+            return read(case, sample.start, sample.shape);
+        };
+        let (from, shape) = resampling.source(sample.start, sample.shape, case.shape());
+        Ok(resampling.apply(&read(case, from, shape)?, from, sample.start, sample.shape))
     }
 }
 
+/// For each target the classes whose mirror images are its classes, in their order.
+fn mirrored(set: &PreparedSet, targets: &[Target]) -> Result<Vec<Vec<u8>>, BatchError> {
+    let classes = &set.index().classes;
+    let sides = |case: Option<&String>, reason: String| BatchError::Sides { case: case.cloned(), reason };
+    let learned = targets.iter().map(Target::pattern).fold(LabelPattern::EMPTY, LabelPattern::union);
+    for case in set.cases().iter().filter(|case| case.has_labels) {
+        for value in case.annotated.intersection(learned).iter() {
+            let other = classes.mirror_of(value).map_err(|reason| sides(None, reason.to_string()))?;
+            if !case.annotated.contains(other) {
+                let [known, other] = [value, other].map(|value| classes.key_of(value));
+                return Err(sides(Some(&case.id), format!("{known} is annotated, and {other}, which it would be along x, is not")));
+            }
+        }
+    }
+    // What no case shows is nothing in a mirror image either.
+    let of_class = |classes: &Classes, value: u8| classes.mirror_of(value).unwrap_or(value);
+    Ok(targets.iter().map(|target| target.values.iter().map(|&value| of_class(classes, value)).collect()).collect())
+}
+
 /// For each meaning of label maps in a set and each target, the place of every value's class. What no case uses is left out.
-fn tables(set: &PreparedSet, targets: &[Target]) -> Result<Vec<Vec<[u8; 256]>>, BatchError> {
+fn tables(set: &PreparedSet, targets: &[Vec<u8>]) -> Result<Vec<Vec<[u8; 256]>>, BatchError> {
     let index = set.index();
     let of_regions = |(number, regions): (usize, &Regions)| {
         let Some(case) = set.cases().iter().find(|case| case.regions == number) else { return Ok(Vec::new()) };
         let refused = |reason: LabelError| BatchError::Regions { case: case.id.clone(), reason: reason.into() };
-        targets.iter().map(|target| regions.table(&target.values, &index.classes).map_err(refused)).collect()
+        targets.iter().map(|target| regions.table(target, &index.classes).map_err(refused)).collect()
     };
     index.regions.iter().enumerate().map(of_regions).collect()
 }

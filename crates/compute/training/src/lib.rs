@@ -26,7 +26,10 @@ mod tally;
 mod tensorboard;
 mod trust;
 
-pub use augment::{AugmentConfig, Augmentation, Noise, NoiseConfig, RangeConfig};
+pub use augment::{
+    Augment, AugmentConfig, Augmentation, Axis, BlurConfig, Brightness, BrightnessConfig, GammaConfig, Geometry, LowResolutionConfig,
+    MirrorConfig, Noise, NoiseConfig, OffsetConfig, Preset, RangeConfig, Resampling, RotationConfig, ZoomConfig,
+};
 pub use batch::{Batch, BatchError, BatchSource, HostBatch, Targets};
 pub use checkpoint::{Best, Checkpoint, CheckpointError, CheckpointFolder, STATE_FILE, Tensors, TrainingState};
 pub use curves::{CURVE_FILE, CurveRow, Detail, PLOT_FILE, TIMES_FILE, Validation, csv, write_curves};

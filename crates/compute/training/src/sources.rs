@@ -6,7 +6,7 @@ use prepared::PreparedSet;
 use random::Streams;
 use stage_kit::StageIo;
 
-use crate::augment::AugmentConfig;
+use crate::augment::Augment;
 use crate::batch::{BatchSource, Targets};
 use crate::fit::FitConfig;
 use crate::normalisation::Normalisation;
@@ -33,7 +33,7 @@ impl Sources {
         subset: &str,
         sampling: Sampling,
         targets: Targets,
-        augment: AugmentConfig,
+        augment: Augment,
         fit: &FitConfig,
         validation_samples: Option<u64>,
     ) -> Result<Self> {

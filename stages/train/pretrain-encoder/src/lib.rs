@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use training::{
-    AugmentConfig, Batch, BatchSource, FitConfig, Normalisation, Run, Sample, Sampling, Select, Sources, Targets, Trainable, Trust,
+    Augment, AugmentConfig, Batch, BatchSource, FitConfig, Normalisation, Run, Sample, Sampling, Select, Sources, Targets, Trainable, Trust,
     Validation,
 };
 
@@ -41,7 +41,7 @@ pub struct Config {
     /// What windowed intensities are made of before the network sees them; the same as that of the teacher.
     #[serde(default, skip_serializing_if = "Normalisation::is_unit")]
     pub normalisation: Normalisation,
-    /// Random changes of the intensities.
+    /// Random changes of samples.
     pub augment: AugmentConfig,
     /// The training protocol; `select` must be `lowest_loss`, for there is no Dice score.
     pub fit: FitConfig,
@@ -82,7 +82,7 @@ impl Stage for PretrainEncoder {
             config.patch
         );
         ensure!(config.fit.select == Select::LowestLoss, "fit.select: must be lowest_loss; images without labels have no Dice score");
-        config.augment.check().map_err(anyhow::Error::msg)?;
+        config.augment()?;
         config.fit.check()
     }
 
@@ -93,9 +93,8 @@ impl Stage for PretrainEncoder {
         if let Some(init) = io.input_opt("init")? {
             params.load_part(&init.join("weights.safetensors"), Masked::is_of_encoder)?;
         }
-        let sampling = Sampling::Patches { per_case: config.patches_per_case, shape: config.patch };
         let targets = Targets { outputs: Vec::new(), trust: Trust::Unused };
-        let sources = Sources::open(io, &config.subset, sampling, targets, config.augment, &config.fit, config.validation_patches)?
+        let sources = Sources::open(io, &config.subset, config.sampling(), targets, config.augment()?, &config.fit, config.validation_patches)?
             .normalised(config.normalisation, io)?;
         let pretraining =
             Pretraining { hidden: config.hidden_of(network.cubes()), network, params, streams, validation: sources.validation };
@@ -113,6 +112,14 @@ impl Stage for PretrainEncoder {
 }
 
 impl Config {
+    fn sampling(&self) -> Sampling {
+        Sampling::Patches { per_case: self.patches_per_case, shape: self.patch }
+    }
+
+    fn augment(&self) -> Result<Augment> {
+        self.augment.for_boxes(self.sampling(), self.normalisation).map_err(anyhow::Error::msg)
+    }
+
     fn masked(&self) -> Result<Masked> {
         self.network.check(self.patch).map_err(anyhow::Error::msg)?;
         Masked::new(&self.network, self.patch, &self.decoder).map_err(anyhow::Error::msg)

@@ -7,7 +7,7 @@ use partial::{Class, Datasets, Model};
 use prepared::PreparedSet;
 use random::Streams;
 use stage_kit::StageIo;
-use training::{BatchSource, Foreground, Order, Sampler, Sampling};
+use training::{BatchSource, Foreground, Order, Sampler};
 
 use crate::{CaseSampling, Config, ForegroundConfig};
 
@@ -100,8 +100,7 @@ impl Prepared {
 
     fn sampler(&self, config: &Config, order: Order, batch: usize, steps: Option<u64>, streams: Streams) -> Result<Sampler> {
         let shapes = self.set.cases().iter().map(|case| case.shape).collect();
-        let sampling = Sampling::Patches { per_case: config.patches_per_case, shape: config.patch };
-        Ok(Sampler::new(sampling, order, shapes, batch, steps, streams)?)
+        Ok(Sampler::new(config.boxes(), order, shapes, batch, steps, streams)?)
     }
 
     fn for_validation(self, config: &Config, io: &StageIo) -> Result<(BatchSource, Vec<usize>)> {
@@ -129,7 +128,7 @@ impl Prepared {
             let boxes = (0..self.set.len()).map(labels_of).collect::<Result<_, _>>()?;
             sampler = sampler.among_labels(Foreground { boxes, probability, margin })?;
         }
-        Ok((BatchSource::partly_labelled(self.set, sampler, Some(config.augment), streams)?, self.of_case))
+        Ok((BatchSource::partly_labelled(self.set, sampler, Some(config.augment()?), streams)?, self.of_case))
     }
 }
 

@@ -14,7 +14,7 @@ use partial::{Dataset, Datasets, Dice, Loss, Model, ModelConfig, Output, Partial
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
-use training::{AugmentConfig, Batch, FitConfig, FreezePlan, Normalisation, Run, Trainable, Validation};
+use training::{Augment, AugmentConfig, Batch, FitConfig, FreezePlan, Normalisation, Run, Sampling, Trainable, Validation};
 
 use crate::cases::{Cases, Labelled};
 
@@ -82,7 +82,7 @@ pub struct Config {
     /// How intensities are shown to the network.
     #[serde(default, skip_serializing_if = "Normalisation::is_unit")]
     pub normalisation: Normalisation,
-    /// Random changes of the intensities.
+    /// Random changes of samples.
     pub augment: AugmentConfig,
     /// The Dice score in the method's loss.
     #[serde(default)]
@@ -104,6 +104,14 @@ pub struct Config {
 }
 
 impl Config {
+    fn boxes(&self) -> Sampling {
+        Sampling::Patches { per_case: self.patches_per_case, shape: self.patch }
+    }
+
+    fn augment(&self) -> Result<Augment> {
+        self.augment.for_boxes(self.boxes(), self.normalisation).map_err(anyhow::Error::msg)
+    }
+
     /// Whether batches are taken in parts.
     fn has_parts(&self) -> bool {
         self.fit.micro_batch.is_some_and(|size| size < self.fit.batch_size)
@@ -145,7 +153,7 @@ impl Stage for TrainPartial {
         let chance = config.foreground.map_or(0.0, |foreground| foreground.probability);
         ensure!((0.0..=1.0).contains(&chance), "foreground.probability is {chance}; it must be in 0..1");
         ensure!(config.prior > 0.0 && config.prior < 1.0, "prior is {}; it must be between 0 and 1", config.prior);
-        config.augment.check().map_err(anyhow::Error::msg)?;
+        config.augment()?;
         config.fit.check()
     }
 

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use training::{
-    AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable, Trust,
+    Augment, AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable, Trust,
     Truth, Validation,
 };
 
@@ -35,7 +35,7 @@ pub struct Config {
     /// What windowed intensities are made of before the network sees them.
     #[serde(default, skip_serializing_if = "Normalisation::is_unit")]
     pub normalisation: Normalisation,
-    /// Random changes of the intensities.
+    /// Random changes of samples.
     pub augment: AugmentConfig,
     /// The training protocol.
     pub fit: FitConfig,
@@ -72,7 +72,7 @@ impl Stage for TrainStudent {
             config.crop
         );
         ensure!(!config.targets.is_empty(), "targets: name a group, such as `organ`, or several; without a target there is no loss");
-        config.augment.check().map_err(anyhow::Error::msg)?;
+        config.augment()?;
         config.fit.check()
     }
 
@@ -88,9 +88,8 @@ impl Stage for TrainStudent {
         config.live.apply(&mut params)?;
         let learned: Vec<Output> = places.iter().map(|&place| outputs[place].clone()).collect();
         let names = learned.iter().map(|output| output.keys(&classes)).collect();
-        let sampling = Sampling::Slices { shape: config.crop };
         let targets = Targets { outputs: learned, trust: config.trust };
-        let sources = Sources::open(io, &config.subset, sampling, targets, config.augment, &config.fit, config.validation_slices)?
+        let sources = Sources::open(io, &config.subset, config.sampling(), targets, config.augment()?, &config.fit, config.validation_slices)?
             .normalised(config.normalisation, io)?;
         let input = sources.training.model_input();
         let student = Student { network, params, targets: places, names, loss: config.fit.loss(), validation: sources.validation };
@@ -103,6 +102,14 @@ impl Stage for TrainStudent {
 }
 
 impl Config {
+    fn sampling(&self) -> Sampling {
+        Sampling::Slices { shape: self.crop }
+    }
+
+    fn augment(&self) -> Result<Augment> {
+        self.augment.for_boxes(self.sampling(), self.normalisation).map_err(anyhow::Error::msg)
+    }
+
     /// What the decoders tell apart, in the order of the groups.
     fn outputs(&self, classes: &Classes) -> Result<Vec<Output>> {
         let mut places: Vec<usize> = match &self.decoders {

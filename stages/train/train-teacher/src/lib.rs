@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use training::{
-    AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable, Trust,
+    Augment, AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable, Trust,
     Truth, Validation,
 };
 
@@ -67,7 +67,7 @@ pub struct Config {
     /// What windowed intensities are made of before the network sees them.
     #[serde(default, skip_serializing_if = "Normalisation::is_unit")]
     pub normalisation: Normalisation,
-    /// Random changes of the intensities.
+    /// Random changes of samples.
     pub augment: AugmentConfig,
     /// The training protocol.
     pub fit: FitConfig,
@@ -105,7 +105,7 @@ impl Stage for TrainTeacher {
 
     fn check(config: &Config) -> Result<()> {
         config.network.check(config.patch).map_err(anyhow::Error::msg)?;
-        config.augment.check().map_err(anyhow::Error::msg)?;
+        config.augment()?;
         config.fit.check()
     }
 
@@ -118,9 +118,8 @@ impl Stage for TrainTeacher {
             take(&params, &config.take, init, io)?;
         }
         config.live.apply(&mut params)?;
-        let sampling = Sampling::Patches { per_case: config.patches_per_case, shape: config.patch };
         let targets = Targets { outputs: vec![output.clone()], trust: config.trust };
-        let sources = Sources::open(io, &config.subset, sampling, targets, config.augment, &config.fit, config.validation_patches)?
+        let sources = Sources::open(io, &config.subset, config.sampling(), targets, config.augment()?, &config.fit, config.validation_patches)?
             .normalised(config.normalisation, io)?;
         let input = sources.training.model_input();
         let names = output.keys(&classes);
@@ -130,6 +129,16 @@ impl Stage for TrainTeacher {
         let network = serde_json::to_value(&config.network)?;
         let card = fitted.card(Kind::Teacher, network, &classes, vec![output], input, config.subset.clone(), io.seed);
         Ok(teacher.params.save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
+    }
+}
+
+impl Config {
+    fn sampling(&self) -> Sampling {
+        Sampling::Patches { per_case: self.patches_per_case, shape: self.patch }
+    }
+
+    fn augment(&self) -> Result<Augment> {
+        self.augment.for_boxes(self.sampling(), self.normalisation).map_err(anyhow::Error::msg)
     }
 }
 

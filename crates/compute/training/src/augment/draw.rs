@@ -16,7 +16,6 @@ use crate::sampler::Sampling;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Augment {
     config: AugmentConfig,
-    layout: Layout,
     /// The largest angle about each axis, along x, y, z as all that follows.
     degrees: [f64; 3],
     mirrored: [bool; 3],
@@ -41,11 +40,10 @@ impl AugmentConfig {
             Preset::DoDNet => reference.half_window,
         });
         config.check()?;
-        let (layout, shape) = match sampling {
-            Sampling::Patches { shape, .. } => (Layout::Volume, shape),
-            Sampling::Slices { shape: [x, y] } => (Layout::Slices, [x, y, 1]),
+        let (slices, shape) = match sampling {
+            Sampling::Patches { shape, .. } => (false, shape),
+            Sampling::Slices { shape: [x, y] } => (true, [x, y, 1]),
         };
-        let slices = layout == Layout::Slices;
         let longest = shape.into_iter().max().unwrap_or(1);
         let thin = (0..3).min_by_key(|&axis| shape[axis]).filter(|&axis| slices || shape[axis] * THICKEST_OF_THIN < longest);
         let every = [0, 1, 2].map(|axis| !slices || axis != 2);
@@ -86,7 +84,6 @@ impl AugmentConfig {
             changed: [0, 1, 2].map(|axis| thin != Some(axis)),
             middle: reference.middle as f32,
             config,
-            layout,
         })
     }
 }
@@ -189,11 +186,6 @@ impl Augment {
             shift: if shifted { shift as f32 } else { 0.0 },
             ..Augmentation::default()
         }
-    }
-
-    /// The order of the axes of the boxes that are changed.
-    pub(crate) fn layout(&self) -> Layout {
-        self.layout
     }
 }
 

@@ -88,15 +88,11 @@ fn labels_that_do_not_differ_in_their_intensity_cannot_decide() {
 fn noise_comes_after_the_scaling() {
     let folder = tempfile::tempdir().unwrap();
     let plain = slices(folder.path());
-    let shift = AugmentConfig { shift: training::RangeConfig { probability: 1.0, range: 0.1 }, ..nothing() };
+    let shift = AugmentConfig { shift: Some(training::RangeConfig { probability: 1.0, range: 0.1 }), ..AugmentConfig::default() };
+    let shift = shift.for_boxes(plain.sampler().sampling(), Normalisation::Unit).unwrap();
     let scaling = Scaling { shift: 0.5, scale: 0.001, ..Scaling::default() };
     let source =
         BatchSource::new(plain.set().clone(), plain.sampler().clone(), plain.targets().clone(), Some(shift), random::Streams::new(5));
     let (shifted, scaled) = (batch(&source.unwrap().scaled(scaling)), batch(&plain.scaled(scaling)));
     assert!(shifted != scaled && shifted.iter().zip(&scaled).all(|(a, b)| (a - b).abs() < 0.11));
-}
-
-fn nothing() -> AugmentConfig {
-    let never = training::RangeConfig { probability: 0.0, range: 0.0 };
-    AugmentConfig { noise: training::NoiseConfig { probability: 0.0, std: 0.0, fixed_std: false }, scale: never, shift: never }
 }

@@ -12,13 +12,15 @@ use nets::{Init, ParamSpec, Params};
 use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, Index, LabelSource, Layout, PreparedCase, PreparedSet, case_path, write_case};
 use random::Streams;
 use training::{
-    AugmentConfig, Batch, BatchError, BatchSource, NoiseConfig, Order, RangeConfig, Sampler, Sampling, Target, Targets, Trainable, Trust,
+    Augment, AugmentConfig, Batch, BatchError, BatchSource, NoiseConfig, Normalisation, Order, RangeConfig, Sampler, Sampling, Target, Targets, Trainable, Trust,
     Validation,
 };
 
-pub(crate) fn paper_augmentation() -> AugmentConfig {
-    let tenth = RangeConfig { probability: 0.5, range: 0.1 };
-    AugmentConfig { noise: NoiseConfig { probability: 0.5, std: 0.05, fixed_std: false }, scale: tenth, shift: tenth }
+pub(crate) fn paper_augmentation() -> Augment {
+    let tenth = Some(RangeConfig { probability: 0.5, range: 0.1 });
+    let noise = Some(NoiseConfig { probability: 0.5, std: 0.05, fixed_std: false });
+    let config = AugmentConfig { noise, scale: tenth, shift: tenth, ..AugmentConfig::default() };
+    config.for_boxes(Sampling::Slices { shape: [12, 12] }, Normalisation::Unit).unwrap()
 }
 
 /// An organ and a tumor, of which the label maps of the toy show both at a core.
