@@ -1,5 +1,7 @@
 //! Which dataset has which classes annotated.
 
+use std::cmp::Ordering;
+
 use labels::{Classes, Regions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,8 +51,11 @@ pub(crate) fn named(classes: &Classes, keys: &[String], field: impl Fn() -> Stri
 pub struct Datasets {
     declared: Vec<Dataset>,
     classes: Vec<Vec<Class>>,
+    known: Classes,
     /// Pairs of classes that a voxel of some label map shows together.
     together: Vec<[Class; 2]>,
+    /// Pairs of classes that some label maps have both, never together.
+    apart: Vec<[Class; 2]>,
 }
 
 impl Datasets {
@@ -65,7 +70,7 @@ impl Datasets {
             if classes.is_empty() { Err(PartialError::Empty { what: "dataset", name: dataset.name.clone(), why: "" }) } else { Ok(classes) }
         };
         let classes = declared.iter().map(of).collect::<Result<_, _>>()?;
-        Ok(Self { declared: declared.to_vec(), classes, together: Vec::new() })
+        Ok(Self { declared: declared.to_vec(), classes, known: known.clone(), together: Vec::new(), apart: Vec::new() })
     }
 
     /// The same, knowing from what the values of their label maps mean which classes a voxel can show together.
@@ -73,9 +78,15 @@ impl Datasets {
     pub fn labelled_by<'a>(mut self, regions: impl IntoIterator<Item = &'a Regions>) -> Self {
         let all = self.all();
         for regions in regions {
-            let meet = |a: Class, b: Class| a != b && regions.of_class(a.value()).meets(regions.of_class(b.value()));
-            let pairs = all.iter().flat_map(|&a| all.iter().map(move |&b| [a, b]));
-            self.together.extend(pairs.filter(|&[a, b]| meet(a, b)));
+            let pairs = all.iter().flat_map(|&a| all.iter().map(move |&b| [a, b])).filter(|[a, b]| a != b);
+            for pair in pairs {
+                let [a, b] = pair.map(|class| regions.of_class(class.value()));
+                match a.meets(b) {
+                    true => self.together.push(pair),
+                    false if a.is_empty() || b.is_empty() => {}
+                    false => self.apart.push(pair),
+                }
+            }
         }
         self
     }
@@ -113,9 +124,18 @@ impl Datasets {
         all
     }
 
-    /// Whether a voxel that is truly of `other` cannot be of `class`. A class may lie inside those of earlier groups, such as a tumor
-    /// in an organ, and may be labelled as a part of them.
+    /// Whether a voxel that is truly of `other` cannot be of `class`. Classes of a group exclude each other. In an organ there may be a
+    /// tumor that nobody looked for, if the classes say that it may lie there. A tumor says that its organ is not there only where
+    /// label maps have both and show them apart, as those do that count a tumor as no part of its organ.
     pub(crate) fn excludes(&self, other: Class, class: Class) -> bool {
-        other != class && other.group() >= class.group() && !self.together.contains(&[other, class])
+        let pair = [other, class];
+        if other == class || self.together.contains(&pair) {
+            return false;
+        }
+        match other.group().cmp(&class.group()) {
+            Ordering::Equal => true,
+            Ordering::Less => !self.known.may_lie_in(class.value(), other.value()),
+            Ordering::Greater => self.apart.contains(&pair) || !self.known.may_lie_in(other.value(), class.value()),
+        }
     }
 }

@@ -22,6 +22,8 @@ pub struct Class {
     pub color: [u8; 3],
     /// The key of the class that it is in a mirror image along x, if it is declared. [`Classes::mirror_of`] knows names too.
     pub mirror: Option<String>,
+    /// The classes, or groups of classes, of earlier groups that it may lie in; all of them if this is absent.
+    pub within: Option<Vec<String>>,
 }
 
 /// Classes that exclude each other: one softmax with background, one decoder of the student, one label map.
@@ -67,7 +69,7 @@ impl Group {
 ///   - group: organ
 ///     classes: {liver: 1, right_adrenal: {value: 2, name: Right adrenal gland, color: "#ffefd5"}}
 ///   - group: cancer
-///     classes: {tumor: 14}
+///     classes: {tumor: 14, liver_tumor: {value: 15, within: [liver]}}
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<GroupDeclaration>", into = "Vec<GroupDeclaration>")]
@@ -156,6 +158,14 @@ impl Classes {
         self.groups.iter().position(|group| group.classes.iter().any(|class| class.value == value))
     }
 
+    /// Whether a class of a later group may lie in one of an earlier group, such as a tumor in the organ that it grows in.
+    #[must_use]
+    pub fn may_lie_in(&self, inner: u8, outer: u8) -> bool {
+        let (Some(of_inner), Some(of_outer)) = (self.group_of(inner), self.group_of(outer)) else { return false };
+        let within = self.of_value(inner).and_then(|class| class.within.as_deref());
+        of_outer < of_inner && within.is_none_or(|keys| self.pattern_of(keys).is_ok_and(|pattern| pattern.contains(outer)))
+    }
+
     /// The classes of all groups above the one at `group`, which hide its classes where they lie.
     #[must_use]
     pub fn above(&self, group: usize) -> LabelPattern {
@@ -184,7 +194,26 @@ impl Classes {
         let mut groups = self.groups.clone();
         groups.iter_mut().for_each(|group| group.classes.retain(|class| kept.contains(class.value)));
         groups.retain(|group| !group.classes.is_empty());
+        let left = Self { groups };
+        let mut groups = left.groups.clone();
+        for within in groups.iter_mut().flat_map(|group| &mut group.classes).filter_map(|class| class.within.as_mut()) {
+            within.retain(|key| left.pattern_of(std::slice::from_ref(key)).is_ok());
+        }
         Self { groups }
+    }
+
+    /// Refuses classes that lie in something else than classes of earlier groups.
+    fn check_within(&self) -> Result<(), LabelError> {
+        for (place, group) in self.groups.iter().enumerate() {
+            let below = self.groups[..place].iter().map(Group::pattern).fold(LabelPattern::EMPTY, LabelPattern::union);
+            for class in &group.classes {
+                let unknown = |key: &&String| !self.pattern_of(&[*key]).is_ok_and(|pattern| pattern.is_within(below));
+                if let Some(key) = class.within.iter().flatten().find(unknown) {
+                    return Err(LabelError::Within { class: class.key.clone(), key: key.clone(), below: self.keys_of(below) });
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -226,13 +255,16 @@ struct FullDeclaration {
     /// of names such as `left_kidney` and `right_kidney`, `kidney_l` and `kidney_r`. One of a pair says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mirror: Option<String>,
+    /// The classes, or groups of classes, of earlier groups that it may lie in, such as the organ of a tumor; all if this is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    within: Option<Vec<String>>,
 }
 
 impl ClassDeclaration {
     fn class(self, key: String) -> Class {
-        let (value, name, color, mirror) = match self {
-            Self::Value(value) => (value, None, None, None),
-            Self::Full(FullDeclaration { value, name, color, mirror }) => (value, name, color, mirror),
+        let FullDeclaration { value, name, color, mirror, within } = match self {
+            Self::Value(value) => FullDeclaration { value, name: None, color: None, mirror: None, within: None },
+            Self::Full(full) => full,
         };
         Class {
             name: name.unwrap_or_else(|| name_of(&key)),
@@ -240,6 +272,7 @@ impl ClassDeclaration {
             key,
             value,
             mirror,
+            within,
         }
     }
 }
@@ -285,19 +318,24 @@ impl TryFrom<Vec<GroupDeclaration>> for Classes {
             }
             groups.push(Group { key: group, classes });
         }
+        if groups.is_empty() {
+            return Err(LabelError::NoClasses);
+        }
         let classes = Self { groups };
         classes.check_mirrors()?;
-        if classes.groups.is_empty() { Err(LabelError::NoClasses) } else { Ok(classes) }
+        classes.check_within()?;
+        Ok(classes)
     }
 }
 
 impl From<Classes> for Vec<GroupDeclaration> {
     fn from(classes: Classes) -> Self {
-        let declaration = |Class { key, name, value, color, mirror }: Class| {
+        let declaration = |Class { key, name, value, color, mirror, within }: Class| {
             let name = (name != name_of(&key)).then_some(name);
             let color = (color != color::of_value(value)).then_some(Color(color));
-            let full = name.is_some() || color.is_some() || mirror.is_some();
-            (key, if full { ClassDeclaration::Full(FullDeclaration { value, name, color, mirror }) } else { ClassDeclaration::Value(value) })
+            let is_short = name.is_none() && color.is_none() && mirror.is_none() && within.is_none();
+            let full = FullDeclaration { value, name, color, mirror, within };
+            (key, if is_short { ClassDeclaration::Value(value) } else { ClassDeclaration::Full(full) })
         };
         let group =
             |Group { key, classes }: Group| GroupDeclaration { group: key, classes: classes.into_iter().map(declaration).collect() };

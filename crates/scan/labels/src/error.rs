@@ -59,6 +59,19 @@ pub enum LabelError {
         /// The other.
         mirror: String,
     },
+    /// A class that is to lie in what is no class of an earlier group.
+    #[error(
+        "classes: `{class}`, within: `{key}` is neither a class nor a group of the groups before its own; those are {}",
+        if .below.is_empty() { "none".to_owned() } else { .below.join(", ") }
+    )]
+    Within {
+        /// The class.
+        class: String,
+        /// What it is to lie in.
+        key: String,
+        /// The classes that it may lie in.
+        below: Vec<String>,
+    },
     /// A key that no class has.
     #[error("there is no class `{key}`; the classes are {}", .known.join(", "))]
     NoClass {

@@ -71,6 +71,30 @@ fn declarations_come_back_from_json() {
 }
 
 #[test]
+fn a_class_lies_in_those_of_earlier_groups_or_in_those_that_it_names() {
+    let groups = r#"[{"group": "organ", "classes": {"liver": 1, "spleen": 2}}, {"group": "vessel", "classes": {"artery": 3}},
+        {"group": "cancer", "classes": {"tumor": 14, "liver_tumor": {"value": 15, "within": ["liver"]}, "cyst": {"value": 16, "within": []}}}]"#;
+    let classes: Classes = serde_json::from_str(groups).unwrap();
+    let lies_in = |inner: u8| [1, 2, 3, 14, 15].map(|outer| classes.may_lie_in(inner, outer));
+    assert_eq!(lies_in(14), [true, true, true, false, false], "classes of a group exclude each other");
+    assert_eq!(lies_in(15), [true, false, false, false, false]);
+    assert_eq!(lies_in(16), [false; 5]);
+    assert_eq!([lies_in(1), lies_in(200)], [[false; 5]; 2]);
+    let again: Classes = serde_json::from_str(&serde_json::to_string(&classes).unwrap()).unwrap();
+    assert_eq!(again, classes);
+    let without = classes.only(set(&[2, 3, 15]));
+    assert!(!without.may_lie_in(15, 2), "without the liver there is nothing that it lies in");
+    assert_eq!(declared(&serde_json::to_string(&without).unwrap()).unwrap(), without);
+    for within in ["tumor", "kidney", "cancer"] {
+        let error = declared(&groups.replace(r#""within": ["liver"]"#, &format!(r#""within": ["{within}"]"#))).unwrap_err();
+        assert!(
+            error.contains(&format!("`liver_tumor`, within: `{within}`")) && error.contains("those are liver, spleen, artery"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn bad_declarations_are_refused_by_name() {
     for (json, part) in [
         ("[]", "none is declared"),
