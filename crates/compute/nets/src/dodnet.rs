@@ -105,7 +105,7 @@ impl DoDNet {
             true => Some(norm_relu(params, "GAP.0", &encoded[4], self.groups)?.flatten_from(2)?.mean(2)?),
             false => None,
         };
-        let decoded = self.trunk.decode(params, "", &encoded)?;
+        let decoded = self.trunk.decode(params, "", &encoded, None)?;
         let x = norm_relu(params, "precls_conv.0", &decoded[0], self.groups)?;
         let map = ops::conv(&x, &params.get("precls_conv.2.weight")?, Some(&params.get("precls_conv.2.bias")?), 1, 0)?;
         Ok(DoDNetFeatures { map, pooled })

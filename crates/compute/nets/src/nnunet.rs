@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::params::{Init, ParamSpec, Params};
+use crate::preactivated::beside;
 
 /// The slope of LeakyReLU for negative values.
 const SLOPE: f64 = 0.01;
@@ -85,13 +86,21 @@ impl UNetConfig {
 pub struct UNetTrunk {
     config: UNetConfig,
     inputs: usize,
+    /// Channels that the first convolution of each decoder level reads beside its maps.
+    told: usize,
 }
 
 impl UNetTrunk {
     /// The network of that size over `inputs` channels.
     #[must_use]
     pub fn new(config: &UNetConfig, inputs: usize) -> Self {
-        Self { config: config.clone(), inputs }
+        Self { config: config.clone(), inputs, told: 0 }
+    }
+
+    /// The same with a decoder that is told so many values of each sample.
+    #[must_use]
+    pub fn told(self, told: usize) -> Self {
+        Self { told, ..self }
     }
 
     /// The encoder's parameters under `prefix`.
@@ -140,11 +149,12 @@ impl UNetTrunk {
         Ok(maps)
     }
 
-    /// The maps of the encoder to those of the decoder, full resolution first.
+    /// The maps of the encoder to those of the decoder, full resolution first. `told` `(b, values)` is what a decoder is told that
+    /// [`UNetTrunk::told`] speaks of.
     ///
     /// # Errors
     /// As [`UNetTrunk::encode`].
-    pub fn decode(&self, params: &Params, prefix: &str, encoded: &[Tensor]) -> candle_core::Result<Vec<Tensor>> {
+    pub fn decode(&self, params: &Params, prefix: &str, encoded: &[Tensor], told: Option<&Tensor>) -> candle_core::Result<Vec<Tensor>> {
         let deepest = self.config.features.len() - 1;
         let mut x = encoded[deepest].clone();
         let mut decoded = Vec::with_capacity(deepest);
@@ -152,7 +162,7 @@ impl UNetTrunk {
             let options = ConvOptions { stride: self.config.strides[level], ..ConvOptions::new(1, 0) };
             let weight = params.get(&format!("{}.weight", self.up(prefix, level)))?;
             let raised = ops::conv_transpose_with(&x, &weight, None, options, [0; 3])?;
-            x = ops::concat_channels(&[&raised, &encoded[level]])?;
+            x = beside(ops::concat_channels(&[&raised, &encoded[level]])?, told)?;
             for conv in self.decoder_level(prefix, level) {
                 x = conv.forward(params, &x)?;
             }
@@ -205,7 +215,7 @@ impl UNetTrunk {
             name: format!("{prefix}decoder.{level}.{k}"),
             kernel: self.config.kernel(level),
             stride: [1; 3],
-            inputs: if k == 0 { 2 * outputs } else { outputs },
+            inputs: if k == 0 { 2 * outputs + self.told } else { outputs },
             outputs,
         };
         (0..if self.config.blocks.is_some() { 1 } else { 2 }).map(conv).collect()

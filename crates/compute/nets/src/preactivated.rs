@@ -51,13 +51,21 @@ impl ResidualConfig {
 pub struct ResidualTrunk {
     config: ResidualConfig,
     inputs: usize,
+    /// Channels that the first convolution of each decoder block reads beside its map.
+    told: usize,
 }
 
 impl ResidualTrunk {
     /// The network of that size over `inputs` channels.
     #[must_use]
     pub fn new(config: &ResidualConfig, inputs: usize) -> Self {
-        Self { config: config.clone(), inputs }
+        Self { config: config.clone(), inputs, told: 0 }
+    }
+
+    /// The same with a decoder that is told so many values of each sample.
+    #[must_use]
+    pub fn told(self, told: usize) -> Self {
+        Self { told, ..self }
     }
 
     /// The encoder's parameters under `prefix`.
@@ -88,7 +96,7 @@ impl ResidualTrunk {
         let mut maps = Vec::with_capacity(5);
         for level in self.encoder(prefix) {
             for block in level {
-                x = block.forward(params, &x, self.config.groups)?;
+                x = block.forward(params, &x, None, self.config.groups)?;
             }
             maps.push(x.clone()); // (b, f_i, d/2^i, h/2^i, w/2^i)
         }
@@ -97,16 +105,17 @@ impl ResidualTrunk {
         Ok(maps)
     }
 
-    /// The maps of the encoder to those of the decoder, full resolution first.
+    /// The maps of the encoder to those of the decoder, full resolution first. `told` `(b, values)` is what a decoder is told that
+    /// [`ResidualTrunk::told`] speaks of.
     ///
     /// # Errors
     /// As [`ResidualTrunk::encode`].
-    pub fn decode(&self, params: &Params, prefix: &str, encoded: &[Tensor]) -> candle_core::Result<Vec<Tensor>> {
+    pub fn decode(&self, params: &Params, prefix: &str, encoded: &[Tensor], told: Option<&Tensor>) -> candle_core::Result<Vec<Tensor>> {
         let mut decoded = Vec::with_capacity(4);
         let mut x = encoded[4].clone();
         for (block, skip) in self.decoder(prefix).iter().zip(encoded[..4].iter().rev()) {
             let raised = ops::upsample_linear(&x, &skip.dims()[2..])?;
-            x = block.forward(params, &(raised + skip)?, self.config.groups)?;
+            x = block.forward(params, &(raised + skip)?, told, self.config.groups)?;
             decoded.push(x.clone());
         }
         decoded.reverse();
@@ -133,6 +142,7 @@ impl ResidualTrunk {
                 inputs: self.config.channels(if k == 0 { i.saturating_sub(1) } else { i }),
                 outputs: self.config.channels(i),
                 stride: if i > 0 && k == 0 { 2 } else { 1 },
+                told: 0,
             };
             (0..self.config.blocks[i]).map(block).collect()
         };
@@ -142,7 +152,13 @@ impl ResidualTrunk {
     /// From the deepest to the last.
     fn decoder(&self, prefix: &str) -> Vec<Block> {
         let f = self.config.features;
-        let block = |(name, inputs, outputs): (&str, usize, usize)| Block { name: format!("{prefix}{name}.0"), inputs, outputs, stride: 1 };
+        let block = |(name, inputs, outputs): (&str, usize, usize)| Block {
+            name: format!("{prefix}{name}.0"),
+            inputs,
+            outputs,
+            stride: 1,
+            told: self.told,
+        };
         [("x8_resb", f[3], f[2]), ("x4_resb", f[2], f[1]), ("x2_resb", f[1], f[0]), ("x1_resb", f[0], f[0])].map(block).into()
     }
 }
@@ -153,6 +169,8 @@ struct Block {
     inputs: usize,
     outputs: usize,
     stride: usize,
+    /// Channels that its first convolution reads beside the normalised input.
+    told: usize,
 }
 
 impl Block {
@@ -161,9 +179,9 @@ impl Block {
     }
 
     fn specs(&self, specs: &mut Vec<ParamSpec>) {
-        let Self { name, inputs, outputs, .. } = self;
+        let Self { name, inputs, outputs, told, .. } = self;
         norm_specs(&format!("{name}.gn1"), *inputs, specs);
-        specs.push(conv_spec(&format!("{name}.conv1"), 3, *inputs, *outputs));
+        specs.push(conv_spec(&format!("{name}.conv1"), 3, inputs + told, *outputs));
         norm_specs(&format!("{name}.gn2"), *outputs, specs);
         specs.push(conv_spec(&format!("{name}.conv2"), 3, *outputs, *outputs));
         if self.projects() {
@@ -172,9 +190,10 @@ impl Block {
         }
     }
 
-    fn forward(&self, params: &Params, x: &Tensor, groups: usize) -> candle_core::Result<Tensor> {
+    fn forward(&self, params: &Params, x: &Tensor, told: Option<&Tensor>, groups: usize) -> candle_core::Result<Tensor> {
         let name = |leaf: &str| format!("{}.{leaf}", self.name);
-        let y = conv(params, &name("conv1"), &norm_relu(params, &name("gn1"), x, groups)?, self.stride, 1)?;
+        let normalised = norm_relu(params, &name("gn1"), x, groups)?;
+        let y = conv(params, &name("conv1"), &beside(normalised, told)?, self.stride, 1)?;
         let y = conv(params, &name("conv2"), &norm_relu(params, &name("gn2"), &y, groups)?, 1, 1)?;
         if !self.projects() {
             return y + x;
@@ -191,6 +210,15 @@ fn conv_spec(name: &str, kernel: usize, inputs: usize, outputs: usize) -> ParamS
 pub(crate) fn norm_specs(name: &str, channels: usize, specs: &mut Vec<ParamSpec>) {
     specs.push(ParamSpec { name: format!("{name}.weight"), shape: vec![channels], init: Init::Ones });
     specs.push(ParamSpec { name: format!("{name}.bias"), shape: vec![channels], init: Init::Zeros });
+}
+
+/// A map `(b, c, d, h, w)` with a channel for each value of `told` `(b, values)`, the same in all voxels.
+pub(crate) fn beside(map: Tensor, told: Option<&Tensor>) -> candle_core::Result<Tensor> {
+    let Some(told) = told else { return Ok(map) };
+    let (samples, values) = told.dims2()?;
+    let shape = [&[samples, values], &map.dims()[2..]].concat();
+    let told = told.reshape((samples, values, 1, 1, 1))?.broadcast_as(shape)?.contiguous()?;
+    ops::concat_channels(&[&map, &told])
 }
 
 /// Convolution with standardised weights and no bias.

@@ -22,7 +22,7 @@ pub enum TrunkConfig {
 }
 
 impl TrunkConfig {
-    /// Whether it takes an image with further channels beside it.
+    /// Whether it takes channels that tell the task, beside the image or in the decoder.
     #[must_use]
     pub fn takes_channels(&self) -> bool {
         !matches!(self, Self::SwinUnetr(_))
@@ -65,6 +65,17 @@ impl Trunk {
             TrunkConfig::Residual(config) => Kind::Residual(ResidualTrunk::new(config, inputs), config.groups),
             TrunkConfig::UNet(config) => Kind::UNet(UNetTrunk::new(config, inputs)),
             TrunkConfig::SwinUnetr(config) => Kind::Swin(Box::new(SwinTrunk::new(config))),
+        };
+        Self { kind }
+    }
+
+    /// The same with a decoder that is told so many values of each sample, which a Swin UNETR's is not.
+    #[must_use]
+    pub fn told(self, values: usize) -> Self {
+        let kind = match self.kind {
+            Kind::Residual(trunk, groups) => Kind::Residual(trunk.told(values), groups),
+            Kind::UNet(trunk) => Kind::UNet(trunk.told(values)),
+            swin @ Kind::Swin(_) => swin,
         };
         Self { kind }
     }
@@ -128,9 +139,23 @@ impl Trunk {
     /// # Errors
     /// As [`Trunk::encode`].
     pub fn decode(&self, params: &Params, prefix: &str, encoded: &[Tensor]) -> candle_core::Result<Vec<Tensor>> {
+        self.decode_told(params, prefix, encoded, None)
+    }
+
+    /// The same by a decoder that is told some values `(b, values)` of each sample at every level ([`Trunk::told`]).
+    ///
+    /// # Errors
+    /// As [`Trunk::encode`].
+    pub fn decode_told(
+        &self,
+        params: &Params,
+        prefix: &str,
+        encoded: &[Tensor],
+        told: Option<&Tensor>,
+    ) -> candle_core::Result<Vec<Tensor>> {
         match &self.kind {
-            Kind::Residual(trunk, _) => trunk.decode(params, prefix, encoded),
-            Kind::UNet(trunk) => trunk.decode(params, prefix, encoded),
+            Kind::Residual(trunk, _) => trunk.decode(params, prefix, encoded, told),
+            Kind::UNet(trunk) => trunk.decode(params, prefix, encoded, told),
             Kind::Swin(trunk) if prefix.is_empty() => trunk.decode(params, encoded),
             Kind::Swin(trunk) => trunk.decode(&params.under(prefix), encoded),
         }

@@ -66,23 +66,6 @@ pub enum PartialError {
         /// What is annotated.
         annotated: Vec<String>,
     },
-    /// A loss that parts of a batch do not have.
-    #[error("fit.micro_batch: the Dice score of this method is that of the whole batch, which parts of it do not have; leave it out")]
-    WholeBatches,
-    /// A batch whose parts would not have its loss.
-    #[error(
-        "fit.micro_batch: the datasets `{first}` and `{second}` do not have the same part of {of} annotated, and what a class counts \
-         follows from how much of a whole batch has it annotated; leave micro_batch out, or declare tasks of as many classes each, of \
-         which every dataset has all or none annotated"
-    )]
-    Parts {
-        /// What they share.
-        of: String,
-        /// A dataset.
-        first: String,
-        /// Another.
-        second: String,
-    },
     /// A network or a rule that cannot be.
     #[error("{0}")]
     Network(String),

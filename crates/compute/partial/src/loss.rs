@@ -1,16 +1,17 @@
 //! Losses over what is annotated.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use ops::DiceCe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::annotation::Datasets;
 use crate::class::Class;
-use crate::error::PartialError;
 use crate::model::{Model, Output};
 use crate::mutual::{self, Difference, Similarity};
 use crate::truth::Truth;
+use crate::weights::Weights;
+use crate::whole::Whole;
 
 /// What twice the overlap of probabilities `p` and truth `t` is divided by in a Dice score.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,9 +47,8 @@ pub struct Loss {
 /// What a method charges.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Objective {
-    /// DoDNet's (its Eq. 8): for each channel one minus the Dice score of a row, with 1 added to the denominator, and the mean
-    /// binary cross-entropy, both averaged over the rows that have it annotated; then averaged over the channels. Samples count alike,
-    /// whatever the number of their rows: an average over rows is one over samples of that over the rows of each.
+    /// DoDNet's (its Eq. 8): for each class of each sample one minus the Dice score, with 1 added to the denominator, and the mean
+    /// binary cross-entropy; averaged over what is annotated, group by group (organs and tumors, its authors' two channels).
     Mean,
     /// MultiTalent's (its Eq. 2): the sum over classes of the binary cross-entropy of each sample, minus the Dice score of the
     /// whole batch. nnU-Net's term 1e-5 keeps the score of a class that nothing shows defined.
@@ -62,133 +62,128 @@ pub enum Objective {
     Similarity(Similarity),
 }
 
-impl Objective {
-    /// Whether a batch can never be taken in parts, because scores are those of the whole batch.
+impl Loss {
+    /// Whether the loss of a part of a batch depends on what the network says of the other parts: then [`Loss::sums`] of all of
+    /// them are needed before it.
     #[must_use]
     pub fn is_of_whole_batches(self) -> bool {
-        self == Self::Sum
+        self.by == Objective::Sum
     }
 
-    /// Refuses a batch in parts whose loss is not the mean of those of its parts.
-    ///
-    /// `Sum` never is. `Mean` is one over channels of averages over what has each annotated: it is one over samples too where all
-    /// datasets have the same part of each annotated. All others are means over samples.
-    ///
-    /// # Errors
-    /// Names what is annotated unevenly.
-    pub fn check_parts(self, model: &Model, datasets: &Datasets) -> Result<(), PartialError> {
-        match self {
-            Self::Sum => Err(PartialError::WholeBatches),
-            Self::Mean => model.heads_of_outputs().iter().try_for_each(|heads| check_even(model, datasets, heads)),
-            Self::Merged | Self::Difference(_) | Self::Similarity(_) => Ok(()),
-        }
-    }
-}
-
-/// Refuses datasets that have different parts of a channel annotated, of those that train some of the heads that share it.
-#[expect(clippy::cast_precision_loss, reason = "few heads")]
-fn check_even(model: &Model, datasets: &Datasets, heads: &[usize]) -> Result<(), PartialError> {
-    let channels = heads.iter().map(|&head| model.heads()[head].classes.len()).max().unwrap_or(0);
-    for channel in 0..channels {
-        let mut first: Option<(usize, f64)> = None;
-        for dataset in 0..datasets.len() {
-            let trained: Vec<usize> = model.trained_by(datasets, dataset).into_iter().filter(|head| heads.contains(head)).collect();
-            let has = |class: &Class| datasets.classes(dataset).contains(class);
-            let annotated = trained.iter().filter(|&&head| model.heads()[head].classes.get(channel).is_some_and(has)).count();
-            let part = annotated as f64 / trained.len() as f64;
-            match first {
-                _ if trained.is_empty() => {}
-                None => first = Some((dataset, part)),
-                Some((_, same)) if same == part => {}
-                Some((other, _)) => {
-                    let of = match heads {
-                        [head] => format!("`{}`", model.heads()[*head].name),
-                        _ => format!("the classes in place {} of the tasks", channel + 1),
-                    };
-                    let [first, second] = [other, dataset].map(|d| datasets.declared()[d].name.clone());
-                    return Err(PartialError::Parts { of, first, second });
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-impl Loss {
     /// The loss of the outputs of a model for a batch.
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
     pub fn of(self, model: &Model, outputs: &[Output], truth: &Truth<'_>, datasets: &Datasets) -> candle_core::Result<Tensor> {
+        self.of_part(model, outputs, truth, datasets, (&Whole::of(truth.datasets), 0))
+    }
+
+    /// The same for a part of a batch, by its place among the parts. The losses of all parts, and their gradients, sum to those of
+    /// the batch, however it is cut.
+    ///
+    /// # Errors
+    /// As [`Loss::of`].
+    #[expect(clippy::cast_precision_loss, reason = "batches are small")]
+    pub fn of_part(
+        self,
+        model: &Model,
+        outputs: &[Output],
+        truth: &Truth<'_>,
+        datasets: &Datasets,
+        (whole, part): (&Whole, usize),
+    ) -> candle_core::Result<Tensor> {
+        let samples = whole.datasets().len() as f64;
         match self.by {
-            Objective::Difference(weights) => return mutual::difference(weights, self.dice, model, outputs, truth, datasets),
-            Objective::Similarity(weights) => return mutual::similarity(weights, self.dice, model, outputs, truth, datasets),
-            Objective::Mean | Objective::Sum | Objective::Merged => {}
+            Objective::Difference(weights) => mutual::difference(weights, self.dice, model, outputs, truth, datasets)? / samples,
+            Objective::Similarity(weights) => mutual::similarity(weights, self.dice, model, outputs, truth, datasets)? / samples,
+            Objective::Merged => sum(outputs, |_, output| merged(self.dice, output, truth, datasets)? / samples),
+            Objective::Mean => {
+                let weights = Weights::of(model, datasets, whole.datasets());
+                sum(outputs, |_, output| self.mean_of(&weights, output, truth, datasets))
+            }
+            Objective::Sum => sum(outputs, |place, output| {
+                let (own, others) = (of_batch(output, truth, datasets)?, whole.others(part, place)?);
+                summed(self.dice, &own, others.as_ref(), truth.datasets.len() as f64 / samples, output.voxels())
+            }),
         }
-        let device = outputs[0].logits.device();
-        let mut sum = Tensor::zeros((), candle_core::DType::F32, device)?;
-        for output in outputs {
-            let loss = match self.by {
-                Objective::Merged => merged(self.dice, output, truth, datasets)?,
-                _ => {
-                    let mask = truth.mask(output, datasets);
-                    let sums = ops::binary_sums(&output.logits, &truth.targets(output)?)?;
-                    let voxels: usize = output.logits.dims()[2..].iter().product();
-                    let shares: Vec<f64> = output.rows.iter().map(|row| row.share).collect();
-                    if self.by == Objective::Mean {
-                        mean(self.dice, &sums, &mask, &shares, voxels)?
-                    } else {
-                        summed(self.dice, &sums, &mask, voxels)?
-                    }
-                }
-            };
-            sum = (sum + (loss * output.weight)?)?;
-        }
-        Ok(sum)
+    }
+
+    /// For each output what the loss of the other parts of a batch takes from a part, without its graph.
+    ///
+    /// # Errors
+    /// As [`Loss::of`].
+    pub fn sums(self, outputs: &[Output], truth: &Truth<'_>, datasets: &Datasets) -> candle_core::Result<Vec<Tensor>> {
+        outputs.iter().map(|output| Ok(of_batch(output, truth, datasets)?.detach())).collect()
+    }
+
+    fn mean_of(self, weights: &Weights, output: &Output, truth: &Truth<'_>, datasets: &Datasets) -> candle_core::Result<Tensor> {
+        let of_row = |(row, mask): (&crate::Row, Vec<bool>)| -> Vec<f64> {
+            let weight = |class: Class| weights.weight(truth.datasets[row.sample], class);
+            row.channels.iter().zip(mask).map(|(about, on)| about.filter(|_| on).map_or(0.0, |about| weight(about.class))).collect()
+        };
+        let weights: Vec<Vec<f64>> = output.rows.iter().zip(truth.mask(output, datasets)).map(of_row).collect();
+        mean(self.dice, &truth.sums(output)?, &weights, output.voxels())
     }
 }
 
-/// `value` by row and channel where that is annotated, as a tensor `(rows, channels)`.
-fn by_channel(mask: &[Vec<bool>], device: &Device, value: impl Fn(usize, usize) -> f32) -> candle_core::Result<Tensor> {
-    let channels = mask.first().map_or(0, Vec::len);
-    let of_row = |(row, mask): (usize, &Vec<bool>)| mask.iter().enumerate().map(|(k, &on)| if on { value(row, k) } else { 0.0 }).collect();
-    let values: Vec<Vec<f32>> = mask.iter().enumerate().map(of_row).collect();
-    Tensor::from_vec(values.concat(), (mask.len(), channels), device)
+/// The losses of all outputs, each as far as its level counts.
+fn sum(outputs: &[Output], loss: impl Fn(usize, &Output) -> candle_core::Result<Tensor>) -> candle_core::Result<Tensor> {
+    let mut sum = Tensor::zeros((), DType::F32, outputs[0].logits.device())?;
+    for (place, output) in outputs.iter().enumerate() {
+        sum = (sum + (loss(place, output)? * output.weight)?)?;
+    }
+    Ok(sum)
+}
+
+/// Values by row and channel as a tensor `(rows, channels)`.
+#[expect(clippy::cast_possible_truncation, reason = "losses are single precision")]
+fn by_channel(values: &[Vec<f64>], device: &Device) -> candle_core::Result<Tensor> {
+    let channels = values.first().map_or(0, Vec::len);
+    Tensor::from_iter(values.iter().flatten().map(|&value| value as f32), device)?.reshape((values.len(), channels))
 }
 
 pub(crate) fn part(sums: &Tensor, which: usize) -> candle_core::Result<Tensor> {
-    sums.narrow(2, which, 1)?.squeeze(2)
+    sums.narrow(candle_core::D::Minus1, which, 1)?.squeeze(candle_core::D::Minus1)
 }
 
-/// DoDNet's loss of rows that have these shares of the batch.
-#[expect(clippy::cast_precision_loss, reason = "voxels of a patch and channels are far below 2^24")]
-pub(crate) fn mean(dice: Dice, sums: &Tensor, mask: &[Vec<bool>], shares: &[f64], voxels: usize) -> candle_core::Result<Tensor> {
-    let channels = mask.first().map_or(0, Vec::len);
-    let of_channel = |k: usize| mask.iter().zip(shares).filter(|(row, _)| row[k]).map(|(_, share)| share).sum::<f64>();
-    let annotated: Vec<f64> = (0..channels).map(of_channel).collect();
-    let counted = annotated.iter().filter(|&&share| share > 0.0).count() as f64;
-    let all: f64 = shares.iter().sum();
-    let weights = by_channel(mask, sums.device(), |row, k| (all * shares[row] / (annotated[k] * counted)) as f32)?;
+/// DoDNet's loss of rows whose channels have these weights, 0 where they are not annotated.
+#[expect(clippy::cast_precision_loss, reason = "voxels of a patch are far below 2^52")]
+pub(crate) fn mean(dice: Dice, sums: &Tensor, weights: &[Vec<f64>], voxels: usize) -> candle_core::Result<Tensor> {
     let score = ((part(sums, 0)? * 2.0)? / ((part(sums, dice.predicted())? + part(sums, 2)?)? + 1.0)?)?;
     let each = ((1.0 - score)? + (part(sums, 3)? / voxels as f64)?)?;
-    (each * weights)?.sum_all()
+    (each * by_channel(weights, sums.device())?)?.sum_all()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "as above")]
-fn summed(dice: Dice, sums: &Tensor, mask: &[Vec<bool>], voxels: usize) -> candle_core::Result<Tensor> {
+/// The place of the number of samples that have a class annotated, behind the sums.
+const ANNOTATED: usize = 5;
+
+/// For each channel the sums over the samples that have it annotated, and their number: `(channels, 6)`.
+fn of_batch(output: &Output, truth: &Truth<'_>, datasets: &Datasets) -> candle_core::Result<Tensor> {
+    let mask = truth.mask(output, datasets);
+    let on: Vec<Vec<f64>> = mask.iter().map(|row| row.iter().map(|&on| f64::from(u8::from(on))).collect()).collect();
+    let on = by_channel(&on, output.logits.device())?.unsqueeze(2)?;
+    let sums = truth.sums(output)?.broadcast_mul(&on)?;
+    Tensor::cat(&[sums, on], 2)?.sum(0)
+}
+
+/// MultiTalent's loss of a part that holds this `share` of the batch's samples, beside others.
+#[expect(clippy::cast_precision_loss, reason = "voxels of a patch are far below 2^52")]
+fn summed(dice: Dice, own: &Tensor, others: Option<&Tensor>, share: f64, voxels: usize) -> candle_core::Result<Tensor> {
     const SMOOTH: f64 = 1e-5;
-    let on = by_channel(mask, sums.device(), |_, _| 1.0)?;
-    let of_batch = |which: usize| (part(sums, which)? * &on)?.sum(0);
-    let annotated = on.max(0)?;
-    let score = (((of_batch(0)? * 2.0)? + SMOOTH)? / ((of_batch(dice.predicted())? + of_batch(2)?)? + SMOOTH)?)?;
-    let entropy = (of_batch(3)?.sum_all()? / voxels as f64)?;
-    entropy - (score * annotated)?.sum_all()?
+    let all = others.map_or_else(|| Ok(own.clone()), |others| own + others)?;
+    let score = (((part(&all, 0)? * 2.0)? + SMOOTH)? / ((part(&all, dice.predicted())? + part(&all, 2)?)? + SMOOTH)?)?;
+    let mut scores = (score * part(&all, ANNOTATED)?.gt(0.0)?.to_dtype(DType::F32)?)?.sum_all()?;
+    if others.is_some() {
+        // Each part knows the score of the batch: its whole slope by what is in the part, and of its value the part's share.
+        scores = (&scores - (scores.detach() * (1.0 - share))?)?;
+    }
+    (part(own, 3)?.sum_all()? / voxels as f64)? - scores
 }
 
-/// The mean over the samples of the loss of their annotated classes and of a background that holds all others.
+/// The sum over the samples of the loss of their annotated classes and of a background that holds all others.
 fn merged(dice: Dice, output: &Output, truth: &Truth<'_>, datasets: &Datasets) -> candle_core::Result<Tensor> {
     let loss = DiceCe { squared: dice == Dice::Squared, batch: false };
-    let mut sum = Tensor::zeros((), candle_core::DType::F32, output.logits.device())?;
+    let mut sum = Tensor::zeros((), DType::F32, output.logits.device())?;
     for (k, row) in output.rows.iter().enumerate() {
         let logits = output.logits.narrow(0, k, 1)?;
         let mask = truth.mask_of_row(row, datasets);
@@ -199,8 +194,9 @@ fn merged(dice: Dice, output: &Output, truth: &Truth<'_>, datasets: &Datasets) -
         let mut merged = vec![Tensor::cat(&others, 1)?.log_sum_exp(1)?.unsqueeze(1)?];
         merged.extend(annotated.iter().map(of).collect::<candle_core::Result<Vec<_>>>()?);
         let classes: Vec<Class> = annotated.iter().filter_map(|&channel| row.channels[channel]).map(|about| about.class).collect();
-        let loss = loss.loss(&Tensor::cat(&merged, 1)?, &truth.exclusive(row.sample, &classes)?)?;
-        sum = (sum + (loss * row.share)?)?;
+        let (labels, weights) = (truth.exclusive(row.sample, &classes)?, truth.least_weights(row.sample)?);
+        let target = ops::Target { labels: &labels, weights: weights.as_ref() };
+        sum = (sum + loss.loss(&Tensor::cat(&merged, 1)?, target)?)?;
     }
     Ok(sum)
 }

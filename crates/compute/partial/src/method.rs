@@ -35,10 +35,13 @@ pub enum MethodConfig {
         /// The encoder and the decoders.
         network: TrunkConfig,
     },
-    /// One network that is told the task by further input channels (Dmitriev and Kaufman, CVPR 2019; Chen et al.).
+    /// One network for all tasks, which computes one after the other.
     Conditional {
         /// The encoder-decoder.
         network: TrunkConfig,
+        /// Where it is told the task.
+        #[serde(default)]
+        told: Told,
     },
     /// One network with exclusive classes; where some are not annotated, they count as background in the loss (Fang and Yan,
     /// 2020). Where classes of several groups lie in one voxel, that of the last group counts, as in the final label map.
@@ -66,6 +69,19 @@ pub enum MethodConfig {
         /// How much they learn from each other.
         similarity: Similarity,
     },
+}
+
+/// Where a network is told the task, by a channel for each task, of ones for the one that is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// Beside the image (Chen, Xu and Koltun, ICCV 2017): Cond-Input in DoDNet's paper.
+    #[default]
+    Input,
+    /// In the decoder, at each of its levels (Dmitriev and Kaufman, CVPR 2019): Cond-Dec. The encoder computes once for all tasks.
+    Decoder,
+    /// Nowhere: Cond-NO, which cannot tell one task from another.
+    Nowhere,
 }
 
 /// Everything that the structure of a model follows from.
@@ -107,7 +123,8 @@ impl MethodConfig {
     /// # Errors
     /// Names the parameter, its value and what it must be.
     pub fn check(&self, patch: [usize; 3]) -> Result<(), PartialError> {
-        if let Self::Conditional { network } = self
+        if let Self::Conditional { network, told } = self
+            && *told != Told::Nowhere
             && !network.takes_channels()
         {
             return Err(PartialError::Network("conditional: this network takes no channels that tell the task; take another".into()));
@@ -116,7 +133,7 @@ impl MethodConfig {
             Self::Dodnet { network, head } => TrunkConfig::Residual(network.clone()).check(patch).and_then(|()| head.check()),
             Self::Multitalent { network, .. }
             | Self::MultiHead { network }
-            | Self::Conditional { network }
+            | Self::Conditional { network, .. }
             | Self::TargetAdaptive { network }
             | Self::PerDataset { network }
             | Self::MutualPartial { network, .. }

@@ -9,7 +9,7 @@ use nets::{DoDNet, Params, Trunk};
 use crate::annotation::Datasets;
 use crate::class::Class;
 use crate::error::PartialError;
-use crate::method::{MethodConfig, ModelConfig, heads};
+use crate::method::{MethodConfig, ModelConfig, Told, heads};
 
 /// A group of outputs: those of a task, or those of a dataset.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,8 +36,6 @@ pub struct Channel {
 pub struct Row {
     /// The sample of the input.
     pub sample: usize,
-    /// Its part of the batch: samples count alike, and so do the rows of each. Together 1, for each level.
-    pub share: f64,
     /// What each channel is about; nothing where it is not wanted.
     pub channels: Vec<Option<Channel>>,
 }
@@ -52,6 +50,19 @@ pub struct Output {
     pub weight: f64,
     /// The last decoder map behind the logits, where each head has a network of its own.
     pub features: Option<Tensor>,
+}
+
+impl Output {
+    /// The same without the graph that it comes from.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        Self { logits: self.logits.detach(), features: self.features.map(|features| features.detach()), ..self }
+    }
+
+    /// The voxels of each channel.
+    pub(crate) fn voxels(&self) -> usize {
+        self.logits.dims()[2..].iter().product()
+    }
 }
 
 /// A method as a network.
@@ -69,7 +80,10 @@ enum Kind {
     },
     Exclusive(Trunk),
     Decoders(Trunk),
-    Conditional(Trunk),
+    Conditional {
+        trunk: Trunk,
+        told: Told,
+    },
     Networks {
         trunk: Trunk,
         /// Whether every sample is shown to every network.
@@ -94,7 +108,14 @@ impl Model {
                 Kind::Shared { trunk, levels }
             }
             MethodConfig::MultiHead { network } => Kind::Decoders(Trunk::new(network, 1)),
-            MethodConfig::Conditional { network } => Kind::Conditional(Trunk::new(network, 1 + heads.len())),
+            MethodConfig::Conditional { network, told } => {
+                let trunk = match told {
+                    Told::Input => Trunk::new(network, 1 + heads.len()),
+                    Told::Decoder => Trunk::new(network, 1).told(heads.len()),
+                    Told::Nowhere => Trunk::new(network, 1),
+                };
+                Kind::Conditional { trunk, told: *told }
+            }
             MethodConfig::TargetAdaptive { network } => Kind::Exclusive(Trunk::new(network, 1)),
             MethodConfig::PerDataset { network } => Kind::Networks { trunk: Trunk::new(network, 1), mutual: false },
             MethodConfig::MutualPartial { network, .. } | MethodConfig::MutualFull { network, .. } => {
@@ -160,15 +181,6 @@ impl Model {
         (0..self.heads.len()).filter(|&head| trains(&self.heads[head])).collect()
     }
 
-    /// The heads whose rows stand in one output.
-    pub(crate) fn heads_of_outputs(&self) -> Vec<Vec<usize>> {
-        let all = 0..self.heads.len();
-        match self.kind {
-            Kind::Dodnet(_) | Kind::Shared { .. } | Kind::Exclusive(_) => vec![all.collect()],
-            Kind::Decoders(_) | Kind::Conditional(_) | Kind::Networks { .. } => all.map(|head| vec![head]).collect(),
-        }
-    }
-
     /// Logits of images `(b, 1, d, h, w)`, for each sample those of the heads wanted of it, in ascending order; with
     /// `levels`, of the decoder's lower levels too.
     ///
@@ -188,11 +200,7 @@ impl Model {
                     Ok((trunk.head(params, &prefix, 0, &decoded[0])?, None))
                 })
             }
-            Kind::Conditional(trunk) => self.one_by_one(wanted, |head, samples| {
-                let told = self.told(&select(image, samples)?, head)?;
-                let decoded = trunk.decode(params, "", &trunk.encode(params, "", &told)?)?;
-                Ok((trunk.head(params, "", 0, &decoded[0])?, None))
-            }),
+            Kind::Conditional { trunk, told } => self.conditional(trunk, *told, params, image, wanted),
             Kind::Networks { trunk, .. } => self.one_by_one(wanted, |head, samples| {
                 let prefix = self.prefix(head);
                 let encoded = trunk.encode(params, &prefix, &select(image, samples)?)?;
@@ -207,7 +215,7 @@ impl Model {
             wanted.iter().enumerate().flat_map(|(sample, heads)| heads.iter().map(move |&head| (sample, head))).collect();
         let logits = network.logits(params, &network.features(params, image)?, &pairs)?;
         let channels = logits.dim(1)?;
-        let row = |&(sample, head): &(usize, usize)| Row { sample, share: share(wanted, sample), channels: self.channels(head, channels) };
+        let row = |&(sample, head): &(usize, usize)| Row { sample, channels: self.channels(head, channels) };
         let rows = pairs.iter().map(row).collect();
         Ok(vec![Output { logits, rows, weight: 1.0, features: None }])
     }
@@ -226,7 +234,7 @@ impl Model {
                 let channels = self.channels(head, self.heads[head].classes.len());
                 channels.into_iter().map(move |channel| channel.filter(|_| wanted.contains(&head)))
             };
-            Row { sample, share: equal_share(wanted_of_all.len()), channels: (0..self.heads.len()).flat_map(of_head).collect() }
+            Row { sample, channels: (0..self.heads.len()).flat_map(of_head).collect() }
         };
         let rows: Vec<Row> = wanted_of_all.iter().enumerate().map(row).collect();
         let output = |level: usize| {
@@ -240,8 +248,29 @@ impl Model {
         let logits = trunk.head(params, "", 0, &trunk.decode(params, "", &trunk.encode(params, "", image)?)?[0])?;
         let channels: Vec<_> = std::iter::once(None).chain(self.channels(0, self.heads[0].classes.len())).collect();
         let samples = image.dim(0)?;
-        let rows = (0..samples).map(|sample| Row { sample, share: equal_share(samples), channels: channels.clone() }).collect();
+        let rows = (0..samples).map(|sample| Row { sample, channels: channels.clone() }).collect();
         Ok(vec![Output { logits, rows, weight: 1.0, features: None }])
+    }
+
+    fn conditional(
+        &self,
+        trunk: &Trunk,
+        told: Told,
+        params: &Params,
+        image: &Tensor,
+        wanted: &[Vec<usize>],
+    ) -> candle_core::Result<Vec<Output>> {
+        // What does not know the task is computed once.
+        let encoded = if told == Told::Input { Vec::new() } else { trunk.encode(params, "", image)? };
+        self.one_by_one(wanted, |head, samples| {
+            let encoded = match told {
+                Told::Input => trunk.encode(params, "", &self.told(&select(image, samples)?, head)?)?,
+                _ => encoded.iter().map(|map| select(map, samples)).collect::<candle_core::Result<_>>()?,
+            };
+            let code = (told == Told::Decoder).then(|| self.code(samples.len(), head, image)).transpose()?;
+            let decoded = trunk.decode_told(params, "", &encoded, code.as_ref())?;
+            Ok((trunk.head(params, "", 0, &decoded[0])?, None))
+        })
     }
 
     /// One output for every head that is wanted of any sample, of the samples of which it is.
@@ -258,21 +287,38 @@ impl Model {
             }
             let (logits, features) = logits(head, &samples)?;
             let channels = self.channels(head, logits.dim(1)?);
-            let row = |sample: usize| Row { sample, share: share(wanted, sample), channels: channels.clone() };
+            let row = |sample: usize| Row { sample, channels: channels.clone() };
             let rows = samples.into_iter().map(row).collect();
             outputs.push(Output { logits, rows, weight: 1.0, features });
         }
         Ok(outputs)
     }
 
-    /// The channels of a head, filled up to a number.
+    /// The channels of a head, filled up to a number. Where tasks share channels, one for each group, a task without a class of a
+    /// group leaves its channel free (as DoDNet's authors do with organs and tumors).
     fn channels(&self, head: usize, number: usize) -> Vec<Option<Channel>> {
-        let class = |k: usize| self.heads[head].classes.get(k).map(|&class| Channel { head, class });
-        (0..number).map(class).collect()
+        let classes = &self.heads[head].classes;
+        let mut groups: Vec<usize> = self.heads.iter().flat_map(|head| &head.classes).map(|class| class.group()).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        let of_group = |group: &usize| classes.iter().find(|class| class.group() == *group);
+        let one_each = |head: &Head| groups.iter().all(|group| head.classes.iter().filter(|class| class.group() == *group).count() <= 1);
+        let class: Vec<Option<&Class>> = match groups.len() == number && self.heads.iter().all(one_each) {
+            true => groups.iter().map(of_group).collect(),
+            false => (0..number).map(|k| classes.get(k)).collect(),
+        };
+        class.into_iter().map(|class| class.map(|&class| Channel { head, class })).collect()
     }
 
     fn prefix(&self, head: usize) -> String {
         format!("{}.", self.heads[head].name)
+    }
+
+    /// The code of a task for so many samples: `(b, tasks)`, one for the task and zero for the others.
+    fn code(&self, samples: usize, head: usize, like: &Tensor) -> candle_core::Result<Tensor> {
+        let tasks = self.heads.len();
+        let code = (0..samples).flat_map(|_| (0..tasks).map(|k| f32::from(u8::from(k == head))));
+        Tensor::from_iter(code, like.device())?.reshape((samples, tasks))
     }
 
     /// The image with a channel for each task, ones for the task that is asked for.
@@ -284,17 +330,6 @@ impl Model {
         }
         Tensor::cat(&channels, 1)?.to_dtype(DType::F32)
     }
-}
-
-/// The part of a batch that each of so many samples has.
-#[expect(clippy::cast_precision_loss, reason = "batches are small")]
-fn equal_share(samples: usize) -> f64 {
-    1.0 / samples as f64
-}
-
-/// The part of a batch that each row of a sample has, if so many heads are wanted of each sample.
-fn share(wanted: &[Vec<usize>], sample: usize) -> f64 {
-    equal_share(wanted.len()) * equal_share(wanted[sample].len())
 }
 
 /// Half the weight from each level to the next; all together 1.

@@ -3,9 +3,9 @@
 //! decided here:
 //!
 //! - *Prediction difference*: most classes exclude each other. A network is charged the mean probability that it gives its classes
-//!   where another dataset's true labels show one that excludes them. A class may lie inside those of earlier groups (a tumor in an
-//!   organ), which do not exclude it; nor do classes exclude each other that a voxel of some label map shows together (a kidney that
-//!   is labelled with its tumor). It is a mean over those voxels, and not a score of overlap, so that large organs do not hide small
+//!   where another dataset's true labels show one that excludes them. The declaration of the classes says what may lie in what (a tumor
+//!   in an organ), and does not exclude it there; nor do classes exclude each other that a voxel of some label map shows together (a
+//!   kidney that is labelled with its tumor). It is a mean over those voxels, and not a score of overlap, so that large organs do not hide small
 //!   ones; true labels alone count, because wrong ones would teach errors. The charge is strong where the other class is small: with
 //!   a weight of 1 a network of `tests/it/learning.rs` never finds the organ that looks like a tumor, with 0.1 it does.
 //! - *Feature difference*: networks of different organs should look at different places. Channels of two networks do not
@@ -25,6 +25,7 @@ use crate::class::Class;
 use crate::loss::{Dice, mean, part};
 use crate::model::{Model, Output};
 use crate::truth::Truth;
+use crate::weights;
 
 /// How much networks of single datasets learn from each other. A weight of 0 turns a part off.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -86,7 +87,7 @@ fn answers<'a>(model: &Model, outputs: &'a [Output], samples: usize) -> Vec<Vec<
     of_samples
 }
 
-/// Stage one: each network learns its own dataset, and what it cannot be from the others.
+/// Stage one: each network learns its own dataset, and what it cannot be from the others. The sum over the samples.
 #[expect(clippy::cast_precision_loss, reason = "batches are small")]
 pub(crate) fn difference(
     weights: Difference,
@@ -101,7 +102,7 @@ pub(crate) fn difference(
     for (sample, answers) in answers(model, outputs, samples).iter().enumerate() {
         let dataset = truth.datasets[sample];
         let Some(own) = answers.iter().find(|answer| answer.own == dataset) else { continue };
-        sum.add(1.0, supervised(dice, own, sample, truth, &own.classes())?)?;
+        sum.add(1.0, supervised(dice, model, own, truth, &own.classes())?)?;
         let others = answers.iter().filter(|answer| answer.own != dataset);
         for other in others {
             let share = 1.0 / (answers.len() - 1) as f64;
@@ -115,10 +116,10 @@ pub(crate) fn difference(
             }
         }
     }
-    sum.mean(samples)
+    sum.whole()
 }
 
-/// Stage two: each network learns the completed labels of its dataset and the true labels of the others.
+/// Stage two: each network learns the completed labels of its dataset and the true labels of the others. The sum over the samples.
 #[expect(clippy::cast_precision_loss, reason = "batches are small")]
 pub(crate) fn similarity(
     weights: Similarity,
@@ -135,10 +136,10 @@ pub(crate) fn similarity(
         let share = 1.0 / (answers.len().max(2) - 1) as f64;
         let mut losses = Vec::with_capacity(answers.len());
         for answer in answers {
-            let on_true = supervised(dice, answer, sample, truth, datasets.classes(dataset))?;
+            let on_true = supervised(dice, model, answer, truth, datasets.classes(dataset))?;
             losses.push(on_true.detach().to_dtype(DType::F32)?.to_scalar::<f32>()?);
             if answer.own == dataset {
-                sum.add(1.0, supervised(dice, answer, sample, truth, &answer.classes())?)?;
+                sum.add(1.0, supervised(dice, model, answer, truth, &answer.classes())?)?;
             } else if weights.prediction > 0.0 {
                 sum.add(weights.prediction * share, on_true)?;
             }
@@ -152,16 +153,13 @@ pub(crate) fn similarity(
             }
         }
     }
-    sum.mean(samples)
+    sum.whole()
 }
 
 /// DoDNet's loss of an answer, over some of its classes.
-fn supervised(dice: Dice, answer: &Answer<'_>, sample: usize, truth: &Truth<'_>, classes: &[Class]) -> candle_core::Result<Tensor> {
-    let of_answer = answer.classes();
-    let logits = answer.logits()?;
-    let voxels = logits.dims()[2..].iter().product();
-    let mask = of_answer.iter().map(|class| classes.contains(class)).collect();
-    mean(dice, &ops::binary_sums(&logits, &truth.shows(sample, &of_answer)?)?, &[mask], &[1.0], voxels)
+fn supervised(dice: Dice, model: &Model, answer: &Answer<'_>, truth: &Truth<'_>, classes: &[Class]) -> candle_core::Result<Tensor> {
+    let weights = weights::of_answer(model, &answer.classes(), classes);
+    mean(dice, &truth.sums_of(answer.output, answer.row)?, &[weights], answer.output.voxels())
 }
 
 /// The mean probability of each class of an answer where the sample truly shows one that excludes it, over its classes.
@@ -203,10 +201,9 @@ impl Sum {
         Ok(())
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "batches are small")]
-    fn mean(self, samples: usize) -> candle_core::Result<Tensor> {
+    fn whole(self) -> candle_core::Result<Tensor> {
         match self.0 {
-            Some(sum) => sum / samples as f64,
+            Some(sum) => Ok(sum),
             None => candle_core::bail!("no network of the batch's datasets gave an answer"),
         }
     }

@@ -23,7 +23,8 @@ impl PartialTally {
         Self { loss_sum: 0.0, samples: 0.0, voxels: model.heads().iter().map(|head| vec![[0.0; 2]; head.classes.len()]).collect() }
     }
 
-    /// Adds a batch; lower levels of deep supervision are not looked at.
+    /// Adds a batch, or a part of one, with its loss and the number of samples of the whole; lower levels of deep supervision are
+    /// not looked at.
     ///
     /// # Errors
     /// When shapes do not fit.
@@ -34,11 +35,10 @@ impl PartialTally {
         outputs: &[Output],
         truth: &Truth<'_>,
         datasets: &Datasets,
-        loss: &Tensor,
+        (loss, batch): (&Tensor, usize),
     ) -> candle_core::Result<()> {
-        let samples = truth.datasets.len() as f64;
-        self.loss_sum += f64::from(loss.to_scalar::<f32>()?) * samples;
-        self.samples += samples;
+        self.loss_sum += f64::from(loss.to_scalar::<f32>()?) * batch as f64;
+        self.samples += truth.datasets.len() as f64;
         let size = truth.size()?;
         for output in outputs.iter().filter(|output| output.logits.dims()[2..] == *size) {
             let predicted = predicted(model, &output.logits.detach())?;

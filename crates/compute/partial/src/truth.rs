@@ -1,6 +1,6 @@
 //! What the samples of a batch are labelled with.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use training::Batch;
 
 use crate::annotation::Datasets;
@@ -13,13 +13,16 @@ pub struct Truth<'a> {
     pub groups: &'a [Tensor],
     /// The dataset of each sample, which says what of this is annotated.
     pub datasets: &'a [usize],
+    /// For each group how much each label counts, `f32 (b, d, h, w)`; fully where there is nothing. Outputs that are independent
+    /// ignore labels of weight 0 and take all others alike.
+    pub weights: &'a [Option<Tensor>],
 }
 
 impl<'a> Truth<'a> {
     /// The labels of a batch whose samples are of these datasets, and which has a target for each group.
     #[must_use]
     pub fn of(batch: &'a Batch, datasets: &'a [usize]) -> Self {
-        Self { groups: &batch.labels, datasets }
+        Self { groups: &batch.labels, datasets, weights: &batch.weights }
     }
 
     /// The voxels of a sample along each axis.
@@ -69,17 +72,43 @@ impl<'a> Truth<'a> {
     pub(crate) fn targets(&self, output: &Output) -> candle_core::Result<Tensor> {
         let size = &output.logits.dims()[2..];
         let groups = self.groups.iter().map(|map| at_size(map, size)).collect::<candle_core::Result<Vec<_>>>()?;
-        let sized = Truth { groups: &groups, datasets: self.datasets };
-        let nothing = Tensor::zeros([&[1], size].concat(), candle_core::DType::U8, output.logits.device())?;
-        let mut rows = Vec::with_capacity(output.rows.len());
-        for row in &output.rows {
-            let channel = |about: &Option<crate::Channel>| match about {
-                None => Ok(nothing.clone()),
-                Some(about) => sized.where_is(row.sample, about.class),
-            };
-            rows.push(Tensor::stack(&row.channels.iter().map(channel).collect::<candle_core::Result<Vec<_>>>()?, 1)?);
+        let sized = Truth { groups: &groups, ..*self };
+        by_row(output, |sample, class| sized.where_is(sample, class), 0)
+    }
+
+    /// [`ops::binary_sums`] of an output, over the voxels whose labels count.
+    pub(crate) fn sums(&self, output: &Output) -> candle_core::Result<Tensor> {
+        let targets = self.targets(output)?;
+        let counts = self.counts(output)?;
+        sums_where(&output.logits, &targets, counts.as_ref())
+    }
+
+    /// Where labels count: `u8`, shaped as the logits of the output; everywhere if it is nothing.
+    fn counts(&self, output: &Output) -> candle_core::Result<Option<Tensor>> {
+        if self.weights.iter().all(Option::is_none) {
+            return Ok(None);
         }
-        Tensor::cat(&rows, 0)
+        let size = &output.logits.dims()[2..];
+        let sized = |map: &Option<Tensor>| map.as_ref().map(|map| at_size(map, size)?.gt(0.0)).transpose();
+        let weights = self.weights.iter().map(sized).collect::<candle_core::Result<Vec<_>>>()?;
+        let counts = |sample: usize, class: Class| match &weights[class.group()] {
+            Some(counts) => counts.narrow(0, sample, 1),
+            None => Tensor::ones([&[1], size].concat(), DType::U8, output.logits.device()),
+        };
+        by_row(output, counts, 1).map(Some)
+    }
+
+    /// How much each voxel of a sample counts for a map of exclusive classes: as its least trusted label, `f32 (1, d, h, w)`.
+    pub(crate) fn least_weights(&self, sample: usize) -> candle_core::Result<Option<Tensor>> {
+        let mut weights = self.weights.iter().flatten().map(|map| map.narrow(0, sample, 1));
+        let Some(first) = weights.next() else { return Ok(None) };
+        weights.try_fold(first?, |least, map| least.minimum(&map?)).map(Some)
+    }
+
+    /// The sums of some logits `(1, classes, d, h, w)` of a sample.
+    pub(crate) fn sums_of(&self, output: &Output, row: usize) -> candle_core::Result<Tensor> {
+        let of_row = Output { logits: output.logits.narrow(0, row, 1)?, rows: vec![output.rows[row].clone()], weight: 1.0, features: None };
+        self.sums(&of_row)
     }
 
     /// Which channels are annotated: a row of truths for each row of the output.
@@ -93,7 +122,32 @@ impl<'a> Truth<'a> {
     }
 }
 
-/// Labels `(b, d, h, w)` at a size, the nearest ones.
+/// Logits that say no as surely as numbers can: neither a Dice score nor an entropy sees a voxel with one and no label.
+const SURELY_NOT: f32 = -40.0;
+
+/// The sums over the voxels that count. The gradient elsewhere is exactly 0.
+fn sums_where(logits: &Tensor, targets: &Tensor, counts: Option<&Tensor>) -> candle_core::Result<Tensor> {
+    let Some(counts) = counts else { return ops::binary_sums(logits, targets) };
+    let no = Tensor::full(SURELY_NOT, logits.shape(), logits.device())?;
+    ops::binary_sums(&counts.where_cond(logits, &no)?, &(targets * counts)?)
+}
+
+/// A map `(1, size..)` for each row and channel as `(rows, channels, size..)`; `else_` for channels without a class.
+fn by_row(output: &Output, map: impl Fn(usize, Class) -> candle_core::Result<Tensor>, else_: u8) -> candle_core::Result<Tensor> {
+    let size = &output.logits.dims()[2..];
+    let nothing = Tensor::full(else_, [&[1], size].concat(), output.logits.device())?;
+    let mut rows = Vec::with_capacity(output.rows.len());
+    for row in &output.rows {
+        let channel = |about: &Option<crate::Channel>| match about {
+            None => Ok(nothing.clone()),
+            Some(about) => map(row.sample, about.class),
+        };
+        rows.push(Tensor::stack(&row.channels.iter().map(channel).collect::<candle_core::Result<Vec<_>>>()?, 1)?);
+    }
+    Tensor::cat(&rows, 0)
+}
+
+/// A map `(b, d, h, w)` at a size, the nearest values.
 fn at_size(labels: &Tensor, size: &[usize]) -> candle_core::Result<Tensor> {
     let mut labels = labels.clone();
     for (axis, &to) in size.iter().enumerate() {

@@ -121,19 +121,20 @@ impl BatchSource {
     }
 
     /// Batches with a target for each group of the classes, from cases that have some of them annotated, for losses that look at
-    /// what is annotated alone: what is not is background.
+    /// what is annotated alone: what is not is background. `trust` says what is made of that in the labels of models.
     ///
     /// # Errors
     /// When the layout of the cases does not fit the sampling.
     pub fn partly_labelled(
         set: PreparedSet,
         sampler: Sampler,
+        trust: Trust,
         augment: Option<Augment>,
         streams: Streams,
     ) -> Result<Self, BatchError> {
         let classes = &set.index().classes;
         let outputs = (0..classes.groups().len()).map(|group| Target::of_group(classes, group)).collect();
-        Self::unchecked(set, sampler, Targets { outputs, trust: Trust::Unused }, augment, streams)
+        Self::unchecked(set, sampler, Targets { outputs, trust }, augment, streams)
     }
 
     fn unchecked(

@@ -30,11 +30,22 @@ pub trait Trainable {
     /// The parameters, live and frozen.
     fn params(&self) -> &Params;
 
-    /// The loss of a batch: a scalar that is a mean over its samples, so that a batch may be taken in parts.
+    /// The loss of a batch: a scalar.
     ///
     /// # Errors
     /// Those of the network.
     fn loss(&self, batch: &Batch) -> Result<Tensor>;
+
+    /// The losses of the parts of a batch, each handed on as soon as it is there, so that one graph is held at a time, with a factor.
+    /// The products sum to the loss of the batch, however it is cut, and so do their gradients. This one serves losses that are
+    /// means over the samples; all others need their own.
+    ///
+    /// # Errors
+    /// Those of the network, and of `take`.
+    fn losses(&self, parts: &[Batch], take: &mut dyn FnMut(&Tensor, f64) -> Result<()>) -> Result<()> {
+        let samples: usize = parts.iter().map(Batch::len).sum();
+        parts.iter().try_for_each(|part| take(&self.loss(part)?, part.len() as f64 / samples as f64))
+    }
 
     /// Whether a batch may leave live parameters without a gradient, as where each dataset has a head of its own. Their
     /// gradient then is zero; elsewhere such a parameter is a mistake, and training stops.
@@ -327,14 +338,14 @@ impl<'a> Fitting<'a> {
             false => Accumulator::default(),
         };
         let mut batch_loss = 0.0;
-        for part in batch.micro_batches(self.config.micro_batch.unwrap_or(batch.len()))? {
-            let share = part.len() as f64 / batch.len() as f64;
-            let loss = self.model.loss(&part)?;
+        let parts = batch.micro_batches(self.config.micro_batch.unwrap_or(batch.len()))?;
+        self.model.losses(&parts, &mut |loss, share| {
             let value = f64::from(loss.to_dtype(DType::F32)?.to_scalar::<f32>()?);
             self.ensure_finite(|| "the loss".into(), value, self.state.position.step)?;
-            accumulator.add(params, &loss, share)?;
+            accumulator.add(params, loss, share)?;
             batch_loss += value * share;
-        }
+            Ok(())
+        })?;
         if let Some(longest) = self.config.clip_gradient {
             accumulator.clip(params, longest)?;
         }

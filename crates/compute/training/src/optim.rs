@@ -28,8 +28,8 @@ pub enum OptimError {
 
 /// Sums gradients over the micro-batches of a batch.
 ///
-/// The losses of this project are means over samples, so the loss of a batch is the mean of the losses of its
-/// micro-batches, each weighted by its share of the samples. Gradients follow, exactly up to rounding.
+/// The losses of the micro-batches, each times its share, sum to that of the batch ([`crate::Trainable::losses`]). Gradients
+/// follow, exactly up to rounding.
 #[derive(Default)]
 pub struct Accumulator {
     sum: GradStore,
@@ -44,8 +44,7 @@ impl Accumulator {
         Self { unreached_are_zero: true, ..Self::default() }
     }
 
-    /// Adds the gradients of `share · loss` with respect to all live parameters. `share` is the micro-batch's part of
-    /// the batch; all shares of a batch sum to 1.
+    /// Adds the gradients of `share · loss` with respect to all live parameters.
     ///
     /// # Errors
     /// [`OptimError::NoGradient`] with every live parameter that the loss does not reach.

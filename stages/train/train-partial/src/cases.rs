@@ -28,6 +28,11 @@ impl Cases {
         let training = Prepared::open(manifest, model, datasets, Split::Training, io)?;
         ensure!(!training.of_case.is_empty(), "no dataset has training cases; cases per subset: {}", manifest.counts());
         let mut validation = Prepared::open(manifest, model, datasets, Split::Validation, io)?;
+        ensure!(
+            config.trust.is_unused()
+                || [&training, &validation].iter().any(|side| side.set.cases().iter().any(|case| case.trust.is_some())),
+            "trust: nobody has weighed the labels of these cases; give `trust` to the `pseudo-label` that they come from, or leave it out here"
+        );
         if validation.of_case.is_empty() {
             io.report.note(&format!("{}: no dataset has validation cases; the best epoch is told by the training cases", io.node));
             validation = training.clone();
@@ -105,10 +110,10 @@ impl Prepared {
 
     fn for_validation(self, config: &Config, io: &StageIo) -> Result<(BatchSource, Vec<usize>)> {
         let streams = Streams::new(io.seed);
-        let batch = config.fit.micro_batch.unwrap_or(config.fit.batch_size);
+        let batch = config.fit.batch_size;
         let steps = config.validation_patches.map(|patches| patches.div_ceil(batch as u64));
         let sampler = self.sampler(config, Order::AlwaysTheSame, batch, steps, streams)?;
-        Ok((BatchSource::partly_labelled(self.set, sampler, None, streams)?, self.of_case))
+        Ok((BatchSource::partly_labelled(self.set, sampler, config.trust, None, streams)?, self.of_case))
     }
 
     fn for_training(self, config: &Config, datasets: &Datasets, io: &StageIo) -> Result<(BatchSource, Vec<usize>)> {
@@ -128,7 +133,7 @@ impl Prepared {
             let boxes = (0..self.set.len()).map(labels_of).collect::<Result<_, _>>()?;
             sampler = sampler.among_labels(Foreground { boxes, probability, margin })?;
         }
-        Ok((BatchSource::partly_labelled(self.set, sampler, Some(config.augment()?), streams)?, self.of_case))
+        Ok((BatchSource::partly_labelled(self.set, sampler, config.trust, Some(config.augment()?), streams)?, self.of_case))
     }
 }
 

@@ -5,16 +5,16 @@ mod cases;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use candle_core::Tensor;
 use dataset::Manifest;
 use model_card::Kind;
 use nets::{Network as _, Params};
-use partial::{Dataset, Datasets, Dice, Loss, Model, ModelConfig, Output, PartialError, PartialTally, Truth};
+use partial::{Dataset, Datasets, Dice, Loss, Model, ModelConfig, Output, PartialTally, Truth, Whole};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
-use training::{Augment, AugmentConfig, Batch, FitConfig, FreezePlan, Normalisation, Run, Sampling, Trainable, Validation};
+use training::{Augment, AugmentConfig, Batch, FitConfig, FreezePlan, Normalisation, Run, Sampling, Trainable, Trust, Validation};
 
 use crate::cases::{Cases, Labelled};
 
@@ -91,9 +91,11 @@ pub struct Config {
     /// patch that a small class fills, such as 0.01, small classes come up in fewer steps.
     #[serde(default = "one_half")]
     pub prior: f64,
-    /// The training protocol. The loss is the method's, so that `batch_dice` has no place here. Nor has a `micro_batch` where it would
-    /// change the loss: in `multitalent`, whose Dice score is that of the whole batch, and in `dodnet`, `multi_head` and `conditional`
-    /// where datasets have different parts of a task annotated.
+    /// What is made of the trust that `pseudo-label` has put into labels: `unused`, or `hard`, which ignores labels without any.
+    #[serde(default, skip_serializing_if = "Trust::is_unused")]
+    pub trust: Trust,
+    /// The training protocol. The loss is the method's, so that `batch_dice` has no place here. A `micro_batch` never changes it; that
+    /// of `multitalent`, whose Dice score is that of the whole batch, is then computed forward twice.
     pub fit: FitConfig,
     /// The parameters that move.
     #[serde(default = "FreezePlan::all_live")]
@@ -111,11 +113,6 @@ impl Config {
     fn augment(&self) -> Result<Augment> {
         self.augment.for_boxes(self.boxes(), self.normalisation).map_err(anyhow::Error::msg)
     }
-
-    /// Whether batches are taken in parts.
-    fn has_parts(&self) -> bool {
-        self.fit.micro_batch.is_some_and(|size| size < self.fit.batch_size)
-    }
 }
 
 fn one_half() -> f64 {
@@ -127,7 +124,7 @@ pub struct TrainPartial;
 
 impl Stage for TrainPartial {
     const NAME: &'static str = "train-partial";
-    const REVISION: u32 = 5;
+    const REVISION: u32 = 6;
     const ABOUT: &'static str = "Trains one model on datasets of which each has other classes annotated (DoDNet, MultiTalent, baselines)";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: volume`"),
@@ -145,9 +142,7 @@ impl Stage for TrainPartial {
         if !config.model.datasets.is_empty() {
             config.sampling.check_names(&config.model.datasets)?;
         }
-        if config.has_parts() && config.model.method.objective().is_of_whole_batches() {
-            return Err(PartialError::WholeBatches.into());
-        }
+        ensure!(config.trust != Trust::Soft, "trust: `soft` has no meaning here, where labels count or do not; take `hard`");
         ensure!(config.patches_per_case > 0, "patches_per_case is 0; it must be at least 1");
         ensure!(!config.fit.batch_dice, "fit.batch_dice has no effect here: the method says how its Dice score is taken; leave it out");
         let chance = config.foreground.map_or(0.0, |foreground| foreground.probability);
@@ -164,9 +159,6 @@ impl Stage for TrainPartial {
         let datasets = Datasets::new(&declared.datasets, &manifest.classes)?.labelled_by(manifest.regions.values());
         let model = Model::new(&declared, &datasets, &manifest.classes)?;
         let loss = Loss { by: declared.method.objective(), dice: config.dice };
-        if config.has_parts() {
-            loss.by.check_parts(&model, &datasets)?;
-        }
         let mut params = config.fit.parameters(&model.parameters(), io)?;
         model.start_near(&params, config.prior)?;
         if let Some(init) = io.input_opt("init")? {
@@ -176,7 +168,7 @@ impl Stage for TrainPartial {
         config.live.apply(&mut params)?;
         let Cases { training, validation } = Cases::open(config, &manifest, &model, &datasets, io)?;
         let input = training.source.model_input();
-        let trainee = Trainee { model, params, loss, datasets, cases: training.datasets, validation };
+        let trainee = Trainee { model, params, loss, datasets, cases: training.datasets, validation, part: config.fit.micro_batch };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &trainee, training.source, &run)?;
         let cases = declared.datasets.iter().map(|dataset| dataset.subset.clone()).collect::<Vec<_>>().join(", ");
@@ -207,12 +199,40 @@ struct Trainee {
     /// The dataset of each training case.
     cases: Vec<usize>,
     validation: Labelled,
+    /// Samples that are on the device at once, if not all of a batch.
+    part: Option<usize>,
 }
 
+/// A part of a batch, its datasets, what the model says of it, and its loss.
+type Told<'a> = (&'a Batch, &'a [usize], &'a [Output], Tensor);
+
 impl Trainee {
-    fn outputs(&self, batch: &Batch, datasets: &[usize], levels: bool) -> Result<Vec<Output>> {
+    /// What the model says of the samples of these datasets. Where no gradient is wanted, the graph is let go, which would stay in
+    /// memory otherwise.
+    fn outputs(&self, batch: &Batch, datasets: &[usize], learning: bool) -> Result<Vec<Output>> {
         let wanted: Vec<Vec<usize>> = datasets.iter().map(|&dataset| self.model.trained_by(&self.datasets, dataset)).collect();
-        Ok(self.model.forward(&self.params, &batch.image, &wanted, levels)?)
+        let outputs = self.model.forward(&self.params, &batch.image, &wanted, learning)?;
+        Ok(if learning { outputs } else { outputs.into_iter().map(Output::detached).collect() })
+    }
+
+    /// The loss of a batch in parts, whose cases have these datasets; those of the parts sum to it.
+    fn in_parts(&self, parts: &[Batch], of_case: &[usize], learning: bool, take: &mut dyn FnMut(Told<'_>) -> Result<()>) -> Result<()> {
+        let of_part = |part: &Batch| part.samples.iter().map(|sample| of_case[sample.case]).collect();
+        let datasets: Vec<Vec<usize>> = parts.iter().map(of_part).collect();
+        let mut whole = Whole::of(&datasets.concat());
+        if parts.len() > 1 && self.loss.is_of_whole_batches() {
+            let sums = parts.iter().zip(&datasets).map(|(part, datasets)| {
+                let outputs = self.outputs(part, datasets, learning)?;
+                Ok(self.loss.sums(&outputs, &Truth::of(part, datasets), &self.datasets)?)
+            });
+            whole = whole.with_sums(sums.collect::<Result<_>>()?);
+        }
+        for (place, (part, datasets)) in parts.iter().zip(&datasets).enumerate() {
+            let outputs = self.outputs(part, datasets, learning)?;
+            let loss = self.loss.of_part(&self.model, &outputs, &Truth::of(part, datasets), &self.datasets, (&whole, place))?;
+            take((part, datasets, &outputs, loss))?;
+        }
+        Ok(())
     }
 }
 
@@ -226,9 +246,16 @@ impl Trainable for Trainee {
     }
 
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        let datasets: Vec<usize> = batch.samples.iter().map(|sample| self.cases[sample.case]).collect();
-        let outputs = self.outputs(batch, &datasets, true)?;
-        Ok(self.loss.of(&self.model, &outputs, &Truth::of(batch, &datasets), &self.datasets)?)
+        let mut whole = None;
+        self.losses(std::slice::from_ref(batch), &mut |loss, _| {
+            whole = Some(loss.clone());
+            Ok(())
+        })?;
+        whole.context("a batch without samples has no loss")
+    }
+
+    fn losses(&self, parts: &[Batch], take: &mut dyn FnMut(&Tensor, f64) -> Result<()>) -> Result<()> {
+        self.in_parts(parts, &self.cases, true, &mut |(_, _, _, loss)| take(&loss, 1.0))
     }
 
     fn validate(&self) -> Result<Validation> {
@@ -237,12 +264,10 @@ impl Trainable for Trainee {
         let mut tally = PartialTally::new(&self.model);
         for step in 0..source.sampler().steps_per_epoch() {
             let batch = source.assemble(&epoch, 0, step)?.into_tensors(&self.params.device())?;
-            let datasets: Vec<usize> = batch.samples.iter().map(|sample| of_case[sample.case]).collect();
-            let truth = Truth::of(&batch, &datasets);
-            let outputs = self.outputs(&batch, &datasets, false)?;
-            // No gradient is wanted: without this the graph of the whole forward pass would stay in memory.
-            let outputs: Vec<Output> = outputs.into_iter().map(|output| Output { logits: output.logits.detach(), ..output }).collect();
-            tally.add(&self.model, &outputs, &truth, &self.datasets, &self.loss.of(&self.model, &outputs, &truth, &self.datasets)?)?;
+            let parts = batch.micro_batches(self.part.unwrap_or(batch.len()))?;
+            self.in_parts(&parts, of_case, false, &mut |(part, datasets, outputs, loss)| {
+                Ok(tally.add(&self.model, outputs, &Truth::of(part, datasets), &self.datasets, (&loss, batch.len()))?)
+            })?;
         }
         Ok(tally.validation(&self.model))
     }

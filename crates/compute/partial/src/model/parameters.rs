@@ -24,7 +24,7 @@ impl Network for Model {
                 specs
             }
             Kind::Exclusive(trunk) => whole(trunk, "", classes(0) + 1),
-            Kind::Conditional(trunk) => whole(trunk, "", all.map(classes).max().unwrap_or(0)),
+            Kind::Conditional { trunk, .. } => whole(trunk, "", all.map(classes).max().unwrap_or(0)),
             Kind::Networks { trunk, .. } => all.flat_map(|head| whole(trunk, &self.prefix(head), classes(head))).collect(),
             Kind::Decoders(trunk) => {
                 let decoder = |head: usize| {
@@ -67,7 +67,7 @@ impl Model {
                 (0..*levels).map(|level| (Trunk::head_bias("", level), 0..total)).collect()
             }
             Kind::Exclusive(_) => vec![(Trunk::head_bias("", 0), 1..classes(0) + 1)],
-            Kind::Conditional(_) => vec![(Trunk::head_bias("", 0), 0..all.map(classes).max().unwrap_or(0))],
+            Kind::Conditional { .. } => vec![(Trunk::head_bias("", 0), 0..all.map(classes).max().unwrap_or(0))],
             Kind::Decoders(_) | Kind::Networks { .. } => {
                 all.map(|head| (Trunk::head_bias(&self.prefix(head), 0), 0..classes(head))).collect()
             }

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use labels::{Classes, Regions, flare23};
 use nets::{DynamicHeadConfig, Network as _, Params, ResidualConfig, TrunkConfig, UNetConfig};
-use partial::{Dataset, Dice, Difference, Loss, MethodConfig, Model, ModelConfig, Rule, Truth};
+use partial::{Dataset, Dice, Difference, Loss, MethodConfig, Model, ModelConfig, Rule, Told, Truth};
 use random::rand::RngExt as _;
 use random::{Stream, Streams, normal};
 use training::{Accumulator, Optimizer, OptimizerConfig};
@@ -99,7 +99,8 @@ fn methods() -> Vec<MethodConfig> {
         MethodConfig::Dodnet { network: residual.clone(), head },
         MethodConfig::Multitalent { network: unet(), deep_supervision: true },
         MethodConfig::MultiHead { network: network() },
-        MethodConfig::Conditional { network: unet() },
+        MethodConfig::Conditional { network: unet(), told: Told::Input },
+        MethodConfig::Conditional { network: unet(), told: Told::Decoder },
         MethodConfig::TargetAdaptive { network: network() },
         MethodConfig::PerDataset { network: unet() },
         MethodConfig::MutualPartial { network: unet(), difference: Difference { prediction: 0.1, features: 0.1 } },
@@ -125,7 +126,7 @@ fn learnt(method: MethodConfig, scene: &Scene) -> [f64; 3] {
         let group = |k: usize| Tensor::cat(&maps.iter().map(|maps| &maps[k]).collect::<Vec<_>>(), 0).unwrap();
         let groups: Vec<Tensor> = (0..scene.classes.groups().len()).map(group).collect();
         let outputs = model.forward(&params, &Tensor::cat(&images, 0).unwrap(), &wanted, true).unwrap();
-        let truth = Truth { groups: &groups, datasets: &all };
+        let truth = Truth { groups: &groups, datasets: &all, weights: &[] };
         let loss = loss.of(&model, &outputs, &truth, &datasets).unwrap();
         let mut accumulator = Accumulator::default();
         accumulator.add(&params, &loss, 1.0).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! - `resolve`: what a manifest says of datasets and tasks
 //! - `losses`: the losses against PyTorch
-//! - `parts`: which losses a batch has in parts, too
+//! - `parts`: however a batch is cut, its loss is the same; what each class counts in it
 //! - `methods`: the methods as networks, which samples train what, and their rule
 //! - `mutual`: deep mutual learning
 //! - `overlapping`: classes of three groups of which some contain others

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use candle_core::{Device, Tensor};
 use labels::flare23;
 use nets::{DynamicHeadConfig, Network as _, Params, ResidualConfig, TrunkConfig, UNetConfig};
-use partial::{Combine, Datasets, Dice, Loss, MethodConfig, Model, ModelConfig, Objective, Rule, Task, Truth};
+use partial::{Combine, Datasets, Dice, Loss, MethodConfig, Model, ModelConfig, Objective, Rule, Task, Told, Truth};
 use random::Streams;
 
 use crate::{FIVE, dataset, names};
@@ -31,7 +31,10 @@ fn methods() -> Vec<(MethodConfig, Objective)> {
         (MethodConfig::Multitalent { network: unet(None), deep_supervision: true }, Objective::Sum),
         (MethodConfig::Multitalent { network: unet(Some(vec![1, 2, 1])), deep_supervision: false }, Objective::Sum),
         (MethodConfig::MultiHead { network: TrunkConfig::Residual(residual()) }, Objective::Mean),
-        (MethodConfig::Conditional { network: unet(None) }, Objective::Mean),
+        (MethodConfig::Conditional { network: unet(None), told: Told::Input }, Objective::Mean),
+        (MethodConfig::Conditional { network: unet(None), told: Told::Decoder }, Objective::Mean),
+        (MethodConfig::Conditional { network: TrunkConfig::Residual(residual()), told: Told::Decoder }, Objective::Mean),
+        (MethodConfig::Conditional { network: unet(None), told: Told::Nowhere }, Objective::Mean),
         (MethodConfig::TargetAdaptive { network: TrunkConfig::Residual(residual()) }, Objective::Merged),
         (MethodConfig::PerDataset { network: unet(None) }, Objective::Mean),
     ]
@@ -72,7 +75,7 @@ impl Lab {
         let wanted: Vec<Vec<usize>> = samples.iter().map(|&d| self.model.trained_by(&self.datasets, d)).collect();
         let outputs = self.model.forward(&self.params, &images(samples.len()), &wanted, true).unwrap();
         let groups = maps(samples.len());
-        let truth = Truth { groups: &groups, datasets: samples };
+        let truth = Truth { groups: &groups, datasets: samples, weights: &[] };
         let loss = linear(by).of(&self.model, &outputs, &truth, &self.datasets).unwrap();
         assert!(loss.to_scalar::<f32>().unwrap().is_finite());
         let gradients = loss.backward().unwrap();
@@ -116,7 +119,7 @@ fn what_is_not_annotated_leaves_its_output_alone() {
     let wanted = vec![lab.model.trained_by(&lab.datasets, 1)];
     let outputs = lab.model.forward(&lab.params, &images(1), &wanted, true).unwrap();
     let groups = maps(1);
-    let truth = Truth { groups: &groups, datasets: &[1] };
+    let truth = Truth { groups: &groups, datasets: &[1], weights: &[] };
     let gradients = linear(Objective::Sum).of(&lab.model, &outputs, &truth, &lab.datasets).unwrap().backward().unwrap();
     let (_, head) = lab.params.all().find(|(name, _)| *name == "head.0.weight").unwrap();
     let gradient = gradients.get(&head).unwrap().flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
@@ -237,4 +240,48 @@ fn a_class_of_a_task_that_no_dataset_teaches_is_refused() {
         error.contains("task `abdomen`: no dataset has aorta annotated") && error.contains("annotated are liver, right_kidney"),
         "{error}"
     );
+}
+
+/// As DoDNet's authors lay out organ and tumor, of which the colon has the tumor alone.
+#[test]
+fn tasks_with_one_class_of_each_group_share_a_channel_for_each_group() {
+    let groups = r#"[{"group": "organ", "classes": {"liver": 1, "spleen": 2}}, {"group": "tumor", "classes": {"liver_tumor": 3, "colon_tumor": 4}}]"#;
+    let classes: labels::Classes = serde_json::from_str(groups).unwrap();
+    let declared = vec![dataset("liver", &["liver", "liver_tumor"]), dataset("colon", &["colon_tumor"]), dataset("spleen", &["spleen"])];
+    let datasets = crate::datasets(&declared, &classes);
+    let head = DynamicHeadConfig { depth: 3, width: 4, image_feature: true, task_encoding: true };
+    for method in
+        [MethodConfig::Dodnet { network: residual(), head }, MethodConfig::Conditional { network: unet(None), told: Told::Nowhere }]
+    {
+        let config = ModelConfig { method, datasets: declared.clone(), tasks: Vec::new() };
+        let model = Model::new(&config, &datasets, &classes).unwrap();
+        let params = Params::init(&model.parameters(), Streams::new(1), &Device::Cpu).unwrap();
+        let outputs = model.forward(&params, &images(1), &[vec![0, 1, 2]], false).unwrap();
+        let rows = outputs.iter().flat_map(|output| &output.rows);
+        let channels: Vec<Vec<Option<u8>>> =
+            rows.map(|row| row.channels.iter().map(|about| about.map(|about| about.class.value())).collect()).collect();
+        assert_eq!(channels, [[Some(1), Some(3)], [None, Some(4)], [Some(2), None]]);
+    }
+}
+
+/// What is told in the decoder changes its outputs and leaves the encoder alone; where nothing is told, tasks have the same logits.
+#[test]
+fn tasks_differ_as_far_as_they_are_told() {
+    for (told, differ) in [(Told::Input, true), (Told::Decoder, true), (Told::Nowhere, false)] {
+        for network in [unet(None), unet(Some(vec![1, 2, 1])), TrunkConfig::Residual(residual())] {
+            let lab = lab(MethodConfig::Conditional { network: network.clone(), told });
+            let outputs = lab.model.forward(&lab.params, &images(1), &[vec![0, 1]], false).unwrap();
+            let logits = |k: usize| outputs[k].logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(logits(0) != logits(1), differ, "{told:?} {network:?}");
+            let inputs = |name: &str| lab.params.all().find(|(own, _)| *own == name).map(|(_, var)| var.dims()[1]);
+            let first = ["encoder.0.0.conv.weight", "encoder.stem.conv.weight", "conv1.weight"].into_iter().find_map(inputs);
+            assert_eq!(first, Some(if told == Told::Input { 3 } else { 1 }), "the image, and a channel for each of two tasks");
+            let decoder = ["decoder.0.0.conv.weight", "x1_resb.0.conv1.weight"].into_iter().find_map(inputs);
+            let maps = if matches!(network, TrunkConfig::UNet(_)) { 8 } else { 4 };
+            assert_eq!(decoder, Some(if told == Told::Decoder { maps + 2 } else { maps }));
+        }
+    }
+    let swin = TrunkConfig::SwinUnetr(nets::SwinUnetrConfig { feature_size: 12, window_size: 4, ..nets::SwinUnetrConfig::default() });
+    let check = |told| MethodConfig::Conditional { network: swin.clone(), told }.check([32; 3]);
+    assert!(check(Told::Decoder).unwrap_err().to_string().contains("takes no channels that tell the task") && check(Told::Nowhere).is_ok());
 }

@@ -45,7 +45,7 @@ impl Lab {
 
     /// The loss of a sample of the second dataset, and the greatest gradient in each dataset's network.
     fn loss(&self, loss: Loss) -> (f64, [f32; 2]) {
-        let truth = Truth { groups: &self.groups, datasets: &[1] };
+        let truth = Truth { groups: &self.groups, datasets: &[1], weights: &[] };
         let loss = loss.of(&self.model, &self.outputs(), &truth, &self.datasets).unwrap();
         let gradients = loss.backward().unwrap();
         let moved = ["five.", "all."].map(|prefix| {
@@ -147,7 +147,7 @@ fn charged_for_a_tumor(kidney: &[u8]) -> [f32; 3] {
     let image = Tensor::zeros((1, 1, SIDE, SIDE, SIDE), DType::F32, &Device::Cpu).unwrap();
     let outputs = model.forward(&params, &image, &[vec![0, 1, 2]], true).unwrap();
     let groups = [map(|_| 0), map(|i| u8::from(i % 5 == 0) * 2), map(|_| 0)];
-    let truth = Truth { groups: &groups, datasets: &[1] };
+    let truth = Truth { groups: &groups, datasets: &[1], weights: &[] };
     let gradients = difference(1.0, 0.0).of(&model, &outputs, &truth, &datasets).unwrap().backward().unwrap();
     ["kidneys.", "tumors.", "vessels."].map(|prefix| {
         let own = params.all().filter(|(name, _)| name.starts_with(prefix)).filter_map(|(_, var)| gradients.get(&var));
@@ -163,4 +163,32 @@ fn a_class_is_not_charged_where_it_may_lie_in_another_or_contain_it() {
     assert_eq!(artery, 0.0, "an artery may run through a tumor, which is of an earlier group");
     let [kidney, tumor, artery] = charged_for_a_tumor(&[1, 2]);
     assert!(kidney == 0.0 && tumor > 0.0 && artery == 0.0, "a kidney is labelled with its tumor: {kidney} {tumor} {artery}");
+}
+
+/// What the network of tumors is charged where a sample truly shows an organ and nobody looked for tumors, with the tumors' declaration.
+fn charged_in_an_organ(tumors: &str, organ: u8) -> f64 {
+    let groups =
+        format!(r#"[{{"group": "organ", "classes": {{"liver": 1, "spleen": 2}}}}, {{"group": "lesion", "classes": {{{tumors}}}}}]"#);
+    let classes: labels::Classes = serde_json::from_str(&groups).unwrap();
+    let network = TrunkConfig::UNet(UNetConfig { features: vec![3, 4], strides: vec![[2, 2, 2]], blocks: None, first_kernel: [3; 3] });
+    let method = MethodConfig::MutualPartial { network, difference: Difference { prediction: 1.0, features: 0.0 } };
+    let declared = vec![dataset("organs", &["liver", "spleen"]), dataset("tumors", &["tumor"])];
+    let datasets = crate::datasets(&declared, &classes);
+    let model = Model::new(&ModelConfig { method, datasets: declared, tasks: Vec::new() }, &datasets, &classes).unwrap();
+    let params = Params::init(&model.parameters(), Streams::new(2), &Device::Cpu).unwrap();
+    let image = Tensor::zeros((1, 1, SIDE, SIDE, SIDE), DType::F32, &Device::Cpu).unwrap();
+    let outputs = model.forward(&params, &image, &[vec![0, 1]], true).unwrap();
+    let organs = (map(|i| u8::from(i % 5 == 0)) * f64::from(organ)).unwrap();
+    let groups = [organs, map(|_| 0)];
+    let truth = Truth { groups: &groups, datasets: &[0], weights: &[] };
+    let loss = |of: Loss| f64::from(of.of(&model, &outputs, &truth, &datasets).unwrap().to_scalar::<f32>().unwrap());
+    loss(difference(1.0, 0.0)) - loss(difference(0.0, 0.0))
+}
+
+#[test]
+fn classes_say_where_a_tumor_may_lie_and_it_is_charged_elsewhere_alone() {
+    let liver_tumor = r#""tumor": {"value": 14, "within": ["liver"]}"#;
+    assert_eq!(charged_in_an_organ(r#""tumor": 14"#, 1), 0.0, "in any organ, unless something else is said");
+    assert_eq!(charged_in_an_organ(liver_tumor, 1), 0.0);
+    assert!(charged_in_an_organ(liver_tumor, 2) > 0.0, "a tumor of the liver is none in the spleen");
 }

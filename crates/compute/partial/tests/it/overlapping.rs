@@ -61,9 +61,9 @@ fn sure(maps: &[[u8; 8]]) -> Tensor {
 }
 
 fn loss(by: Objective, model: &Model, logits: Tensor, channels: Vec<Option<Channel>>) -> f64 {
-    let output = Output { logits, rows: vec![Row { sample: 0, share: 1.0, channels }], weight: 1.0, features: None };
+    let output = Output { logits, rows: vec![Row { sample: 0, channels }], weight: 1.0, features: None };
     let (groups, datasets) = (groups(), datasets());
-    let truth = Truth { groups: &groups, datasets: &[0] };
+    let truth = Truth { groups: &groups, datasets: &[0], weights: &[] };
     let loss = Loss { by, dice: Dice::Linear }.of(model, &[output], &truth, &datasets).unwrap();
     f64::from(loss.to_scalar::<f32>().unwrap())
 }
@@ -88,10 +88,10 @@ fn of_exclusive_classes_that_of_the_last_group_counts() {
     let right = loss(Objective::Merged, &model, logits.clone(), all.clone());
     assert!(right.abs() < 1e-3, "{right}");
     let mut tally = PartialTally::new(&model);
-    let output = Output { logits, rows: vec![Row { sample: 0, share: 1.0, channels: all }], weight: 1.0, features: None };
+    let output = Output { logits, rows: vec![Row { sample: 0, channels: all }], weight: 1.0, features: None };
     let groups = groups();
-    let truth = Truth { groups: &groups, datasets: &[0] };
-    tally.add(&model, &[output], &truth, &datasets(), &Tensor::new(0f32, &Device::Cpu).unwrap()).unwrap();
+    let truth = Truth { groups: &groups, datasets: &[0], weights: &[] };
+    tally.add(&model, &[output], &truth, &datasets(), (&Tensor::new(0f32, &Device::Cpu).unwrap(), 1)).unwrap();
     let validation = tally.validation(&model);
     assert_eq!(validation.dice, 1.0);
     let names: Vec<&str> = validation.details.iter().map(|detail| detail.name.as_str()).collect();
@@ -126,7 +126,7 @@ fn every_group_has_scores_and_later_ones_lie_above() {
         assert_eq!(found, [("organ", &[200][..]), ("lesion", &[40]), ("vessel", &[90])], "nobody knows livers and cysts");
         let about = channels(&["kidney", "tumor", "artery"]);
         let channels = if background { std::iter::once(None).chain(about).collect() } else { about };
-        let output = Output { logits, rows: vec![Row { sample: 0, share: 1.0, channels }], weight: 1.0, features: None };
+        let output = Output { logits, rows: vec![Row { sample: 0, channels }], weight: 1.0, features: None };
         let scores = Rule::default().scores(&model, &[output]).unwrap();
         assert_eq!(shown(&model, &scores), SHOWN);
     }
@@ -140,7 +140,7 @@ fn exclusive_scores_overlay_to_the_greatest_of_all() {
     let greatest = ops::argmax_channels(&logits).unwrap().flatten_all().unwrap().to_vec1::<u8>().unwrap();
     let expected: Vec<u8> = greatest.into_iter().map(|channel| [0, 200, 40, 90][usize::from(channel)]).collect();
     let channels = std::iter::once(None).chain(channels(&["kidney", "tumor", "artery"])).collect();
-    let output = Output { logits, rows: vec![Row { sample: 0, share: 1.0, channels }], weight: 1.0, features: None };
+    let output = Output { logits, rows: vec![Row { sample: 0, channels }], weight: 1.0, features: None };
     let scores = Rule::default().scores(&model, &[output]).unwrap();
     assert_eq!(shown(&model, &scores), expected);
     assert!([200, 40, 90, 0].iter().all(|value| expected.contains(value)));
