@@ -73,6 +73,15 @@ pub(crate) fn kind(name: &str) -> Kind {
 
 /// The name without the endings of a scan and without a number of a channel, whatever their letters: most likely the case.
 pub(crate) fn without_endings(name: &str) -> &str {
+    let stem = stem(name);
+    match stem.rsplit_once('_') {
+        Some((case, channel)) if channel.len() == 4 && channel.bytes().all(|byte| byte.is_ascii_digit()) => case,
+        _ => stem,
+    }
+}
+
+/// The name without the endings of a scan.
+pub(crate) fn stem(name: &str) -> &str {
     let mut stem = name;
     while let Some((rest, ending)) = stem.rsplit_once('.') {
         let ending = format!(".{}", ending.to_lowercase());
@@ -83,10 +92,7 @@ pub(crate) fn without_endings(name: &str) -> &str {
         }
         stem = rest;
     }
-    match stem.rsplit_once('_') {
-        Some((case, channel)) if channel.len() == 4 && channel.bytes().all(|byte| byte.is_ascii_digit()) => case,
-        _ => stem,
-    }
+    stem
 }
 
 #[cfg(test)]

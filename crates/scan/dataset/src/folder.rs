@@ -62,6 +62,17 @@ pub enum FolderError {
         /// How many other files there are where some were expected.
         found: usize,
     },
+    /// No entry is a scan.
+    #[error("{path} holds no scan among its {found} other entries; expected NIfTI, NRRD, MetaImage or DICOM files")]
+    NoScans {
+        /// The folder.
+        path: PathBuf,
+        /// How many entries there are.
+        found: usize,
+    },
+    /// A file that is none.
+    #[error("{0} is no scan by its name or its first bytes; expected a NIfTI, NRRD, MetaImage or DICOM file")]
+    NoScan(PathBuf),
     /// A file of another name.
     #[error("{0} is not named CASE_0000.nii.gz; rename it, so that its label map can be called CASE.nii.gz")]
     Name(PathBuf),
@@ -173,7 +184,7 @@ pub fn list(folder: &Path, naming: Naming) -> Result<Listing, FolderError> {
 }
 
 /// Files of one case, of which nobody knows which one counts.
-fn several(case: &str, paths: &[PathBuf]) -> impl Iterator<Item = LeftOut> {
+pub(crate) fn several(case: &str, paths: &[PathBuf]) -> impl Iterator<Item = LeftOut> {
     let names: Vec<String> = paths.iter().map(|path| name_of(path)).collect();
     paths.iter().map(move |path| LeftOut {
         case: case.to_owned(),
@@ -184,7 +195,7 @@ fn several(case: &str, paths: &[PathBuf]) -> impl Iterator<Item = LeftOut> {
     })
 }
 
-enum Found {
+pub(crate) enum Found {
     /// For this case.
     Taken(String),
     /// Left out with a reason, or passed over.
@@ -193,7 +204,7 @@ enum Found {
     Folder(Vec<LeftOut>),
 }
 
-fn look_at(path: &Path, naming: Naming) -> Found {
+pub(crate) fn look_at(path: &Path, naming: Naming) -> Found {
     let left_out = |found: String, expected: String, remedy: String| {
         let name = name_of(path);
         let case = naming.case(&name).unwrap_or_else(|| without_endings(&name)).to_owned();
@@ -299,7 +310,7 @@ fn inside(folder: &Path, naming: Naming) -> Vec<LeftOut> {
     found.into_iter().map(finding).collect()
 }
 
-fn name_of(path: &Path) -> String {
+pub(crate) fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 

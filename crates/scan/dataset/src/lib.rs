@@ -8,6 +8,7 @@ mod meaning;
 mod nnunet;
 mod pattern;
 mod problem;
+mod scans;
 mod sides;
 mod source;
 mod template;
@@ -20,6 +21,7 @@ pub use folder::{FolderError, ImageFile, Listing, Naming, image_files, images_at
 use labels::{Classes, LabelPattern, Regions};
 pub use nnunet::{DatasetList, Label};
 pub use problem::{DatasetError, Problem, SplitError};
+pub use scans::{ScanCase, Scans, scans_at};
 use serde::{Deserialize, Serialize};
 pub use source::{CaseFiles, Source};
 use stage_kit::{Role, StageIo};

@@ -25,6 +25,7 @@ pub mod flare23;
 mod mirror;
 mod pattern;
 mod regions;
+mod snomed;
 mod subset;
 
 pub use class::{BACKGROUND_KEY, Class, Classes, Group, name_of};
@@ -32,6 +33,7 @@ pub use combine::{Completion, overlay};
 pub use error::LabelError;
 pub use pattern::{LabelPattern, histogram};
 pub use regions::Regions;
+pub use snomed::{Coded, Concept, snomed};
 pub use subset::{ALL_CASES, Rule, Subset, Subsets};
 
 /// The value of background.

@@ -1,11 +1,10 @@
 //! Labels on their way from the model grid to a file on the grid of its scan.
 
 use std::cmp::Ordering;
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::nifti::{Header, LabelWriter, NiftiError};
 use crate::placement::Placement;
+use crate::source::{LabelSink, SourceError};
 use crate::{Box3, RunMap};
 
 /// Bytes of slices that are held of a file that is not stored in axial slices.
@@ -20,10 +19,9 @@ pub(crate) enum Onto {
 }
 
 impl Onto {
-    pub(crate) fn placed(path: &Path, placement: &Arc<Placement>, region: Box3, like: &Header) -> Result<Self, NiftiError> {
-        let writer = LabelWriter::create(path, like)?;
+    pub(crate) fn placed(writer: Box<dyn LabelSink>, placement: &Arc<Placement>, region: Box3) -> Self {
         let (planes, placement) = (placement.planes(), Arc::clone(placement));
-        Ok(if placement.is_axial() {
+        if placement.is_axial() {
             let (slice, down) = (vec![0; placement.slice_voxels()], placement.runs_down());
             Self::Axial(Axial { writer, placement, region, planes, slice, next: 0, down })
         } else {
@@ -32,10 +30,10 @@ impl Onto {
             let at_a_time = (MOST_HELD / placement.slice_voxels().max(1)).max(1);
             let map = RunMap::new(region.shape);
             Self::Across(Across { writer, placement, map, region, planes, offsets, at_a_time })
-        })
+        }
     }
 
-    pub(crate) fn add(&mut self, z: usize, plane: &[u8]) -> Result<(), NiftiError> {
+    pub(crate) fn add(&mut self, z: usize, plane: &[u8]) -> Result<(), SourceError> {
         match self {
             Self::Axial(axial) => return axial.add(z, plane),
             Self::Across(across) => across.map.set_plane(z - across.region.start[2], plane),
@@ -43,7 +41,7 @@ impl Onto {
         Ok(())
     }
 
-    pub(crate) fn finish(self) -> Result<(), NiftiError> {
+    pub(crate) fn finish(self) -> Result<(), SourceError> {
         match self {
             Self::Axial(axial) => axial.finish(),
             Self::Across(across) => across.finish(),
@@ -52,7 +50,7 @@ impl Onto {
 }
 
 pub(crate) struct Axial {
-    writer: LabelWriter,
+    writer: Box<dyn LabelSink>,
     placement: Arc<Placement>,
     region: Box3,
     /// Of each slice of the file the plane that is nearest.
@@ -63,7 +61,7 @@ pub(crate) struct Axial {
 }
 
 impl Axial {
-    fn add(&mut self, z: usize, plane: &[u8]) -> Result<(), NiftiError> {
+    fn add(&mut self, z: usize, plane: &[u8]) -> Result<(), SourceError> {
         while let Some(&nearest) = self.planes.get(self.next) {
             match if self.down { z.cmp(&nearest) } else { nearest.cmp(&z) } {
                 Ordering::Less => self.slice.fill(0),
@@ -76,7 +74,7 @@ impl Axial {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(), NiftiError> {
+    fn finish(mut self) -> Result<(), SourceError> {
         self.slice.fill(0);
         (self.next..self.planes.len()).try_for_each(|_| self.writer.add(&self.slice))?;
         self.writer.finish()
@@ -84,7 +82,7 @@ impl Axial {
 }
 
 pub(crate) struct Across {
-    writer: LabelWriter,
+    writer: Box<dyn LabelSink>,
     placement: Arc<Placement>,
     map: RunMap,
     region: Box3,
@@ -99,7 +97,7 @@ pub(crate) struct Across {
 
 impl Across {
     /// Writes the slices of the file, as many at a time as are held, each time from all planes.
-    fn finish(mut self) -> Result<(), NiftiError> {
+    fn finish(mut self) -> Result<(), SourceError> {
         let (voxels, slices) = (self.placement.slice_voxels(), self.placement.file()[2]);
         let at_a_time = self.at_a_time.min(slices);
         let mut held = vec![0; at_a_time * voxels];

@@ -59,7 +59,7 @@ impl LabelScan {
     pub fn planes(&self, region: &Box3) -> Result<LabelPlanes, NiftiError> {
         let region = region.within(self.model.shape);
         let zs = region.start[2]..region.start[2] + region.shape[2];
-        let levels = Levels::open(&self.path, &self.placement, zs.clone().map(|z| self.placement.level(z)))?;
+        let levels = Levels::open(self.path.clone(), &self.placement, zs.clone().map(|z| self.placement.level(z)))?;
         let (placement, cuts) = (Arc::clone(&self.placement), Arc::clone(&self.cuts));
         Ok(LabelPlanes { levels, placement, scan: self.scan, cuts, region, zs, last: (usize::MAX, Vec::new()) })
     }

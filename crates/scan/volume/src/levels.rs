@@ -1,10 +1,9 @@
 //! The slices of a file across the patient's long axis, one after another, in RAS order.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::nifti::{NiftiError, ReadSlices};
 use crate::placement::Placement;
+use crate::source::ReadSlices;
 
 /// Voxels that are held of a file that is not stored in axial slices, in 4 bytes each.
 pub(crate) const MOST_HELD: usize = 1 << 26;
@@ -14,7 +13,7 @@ pub(crate) struct Levels<R: ReadSlices> {
     placement: Arc<Placement>,
     wanted: std::vec::IntoIter<usize>,
     slice: Vec<R::Voxel>,
-    from: Source<R>,
+    slices: Slices<R>,
     watch: Option<Watch<R::Voxel>>,
 }
 
@@ -22,12 +21,12 @@ pub(crate) struct Levels<R: ReadSlices> {
 type Watch<T> = Box<dyn FnMut(Option<&[T]>) + Send>;
 
 /// How levels come from a file.
-enum Source<R: ReadSlices> {
+enum Slices<R: ReadSlices> {
     /// A file in axial slices is unpacked once; so many of its slices have been read.
-    Slices { reader: Box<R>, read: usize },
+    Axial { reader: Box<R>, read: usize },
     /// Of a file in sagittal or coronal slices, every slice has a part of every level: as many levels as are held at a time
     /// are gathered from all of its slices, and it is unpacked again for the next ones.
-    Parts { path: PathBuf, at_a_time: usize, gathered: Gathered<R::Voxel> },
+    Parts { from: R::From, at_a_time: usize, gathered: Gathered<R::Voxel> },
 }
 
 /// Some levels, one behind another.
@@ -49,15 +48,15 @@ fn in_order(placement: &Placement, levels: impl Iterator<Item = usize>) -> Vec<u
 }
 
 impl<R: ReadSlices> Levels<R> {
-    pub(crate) fn open(path: &Path, placement: &Arc<Placement>, wanted: impl Iterator<Item = usize>) -> Result<Self, NiftiError> {
-        let from = if placement.is_axial() {
-            Source::Slices { reader: Box::new(R::open(path)?), read: 0 }
+    pub(crate) fn open(from: R::From, placement: &Arc<Placement>, wanted: impl Iterator<Item = usize>) -> Result<Self, R::Error> {
+        let slices = if placement.is_axial() {
+            Slices::Axial { reader: Box::new(R::open(&from)?), read: 0 }
         } else {
             let at_a_time = (MOST_HELD / placement.level_voxels().max(1)).max(1);
-            Source::Parts { path: path.to_owned(), at_a_time, gathered: Gathered { levels: Vec::new(), values: Vec::new(), taken: 0 } }
+            Slices::Parts { from, at_a_time, gathered: Gathered { levels: Vec::new(), values: Vec::new(), taken: 0 } }
         };
         let wanted = in_order(placement, wanted).into_iter();
-        Ok(Self { placement: Arc::clone(placement), wanted, slice: Vec::new(), from, watch: None })
+        Ok(Self { placement: Arc::clone(placement), wanted, slice: Vec::new(), slices, watch: None })
     }
 
     /// Shows every slice of the file to `watch`, whether it is wanted or not.
@@ -67,10 +66,10 @@ impl<R: ReadSlices> Levels<R> {
 
     /// Puts the next wanted level into `level`, x fastest, and tells which it is; None after the last, when the rest of
     /// the file has been found to be sound.
-    pub(crate) fn next(&mut self, level: &mut Vec<R::Voxel>) -> Result<Option<usize>, NiftiError> {
-        let Self { placement, wanted, slice, from, watch } = self;
-        match from {
-            Source::Slices { reader, read } => {
+    pub(crate) fn next(&mut self, level: &mut Vec<R::Voxel>) -> Result<Option<usize>, R::Error> {
+        let Self { placement, wanted, slice, slices, watch } = self;
+        match slices {
+            Slices::Axial { reader, read } => {
                 let wanted = wanted.next();
                 while reader.next_slice(slice)? {
                     *read += 1;
@@ -83,9 +82,9 @@ impl<R: ReadSlices> Levels<R> {
                 show(watch, None);
                 Ok(None)
             }
-            Source::Parts { path, at_a_time, gathered } => {
+            Slices::Parts { from, at_a_time, gathered } => {
                 if gathered.taken == gathered.levels.len() {
-                    gathered.gather::<R>(path, placement, wanted.by_ref().take(*at_a_time).collect(), slice, watch)?;
+                    gathered.gather::<R>(from, placement, wanted.by_ref().take(*at_a_time).collect(), slice, watch)?;
                 }
                 Ok(gathered.take(placement.level_voxels(), level))
             }
@@ -107,15 +106,15 @@ impl<T: Copy + Default> Gathered<T> {
     /// Gathers `levels` in place of those that are here.
     fn gather<R: ReadSlices<Voxel = T>>(
         &mut self,
-        path: &Path,
+        from: &R::From,
         placement: &Placement,
         levels: Vec<usize>,
         slice: &mut Vec<T>,
         watch: &mut Option<Watch<T>>,
-    ) -> Result<(), NiftiError> {
+    ) -> Result<(), R::Error> {
         self.values.resize(levels.len() * placement.level_voxels(), T::default());
         if !levels.is_empty() {
-            let mut reader = R::open(path)?;
+            let mut reader = R::open(from)?;
             let mut k = 0;
             while reader.next_slice(slice)? {
                 placement.share_out(k, slice, &levels, &mut self.values);
@@ -164,8 +163,8 @@ mod tests {
             let placement = Arc::new(Placement::between(&grid, &MODEL.of(&grid).unwrap()).unwrap());
             for at_a_time in [1, 2, 7] {
                 let wanted = in_order(&placement, [5, 1, 2, 2, 6].into_iter());
-                let mut levels = Levels::<nifti::SliceReader>::open(&path, &placement, wanted.iter().copied()).unwrap();
-                if let Source::Parts { at_a_time: held, .. } = &mut levels.from {
+                let mut levels = Levels::<nifti::SliceReader>::open(path.clone(), &placement, wanted.iter().copied()).unwrap();
+                if let Slices::Parts { at_a_time: held, .. } = &mut levels.slices {
                     *held = at_a_time;
                 }
                 let (mut found, mut values) = (Vec::new(), Vec::new());

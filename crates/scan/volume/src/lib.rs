@@ -41,6 +41,7 @@ mod runs;
 mod scaling;
 mod scan;
 mod sides;
+mod source;
 mod volume;
 
 pub use affine::{Affine, AffineError};
@@ -57,4 +58,5 @@ pub use runs::{Keep, RunMap, keep_parts};
 pub use scaling::Scaling;
 pub use scan::{LabelsBack, Plane, Planes, Scan, ScanError};
 pub use sides::{Cut, Found, find_cuts};
+pub use source::{LabelSink, NiftiFile, Source, SourceError, SourceSlices};
 pub use volume::{LabelVolume, ScalarVolume, Volume};

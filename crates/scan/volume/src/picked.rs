@@ -3,8 +3,9 @@
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use crate::nifti::{self, LabelReader, NiftiError, ReadSlices, SliceReader};
+use crate::nifti::{self, LabelReader, NiftiError, SliceReader};
 use crate::resample::{Tap, VoxelMap, lerp, on_grid, tap};
+use crate::source::ReadSlices;
 use crate::{Grid, LabelVolume, ScalarVolume, Volume};
 
 /// A volume that gives its slices along the last axis, as often as they are asked for.
@@ -47,7 +48,10 @@ impl<T> SlicedFile<T> {
         Ok(Self { path: path.to_owned(), grid: nifti::read_header(path)?.grid(), voxels: PhantomData })
     }
 
-    fn read<R: ReadSlices<Voxel = T>>(&self, sink: &mut dyn FnMut(usize, &[T])) -> Result<(), NiftiError> {
+    fn read<R: ReadSlices<From = PathBuf, Voxel = T, Error = NiftiError>>(
+        &self,
+        sink: &mut dyn FnMut(usize, &[T]),
+    ) -> Result<(), NiftiError> {
         let (mut reader, mut slice, mut k) = (R::open(&self.path)?, Vec::new(), 0);
         while reader.next_slice(&mut slice)? {
             sink(k, &slice);

@@ -15,9 +15,10 @@ use ndarray::{Array3, ShapeBuilder};
 use crate::back::Onto;
 use crate::intensity::windowed;
 use crate::levels::{self, Levels};
-use crate::nifti::{self, Header, NiftiError, SliceReader};
+use crate::nifti::{Header, LabelWriter, NiftiError};
 use crate::placement::Placement;
 use crate::resample::LinearPlanes;
+use crate::source::{LabelSink, NiftiFile, Source, SourceError, SourceSlices};
 use crate::{Box3, Doubt, Grid, Intensities, ModelGrid, ModelGridError, ScalarVolume, body, foreground_box};
 
 /// More pixels than this in a plane are none of a patient: 4 m by 4 m at 1 mm.
@@ -29,6 +30,9 @@ pub enum ScanError {
     /// The file cannot be read, or its labels not be written.
     #[error(transparent)]
     Nifti(#[from] NiftiError),
+    /// The same of another format.
+    #[error(transparent)]
+    Other(SourceError),
     /// Its content cannot be brought onto the grid.
     #[error("{}: {error}", path.display())]
     Grid {
@@ -39,9 +43,15 @@ pub enum ScanError {
     },
 }
 
-/// A scan in a file, seen on a model grid.
+impl From<SourceError> for ScanError {
+    fn from(error: SourceError) -> Self {
+        error.downcast::<NiftiError>().map_or_else(Self::Other, |error| Self::Nifti(*error))
+    }
+}
+
+/// A scan, seen on a model grid.
 pub struct Scan {
-    path: PathBuf,
+    source: Arc<dyn Source>,
     header: Header,
     model: ModelGrid,
     grid: Grid,
@@ -59,32 +69,46 @@ pub struct Plane {
 }
 
 impl Scan {
-    /// Reads the header of a file.
+    /// The scan in a NIfTI file.
     ///
     /// # Errors
-    /// When it cannot be read, or has no place on the model grid.
+    /// When its header cannot be read, and as [`Scan::of`].
     pub fn open(path: &Path, model: &ModelGrid) -> Result<Self, ScanError> {
-        let refused = |error| ScanError::Grid { path: path.to_owned(), error };
-        let header = nifti::read_header(path)?;
-        let grid = model.of(&header.grid()).map_err(refused)?;
-        let (from, spacing_mm, shape) = (header.grid().shape, header.grid().spacing_mm(), grid.shape);
+        Self::of(Arc::new(NiftiFile::open(path)?), model)
+    }
+
+    /// The scan behind a source of slices.
+    ///
+    /// # Errors
+    /// When it has no place on the model grid.
+    pub fn of(source: Arc<dyn Source>, model: &ModelGrid) -> Result<Self, ScanError> {
+        let refused = |error| ScanError::Grid { path: source.path().to_owned(), error };
+        let (header, original) = (source.header()?, source.grid());
+        let grid = model.of(&original).map_err(refused)?;
+        let (from, spacing_mm, shape) = (original.shape, original.spacing_mm(), grid.shape);
         if shape[0] * shape[1] > MOST_PIXELS {
             return Err(refused(ModelGridError::TooLarge { from, spacing_mm, shape }));
         }
-        let placement = Placement::between(&header.grid(), &grid).ok_or_else(|| refused(ModelGridError::Slanted { from, spacing_mm }))?;
+        let placement = Placement::between(&original, &grid).ok_or_else(|| refused(ModelGridError::Slanted { from, spacing_mm }))?;
         if 2 * placement.level_voxels() > levels::MOST_HELD {
             return Err(refused(ModelGridError::TooLarge { from, spacing_mm, shape }));
         }
-        Ok(Self { path: path.to_owned(), header, model: *model, grid, placement: Arc::new(placement), seen: Arc::default() })
+        Ok(Self { source, header, model: *model, grid, placement: Arc::new(placement), seen: Arc::default() })
     }
 
-    /// The file.
+    /// The file or folder that it is in.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.source.path()
     }
 
-    /// The header of the file.
+    /// Where its slices come from.
+    #[must_use]
+    pub fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    /// The header of its label maps: that of the file, if it is NIfTI.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
@@ -116,8 +140,8 @@ impl Scan {
     }
 
     /// The wanted levels of the file, whose values are looked at as long as not all of them have been.
-    fn levels(&self, wanted: impl Iterator<Item = usize>) -> Result<Levels<SliceReader>, NiftiError> {
-        let levels = Levels::open(&self.path, &self.placement, wanted)?;
+    fn levels(&self, wanted: impl Iterator<Item = usize>) -> Result<Levels<Box<dyn SourceSlices>>, ScanError> {
+        let levels = Levels::open(Arc::clone(&self.source), &self.placement, wanted)?;
         if self.seen.get().is_some() {
             return Ok(levels);
         }
@@ -183,22 +207,28 @@ impl Scan {
     }
 
     fn no_body(&self) -> ScanError {
-        ScanError::Grid { path: self.path.clone(), error: ModelGridError::NoBody(self.model.window_hu[0]) }
+        ScanError::Grid { path: self.path().to_owned(), error: ModelGridError::NoBody(self.model.window_hu[0]) }
     }
 
-    /// A writer of the scan's label map from labels in `region` of the model grid; everything else becomes background.
+    /// A writer of the scan's label map in a NIfTI file, from labels in `region` of the model grid; everything else becomes
+    /// background.
     ///
     /// # Errors
     /// When the file cannot be made.
     pub fn labels_to(&self, path: &Path, region: &Box3) -> Result<LabelsBack, ScanError> {
-        let region = region.within(self.grid.shape);
-        Ok(LabelsBack(Onto::placed(path, &self.placement, region, &self.header)?))
+        Ok(self.labels_into(Box::new(LabelWriter::create(path, &self.header)?), region))
+    }
+
+    /// The same into a file of any format, whose slices are those of the scan.
+    #[must_use]
+    pub fn labels_into(&self, file: Box<dyn LabelSink>, region: &Box3) -> LabelsBack {
+        LabelsBack(Onto::placed(file, &self.placement, region.within(self.grid.shape)))
     }
 }
 
 /// The planes of a scan; see [`Scan::planes`]. The file is read as planes are asked for.
 pub struct Planes {
-    levels: Levels<SliceReader>,
+    levels: Levels<Box<dyn SourceSlices>>,
     placement: Arc<Placement>,
     linear: LinearPlanes,
     window_hu: [f32; 2],

@@ -7,11 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result};
-use dataset::ImageFile;
+use dataset::ScanCase;
 use serde_json::json;
 use stage_kit::StageIo;
 
 use crate::Config;
+use crate::files::label_name;
 
 /// The file in the output folder. Every run adds to it: first a line about itself, then one for each case as it ends.
 pub const JOURNAL_FILE: &str = "journal.jsonl";
@@ -45,13 +46,13 @@ impl Journal {
         Ok(journal)
     }
 
-    pub(crate) fn add(&self, case: &ImageFile, took: Duration, error: Option<&Error>) -> Result<()> {
-        let bytes = std::fs::metadata(&case.path).map(|metadata| metadata.len()).ok();
+    pub(crate) fn add(&self, config: &Config, case: &ScanCase, took: Duration, error: Option<&Error>) -> Result<()> {
+        let bytes = case.scan.files().iter().map(|file| Some(std::fs::metadata(file).ok()?.len())).sum::<Option<u64>>();
         self.line(&json!({
             "case": case.id,
-            "image": case.path,
+            "image": case.scan.path(),
             "image_bytes": bytes,
-            "labels": case.label_name(),
+            "labels": label_name(config, case),
             "seconds": took.as_secs_f64(),
             "error": error.map(|error| format!("{error:#}")),
         }))

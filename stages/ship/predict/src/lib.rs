@@ -3,6 +3,7 @@
 //! lies outside the patient.
 
 mod clean_up;
+mod files;
 mod journal;
 mod look;
 
@@ -10,9 +11,11 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use anyhow::Result;
-use dataset::{ImageFile, Naming};
+use anyhow::{Context as _, Result};
+use dataset::{ScanCase, Scans};
+use formats::LabelFile;
 use inference::{LabelledPlane, Manner, Model};
+use labels::Class;
 use model_card::model_file;
 use nets::Precision;
 use schemars::JsonSchema;
@@ -20,10 +23,13 @@ use serde::{Deserialize, Serialize};
 use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
 use volume::Scan;
 
+use files::{Kept, outputs};
+
+pub use files::LabelFormat;
 pub use journal::JOURNAL_FILE;
 
 /// The parameters of `predict`. What the model says of itself holds, but for what is said here.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Turns every shortcut off: single precision, and the student is shown what it was shown in training, the
@@ -42,8 +48,16 @@ pub struct Config {
     pub clean_up: bool,
     /// Writes CASE.png with slices of the scan and the labels on them.
     pub preview: bool,
-    /// Writes CASE.json with volume and mean HU of every class.
+    /// Writes CASE.json and CASE.csv with volume, mean and deviation in HU of every class.
     pub statistics: bool,
+    /// The format of label maps, in place of that of each scan.
+    pub format: Option<LabelFormat>,
+    /// Writes names and colours of the classes into the header of NIfTI label maps too, as TotalSegmentator does.
+    pub names: bool,
+    /// Writes CASE.label and CASE.ctbl: names and colours for ITK-SNAP and 3D Slicer.
+    pub tables: bool,
+    /// Only these classes, by their keys; all others become background.
+    pub only: Vec<String>,
     /// Adds a line for each case to `journal.jsonl`: what it was made of, how long it took, or why it failed.
     pub journal: bool,
 }
@@ -53,18 +67,17 @@ pub struct Predict;
 
 impl Stage for Predict {
     const NAME: &'static str = "predict";
-    const REVISION: u32 = 5;
+    const REVISION: u32 = 6;
     const ABOUT: &'static str = "Labels CT scans with trained models: segment, overlay and resample-back in one go";
     const READS: &'static [Role] = &[
-        Role::required("images", "a folder of CT scans, CASE_0000.nii.gz, or one such file").by_case(),
+        Role::required("images", "a folder of CT scans in NIfTI, NRRD, MetaImage or DICOM, or one such file").by_case(),
         Role::required("model", "a file as `export` or a training writes it, or the folder that it is in"),
         Role {
             required: false,
             ..Role::many("also", "more models: the mean of those that find the same counts, and others add their groups on top")
         },
     ];
-    const WRITES: &'static str =
-        "CASE.nii.gz in the values of the model's classes, with the grid and header of its image; CASE.png and CASE.json if asked for";
+    const WRITES: &'static str = "CASE.nii.gz, CASE.seg.nrrd, CASE.mha or CASE.dcm, in the values of the model's classes and on the grid of its image; CASE.png, CASE.json, CASE.csv, CASE.label and CASE.ctbl if asked for";
     const PAPER: &'static str = "2.2 to 2.4";
     type Config = Config;
 
@@ -83,24 +96,36 @@ pub struct Tools {
     journal: Option<journal::Journal>,
 }
 
+impl Tools {
+    /// The classes that are written.
+    fn classes(&self, config: &Config) -> Vec<&Class> {
+        let is_asked = |class: &&Class| config.only.is_empty() || config.only.contains(&class.key);
+        self.model.classes().all().into_iter().filter(is_asked).collect()
+    }
+}
+
 impl CaseStage for Predict {
-    type Job = ImageFile;
+    type Job = ScanCase;
     type Tools = Tools;
 
-    fn jobs(_: &Config, io: &StageIo) -> Result<Vec<ImageFile>> {
-        Ok(dataset::images_at(io.input("images")?)?.some(Naming::Images)?)
+    fn jobs(_: &Config, io: &StageIo) -> Result<Vec<ScanCase>> {
+        Ok(scans(io)?.some()?)
     }
 
     fn aside(_: &Config, io: &StageIo) -> Result<Aside> {
-        Ok(dataset::images_at(io.input("images")?)?.apart_from(&io.output).aside)
+        Ok(scans(io)?.aside)
     }
 
     const KEEPS_LEFT_OUT: bool = false;
 
-    fn case(config: &Config, case: &ImageFile) -> CaseSpec {
-        let more = [(config.preview, "png"), (config.statistics, "json")];
-        let more = more.into_iter().filter(|(asked, _)| *asked).map(|(_, ending)| format!("{}.{ending}", case.id));
-        CaseSpec::of(&case.id).reads("image", &case.path).writes(std::iter::once(case.label_name()).chain(more).collect::<Vec<_>>())
+    fn case(config: &Config, case: &ScanCase) -> CaseSpec {
+        let files = case.scan.files();
+        let width = files.len().to_string().len();
+        let spec = CaseSpec::of(&case.id).writes(outputs(config, case));
+        files.iter().enumerate().fold(spec, |spec, (n, file)| {
+            let name = if n == 0 { "image".to_owned() } else { format!("image.{n:0width$}") };
+            spec.reads(&name, file)
+        })
     }
 
     fn tools(config: &Config, io: &StageIo) -> Result<Tools> {
@@ -109,29 +134,50 @@ impl CaseStage for Predict {
         let fastest = if config.exact { Precision::F32 } else { Precision::Auto };
         let manner = Manner { precision: Some(config.precision.unwrap_or(fastest)), flips: config.flips, partial: Some(partial::open) };
         let model = Model::open(&models, &manner, &nets::device(io.device)?)?;
+        for key in &config.only {
+            model.classes().class(key).context("only")?;
+        }
         let journal = if config.journal { Some(journal::Journal::open(config, io, &models)?) } else { None };
         Ok(Tools { model, turn: Mutex::default(), journal })
     }
 
-    fn work(config: &Config, io: &StageIo, tools: &Tools, case: &ImageFile) -> Result<()> {
+    fn work(config: &Config, io: &StageIo, tools: &Tools, case: &ScanCase) -> Result<()> {
         let begun = Instant::now();
-        let labelled = label(config, io, tools, case).and_then(|()| look::look(config, io, tools.model.classes(), case));
+        let labelled = label(config, io, tools, case);
         if let Some(journal) = &tools.journal {
-            journal.add(case, begun.elapsed(), labelled.as_ref().err())?;
+            journal.add(config, case, begun.elapsed(), labelled.as_ref().err())?;
         }
         labelled
     }
 }
 
-/// Writes the label map of one scan.
-fn label(config: &Config, io: &StageIo, tools: &Tools, case: &ImageFile) -> Result<()> {
-    let model = &tools.model;
-    let scan = Scan::open(&case.path, model.grid())?;
+/// The scans, without what lies in the folder of the output.
+fn scans(io: &StageIo) -> Result<Scans> {
+    Ok(dataset::scans_at(io.input("images")?, &io.output)?)
+}
+
+/// Writes the label map of one scan, and what else was asked for.
+fn label(config: &Config, io: &StageIo, tools: &Tools, case: &ScanCase) -> Result<()> {
+    let (model, classes) = (&tools.model, tools.classes(config));
+    let source = case.scan.open().map_err(anyhow::Error::from_boxed)?;
+    let scan = Scan::of(source.clone(), model.grid())?;
     // Either finds out what is wrong with a file before the network is set to work on it.
     let region = if config.exact { model.region(&scan)? } else { scan.body()? };
     stage_kit::note_memory(io, &case.id, inference::HELD, model.held_bytes(&region), inference::LESS);
-    let mut back = scan.labels_to(&io.output.join(case.label_name()), &region)?;
-    let mut put = |LabelledPlane { z, labels }: LabelledPlane| -> Result<()> { Ok(back.add(z, &labels.overlaid()?)?) };
+    let format = files::format(config, case);
+    let file = LabelFile { format, scan: &case.scan, source: &*source, classes: &classes, names: config.names };
+    let file = file.create(&io.output.join(files::label_name(config, case))).map_err(anyhow::Error::from_boxed)?;
+    let (file, kept) = if config.statistics || config.preview { Kept::beside(file, &io.work)? } else { (file, None) };
+    let mut back = scan.labels_into(file, &region);
+    let mut written = [0; 256];
+    classes.iter().for_each(|class| written[usize::from(class.value)] = class.value);
+    let mut put = |LabelledPlane { z, labels }: LabelledPlane| -> Result<()> {
+        let mut labels = labels.overlaid()?;
+        if !config.only.is_empty() {
+            labels.iter_mut().for_each(|label| *label = written[usize::from(*label)]);
+        }
+        Ok(back.add(z, &labels)?)
+    };
     let turn = tools.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if config.clean_up || !model.streams() {
         let mut maps = model.label_maps(&scan, &region, !config.exact, &io.work)?;
@@ -145,5 +191,12 @@ fn label(config: &Config, io: &StageIo, tools: &Tools, case: &ImageFile) -> Resu
         drop(turn);
     }
     io.report.warn(scan.path(), scan.doubt());
-    Ok(back.finish()?)
+    back.finish()?;
+    if let Some(kept) = kept {
+        look::Look { case, source: &*source, labels: &kept, classes: &classes, all: model.classes() }.write(config, io)?;
+    }
+    if config.tables {
+        files::write_tables(&classes, case, io)?;
+    }
+    Ok(())
 }

@@ -8,12 +8,13 @@ use clap::Parser;
 use inference::{Manner, Model};
 use model_card::MODEL_FILE;
 use nets::Precision;
-use predict::{Config, Predict};
+use predict::{Config, LabelFormat, Predict};
 use stage_kit::{DeviceChoice, Entry, ProgressStyle, Report, StageArgs};
 
 /// Labels organs, tumors and whatever else a model has learnt to find in CT scans.
 ///
-/// The model says which classes it finds and in which values. Every scan CASE_0000.nii.gz gives a label map CASE.nii.gz on its own grid. A scan that cannot be labelled is named,
+/// Scans are NIfTI, NRRD or MetaImage files of any name, or series of DICOM files in a folder and the folders in it. The model says which classes
+/// it finds and in which values. Each scan gives a label map CASE on its own grid and in its own format. A scan that cannot be labelled is named,
 /// and the others go on; what is there already is not made again. Scans are read, labelled and written slice by slice:
 /// memory does not depend on their length.
 #[derive(Parser)]
@@ -24,12 +25,14 @@ use stage_kit::{DeviceChoice, Entry, ProgressStyle, Report, StageArgs};
     predict scans labels                            every scan of a folder\n  \
     predict a_0000.nii.gz labels --preview          one scan, with a picture\n  \
     predict scans labels --exact                    without any shortcut\n  \
+    predict series labels --format nrrd             a DICOM series, for 3D Slicer\n  \
+    predict scans labels --only liver --statistics  one class, with its volume\n  \
     predict scans labels --model a.safetensors --model b.safetensors --flips\n  \
     predict scans labels --model organs.safetensors --model tumors.safetensors\n  \
     predict --install model.safetensors             from now on the model of this program"
 )]
 struct Cli {
-    /// A folder of scans, or one scan
+    /// A folder of scans, one scan, or a folder of DICOM series
     #[arg(value_name = "IN", required_unless_present = "install")]
     images: Option<PathBuf>,
     /// The folder for label maps
@@ -56,9 +59,21 @@ struct Cli {
     /// Writes CASE.png: slices of the scan with the labels on them
     #[arg(long)]
     preview: bool,
-    /// Writes CASE.json: volume and mean HU of every class
+    /// Writes CASE.json and CASE.csv: volume, mean and deviation in HU of every class
     #[arg(long)]
     statistics: bool,
+    /// The format of label maps [default: that of each scan]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Option<LabelFormat>,
+    /// Writes names and colours of the classes into NIfTI label maps, as TotalSegmentator does
+    #[arg(long)]
+    names: bool,
+    /// Writes CASE.label and CASE.ctbl: names and colours for ITK-SNAP and 3D Slicer
+    #[arg(long)]
+    tables: bool,
+    /// Only these classes, by their keys
+    #[arg(long, value_name = "CLASS", num_args = 1..)]
+    only: Vec<String>,
     /// Adds a line for each case to OUT/journal.jsonl: made of what, in what time, or why not
     #[arg(long)]
     journal: bool,
@@ -117,8 +132,8 @@ fn install(model: &PathBuf) -> Result<PathBuf> {
 }
 
 fn arguments(cli: Cli) -> (Config, StageArgs) {
-    let Cli { exact, precision, flips, clean_up, preview, statistics, journal, .. } = cli;
-    let config = Config { exact, precision, flips, clean_up, preview, statistics, journal };
+    let Cli { exact, precision, flips, clean_up, preview, statistics, format, names, tables, only, journal, .. } = cli;
+    let config = Config { exact, precision, flips, clean_up, preview, statistics, format, names, tables, only, journal };
     let (images, output) = (cli.images.unwrap_or_default(), cli.output.unwrap_or_default());
     let mut models = cli.model.into_iter();
     let mut inputs = vec![("images".into(), images), ("model".into(), models.next().unwrap_or_else(own_model))];

@@ -31,6 +31,5 @@ mod write;
 pub use error::{NiftiError, Problem};
 pub use header::{Header, VoxelType};
 pub use read::{read_header, read_labels, read_scalar};
-pub(crate) use slices::ReadSlices;
 pub use slices::{LabelReader, SliceReader, count_labels};
 pub use write::{LabelWriter, write_label_slices, write_labels, write_labels_on, write_nearest, write_scalar_i16};

@@ -1,24 +1,15 @@
 //! Reading slice by slice, in the memory of a slice.
 
+use std::io::{BufRead, Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::header::HEADER_BYTES;
 use super::read::{Stream, Unusable, open, to_f32, to_labels, voxel_bytes};
-use super::{Header, NiftiError, Problem};
-use crate::{Cut, sides};
+use super::{Header, NiftiError, Problem, VoxelType};
+use crate::{Cut, Grid, sides};
 
 /// Slices of more voxels than this are not read one by one: a CT slice has 512 × 512, the largest known 796 × 796.
 const MOST_PER_SLICE: usize = 1 << 23;
-
-/// A file that gives one slice along its last axis at a time.
-pub(crate) trait ReadSlices: Sized {
-    /// What a voxel holds.
-    type Voxel: Copy + Default;
-
-    fn open(path: &Path) -> Result<Self, NiftiError>;
-
-    /// The next slice, x fastest, in place of what is in `values`; whether there was one.
-    fn next_slice(&mut self, values: &mut Vec<Self::Voxel>) -> Result<bool, NiftiError>;
-}
 
 /// The intensities of a file, one slice along its last axis at a time, scaled as [`read_scalar`](super::read_scalar) does.
 pub struct SliceReader {
@@ -34,6 +25,22 @@ impl SliceReader {
     /// As [`read_header`](super::read_header), and when a slice is larger than any of CT.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NiftiError> {
         let stored = Stored::open(path.as_ref())?;
+        Ok(Self { bad: Unusable::of(&stored.stream.header), stored })
+    }
+
+    /// Reads voxels of another format, stored as NIfTI stores them, little-endian and x fastest: `voxels` gives their bytes, and
+    /// `path` is the file for messages.
+    ///
+    /// # Errors
+    ///
+    /// When the grid does not fit a header, or a slice is larger than any of CT.
+    pub fn over(path: &Path, grid: &Grid, voxel_type: VoxelType, voxels: impl BufRead + Send + 'static) -> Result<Self, NiftiError> {
+        let open = || {
+            let header = Header::on(grid)?.encode(voxel_type);
+            let head = [&header[..HEADER_BYTES], &[0; 4]].concat();
+            Stored::of(path, Stream::open(Cursor::new(head).chain(voxels), u64::MAX)?)
+        };
+        let stored = open().map_err(NiftiError::at(path))?;
         Ok(Self { bad: Unusable::of(&stored.stream.header), stored })
     }
 
@@ -60,18 +67,6 @@ impl SliceReader {
         to_f32(self.header(), self.header().scaling(), &self.stored.slice, values);
         self.bad.look_at(values, before);
         Ok(true)
-    }
-}
-
-impl ReadSlices for SliceReader {
-    type Voxel = f32;
-
-    fn open(path: &Path) -> Result<Self, NiftiError> {
-        Self::open(path)
-    }
-
-    fn next_slice(&mut self, values: &mut Vec<f32>) -> Result<bool, NiftiError> {
-        self.next_slice(values)
     }
 }
 
@@ -121,18 +116,6 @@ impl LabelReader {
     }
 }
 
-impl ReadSlices for LabelReader {
-    type Voxel = u8;
-
-    fn open(path: &Path) -> Result<Self, NiftiError> {
-        Self::open(path)
-    }
-
-    fn next_slice(&mut self, labels: &mut Vec<u8>) -> Result<bool, NiftiError> {
-        self.next_slice(labels)
-    }
-}
-
 /// Counts the voxels of each label of a file after `cuts`, reading all of it in the memory of a slice.
 ///
 /// # Errors
@@ -159,15 +142,14 @@ struct Stored {
 
 impl Stored {
     fn open(path: &Path) -> Result<Self, NiftiError> {
-        let stream = open(path, |file, bytes| {
-            let stream = Stream::open(file, bytes)?;
-            let [nx, ny, _] = stream.header.grid().shape;
-            match nx * ny {
-                voxels if voxels > MOST_PER_SLICE => Err(Problem::Slice { shape: [nx, ny], most: MOST_PER_SLICE }),
-                _ => Ok(stream),
-            }
-        })?;
+        open(path, |file, bytes| Self::of(path, Stream::open(file, bytes)?))
+    }
+
+    fn of(path: &Path, stream: Stream<'static>) -> Result<Self, Problem> {
         let [nx, ny, _] = stream.header.grid().shape;
+        if nx * ny > MOST_PER_SLICE {
+            return Err(Problem::Slice { shape: [nx, ny], most: MOST_PER_SLICE });
+        }
         let slice = vec![0; nx * ny * stream.header.voxel_type().bytes()];
         Ok(Self { path: path.to_owned(), stream, slice, next: 0 })
     }

@@ -7,6 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use whole_files::WholeFile;
 
+use super::header::HEADER_BYTES;
 use super::{Header, NiftiError, Problem, VoxelType};
 use crate::{LabelVolume, NearestSlices, ScalarVolume};
 
@@ -129,6 +130,21 @@ fn write_file(path: &Path, level: u32, write: impl FnOnce(&mut dyn Write) -> io:
     out.finish()
 }
 
+/// The field `vox_offset`.
+const VOX_OFFSET: std::ops::Range<usize> = 108..112;
+
+/// An extension that holds a text: its size, a multiple of 16, its kind, 0, and the text with spaces behind it.
+fn extension(text: &[u8]) -> Vec<u8> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let size = (8 + text.len()).next_multiple_of(16);
+    let mut extension = [(size as u32).to_le_bytes(), [0; 4]].concat();
+    extension.extend_from_slice(text);
+    extension.resize(size, b' ');
+    extension
+}
+
 /// A label map that is written slice by slice along its last axis. The file appears under its name when it is finished,
 /// and not at all if it is dropped before.
 pub struct LabelWriter {
@@ -144,9 +160,23 @@ impl LabelWriter {
     ///
     /// When the name ends otherwise than `.nii` or `.nii.gz`, or the system does not let us write.
     pub fn create(path: impl AsRef<Path>, like: &Header) -> Result<Self, NiftiError> {
+        Self::with_extension(path, like, &[])
+    }
+
+    /// The same with a text in an extension of the header, of no registered kind; none if it is empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`LabelWriter::create`].
+    pub fn with_extension(path: impl AsRef<Path>, like: &Header, text: &[u8]) -> Result<Self, NiftiError> {
         let [nx, ny, nz] = like.grid().shape;
         let mut writer = Self { out: Output::create(path.as_ref(), LABEL_LEVEL)?, slice: nx * ny, missing: nz };
-        writer.write(&like.encode(VoxelType::U8))?;
+        let extension = extension(text);
+        let mut header = like.encode(VoxelType::U8)[..HEADER_BYTES].to_vec();
+        header[VOX_OFFSET].copy_from_slice(&((HEADER_BYTES + 4 + extension.len()) as f32).to_le_bytes());
+        writer.write(&header)?;
+        writer.write(&[u8::from(!extension.is_empty()), 0, 0, 0])?;
+        writer.write(&extension)?;
         Ok(writer)
     }
 

@@ -1,0 +1,222 @@
+//! The scans that `predict` is given: files of any name and format, and series of DICOM files, in a folder or alone.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use formats::{Format, ScanFiles};
+use stage_kit::{Aside, LeftOut};
+
+use crate::entry::{Kind, kind, stem};
+use crate::folder::{FolderError, Found, Naming, look_at, name_of, several};
+
+/// A scan and the case that its results are named by.
+#[derive(Clone, Debug)]
+pub struct ScanCase {
+    /// The case: the name of the file without its endings, or that of the folder of a series.
+    pub id: String,
+    /// The scan.
+    pub scan: ScanFiles,
+}
+
+/// The scans of a folder, and everything else in it.
+#[derive(Clone, Debug, Default)]
+pub struct Scans {
+    /// The scans, by case.
+    pub cases: Vec<ScanCase>,
+    /// All else.
+    pub aside: Aside,
+    path: PathBuf,
+}
+
+impl Scans {
+    /// The scans, of which there must be some.
+    ///
+    /// # Errors
+    /// [`FolderError::NoScans`].
+    pub fn some(self) -> Result<Vec<ScanCase>, FolderError> {
+        if self.cases.is_empty() {
+            let found = self.aside.left_out.len() + self.aside.passed_over.len();
+            return Err(FolderError::NoScans { path: self.path, found });
+        }
+        Ok(self.cases)
+    }
+}
+
+/// The scans in a folder, or the one that `path` is. What lies in or below the folder `apart` has another part to play.
+///
+/// # Errors
+/// When the folder cannot be listed. What is wrong with an entry costs that entry.
+pub fn scans_at(path: &Path, apart: &Path) -> Result<Scans, FolderError> {
+    let mut scans = Scans { path: path.to_owned(), ..Scans::default() };
+    let mut cases = BTreeMap::<String, Vec<ScanFiles>>::new();
+    let mut inside = Vec::new();
+    let mut add = |path: &Path, format: Format| {
+        let name = name_of(path);
+        cases.entry(case_of(&name).to_owned()).or_default().push(ScanFiles::at(path, format));
+    };
+    if path.is_file() {
+        match Format::of_file(path) {
+            Some(Format::Dicom) => {}
+            Some(format) => add(path, format),
+            None => return Err(FolderError::NoScan(path.to_owned())),
+        }
+    } else {
+        let failed = |reason| FolderError::List { path: path.into(), reason };
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = name_of(&path);
+            match look_at(&path, Naming::Images) {
+                Found::Taken(_) => add(&path, Format::Nifti),
+                Found::Else(left_out) => match scan_format(&path, &name) {
+                    // Others have found the series, and what keeps files from being one.
+                    Some(Format::Dicom) if READS_DICOM => {}
+                    Some(format) => add(&path, format),
+                    None if is_part(&name) => scans.aside.passed_over.push(path),
+                    None => match left_out {
+                        Some(left_out) => scans.aside.left_out.push(left_out),
+                        None => scans.aside.passed_over.push(path),
+                    },
+                },
+                Found::Folder(found) => inside.extend(found),
+            }
+        }
+    }
+    scans.add_series(&mut cases, &mut inside, apart);
+    let place = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let apart = place(apart);
+    if path.is_dir() && apart != place(path) {
+        inside.retain(|one| !place(&one.file).starts_with(&apart));
+    }
+    scans.aside.left_out.extend(inside);
+    scans.settle(cases);
+    Ok(scans)
+}
+
+/// Whether series of DICOM files are looked for.
+const READS_DICOM: bool = cfg!(feature = "dicom");
+
+impl Scans {
+    /// Takes the one scan of each case.
+    fn settle(&mut self, cases: BTreeMap<String, Vec<ScanFiles>>) {
+        let first_channels: Vec<String> = cases.keys().cloned().collect();
+        for (id, mut scans) in cases {
+            let is_image = |scan: &ScanFiles| Naming::Images.case(&name_of(scan.path())).is_some();
+            if scans.len() > 1 && scans.iter().filter(|scan| is_image(scan)).count() == 1 {
+                // The label map of a case may lie beside its image, as it does in many datasets and where IN is OUT.
+                let is_label =
+                    |scan: &mut ScanFiles| !is_image(scan) && Naming::Labels.case(&name_of(scan.path())).is_some_and(|case| case == id);
+                self.aside.passed_over.extend(scans.extract_if(.., |scan| is_label(scan)).map(|scan| scan.path().to_owned()));
+            }
+            if let Some(first) = channel_of(&id).filter(|first| first_channels.binary_search_by(|id| id.as_str().cmp(first)).is_ok()) {
+                self.aside.left_out.extend(scans.iter().map(|scan| other_channel(&id, first, scan.path())));
+                continue;
+            }
+            if let [scan] = &mut scans[..] {
+                self.cases.push(ScanCase { id, scan: scan.clone() });
+            } else {
+                let mut paths: Vec<PathBuf> = scans.iter().map(|scan| scan.path().to_owned()).collect();
+                paths.sort();
+                self.aside.left_out.extend(several(&id, &paths));
+            }
+        }
+        self.aside.left_out.sort();
+        self.aside.passed_over.sort();
+    }
+
+    #[cfg(not(feature = "dicom"))]
+    fn add_series(&mut self, _: &mut BTreeMap<String, Vec<ScanFiles>>, _: &mut Vec<LeftOut>, _: &Path) {}
+
+    /// Finds the series of DICOM files, each of which is a case.
+    #[cfg(feature = "dicom")]
+    fn add_series(&mut self, cases: &mut BTreeMap<String, Vec<ScanFiles>>, inside: &mut Vec<LeftOut>, apart: &Path) {
+        let root = self.path.clone();
+        let is_junk = |path: &Path| path == apart || kind(&name_of(path)) == Kind::Junk;
+        let found = dicom_series::find(&root, is_junk);
+        // Folders that hold series are no findings.
+        let folders = |path: &PathBuf| path.parent().map(Path::to_owned);
+        let holding: Vec<PathBuf> = found
+            .passed_over
+            .iter()
+            .filter_map(folders)
+            .chain(
+                found
+                    .series
+                    .iter()
+                    .flat_map(|series| series.files().filter_map(|file| file.parent().map(Path::to_owned)).take(1).collect::<Vec<_>>()),
+            )
+            .collect();
+        inside.retain(|one| !holding.iter().any(|folder| folder.starts_with(&one.file)));
+        let mut in_folder = BTreeMap::<&Path, usize>::new();
+        found.series.iter().for_each(|series| *in_folder.entry(series.folder()).or_default() += 1);
+        for series in &found.series {
+            let mut id = folder_name(&root, series.folder());
+            if in_folder.get(series.folder()).is_some_and(|&count| count > 1) {
+                id = format!("{id}_{}", series.name());
+            }
+            if cases.contains_key(&id) {
+                id = format!("{id}_{}", series.uid().rsplit('.').next().unwrap_or_default());
+            }
+            cases.entry(id).or_default().push(ScanFiles::of_series(series.clone()));
+        }
+        self.aside.passed_over.extend(found.passed_over);
+        self.aside.left_out.extend(found.bad.into_iter().map(|bad| LeftOut {
+            case: if bad.path.is_dir() { format!("{} ({})", folder_name(&root, &bad.path), bad.series) } else { bad.series },
+            file: bad.path,
+            found: bad.found,
+            expected: bad.expected,
+            remedy: bad.remedy,
+        }));
+    }
+}
+
+/// The name of a folder below `root`, as a name of a case.
+#[cfg(feature = "dicom")]
+fn folder_name(root: &Path, folder: &Path) -> String {
+    let below: Vec<String> = folder.strip_prefix(root).unwrap_or(folder).iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if below.is_empty() {
+        let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        return if root.is_file() { case_of(&name_of(&root)).to_owned() } else { name_of(&root) };
+    }
+    below.join("_")
+}
+
+/// The format of a file that may have any name; none of a label map, or of what is no scan.
+fn scan_format(path: &Path, name: &str) -> Option<Format> {
+    let lower = name.to_lowercase();
+    let is_label = lower.ends_with(".seg.nrrd") || lower.ends_with(".seg.nhdr");
+    let may_be = match kind(name) {
+        Kind::Nifti | Kind::Unknown => true,
+        Kind::OtherScan(_) => Format::of_name(name).is_some(),
+        Kind::Junk => false,
+    };
+    let is_named = !case_of(name).is_empty();
+    if may_be && is_named && !is_label && path.is_file() { Format::of_file(path) } else { None }
+}
+
+/// Whether a file holds the voxels of a header beside it, or a label map.
+fn is_part(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    [".raw", ".zraw", ".raw.gz", ".seg.nrrd", ".seg.nhdr"].iter().any(|ending| lower.ends_with(ending))
+}
+
+/// The case of a file of any name: the name without the endings of a scan and the number of its first channel.
+fn case_of(name: &str) -> &str {
+    let stem = stem(name);
+    stem.strip_suffix("_0000").unwrap_or(stem)
+}
+
+/// The case that a name with the number of a later channel is of.
+fn channel_of(id: &str) -> Option<&str> {
+    let (case, channel) = id.rsplit_once('_')?;
+    (channel.len() == 4 && channel != "0000" && channel.bytes().all(|byte| byte.is_ascii_digit())).then_some(case)
+}
+
+fn other_channel(id: &str, first: &str, path: &Path) -> LeftOut {
+    LeftOut {
+        case: id.to_owned(),
+        file: path.to_owned(),
+        found: format!("another channel of {first}"),
+        expected: "one CT a case".into(),
+        remedy: "remove it, or rename it if it is a case of its own".into(),
+    }
+}
