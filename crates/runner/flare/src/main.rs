@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     program_main(&Program {
         name: "flare",
         about: "Segmentation from CT datasets that label different things: the FLARE23 pipeline of Ye, Zheng and Zhang, and others",
-        version: env!("FLARE_VERSION"),
+        version: version::VERSION,
         stages: registry::STAGES,
         report: report::page,
         init: survey::pipeline_file,

@@ -5,7 +5,7 @@ use std::io::{BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 use dataset::ScanCase;
 use formats::Format;
@@ -31,19 +31,35 @@ pub enum LabelFormat {
     Dicom,
 }
 
-/// The format of a case's label map: the one that is asked for, or that of its scan.
-pub(crate) fn format(config: &Config, case: &ScanCase) -> Format {
-    match config.format {
-        None => case.scan.format(),
-        Some(LabelFormat::Nifti) => Format::Nifti,
-        Some(LabelFormat::Nrrd) => Format::Nrrd,
-        Some(LabelFormat::Mha) => Format::MetaImage,
-        Some(LabelFormat::Dicom) => Format::Dicom,
+impl From<LabelFormat> for Format {
+    fn from(format: LabelFormat) -> Self {
+        match format {
+            LabelFormat::Nifti => Self::Nifti,
+            LabelFormat::Nrrd => Self::Nrrd,
+            LabelFormat::Mha => Self::MetaImage,
+            LabelFormat::Dicom => Self::Dicom,
+        }
     }
 }
 
+/// The format of a case's label map: the one that is asked for, by name or by the ending of its file, or that of its scan.
+pub(crate) fn format(config: &Config, case: &ScanCase) -> Format {
+    let of_name = || Format::of_name(config.label.as_deref()?);
+    config.format.map(Format::from).or_else(of_name).unwrap_or_else(|| case.scan.format())
+}
+
+/// Refuses a name of a label map that says another format than is asked for, or none.
+pub(crate) fn check_label(config: &Config, label: &str) -> Result<()> {
+    let Some(found) = Format::of_name(label) else {
+        bail!("{label} does not end as a label map; expected an ending such as .nii.gz, .seg.nrrd, .mha or .dcm");
+    };
+    let asked = config.format.map_or(found, Format::from);
+    ensure!(found == asked, "{label} is a file in the format {found}, and {asked} is asked for; leave one of the two out");
+    Ok(())
+}
+
 pub(crate) fn label_name(config: &Config, case: &ScanCase) -> String {
-    format!("{}{}", case.id, format(config, case).label_ending())
+    config.label.clone().unwrap_or_else(|| format!("{}{}", case.id, format(config, case).label_ending()))
 }
 
 /// Everything that is written for a case.

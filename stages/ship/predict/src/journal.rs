@@ -35,7 +35,7 @@ impl Journal {
         let journal = Self { file: Mutex::new(file), path };
         journal.line(&json!({
             "run": {
-                "program": concat!("predict ", env!("CARGO_PKG_VERSION")),
+                "program": format!("predict {}", version::VERSION),
                 "config": config,
                 "models": models,
                 "device": format!("{:?}", io.device),

@@ -7,11 +7,11 @@ mod files;
 mod journal;
 mod look;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use dataset::{ScanCase, Scans};
 use formats::LabelFile;
 use inference::{LabelledPlane, Manner, Model};
@@ -60,7 +60,12 @@ pub struct Config {
     pub only: Vec<String>,
     /// Adds a line for each case to `journal.jsonl`: what it was made of, how long it took, or why it failed.
     pub journal: bool,
+    /// The name of the one label map, where the input is one scan; its ending says the format. If there is none, the label map is called as
+    /// its scan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
 }
+
 
 /// The stage `predict`.
 pub struct Predict;
@@ -108,8 +113,17 @@ impl CaseStage for Predict {
     type Job = ScanCase;
     type Tools = Tools;
 
-    fn jobs(_: &Config, io: &StageIo) -> Result<Vec<ScanCase>> {
-        Ok(scans(io)?.some()?)
+    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<ScanCase>> {
+        let mut cases = scans(io)?.some()?;
+        if let Some(label) = &config.label {
+            let [case] = &mut cases[..] else {
+                let images = io.input("images")?.display();
+                bail!("{label} is one label map, and {images} holds {} scans; name a folder for label maps", cases.len());
+            };
+            case.id = dataset::likely_case(Path::new(label));
+            files::check_label(config, label)?;
+        }
+        Ok(cases)
     }
 
     fn aside(_: &Config, io: &StageIo) -> Result<Aside> {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use formats::Format;
 use inference::{Manner, Model};
 use model_card::MODEL_FILE;
 use nets::Precision;
@@ -19,11 +20,12 @@ use stage_kit::{DeviceChoice, Entry, ProgressStyle, Report, StageArgs};
 /// memory does not depend on their length.
 #[derive(Parser)]
 #[command(
-    version,
+    version = version::VERSION,
     after_help = "Exit codes: 0 all scans are labelled, 1 some are not, 2 wrong arguments\n\n\
     Examples:\n  \
     predict scans labels                            every scan of a folder\n  \
     predict a_0000.nii.gz labels --preview          one scan, with a picture\n  \
+    predict scan.nii labels/a.nii.gz                one scan of any name, and the file for its labels\n  \
     predict scans labels --exact                    without any shortcut\n  \
     predict series labels --format nrrd             a DICOM series, for 3D Slicer\n  \
     predict scans labels --only liver --statistics  one class, with its volume\n  \
@@ -35,7 +37,7 @@ struct Cli {
     /// A folder of scans, one scan, or a folder of DICOM series
     #[arg(value_name = "IN", required_unless_present = "install")]
     images: Option<PathBuf>,
-    /// The folder for label maps
+    /// The folder for label maps; of one scan also the file, such as NAME.nii.gz or NAME.seg.nrrd
     #[arg(value_name = "OUT", required_unless_present = "install")]
     output: Option<PathBuf>,
     /// The model; of several that find the same the mean of their probabilities, others add what they find on top [default: model.safetensors beside this program]
@@ -104,10 +106,9 @@ fn main() -> ExitCode {
             Err(error) => failed(&error),
         };
     }
-    let (config, args) = arguments(cli);
-    match serde_json::to_value(config) {
-        Ok(config) => stage_kit::run_stage_with(&Entry::of::<Predict>(), &args, config),
-        Err(error) => failed(&error.into()),
+    match arguments(cli).and_then(|(config, args)| Ok((serde_json::to_value(config)?, args))) {
+        Ok((config, args)) => stage_kit::run_stage_with(&Entry::of::<Predict>(), &args, config),
+        Err(error) => failed(&error),
     }
 }
 
@@ -131,12 +132,14 @@ fn install(model: &PathBuf) -> Result<PathBuf> {
     Ok(place)
 }
 
-fn arguments(cli: Cli) -> (Config, StageArgs) {
+fn arguments(cli: Cli) -> Result<(Config, StageArgs)> {
     let Cli { exact, precision, flips, clean_up, preview, statistics, format, names, tables, only, journal, .. } = cli;
-    let config = Config { exact, precision, flips, clean_up, preview, statistics, format, names, tables, only, journal };
-    let (images, output) = (cli.images.unwrap_or_default(), cli.output.unwrap_or_default());
+    let images = cli.images.unwrap_or_default();
+    let (output, label) = folder_and_name(cli.output.unwrap_or_default());
+    let config = Config { exact, precision, flips, clean_up, preview, statistics, format, names, tables, only, journal, label };
     let mut models = cli.model.into_iter();
-    let mut inputs = vec![("images".into(), images), ("model".into(), models.next().unwrap_or_else(own_model))];
+    let model = models.next().map_or_else(installed_model, Ok)?;
+    let mut inputs = vec![("images".into(), images), ("model".into(), model)];
     inputs.extend(models.enumerate().map(|(n, model)| (format!("also.{n}"), model)));
     let args = StageArgs {
         params: None,
@@ -152,5 +155,26 @@ fn arguments(cli: Cli) -> (Config, StageArgs) {
         cases: None,
         planned: false,
     };
-    (config, args)
+    Ok((config, args))
+}
+
+/// The folder that label maps go to, and the name of the one that is asked for by name.
+fn folder_and_name(output: PathBuf) -> (PathBuf, Option<String>) {
+    let name = output.file_name().and_then(|name| name.to_str()).filter(|name| Format::of_name(name).is_some());
+    match name.map(str::to_owned) {
+        Some(name) if !output.is_dir() => (output.parent().filter(|parent| *parent != "").unwrap_or(".".as_ref()).to_owned(), Some(name)),
+        _ => (output, None),
+    }
+}
+
+/// The program's own model, if there is one.
+fn installed_model() -> Result<PathBuf> {
+    let model = own_model();
+    ensure!(
+        model.is_file(),
+        "there is no model {}; name one by --model FILE, or make one this program's own by `predict --install FILE`. `flare run model` makes \
+         such a file, and every training writes one: weights.safetensors",
+        model.display()
+    );
+    Ok(model)
 }

@@ -359,7 +359,8 @@ fn a_model_is_installed_beside_the_program_and_nothing_else_is() {
     assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_predict")).arg(&program).status().unwrap().success());
     let run = |args: &[&str]| Command::new(&program).args(args).current_dir(bench.folder.path()).output().unwrap();
     let without = run(&["scans", "out"]);
-    assert!(!without.status.success() && String::from_utf8_lossy(&without.stderr).contains("model.safetensors"));
+    let how = ["bin/model.safetensors; name one by --model FILE", "predict --install FILE", "flare run model"];
+    assert!(!without.status.success() && how.iter().all(|part| said(&without).contains(part)), "{}", said(&without));
     let silent = candle_core::Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu).unwrap();
     candle_core::safetensors::save(&[("a", silent)].into(), bench.path("silent.safetensors")).unwrap();
     assert!(said(&run(&["--install", "silent.safetensors"])).contains("does not say what it is"), "weights that say nothing");
@@ -368,6 +369,40 @@ fn a_model_is_installed_beside_the_program_and_nothing_else_is() {
     must_succeed(&run(&["scans", "out"]));
     let own = Model::open(&[bench.path("bin/model.safetensors")], &Manner::default(), &Device::Cpu);
     assert!(own.is_ok() && bench.path("out/a.nii.gz").exists());
+}
+
+#[test]
+fn one_scan_of_any_name_gets_the_label_map_that_is_asked_for() {
+    let bench = Bench::new();
+    bench.scan("a", [40, 36, 7], "LPS");
+    must_succeed(&bench.predict("out", &[]));
+    let expected = std::fs::read(bench.path("out/a.nii.gz")).unwrap();
+    std::fs::rename(bench.path("scans/a_0000.nii.gz"), bench.path("scan.nii.gz")).unwrap();
+    let run = |scan: &str, output: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_predict"));
+        command.args([scan, output, "--model", "model.safetensors"]).args(more).current_dir(bench.folder.path()).output().unwrap()
+    };
+    must_succeed(&run("scan.nii.gz", "new/folder/x.nii.gz", &["--preview", "--journal"]));
+    assert_eq!(std::fs::read(bench.path("new/folder/x.nii.gz")).unwrap(), expected);
+    let mut there: Vec<_> = std::fs::read_dir(bench.path("new/folder")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    there.sort();
+    assert_eq!(there, ["journal.jsonl", "x.nii.gz", "x.png"]);
+    assert!(std::fs::read_to_string(bench.path("new/folder/journal.jsonl")).unwrap().contains(r#""labels":"x.nii.gz""#));
+    assert!(said(&run("scan.nii.gz", "new/folder/x.nii.gz", &[])).contains("1 of 1 cases were there already"), "again");
+    must_succeed(&run("scan.nii.gz", "x.nii", &[]));
+    assert_eq!(
+        nifti::read_labels(bench.path("x.nii")).unwrap().0.data,
+        bench.labels("out", "a").data,
+        "plain, in the folder that one is in"
+    );
+
+    let refused = run("scans", "new/y.nii.gz", &[]);
+    assert!(!refused.status.success() && said(&refused).contains("name a folder for label maps") && !bench.path("new/y.nii.gz").exists());
+    let onto_itself = run("scan.nii.gz", "scan.nii.gz", &[]);
+    assert!(!onto_itself.status.success() && said(&onto_itself).contains("is an input"), "{}", said(&onto_itself));
+    must_succeed(&run("scan.nii.gz", "x.seg.nrrd", &[]));
+    let contradiction = run("scan.nii.gz", "y.mha", &["--format", "nrrd"]);
+    assert!(said(&contradiction).contains("y.mha is a file in the format mha, and nrrd is asked for"), "{}", said(&contradiction));
 }
 
 fn said(output: &process::Output) -> String {

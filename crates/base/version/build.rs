@@ -1,9 +1,9 @@
-//! Tells the program the commit that it is built from, for the records of its work.
+//! Finds out the commit that a program is built from.
 
 use std::path::Path;
 use std::process::Command;
 
-/// What the program is made of, from the top of the repository.
+/// What programs are made of, from the top of the repository.
 const SOURCES: [&str; 4] = ["crates", "stages", "Cargo.toml", "Cargo.lock"];
 
 fn main() {
@@ -23,5 +23,5 @@ fn main() {
         let changed = git(&[&["status", "--porcelain", "--"][..], &SOURCES].concat()).is_none_or(|changes| !changes.is_empty());
         format!(" ({commit}{})", if changed { ", changed" } else { "" })
     });
-    println!("cargo:rustc-env=FLARE_VERSION={}{commit}", env!("CARGO_PKG_VERSION"));
+    println!("cargo:rustc-env=VERSION={}{commit}", env!("CARGO_PKG_VERSION"));
 }
