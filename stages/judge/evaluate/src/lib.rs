@@ -71,7 +71,11 @@ impl Stage for Evaluate {
     const READS: &'static [Role] = &[
         Role::required("truth", "a folder of true label maps, CASE.nii.gz").by_case(),
         Role::optional("images", "the folder of CT scans that were segmented; only their cases are scored, and some are drawn").by_case(),
-        Role::many("predictions", "label maps of one model each: a folder with labels/CASE.nii.gz").by_case(),
+        Role::many(
+            "predictions",
+            "label maps of one model each: a folder with labels/CASE.nii.gz, or with CASE.nii.gz as `predict` writes it",
+        )
+        .by_case(),
     ];
     const WRITES: &'static str =
         "official.{md,csv,json} and plain.{md,csv,json}: tables; cases/MODEL.PROTOCOL.csv: every score; pictures/CASE.png";
@@ -178,13 +182,15 @@ struct Scores {
 
 impl Job {
     fn new(model: &str, folder: &Path, case: &ImageFile, image: Option<&PathBuf>) -> Self {
+        let of_stage = folder.join("labels");
+        let labels = if of_stage.is_dir() { &of_stage } else { folder };
         Self {
             name: format!("{} of {model}", case.id),
             model: model.to_owned(),
             case: case.id.clone(),
             image: image.cloned(),
             truth: case.path.clone(),
-            prediction: folder.join("labels").join(case.label_name()),
+            prediction: labels.join(case.label_name()),
             scores: format!("{model}/{}.json", case.id),
         }
     }

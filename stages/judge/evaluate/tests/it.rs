@@ -98,6 +98,22 @@ impl Cases {
 }
 
 #[test]
+fn label_maps_count_alike_whether_a_stage_or_predict_has_written_them() {
+    let cases = Cases::with(&["a", "b"]);
+    cases.evaluate(json!({}), false).unwrap();
+    let scores = cases.text("out/plain.csv");
+    // As `predict` leaves a folder.
+    std::fs::rename(cases.path("M_2/labels"), cases.path("flat")).unwrap();
+    std::fs::remove_dir(cases.path("M_2")).unwrap();
+    std::fs::rename(cases.path("flat"), cases.path("M_2")).unwrap();
+    ["a.png", "a.json", "journal.jsonl"].map(|name| std::fs::write(cases.path("M_2").join(name), "").unwrap());
+    std::fs::remove_dir_all(cases.path("out")).unwrap();
+    std::fs::create_dir(cases.path("out")).unwrap();
+    cases.evaluate(json!({}), false).unwrap();
+    assert_eq!(cases.text("out/plain.csv"), scores);
+}
+
+#[test]
 fn tables_hold_both_models_side_by_side_by_both_protocols() {
     let cases = Cases::with(&["a", "b"]);
     cases.evaluate(json!({}), false).unwrap();
