@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ::tables::to_csv;
 use anyhow::Result;
 use dataset::{Case, Manifest, Split};
 use labels::LabelPattern;
 use serde::Serialize;
 use stage_kit::write_atomic_text;
-use tables::to_csv;
 
 use crate::Config;
 
