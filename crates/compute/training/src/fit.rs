@@ -96,11 +96,11 @@ pub struct FitConfig {
     pub epochs: u64,
     /// Samples that make one step of the optimizer.
     pub batch_size: usize,
-    /// Samples that are on the device at once; gradients are summed over the parts of a batch. Changes rounding and,
-    /// without `batch_dice`, nothing else. Off: the whole batch at once.
+    /// Samples that are on the device at once; gradients are summed over the parts of a batch. Changes rounding and
+    /// nothing else; has no place beside `batch_dice`. Off: the whole batch at once.
     #[serde(default)]
     pub micro_batch: Option<usize>,
-    /// Whether a class's Dice score is that of the whole batch (of each of its parts, with `micro_batch`) and not the mean
+    /// Whether a class's Dice score is that of the whole batch, which then is not taken in parts, and not the mean
     /// over the samples. Of the slices of a torso most lack most organs, and by the loss of such a slice alone a class can
     /// only shrink; small organs come up sooner by the score of a batch. Equation 1 of the paper leaves open which, and
     /// MONAI's default, which the paper most likely used, is the sample: off.
@@ -149,6 +149,10 @@ impl FitConfig {
         for (name, value) in positive {
             anyhow::ensure!(value > 0, "{name} is 0; it must be at least 1");
         }
+        anyhow::ensure!(
+            !self.batch_dice || self.micro_batch.is_none_or(|size| size >= self.batch_size),
+            "micro_batch: `batch_dice` takes the Dice score of the whole batch, which parts of it do not have; leave one of the two out"
+        );
         let rate = self.learning_rate;
         anyhow::ensure!(rate.is_finite() && rate > 0.0, "learning_rate is {rate}; it must be above 0");
         let decay = self.weight_decay;

@@ -44,6 +44,9 @@ pub enum ModelError {
         /// The reason.
         reason: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Mirror images in which a class is one that the model does not find.
+    #[error("flips: {0}; or label without flips")]
+    Flips(LabelError),
     /// A network that cannot be.
     #[error("network.{0}")]
     Network(String),

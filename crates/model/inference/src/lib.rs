@@ -6,6 +6,7 @@
 mod error;
 mod image;
 mod maps;
+mod mirrors;
 mod model;
 mod params;
 mod scan;

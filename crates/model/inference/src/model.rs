@@ -181,7 +181,7 @@ impl Part {
                 Volumetric::new(network, card.classes, card.input.scaling, view, device)
             }
         };
-        Ok(Self::Volumetric(model.with_flips(manner.flips)))
+        Ok(Self::Volumetric(model.with_flips(manner.flips)?))
     }
 
     fn outputs(&self) -> &[Output] {

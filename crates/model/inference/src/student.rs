@@ -11,9 +11,10 @@ use random::Streams;
 use volume::{ModelGrid, Scaling};
 
 use crate::error::ModelError;
+use crate::mirrors::Mirrors;
 use crate::model::Manner;
 use crate::params::{StudentConfig, StudentParams};
-use crate::together::{output_of, scaled, sum_over};
+use crate::together::{output_of, scaled};
 
 /// The field of a model's metadata that holds the [`StudentParams`] it was exported with.
 const FIELD: &str = "student";
@@ -22,7 +23,7 @@ const FIELD: &str = "student";
 pub struct Student {
     pub(crate) config: StudentConfig,
     members: Vec<Member>,
-    flips: bool,
+    mirrors: Mirrors,
     pub(crate) device: Device,
 }
 
@@ -41,7 +42,7 @@ impl Student {
     pub fn load(params: &StudentParams, weights: &Path, device: &Device) -> std::result::Result<Self, ModelError> {
         let config = params.resolve(weights)?;
         let member = Member::load(&config, weights, device)?;
-        Ok(Self { config, members: vec![member], flips: false, device: device.clone() })
+        Ok(Self { config, members: vec![member], mirrors: Mirrors::none(), device: device.clone() })
     }
 
     /// The student in a file that `train-student` or [`Student::export`] has written.
@@ -51,7 +52,7 @@ impl Student {
     pub(crate) fn open(model: &Path, manner: &Manner, device: &Device) -> std::result::Result<Self, ModelError> {
         let mut params = exported_params(model)?.unwrap_or_default();
         params.precision = manner.precision.unwrap_or(params.precision);
-        Ok(Self::load(&params, model, device)?.with_flips(manner.flips))
+        Self::load(&params, model, device)?.with_flips(manner.flips)
     }
 
     /// Takes other students along, of which the mean counts then. `path` names them in messages.
@@ -80,10 +81,14 @@ impl Student {
         Ok(saved?)
     }
 
-    /// With `flips`, takes the mean over a slice and its three mirror images.
-    #[must_use]
-    pub fn with_flips(self, flips: bool) -> Self {
-        Self { flips, ..self }
+    /// With `flips`, takes the mean over a slice and its three mirror images, in those from left to right with left and right classes
+    /// exchanged.
+    ///
+    /// # Errors
+    /// When it finds a class of one side without that of the other.
+    pub fn with_flips(self, flips: bool) -> std::result::Result<Self, ModelError> {
+        let mirrors = if flips { Mirrors::all(2, self.outputs(), self.classes()).map_err(ModelError::Flips)? } else { Mirrors::none() };
+        Ok(Self { mirrors, ..self })
     }
 
     /// The classes that it finds.
@@ -115,11 +120,10 @@ impl Student {
     /// Of slices `(n, 1, h, w)` what is largest where a class is most likely, for each output `(n, channels, h, w)`: logits of a
     /// single network, probabilities of several or with flips.
     pub(crate) fn scores(&self, slices: &Tensor) -> Result<Vec<Tensor>> {
-        if let ([member], false) = (&self.members[..], self.flips) {
+        if let ([member], true) = (&self.members[..], self.mirrors.is_none()) {
             return member.logits(slices);
         }
-        let mirrors: &[&[usize]] = if self.flips { &[&[], &[1], &[0], &[0, 1]] } else { &[&[]] };
-        sum_over(slices, &self.members, mirrors, |member, slices| {
+        self.mirrors.sum(slices, &self.members, |member, slices| {
             member.logits(slices)?.iter().map(|logits| candle_nn::ops::softmax(logits, 1)).collect()
         })
     }

@@ -69,34 +69,6 @@ pub(crate) fn scaled(values: &Tensor, scaling: &Scaling) -> Result<Tensor> {
     values.clamp(low, high)?.broadcast_sub(&number(scaling.shift)?)?.broadcast_div(&number(scaling.scale)?)
 }
 
-/// The sum of what `likely` finds over members and mirror images of `input`; whose greatest value is the greatest mean. The images
-/// are mirrored along the last `spatial` axes.
-pub(crate) fn sum_over<M>(
-    input: &Tensor,
-    members: &[M],
-    mirrors: &[&[usize]],
-    likely: impl Fn(&M, &Tensor) -> Result<Vec<Tensor>>,
-) -> Result<Vec<Tensor>> {
-    let mut sums: Option<Vec<Tensor>> = None;
-    for from_last in mirrors {
-        let mirrored = mirrored(input, from_last)?;
-        for member in members {
-            let here = likely(member, &mirrored)?.iter().map(|found| self::mirrored(found, from_last)).collect::<Result<Vec<_>>>()?;
-            sums = Some(match sums {
-                None => here,
-                Some(sums) => sums.iter().zip(&here).map(|(sum, here)| sum + here).collect::<Result<_>>()?,
-            });
-        }
-    }
-    sums.ok_or_else(|| candle_core::Error::Msg("no model".into()))
-}
-
-/// `x` mirrored along some axes, which are counted from the last one.
-fn mirrored(x: &Tensor, from_last: &[usize]) -> Result<Tensor> {
-    let axes: Vec<usize> = from_last.iter().map(|axis| x.rank() - 1 - axis).collect();
-    if axes.is_empty() { Ok(x.clone()) } else { x.flip(&axes) }
-}
-
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
@@ -113,17 +85,5 @@ mod tests {
             let found: Vec<f32> = scaled(&tensor, &scaling).unwrap().flatten_all().unwrap().to_vec1().unwrap();
             assert!(found == expected, "{scaling:?}");
         }
-    }
-
-    #[test]
-    fn what_is_mirrored_comes_back_in_its_place() {
-        let x = Tensor::arange(0f32, 24.0, &Device::Cpu).unwrap().reshape((1, 1, 2, 3, 4)).unwrap();
-        // A network that lacks the batch's axis in what it gives.
-        let same = |_: &(), patch: &Tensor| Ok(vec![patch.squeeze(0)?, (patch.squeeze(0)? * 2.0)?]);
-        let sums = sum_over(&x, &[(), ()], &[&[], &[0], &[1, 2], &[0, 1, 2]], same).unwrap();
-        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!(flat(&sums[0]), flat(&(&x * 8.0).unwrap()));
-        assert_eq!(flat(&sums[1]), flat(&(&x * 16.0).unwrap()));
-        assert_eq!(flat(&mirrored(&x, &[0]).unwrap())[..4], [3.0, 2.0, 1.0, 0.0], "along the last axis");
     }
 }

@@ -14,7 +14,8 @@ use crate::error::ModelError;
 use crate::image::{Image, ShownScan};
 use crate::maps::LabelMaps;
 use crate::slab::Wanted;
-use crate::together::{output_of, scaled, sum_over};
+use crate::mirrors::Mirrors;
+use crate::together::{output_of, scaled};
 use crate::view::{View, ViewParams};
 use crate::window::{SlidingWindow, segment};
 
@@ -70,7 +71,7 @@ pub struct Volumetric {
     classes: Classes,
     outputs: Vec<Output>,
     view: View,
-    flips: bool,
+    mirrors: Mirrors,
     device: Device,
 }
 
@@ -111,13 +112,17 @@ impl Volumetric {
     #[must_use]
     pub fn new(network: Box<dyn VolumeNetwork>, classes: Classes, scaling: Scaling, view: View, device: &Device) -> Self {
         let outputs = network.outputs().to_vec();
-        Self { members: vec![Member { network, scaling }], classes, outputs, view, flips: false, device: device.clone() }
+        Self { members: vec![Member { network, scaling }], classes, outputs, view, mirrors: Mirrors::none(), device: device.clone() }
     }
 
-    /// With `flips`, takes the mean over a window and its seven mirror images.
-    #[must_use]
-    pub fn with_flips(self, flips: bool) -> Self {
-        Self { flips, ..self }
+    /// With `flips`, takes the mean over a window and its seven mirror images, in those from left to right with left and right classes
+    /// exchanged.
+    ///
+    /// # Errors
+    /// When it finds a class of one side without that of the other.
+    pub fn with_flips(self, flips: bool) -> std::result::Result<Self, ModelError> {
+        let mirrors = if flips { Mirrors::all(3, &self.outputs, &self.classes).map_err(ModelError::Flips)? } else { Mirrors::none() };
+        Ok(Self { mirrors, ..self })
     }
 
     /// Takes other models along, of which the mean counts then. `path` names them in messages.
@@ -225,11 +230,10 @@ impl Volumetric {
             let patch = scaled(patch, &member.scaling)?;
             look.map_or(Ok(patch.clone()), |look| patch.affine(look.scale, look.shift))
         };
-        if let ([member], false) = (&self.members[..], self.flips) {
+        if let ([member], true) = (&self.members[..], self.mirrors.is_none()) {
             return member.network.logits(&shown(member, patch)?);
         }
-        let mirrors: &[&[usize]] = if self.flips { &[&[], &[2], &[1], &[1, 2], &[0], &[0, 2], &[0, 1], &[0, 1, 2]] } else { &[&[]] };
-        sum_over(patch, &self.members, mirrors, |member, patch| member.network.probabilities(&shown(member, patch)?))
+        self.mirrors.sum(patch, &self.members, |member, patch| member.network.probabilities(&shown(member, patch)?))
     }
 }
 

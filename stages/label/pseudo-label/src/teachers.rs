@@ -113,7 +113,7 @@ impl Teacher {
         let model = match card.as_ref().map(|card| card.kind) {
             Some(Kind::Student) => {
                 let params = StudentParams { precision: config.precision, ..StudentParams::default() };
-                return Ok(Self::Flat(Box::new(Student::load(&params, path, device)?.with_flips(config.flips))));
+                return Ok(Self::Flat(Box::new(Student::load(&params, path, device)?.with_flips(config.flips)?)));
             }
             Some(Kind::Partial) => {
                 let model = TrainedModel::load(path, device)?.labelling_by(config.rule.clone())?;
@@ -131,7 +131,7 @@ impl Teacher {
                 Volumetric::load(&params, path, device)?
             }
         };
-        Ok(Self::Solid(Box::new(model.with_flips(config.flips))))
+        Ok(Self::Solid(Box::new(model.with_flips(config.flips)?)))
     }
 
     pub(crate) fn outputs(&self) -> &[model_card::Output] {

@@ -5,7 +5,9 @@
 //! - `loading`: batches from prepared cases
 //! - `normalisation`: how intensities are shown to a network
 //! - `optimizer`: AdamW, accumulation and freezing, held against PyTorch
+//! - `parts`: any cut of a batch into parts is the batch
 //! - `resume`: the loop, its results, and what a kill does to them
+//! - `sides`: samples that are rotated, zoomed and mirrored, and which class is which in a mirror image
 //! - `trust`: how much labels count, and which cases are left out
 
 mod augment;
@@ -13,6 +15,8 @@ mod draws;
 mod loading;
 mod normalisation;
 mod optimizer;
+mod parts;
 mod resume;
+mod sides;
 mod toy;
 mod trust;
