@@ -10,11 +10,15 @@ use volume::nifti;
 use crate::lab::{Lab, await_that};
 use crate::method::parameters;
 
-const METHODS: [(&str, &str); 6] = [
+const METHODS: [(&str, &str); 7] = [
     ("dodnet", "dodnet: {network: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}, head: {depth: 3, width: 4}}"),
     ("multitalent", "multitalent: {network: {u_net: {features: [4, 6, 8], strides: [[2, 2, 2], [2, 2, 1]]}}, deep_supervision: true}"),
     ("multi_head", "multi_head: {network: {residual: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}}}"),
     ("conditional", "conditional: {network: {u_net: {features: [4, 6, 8], strides: [[2, 2, 2], [2, 2, 1]], blocks: [1, 1, 1]}}}"),
+    (
+        "conditional_decoder",
+        "conditional: {network: {residual: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}}, told: decoder}",
+    ),
     ("target_adaptive", "target_adaptive: {network: {residual: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}}}"),
     ("per_dataset", "per_dataset: {network: {residual: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}}}"),
 ];
@@ -266,4 +270,48 @@ fn true_labels_win_over_those_of_the_model() {
         n_cases += 1;
     }
     assert_eq!(n_cases, 2);
+}
+
+/// FLARE23 has no cases with all organs and a tumor annotated; other data may.
+#[test]
+fn cases_with_all_organs_and_a_tumor_count_as_truth_everywhere() {
+    let method = "per_dataset: {network: {u_net: {features: [4, 6], strides: [[2, 2, 2]]}}}";
+    let nodes = nodes("per_dataset", method, 1).replace(
+        "        datasets: [{name: l1, subset: D_l1}, {name: l2, subset: D_l2}, {name: l3, subset: D_l3}, {name: l4, subset: D_l4}]\n",
+        "",
+    );
+    let lab = Lab::new(&format!(
+        "nodes:
+  phantom: {{params: {{cases: {{D_other: 2}}}}}}
+{LABELLED}{nodes}
+  completed:
+    stage: pseudo-label
+    inputs: {{datasets: {{FLARE23: data.FLARE23}}, partition: partition, teachers: {{per_dataset: per_dataset}}}}
+    params: {{subsets: [D_o5, D_c], grid: {{spacing_mm: [8, 8, 8], window_hu: [-200, 300]}}, crop_foreground: true,
+      window: {{patch: [32, 32, 32], overlap: 0.25}}, flips: false, rule: {{}}}}
+"
+    ));
+    lab.run(&["completed", "M_c", "M_o2"]).must_succeed();
+    let lines = |list: &str| -> Vec<String> {
+        let text = fs::read_to_string(lab.result("partition").join(list)).unwrap();
+        text.lines().map(str::to_owned).collect()
+    };
+    let others = lines("D_other.txt");
+    assert_eq!(others.len(), 2);
+    for union in ["D_o13.txt", "D_o5.txt", "D_c.txt"] {
+        assert!(others.iter().all(|case| lines(union).contains(case)), "{union}");
+    }
+    assert!(parameters(&lab.result("per_dataset")).keys().any(|name| name.starts_with("D_other.")), "a dataset of its own");
+    let data = lab.result("phantom").join("FLARE");
+    for case in others {
+        let read = |path: &Path| nifti::read_labels(path).unwrap().0.data;
+        let name = format!("{case}.nii.gz");
+        let truth = ["labelsTr2200/20230507-fix", "labelsTr2200"].map(|folder| data.join(folder).join(&name));
+        let truth = read(truth.iter().find(|path| path.is_file()).unwrap());
+        let [organs, tumors] = ["organ", "cancer"].map(|group| read(&lab.result("completed").join(group).join(&name)));
+        let tumor = labels::flare23::TUMOR;
+        assert!(truth.iter().any(|&label| label == tumor) && truth.iter().any(|&label| label == 5), "all organs, and a tumor");
+        assert!(truth.iter().zip(&tumors).all(|(&truth, &found)| (truth == tumor) == (found == tumor)), "no model adds a tumor");
+        assert!(truth.iter().zip(&organs).all(|(&truth, &found)| truth == tumor || truth == found), "nor an organ");
+    }
 }

@@ -26,6 +26,9 @@ pub enum Combine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
+    /// The heads that are asked, such as those of a dataset alone whose own definitions count; all of them if none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heads: Vec<String>,
     /// How heads with the same class are combined.
     #[serde(default)]
     pub combine: Combine,
@@ -40,7 +43,7 @@ fn half() -> f64 {
 
 impl Default for Rule {
     fn default() -> Self {
-        Self { combine: Combine::Mean, threshold: half() }
+        Self { heads: Vec::new(), combine: Combine::Mean, threshold: half() }
     }
 }
 
@@ -53,12 +56,21 @@ impl Rule {
         if !(0.0..1.0).contains(&self.threshold) {
             return Err(PartialError::Network(format!("rule.threshold is {}; it must be at least 0 and below 1", self.threshold)));
         }
-        let Combine::Prefer(names) = &self.combine else { return Ok(()) };
-        let unknown = names.iter().find(|name| !model.heads().iter().any(|head| head.name == **name));
-        unknown.map_or(Ok(()), |name| {
-            let known: Vec<&str> = model.heads().iter().map(|head| head.name.as_str()).collect();
-            Err(PartialError::Network(format!("rule.combine.prefer names `{name}`; the heads of the model are {}", known.join(", "))))
-        })
+        let preferred = if let Combine::Prefer(names) = &self.combine { &names[..] } else { &[] };
+        for (field, names) in [("rule.heads", &self.heads[..]), ("rule.combine.prefer", preferred)] {
+            if let Some(name) = names.iter().find(|name| !model.heads().iter().any(|head| head.name == **name)) {
+                let known: Vec<&str> = model.heads().iter().map(|head| head.name.as_str()).collect();
+                return Err(PartialError::Network(format!("{field} names `{name}`; the heads of the model are {}", known.join(", "))));
+            }
+        }
+        Ok(())
+    }
+
+    /// The heads that are asked, by their places.
+    #[must_use]
+    pub fn asked(&self, model: &Model) -> Vec<usize> {
+        let asked = |head: usize| self.heads.is_empty() || self.heads.contains(&model.heads()[head].name);
+        (0..model.heads().len()).filter(|&head| asked(head)).collect()
     }
 
     /// Scores of a window `(1 + classes, d, h, w)` for each of [`Model::outputs`], whose greatest is the label: the background's

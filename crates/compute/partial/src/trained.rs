@@ -91,7 +91,7 @@ impl TrainedModel {
     /// # Errors
     /// When the window does not fit the network or memory runs out.
     pub fn scores(&self, patch: &Tensor) -> candle_core::Result<Vec<Tensor>> {
-        let all = [(0..self.model.heads().len()).collect()];
-        self.rule.scores(&self.model, &self.model.forward(&self.params, patch, &all, false)?)
+        let asked = [self.rule.asked(&self.model)];
+        self.rule.scores(&self.model, &self.model.forward(&self.params, patch, &asked, false)?)
     }
 }

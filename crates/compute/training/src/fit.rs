@@ -68,22 +68,25 @@ pub enum Select {
     LowestLoss,
     /// The highest validation Dice score (paper 3.2: the 2-D networks).
     HighestDice,
+    /// The last epoch, whatever its scores (DoDNet, MultiTalent).
+    LastEpoch,
 }
 
 impl Select {
     fn score(self, validation: &Validation) -> f64 {
         match self {
-            Self::LowestLoss => validation.loss,
+            Self::LowestLoss | Self::LastEpoch => validation.loss,
             Self::HighestDice => validation.dice,
         }
     }
 
     /// Of equal epochs the earlier one is kept. A score that is no number is never better.
     fn is_better(self, score: f64, best: Option<Best>) -> bool {
-        let Some(best) = best else { return !score.is_nan() };
-        match self {
-            Self::LowestLoss => score < best.score,
-            Self::HighestDice => score > best.score,
+        match (self, best) {
+            (Self::LastEpoch, _) => true,
+            (_, None) => !score.is_nan(),
+            (Self::LowestLoss, Some(best)) => score < best.score,
+            (Self::HighestDice, Some(best)) => score > best.score,
         }
     }
 }

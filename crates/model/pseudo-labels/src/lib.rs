@@ -6,7 +6,7 @@ mod found;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use dataset::{Manifest, Naming, Roots};
+use dataset::{Manifest, Naming, Roots, Split};
 use labels::{BACKGROUND, Classes, Completion, FULL_TRUST, Group, LabelPattern, Regions};
 use serde_json::json;
 use stage_kit::{Aside, CaseSpec, Role, StageIo, write_atomic_text};
@@ -31,6 +31,8 @@ pub struct Scan {
     /// The image file.
     pub image: PathBuf,
     truth: Option<Truth>,
+    /// The label map of the dataset that is kept from the models, and written beside theirs.
+    held_out: Option<PathBuf>,
 }
 
 /// The label map of a dataset, what its values mean, and what its annotators looked for.
@@ -42,31 +44,36 @@ struct Truth {
     cuts: Vec<Cut>,
 }
 
-/// The scans of a folder behind the role `images`, or those of `subsets` behind the roles `datasets` and `partition`.
+/// The scans of a folder behind the role `images`, or those of `subsets` behind the roles `datasets` and `partition`; with `held_out`
+/// those for validation alone, as if nobody had labelled them.
 ///
 /// # Errors
 /// When the roles do not go together, there are no scans, or a file cannot be read.
-pub fn scans(subsets: &[String], io: &StageIo) -> Result<Vec<Scan>> {
+pub fn scans(subsets: &[String], held_out: bool, io: &StageIo) -> Result<Vec<Scan>> {
     let has_datasets = !io.inputs_under(dataset::DATASETS.name).is_empty();
     match (io.input_opt("images")?, has_datasets, io.input_opt("partition")?) {
         (Some(images), false, None) => {
-            let scan = |file: dataset::ImageFile| Scan { id: file.id, image: file.path, truth: None };
+            ensure!(!held_out, "held_out: the scans of a folder have no label maps to be scored by; give `datasets` and `partition`");
+            let scan = |file: dataset::ImageFile| Scan { id: file.id, image: file.path, truth: None, held_out: None };
             Ok(dataset::image_files(images)?.into_iter().map(scan).collect())
         }
-        (None, true, Some(partition)) => of_subsets(subsets, &Manifest::load(partition)?, &Roots::of(io)),
+        (None, true, Some(partition)) => of_subsets(subsets, held_out, &Manifest::load(partition)?, &Roots::of(io)),
         _ => bail!("give either `images`, or `datasets` together with `partition`"),
     }
 }
 
-fn of_subsets(subsets: &[String], manifest: &Manifest, roots: &Roots) -> Result<Vec<Scan>> {
+fn of_subsets(subsets: &[String], held_out: bool, manifest: &Manifest, roots: &Roots) -> Result<Vec<Scan>> {
     let mut scans = Vec::new();
     for subset in subsets {
-        for case in manifest.select(subset, None)? {
+        for case in manifest.select(subset, held_out.then_some(Split::Validation))? {
             let root = roots.root(&case.dataset)?;
             let regions = manifest.regions.get(&case.dataset).cloned().unwrap_or_default();
-            let (annotated, cuts) = (case.annotated, case.cuts.clone());
-            let truth = case.annotated_label().map(|label| Truth { path: root.join(label), regions, annotated, cuts });
-            scans.push(Scan { id: case.id.clone(), image: root.join(&case.image), truth });
+            let label = case.annotated_label().map(|label| root.join(label));
+            let (truth, held_out) = match held_out {
+                true => (None, label),
+                false => (label.map(|path| Truth { path, regions, annotated: case.annotated, cuts: case.cuts.clone() }), None),
+            };
+            scans.push(Scan { id: case.id.clone(), image: root.join(&case.image), truth, held_out });
         }
     }
     Ok(scans)
@@ -89,6 +96,7 @@ impl Scan {
     pub fn spec(&self, classes: &Classes) -> CaseSpec {
         let places: Vec<String> = classes.groups().iter().map(|group| self.place(group.key())).collect();
         let spec = CaseSpec::of(&self.id).reads("image", &self.image).writes(places);
+        let spec = self.held_out.iter().fold(spec, |spec, label| spec.reads("label", label).writes([self.place(TRUTH)]));
         match &self.truth {
             Some(Truth { path, regions, annotated, cuts }) => {
                 let mut facts = json!({"regions": regions, "annotated": annotated, "classes": classes});
@@ -130,6 +138,7 @@ impl Scan {
     /// # Errors
     /// Those of `find`; when the label map does not fit the image, or a file cannot be written.
     pub fn write(&self, io: &StageIo, header: &Header, classes: &Classes, mut find: impl FnMut(usize) -> Result<Found>) -> Result<()> {
+        self.write_held_out(io)?;
         for (k, group) in classes.groups().iter().enumerate() {
             let (path, truth) = (io.output.join(self.place(group.key())), self.truth_on(header, classes, k)?);
             let found = if truth.as_ref().is_some_and(|truth| truth.rule.needs_no_model()) { None } else { Some(find(k)?) };
@@ -182,6 +191,18 @@ impl Scan {
         serde_json::from_str(&text).with_context(|| format!("{}: delete it and run again", path.display()))
     }
 
+    /// Writes the label map that is kept from the models, as it is.
+    fn write_held_out(&self, io: &StageIo) -> Result<()> {
+        let Some(path) = &self.held_out else { return Ok(()) };
+        let (header, mut reader) = (nifti::read_header(path)?, LabelReader::open(path)?);
+        let mut slice = Vec::new();
+        write_label_slices(&io.output.join(self.place(TRUTH)), &header, |_, labels| {
+            reader.next_slice(&mut slice)?;
+            labels.copy_from_slice(&slice);
+            anyhow::Ok(())
+        })
+    }
+
     /// What the label map of the dataset says of a group, if there is one; it must be on the grid of the image.
     fn truth_on(&self, image: &Header, classes: &Classes, group: usize) -> Result<Option<TruthOfGroup<'_>>> {
         let Some(Truth { path, regions, annotated, cuts }) = &self.truth else { return Ok(None) };
@@ -196,6 +217,9 @@ impl Scan {
         Ok(Some(TruthOfGroup { path, cuts, rule: Completion::of(classes, group, regions, *annotated)? }))
     }
 }
+
+/// The folder of the label maps that are held out.
+pub const TRUTH: &str = "truth";
 
 /// The folder of the trust in the labels of a group, beside the group's own.
 #[must_use]

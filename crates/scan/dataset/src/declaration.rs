@@ -293,6 +293,8 @@ impl JsonSchema for Marks {
 pub enum SplitRule {
     /// So large a part of each subset is for validation, from 0 to below 1: `{fraction: 0.2}`.
     Fraction(f64),
+    /// Of each subset every so-manieth case by name is for validation, from the first: `{every: 5}`.
+    Every(u32),
     /// Each subset is cut into so many parts, and one is for validation: `{folds: 5, fold: 0}`.
     Folds {
         /// The number of parts.
@@ -309,13 +311,16 @@ pub enum SplitRule {
     },
 }
 
-/// One of `{fraction: 0.2}`, `{folds: 5, fold: 0}` and `{file: splits_final.json, fold: 0}`.
+/// One of `{fraction: 0.2}`, `{every: 5}`, `{folds: 5, fold: 0}` and `{file: splits_final.json, fold: 0}`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SplitFields {
     /// So large a part of each subset is for validation, from 0 to below 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fraction: Option<f64>,
+    /// Of each subset every so-manieth case by name is for validation, from the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    every: Option<u32>,
     /// Each subset is cut into so many parts, of which `fold` is for validation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     folds: Option<u32>,
@@ -335,6 +340,7 @@ impl SplitRule {
     pub fn check(&self) -> Result<(), SplitError> {
         match *self {
             Self::Fraction(fraction) if !(0.0..1.0).contains(&fraction) => Err(SplitError::Fraction(fraction)),
+            Self::Every(step) if step < 2 => Err(SplitError::Every(step)),
             Self::Folds { folds, .. } if folds < 2 => Err(SplitError::Folds(folds)),
             Self::Folds { folds, fold } if fold >= folds => Err(SplitError::Fold { fold, last: folds - 1 }),
             _ => Ok(()),
@@ -345,12 +351,13 @@ impl SplitRule {
 impl TryFrom<SplitFields> for SplitRule {
     type Error = &'static str;
 
-    fn try_from(SplitFields { fraction, folds, fold, file }: SplitFields) -> Result<Self, Self::Error> {
-        match (fraction, folds, file, fold) {
-            (Some(fraction), None, None, None) => Ok(Self::Fraction(fraction)),
-            (None, Some(folds), None, Some(fold)) => Ok(Self::Folds { folds, fold }),
-            (None, None, Some(file), Some(fold)) => Ok(Self::File { file, fold }),
-            _ => Err("split: give one of {fraction: 0.2}, {folds: 5, fold: 0} and {file: splits_final.json, fold: 0}"),
+    fn try_from(SplitFields { fraction, every, folds, fold, file }: SplitFields) -> Result<Self, Self::Error> {
+        match (fraction, every, folds, file, fold) {
+            (Some(fraction), None, None, None, None) => Ok(Self::Fraction(fraction)),
+            (None, Some(step), None, None, None) => Ok(Self::Every(step)),
+            (None, None, Some(folds), None, Some(fold)) => Ok(Self::Folds { folds, fold }),
+            (None, None, None, Some(file), Some(fold)) => Ok(Self::File { file, fold }),
+            _ => Err("split: give one of {fraction: 0.2}, {every: 5}, {folds: 5, fold: 0} and {file: splits_final.json, fold: 0}"),
         }
     }
 }
@@ -359,6 +366,7 @@ impl From<SplitRule> for SplitFields {
     fn from(rule: SplitRule) -> Self {
         match rule {
             SplitRule::Fraction(fraction) => Self { fraction: Some(fraction), ..Self::default() },
+            SplitRule::Every(step) => Self { every: Some(step), ..Self::default() },
             SplitRule::Folds { folds, fold } => Self { folds: Some(folds), fold: Some(fold), ..Self::default() },
             SplitRule::File { file, fold } => Self { file: Some(file), fold: Some(fold), ..Self::default() },
         }

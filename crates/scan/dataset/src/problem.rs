@@ -154,6 +154,9 @@ pub enum SplitError {
     /// More than all, or less than nothing.
     #[error("split: fraction: {0}, expected a number from 0 to below 1")]
     Fraction(f64),
+    /// All of them, or none.
+    #[error("split: every: {0}, expected at least 2")]
+    Every(u32),
     /// No parts.
     #[error("split: folds: {0}, expected at least 2")]
     Folds(u32),

@@ -1,7 +1,7 @@
 //! The split into training and validation, by case or by patient.
 //!
 //! Each case draws a number from the seed and its own name, or that of its patient, and those of a subset with the lowest numbers
-//! form its validation side. So the sides do not depend on the order of files, a case that is added or removed moves at most one
+//! form its validation side, unless every so-manieth case by name does. So the sides do not depend on the order of files, a case that is added or removed moves at most one
 //! other case of its subset to the other side, and none of another subset. Of several folds each takes the next numbers.
 
 use std::collections::BTreeMap;
@@ -47,8 +47,14 @@ fn sides(good: &[Good], config: &Config, seed: u64) -> BTreeMap<String, Split> {
     }
     let mut sides = BTreeMap::new();
     for ((_, own), mut units) in groups {
-        units.sort_unstable();
         let rule = own.map_or(&config.split, |dataset| config.split_of(dataset));
+        if let SplitRule::Every(step) = rule {
+            units.sort_unstable_by_key(|(_, unit)| *unit);
+            let side = |rank: usize| if rank % *step as usize == 0 && units.len() > 1 { Split::Validation } else { Split::Training };
+            sides.extend(units.iter().enumerate().map(|(rank, (_, unit))| ((*unit).to_owned(), side(rank))));
+            continue;
+        }
+        units.sort_unstable();
         let validation = validation(units.len(), rule);
         sides.extend(units.into_iter().enumerate().map(|(rank, (_, unit))| {
             let side = if validation.contains(&rank) { Split::Validation } else { Split::Training };
@@ -74,8 +80,8 @@ fn validation(units: usize, rule: &SplitRule) -> Range<usize> {
             let bound = |fold: u32| units * fold as usize / *folds as usize;
             bound(*fold)..bound(fold + 1)
         }
-        // Its cases have their sides from the file.
-        SplitRule::File { .. } => 0..0,
+        // Their cases have their sides from the file, or by name.
+        SplitRule::File { .. } | SplitRule::Every(_) => 0..0,
     }
 }
 
@@ -112,6 +118,19 @@ mod tests {
         };
         let unit = patient.map_or_else(|| case.id.clone(), |patient| format!("patient_{patient}"));
         Good { case, unit, side: None, doubt: None }
+    }
+
+    /// As DoDNet's authors drew their test set: of 131 livers 27, the first by name among them.
+    #[test]
+    fn every_fifth_case_by_name_is_for_validation() {
+        let config = Config { split: SplitRule::Every(5), ..config() };
+        let cases = split((0..131).map(|id| good(id, "liver", None)).collect(), &config, 7);
+        let validation: Vec<&str> = cases.iter().filter(|case| case.split == Split::Validation).map(|case| case.id.as_str()).collect();
+        assert_eq!(validation.len(), 27);
+        assert_eq!(validation[..5], ["case_0", "case_102", "case_107", "case_111", "case_116"]);
+        let one = split(vec![good(0, "liver", None)], &config, 7);
+        assert_eq!(one[0].split, Split::Training, "one alone is trained on");
+        assert_eq!(SplitRule::Every(1).check(), Err(dataset::SplitError::Every(1)));
     }
 
     fn validation_ids(good: Vec<Good>, seed: u64) -> Vec<String> {

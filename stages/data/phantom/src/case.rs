@@ -42,6 +42,7 @@ impl Kind {
             Self::Training(Subset::FiveOrgans) => 2,
             Self::Training(Subset::FiveOrgansAndTumor) => 3,
             Self::Training(Subset::Tumor) => 4,
+            Self::Training(Subset::OrgansAndTumor) => 5,
             Self::Validation => 6,
             Self::Collection(Dataset::Organs) => 7,
             Self::Collection(Dataset::Kidneys) => 8,

@@ -74,6 +74,13 @@ pub struct Counts {
     /// `D_l4`: tumor alone.
     #[serde(rename = "D_l4", default)]
     pub tumor: usize,
+    /// `D_other`: 13 organs and tumor, which FLARE23 does not have.
+    #[serde(rename = "D_other", default, skip_serializing_if = "is_zero")]
+    pub organs_and_tumor: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Counts {
@@ -84,6 +91,7 @@ impl Counts {
             Subset::FiveOrgans => self.five_organs,
             Subset::FiveOrgansAndTumor => self.five_organs_and_tumor,
             Subset::Tumor => self.tumor,
+            Subset::OrgansAndTumor => self.organs_and_tumor,
         }
     }
 

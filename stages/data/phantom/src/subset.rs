@@ -16,13 +16,16 @@ pub(crate) enum Subset {
     FiveOrgansAndTumor,
     /// `D_l4`: tumor alone.
     Tumor,
+    /// `D_other`: 13 organs and tumor, which FLARE23 does not have.
+    OrgansAndTumor,
 }
 
 impl Subset {
-    /// Those with labels, in the paper's order.
-    pub(crate) const LABELLED: [Self; 4] = [Self::Organs, Self::FiveOrgans, Self::FiveOrgansAndTumor, Self::Tumor];
+    /// Those with labels, in the paper's order, and what the paper does not have.
+    pub(crate) const LABELLED: [Self; 5] =
+        [Self::Organs, Self::FiveOrgans, Self::FiveOrgansAndTumor, Self::Tumor, Self::OrgansAndTumor];
 
-    /// The paper's name.
+    /// Its name in `pipeline.yaml`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Unlabeled => "D_u",
@@ -30,6 +33,7 @@ impl Subset {
             Self::FiveOrgans => "D_l2",
             Self::FiveOrgansAndTumor => "D_l3",
             Self::Tumor => "D_l4",
+            Self::OrgansAndTumor => "D_other",
         }
     }
 
@@ -43,6 +47,7 @@ impl Subset {
             Self::FiveOrgans => five,
             Self::FiveOrgansAndTumor => five.union(LabelPattern::of(TUMOR)),
             Self::Tumor => LabelPattern::of(TUMOR),
+            Self::OrgansAndTumor => (1..=TUMOR).collect(),
         }
     }
 }

@@ -83,7 +83,7 @@ pub(crate) fn make(config: &Config, streams: &Streams, case: &Case) -> Result<Ma
 /// Which tumors a patient has.
 fn tumors(config: &Config, kind: Kind, scan: &mut Draw) -> Tumors {
     match kind {
-        Kind::Training(Subset::FiveOrgansAndTumor | Subset::Tumor) => Tumors::Anywhere,
+        Kind::Training(Subset::FiveOrgansAndTumor | Subset::Tumor | Subset::OrgansAndTumor) => Tumors::Anywhere,
         Kind::Training(Subset::Organs | Subset::FiveOrgans) => Tumors::None,
         Kind::Collection(Dataset::KidneyTumors) => Tumors::InKidneys,
         Kind::Training(Subset::Unlabeled) | Kind::Validation | Kind::Collection(_) => {

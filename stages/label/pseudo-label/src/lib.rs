@@ -33,6 +33,10 @@ pub struct Config {
     /// The subsets to label; the paper's are D_u and D_l3. Not used when a folder of `images` is given.
     #[serde(default)]
     pub subsets: Vec<String>,
+    /// Whether only the validation cases of the subsets are labelled, by the models alone, as if nobody had labelled them; their own label
+    /// maps are written beside, as `truth/CASE.nii.gz`, for the scores.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held_out: bool,
     /// The classes, which must be those of the teachers; needed for weights that do not say them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Classes>,
@@ -92,7 +96,7 @@ impl Stage for PseudoLabel {
         Role::optional("opinion", "with `trust`: labels of the same scans by others, GROUP/CASE.nii.gz").by_case(),
     ];
     const WRITES: &'static str = "GROUP/CASE.nii.gz for each group of classes, on the grid of the image; with `trust` also \
-         GROUP_trust/CASE.nii.gz (0-255), and trust.csv: what was kept of each class and why not";
+         GROUP_trust/CASE.nii.gz (0-255), and trust.csv: what was kept of each class and why not; with `held_out` truth/CASE.nii.gz";
     const PAPER: &'static str = "2.3; DoDNet (CVPR 2021), MultiTalent (MICCAI 2023) and others by models of train-partial";
     type Config = Config;
 
@@ -101,6 +105,7 @@ impl Stage for PseudoLabel {
         if let Some(patch) = config.window.patch {
             config.networks.values().try_for_each(|network| network.check(patch)).map_err(anyhow::Error::msg)?;
         }
+        anyhow::ensure!(!(config.held_out && config.trust.is_some()), "held_out: labels that are scored need no `trust`; leave it out");
         if let (Some(classes), Some(trust)) = (&config.classes, &config.trust) {
             trust.filter.check_classes(classes).context("trust.filter")?;
         }
@@ -124,7 +129,7 @@ impl CaseStage for PseudoLabel {
         let opinions = trust::opinions(config.trust.as_ref(), io)?;
         let job =
             |scan: Scan| Job { opinion: opinions.map(|folder| Opinion::on(&scan.id, folder, &classes)), classes: classes.clone(), scan };
-        Ok(pseudo_labels::scans(&config.subsets, io)?.into_iter().map(job).collect())
+        Ok(pseudo_labels::scans(&config.subsets, config.held_out, io)?.into_iter().map(job).collect())
     }
 
     fn aside(_: &Config, io: &StageIo) -> Result<Aside> {

@@ -184,7 +184,7 @@ fn the_rule_combines_heads_as_it_says() {
     let logits = outputs[0].logits.squeeze(0).unwrap();
     let p = |channel: usize| 1.0 / (1.0 + (-at(&logits, channel)).exp());
     let score = |combine: Combine| {
-        let scores = Rule { combine, threshold: 0.4 }.scores(&lab.model, &outputs).unwrap();
+        let scores = Rule { combine, threshold: 0.4, ..Rule::default() }.scores(&lab.model, &outputs).unwrap();
         assert_eq!((at(&scores[0], 0), at(&scores[1], 0)), (0.4, 0.4), "the background has the threshold");
         assert!((at(&scores[0], 1) - p(0)).abs() < 1e-6, "one head alone has the liver");
         at(&scores[1], 1)
@@ -193,8 +193,16 @@ fn the_rule_combines_heads_as_it_says() {
     assert!((score(Combine::Mean) - (p(5) + p(6)) / 2.0).abs() < 1e-6);
     assert!((score(Combine::Maximum) - p(5).max(p(6))).abs() < 1e-6);
     assert!((score(Combine::Prefer(vec!["cancer".into()])) - p(6)).abs() < 1e-6);
-    let unknown = Rule { combine: Combine::Prefer(vec!["kits".into()]), threshold: 0.5 }.check(&lab.model).unwrap_err();
+    let unknown = Rule { combine: Combine::Prefer(vec!["kits".into()]), ..Rule::default() }.check(&lab.model).unwrap_err();
     assert!(unknown.to_string().contains("names `kits`; the heads of the model are both, cancer"), "{unknown}");
+    // Of two heads with a tumor only the one that is asked counts, and what it does not know is nowhere.
+    let own = Rule { heads: vec!["cancer".into()], ..Rule::default() };
+    assert_eq!(own.asked(&lab.model), [1]);
+    let outputs = lab.model.forward(&lab.params, &images(1), &[own.asked(&lab.model)], false).unwrap();
+    let scores = own.scores(&lab.model, &outputs).unwrap();
+    assert!((at(&scores[1], 1) - p(6)).abs() < 1e-6 && at(&scores[0], 1) == 0.0);
+    let unknown = Rule { heads: vec!["kits".into()], ..Rule::default() }.check(&lab.model).unwrap_err();
+    assert!(unknown.to_string().contains("rule.heads names `kits`"), "{unknown}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn params(images: &[&str], labels: bool) -> Value {
             "D_l4": {"all": ["tumor"], "none": ["organ"], "annotated": ["tumor"]},
             "D_other": {"any": EIGHT, "all": ["tumor"], "annotated": ["organ", "cancer"]},
         },
-        "unions": {"D_o13": ["D_l1"], "D_o5": ["D_l1", "D_l2", "D_l3"], "D_c": ["D_l3", "D_l4"]},
+        "unions": {"D_o13": ["D_l1", "D_other"], "D_o5": ["D_l1", "D_l2", "D_l3", "D_other"], "D_c": ["D_l3", "D_l4", "D_other"]},
         "expected": {"D_u": 1800, "D_l1": 250, "D_l2": 458, "D_l3": 604, "D_l4": 888},
         "split": {"fraction": 0.2},
     })

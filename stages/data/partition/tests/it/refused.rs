@@ -162,6 +162,6 @@ fn editors_are_told_every_form_of_a_layout_and_of_a_split() {
     let parts = Value::Object(generator.take_definitions(true));
     assert_eq!(parts["Layout"]["anyOf"][0]["const"], "nnunet");
     assert_eq!(parts["Layout"]["anyOf"][1]["oneOf"].as_array().unwrap().len(), 3);
-    assert_eq!(parts["SplitRule"]["properties"].as_object().unwrap().len(), 4);
+    assert_eq!(parts["SplitRule"]["properties"].as_object().unwrap().len(), 5);
     assert!(schema["properties"].get("classes").is_some());
 }
