@@ -14,6 +14,7 @@
 //! - `submission`: the image of the final student, what its cases cost, and how it runs on a real Docker
 //! - `docker`: that Docker, where it is installed
 //! - `partial`: models from datasets that label different things, from training to scores
+//! - `papers`: the pipelines of DoDNet, MultiTalent and mutual learning, on folders as published
 //! - `collection`: four datasets with contradicting definitions, from `flare init` to a model
 //! - `filtering`: pseudo-labels with trust in them, learned from in two rounds
 //! - `memory`: what a worker holds of a large scan
@@ -33,6 +34,7 @@ mod memory;
 mod method;
 mod models;
 mod page;
+mod papers;
 mod partial;
 mod submission;
 mod transformers;

@@ -23,8 +23,8 @@ const METHODS: [(&str, &str); 7] = [
     ("per_dataset", "per_dataset: {network: {residual: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}}}"),
 ];
 
-/// A training of `method` for so many epochs of two steps, and the labels of two folders of scans by it.
-fn nodes(name: &str, method: &str, epochs: u64) -> String {
+/// A training of `method` for so many epochs of two steps, and the labels of a folder of scans by it.
+pub(crate) fn nodes(name: &str, method: &str, epochs: u64) -> String {
     format!(
         "
   {name}:

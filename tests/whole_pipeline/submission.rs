@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::docker::Docker;
 use crate::lab::{Lab, outcome};
+use crate::partial::{LABELLED, nodes};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
 const ARCHIVE: &str = "flare-test.tar.gz";
@@ -79,6 +80,41 @@ fn the_submission_is_the_same_bytes_each_time_and_the_report_has_what_it_costs()
     fs::write(lab.path("predict"), program).unwrap();
     assert_eq!(lab.run(&["submission", "efficiency"]).must_succeed().ran(), ["efficiency", "submission"]);
     assert!(fs::read(lab.result("submission").join(ARCHIVE)).unwrap() != archive);
+}
+
+#[test]
+fn a_model_of_partial_labels_is_packed_measured_and_joined_like_any_other() {
+    let method = "conditional: {network: {residual: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}}, told: decoder}";
+    let lab = lab();
+    lab.write_pipeline(
+        "lab.yaml",
+        &format!(
+            "data: {{program: predict, recipe: {ROOT}/docker}}\nnodes:{LABELLED}{}
+  submission: {{stage: submission, inputs: {{recipe: data.recipe, program: data.program, model: partial}}, params: {{team: flare-test}}}}
+  efficiency: {{stage: measure, inputs: {{images: data.test_images, program: data.program, model: partial}}}}\n",
+            nodes("partial", method, 1)
+        ),
+    );
+    lab.run(&["submission", "efficiency", "partial_overlay"]).must_succeed();
+    assert!(lab.result("submission").join(ARCHIVE).is_file());
+    let figures = json(&lab.result("efficiency/efficiency.json"));
+    assert!(figures["cases"].as_array().unwrap().iter().all(|case| case["ended"] == "labelled"), "{figures}");
+    // Two of the same model have the labels of one, and mirrored looks are taken.
+    let inputs = [("images", lab.result("phantom/FLARE/validation")), ("model", lab.result("partial")), ("also.again", lab.result("partial"))];
+    let inputs = inputs.map(|(role, path)| format!("{role}={}", path.display()));
+    let predict = |roles: usize, output: &str, more: &[&str]| {
+        let mut arguments = vec!["stage", "predict", "--output", output];
+        inputs[..roles].iter().for_each(|input| arguments.extend(["--input", input]));
+        lab.call(&[&arguments[..], more].concat()).must_succeed();
+        lab.files(output)
+    };
+    let maps = |files: std::collections::BTreeMap<PathBuf, Vec<u8>>| -> Vec<Vec<u8>> {
+        files.into_iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "gz")).map(|(_, bytes)| bytes).collect()
+    };
+    let one = maps(predict(2, "one", &[]));
+    assert!(one.len() == 2 && one == maps(predict(3, "two", &[])));
+    fs::write(lab.path("flips.yaml"), "flips: true\n").unwrap();
+    assert_eq!(maps(predict(2, "mirrored", &["--params", "flips.yaml"])).len(), 2);
 }
 
 #[test]
