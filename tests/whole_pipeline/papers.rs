@@ -36,8 +36,7 @@ const VESSEL: &[(u8, u8)] = &[(6, 1), (14, 2)];
 const TUMOR: &[(u8, u8)] = &[(14, 1)];
 const SPLEEN: &[(u8, u8)] = &[(3, 1)];
 /// What FLARE23 has of BTCV's organs; its vein is the aorta's neighbour here.
-const BTCV: &[(u8, u8)] =
-    &[(3, 1), (2, 2), (13, 3), (9, 4), (10, 5), (1, 6), (11, 7), (5, 8), (6, 9), (12, 10), (4, 11), (7, 12), (8, 13)];
+const BTCV: &[(u8, u8)] = &[(3, 1), (2, 2), (13, 3), (9, 4), (10, 5), (1, 6), (11, 7), (5, 8), (6, 9), (12, 10), (4, 11), (7, 12), (8, 13)];
 const THORAX: &[(u8, u8)] = &[(1, 1), (3, 2), (11, 3), (10, 4), (9, 5), (5, 6)];
 const SEGTHOR: &[(u8, u8)] = &[(10, 1), (11, 2), (9, 3), (5, 4)];
 const PELVIS: &[(u8, u8)] = &[(9, 1), (4, 2), (12, 3), (11, 4)];
@@ -93,8 +92,10 @@ impl Scans {
         if dataset.image.starts_with("imagesTr/") {
             let mut values: Vec<u8> = dataset.values.iter().map(|(_, value)| *value).collect();
             values.push(0);
-            let labels: Map<String, serde_json::Value> =
-                values.iter().map(|value| (value.to_string(), json!(if *value == 0 { "background".into() } else { format!("class {value}") }))).collect();
+            let labels: Map<String, serde_json::Value> = values
+                .iter()
+                .map(|value| (value.to_string(), json!(if *value == 0 { "background".into() } else { format!("class {value}") })))
+                .collect();
             let list = json!({"modality": {"0": "CT"}, "labels": labels, "numTraining": cases, "training": training});
             fs::write(root.join("dataset.json"), list.to_string()).unwrap();
         }
@@ -261,9 +262,8 @@ fn multitalent_runs_on_the_thirteen_datasets_and_goes_on_to_another() {
 #[test]
 fn mutual_learning_runs_on_nine_datasets_from_head_to_pelvis() {
     let scans = Scans::new();
-    const HEAD: &[(u8, u8)] = &[
-        (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8), (9, 9), (10, 10), (11, 11), (12, 12), (13, 13),
-    ];
+    const HEAD: &[(u8, u8)] =
+        &[(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8), (9, 9), (10, 10), (11, 11), (12, 12), (13, 13)];
     let datasets = [
         published("StructSeg/HaN_OAR", "#/data.nii.gz", "#/label.nii.gz", HEAD),
         published("StructSeg/Thoracic_OAR", "#/data.nii.gz", "#/label.nii.gz", THORAX),

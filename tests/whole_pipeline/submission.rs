@@ -100,7 +100,8 @@ fn a_model_of_partial_labels_is_packed_measured_and_joined_like_any_other() {
     let figures = json(&lab.result("efficiency/efficiency.json"));
     assert!(figures["cases"].as_array().unwrap().iter().all(|case| case["ended"] == "labelled"), "{figures}");
     // Two of the same model have the labels of one, and mirrored looks are taken.
-    let inputs = [("images", lab.result("phantom/FLARE/validation")), ("model", lab.result("partial")), ("also.again", lab.result("partial"))];
+    let inputs =
+        [("images", lab.result("phantom/FLARE/validation")), ("model", lab.result("partial")), ("also.again", lab.result("partial"))];
     let inputs = inputs.map(|(role, path)| format!("{role}={}", path.display()));
     let predict = |roles: usize, output: &str, more: &[&str]| {
         let mut arguments = vec!["stage", "predict", "--output", output];

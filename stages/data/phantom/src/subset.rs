@@ -22,8 +22,7 @@ pub(crate) enum Subset {
 
 impl Subset {
     /// Those with labels, in the paper's order, and what the paper does not have.
-    pub(crate) const LABELLED: [Self; 5] =
-        [Self::Organs, Self::FiveOrgans, Self::FiveOrgansAndTumor, Self::Tumor, Self::OrgansAndTumor];
+    pub(crate) const LABELLED: [Self; 5] = [Self::Organs, Self::FiveOrgans, Self::FiveOrgansAndTumor, Self::Tumor, Self::OrgansAndTumor];
 
     /// Its name in `pipeline.yaml`.
     pub(crate) fn name(self) -> &'static str {

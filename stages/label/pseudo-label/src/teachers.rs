@@ -29,10 +29,11 @@ pub struct Teachers {
     pub(crate) cleaner: Cleaner,
 }
 
-/// The classes to label: those of the partition; without one, all that the models find, in the order of the parameters' classes or else
+/// The classes to label: those of the partition; without one, and of cases that are held out, all that the models find, in the order of the parameters' classes or else
 /// of the models' names.
 pub(crate) fn classes(config: &Config, io: &StageIo) -> Result<Classes> {
-    if let Some(partition) = io.input_opt("partition")? {
+    // What is held out is labelled by the models alone, whatever else there is.
+    if let Some(partition) = io.input_opt("partition")?.filter(|_| !config.held_out) {
         return Ok(Manifest::load(partition)?.classes);
     }
     let mut found: Option<Classes> = None;

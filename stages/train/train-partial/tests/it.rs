@@ -273,6 +273,8 @@ fn what_contradicts_the_data_is_told() {
         json!({"sampling": {"shares": {"kits": 1}}}),
         &["sampling.shares has shares of kits; the datasets are kits, lits, vessels"],
     );
+    fails(json!({}), json!({"trust": "soft"}), &["trust: `soft` has no meaning here", "take `hard`"]);
+    fails(json!({}), json!({"trust": "hard"}), &["trust: nobody has weighed the labels of these cases"]);
     let both = json!({"datasets": [{"name": "a", "subset": "kits"}, {"name": "b", "subset": "D"}]});
     fails(both, json!({}), &["cases of kits belong to the datasets `a` and `b`"]);
 }
