@@ -287,17 +287,22 @@ fn special(metadata: &Metadata) -> &'static str {
 const MOST_INSIDE: usize = 10_000;
 const DEEPEST: usize = 4;
 
-/// What in a folder within the folder looks like input: one finding for each folder of such files.
+/// What in a folder within the folder looks like input.
 fn inside(folder: &Path, naming: Naming) -> Vec<LeftOut> {
-    let mut found = BTreeMap::<PathBuf, (usize, String)>::new();
     let walk = WalkDir::new(folder).min_depth(1).max_depth(DEEPEST).into_iter();
     let visible = walk.filter_entry(|entry| kind(&entry.file_name().to_string_lossy()) != Kind::Junk);
-    for entry in visible.filter_map(Result::ok).take(MOST_INSIDE) {
-        let name = entry.file_name().to_string_lossy().into_owned();
+    let entries = visible.filter_map(Result::ok).take(MOST_INSIDE).filter(|entry| !entry.file_type().is_dir());
+    too_deep(entries.map(walkdir::DirEntry::into_path), naming)
+}
+
+/// Those of `files` that look like input: one finding for each folder of such files.
+pub(crate) fn too_deep(files: impl Iterator<Item = PathBuf>, naming: Naming) -> Vec<LeftOut> {
+    let mut found = BTreeMap::<PathBuf, (usize, String)>::new();
+    for file in files {
+        let name = name_of(&file);
         let looks_like_input = naming.case(&name).is_some() || matches!(kind(&name), Kind::OtherScan(_));
-        if looks_like_input && !entry.file_type().is_dir() {
-            let parent = entry.path().parent().unwrap_or(folder).to_owned();
-            found.entry(parent).or_insert((0, name)).0 += 1;
+        if let Some(parent) = file.parent().filter(|_| looks_like_input) {
+            found.entry(parent.to_owned()).or_insert((0, name)).0 += 1;
         }
     }
     let finding = |(folder, (files, first)): (PathBuf, (usize, String))| LeftOut {

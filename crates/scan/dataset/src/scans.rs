@@ -7,6 +7,8 @@ use formats::{Format, ScanFiles};
 use stage_kit::{Aside, LeftOut};
 
 use crate::entry::{Kind, kind, stem};
+#[cfg(feature = "dicom")]
+use crate::folder::too_deep;
 use crate::folder::{FolderError, Found, Naming, look_at, name_of, several};
 
 /// A scan and the case that its results are named by.
@@ -68,7 +70,7 @@ pub fn scans_at(path: &Path, apart: &Path) -> Result<Scans, FolderError> {
             match look_at(&path, Naming::Images) {
                 Found::Taken(_) => add(&path, Format::Nifti),
                 Found::Else(left_out) => match scan_format(&path, &name) {
-                    // Others have found the series, and what keeps files from being one.
+                    // The search for series names every such file.
                     Some(Format::Dicom) if READS_DICOM => {}
                     Some(format) => add(&path, format),
                     None if is_part(&name) => scans.aside.passed_over.push(path),
@@ -81,15 +83,21 @@ pub fn scans_at(path: &Path, apart: &Path) -> Result<Scans, FolderError> {
             }
         }
     }
-    scans.add_series(&mut cases, &mut inside, apart);
-    let place = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let apart = place(apart);
+    if path.is_dir() || Format::of_file(path) == Some(Format::Dicom) {
+        scans.add_series(&mut cases, &mut inside, &apart);
+    }
     if path.is_dir() && apart != place(path) {
         inside.retain(|one| !place(&one.file).starts_with(&apart));
     }
     scans.aside.left_out.extend(inside);
     scans.settle(cases);
     Ok(scans)
+}
+
+/// A path by which others are known again.
+fn place(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// Whether series of DICOM files are looked for.
@@ -119,6 +127,10 @@ impl Scans {
                 self.aside.left_out.extend(several(&id, &paths));
             }
         }
+        // The voxels of a header may be in a file of any name.
+        let parts: Vec<PathBuf> =
+            self.cases.iter().filter(|case| case.scan.format() != Format::Dicom).flat_map(|case| case.scan.files()).collect();
+        self.aside.passed_over.extend(self.aside.left_out.extract_if(.., |one| parts.contains(&one.file)).map(|one| one.file));
         self.aside.left_out.sort();
         self.aside.passed_over.sort();
     }
@@ -130,22 +142,19 @@ impl Scans {
     #[cfg(feature = "dicom")]
     fn add_series(&mut self, cases: &mut BTreeMap<String, Vec<ScanFiles>>, inside: &mut Vec<LeftOut>, apart: &Path) {
         let root = self.path.clone();
-        let is_junk = |path: &Path| path == apart || kind(&name_of(path)) == Kind::Junk;
-        let found = dicom_series::find(&root, is_junk);
-        // Folders that hold series are no findings.
-        let folders = |path: &PathBuf| path.parent().map(Path::to_owned);
-        let holding: Vec<PathBuf> = found
-            .passed_over
-            .iter()
-            .filter_map(folders)
-            .chain(
-                found
-                    .series
-                    .iter()
-                    .flat_map(|series| series.files().filter_map(|file| file.parent().map(Path::to_owned)).take(1).collect::<Vec<_>>()),
-            )
-            .collect();
-        inside.retain(|one| !holding.iter().any(|folder| folder.starts_with(&one.file)));
+        let is_apart = |path: &Path| path.file_name() == apart.file_name() && place(path) == apart;
+        let found = dicom_series::find(&root, |path| kind(&name_of(path)) == Kind::Junk || is_apart(path));
+        // The search has seen all files of the tree.
+        let is_deep = |path: &&PathBuf| path.parent() != Some(&root);
+        *inside = too_deep(found.others.iter().filter(is_deep).cloned(), Naming::Images);
+        let is_named = |path: &&PathBuf| !is_deep(path) && Format::of_name(&name_of(path)) == Some(Format::Dicom);
+        self.aside.left_out.extend(found.others.iter().filter(is_named).map(|path| LeftOut {
+            case: case_of(&name_of(path)).to_owned(),
+            file: path.clone(),
+            found: "no DICOM file, though its name says so".into(),
+            expected: "DICM after 128 bytes".into(),
+            remedy: "export it again, or remove it".into(),
+        }));
         let mut in_folder = BTreeMap::<&Path, usize>::new();
         found.series.iter().for_each(|series| *in_folder.entry(series.folder()).or_default() += 1);
         for series in &found.series {
@@ -172,10 +181,12 @@ impl Scans {
 /// The name of a folder below `root`, as a name of a case.
 #[cfg(feature = "dicom")]
 fn folder_name(root: &Path, folder: &Path) -> String {
+    if root.is_file() {
+        return case_of(&name_of(root)).to_owned();
+    }
     let below: Vec<String> = folder.strip_prefix(root).unwrap_or(folder).iter().map(|part| part.to_string_lossy().into_owned()).collect();
     if below.is_empty() {
-        let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-        return if root.is_file() { case_of(&name_of(&root)).to_owned() } else { name_of(&root) };
+        return name_of(&place(root));
     }
     below.join("_")
 }
@@ -189,7 +200,7 @@ fn scan_format(path: &Path, name: &str) -> Option<Format> {
         Kind::OtherScan(_) => Format::of_name(name).is_some(),
         Kind::Junk => false,
     };
-    let is_named = !case_of(name).is_empty();
+    let is_named = !case_of(name).is_empty() && path.file_name().is_some_and(|name| name.to_str().is_some());
     if may_be && is_named && !is_label && path.is_file() { Format::of_file(path) } else { None }
 }
 

@@ -95,7 +95,7 @@ impl Stack {
         let distances = self.distances();
         let count = distances.len();
         if count == 0 {
-            return Err(irregular("a single slice".into(), "two slices or more", "leave it out"));
+            return Err(irregular("a single slice".into(), "two slices or more", "name the folder of the series, or leave it out"));
         }
         let mut sorted = distances.clone();
         sorted.sort_by(f64::total_cmp);

@@ -149,7 +149,8 @@ impl Across {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Affine, Grid, ModelGrid, Orientation, nifti};
+    use crate::nifti::{self, Header};
+    use crate::{Affine, Grid, ModelGrid, Orientation};
 
     #[test]
     fn a_file_is_the_same_however_many_of_its_slices_are_held() {
@@ -164,7 +165,8 @@ mod tests {
             let region = Box3 { start: [1, 0, 1], shape: [grid.shape[0] - 2, grid.shape[1], grid.shape[2] - 1] };
             let written = |at_a_time: usize| {
                 let path = folder.path().join(format!("{at_a_time}.nii"));
-                let mut onto = Onto::placed(&path, &placement, region, &like).unwrap();
+                let writer = nifti::LabelWriter::create(&path, &like).unwrap();
+                let mut onto = Onto::placed(Box::new(writer), &placement, region);
                 if let Onto::Across(across) = &mut onto {
                     across.at_a_time = at_a_time;
                 }
