@@ -155,14 +155,13 @@ impl Scans {
             expected: "DICM after 128 bytes".into(),
             remedy: "export it again, or remove it".into(),
         }));
-        let mut in_folder = BTreeMap::<&Path, usize>::new();
-        found.series.iter().for_each(|series| *in_folder.entry(series.folder()).or_default() += 1);
         for series in &found.series {
+            let beside = || found.series.iter().filter(|other| other.folder() == series.folder());
             let mut id = folder_name(&root, series.folder());
-            if in_folder.get(series.folder()).is_some_and(|&count| count > 1) {
+            if beside().count() > 1 {
                 id = format!("{id}_{}", series.name());
             }
-            if cases.contains_key(&id) {
+            if beside().filter(|other| other.name() == series.name()).count() > 1 {
                 id = format!("{id}_{}", series.uid().rsplit('.').next().unwrap_or_default());
             }
             cases.entry(id).or_default().push(ScanFiles::of_series(series.clone()));

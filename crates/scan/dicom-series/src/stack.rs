@@ -113,7 +113,10 @@ impl Stack {
             let gap = distances.iter().position(|distance| distance / usual >= 1.5).unwrap_or(0);
             let [from, to] = [gap, gap + 1].map(|slice| self.slices[slice].position);
             return Err(irregular(
-                format!("{missing} slices are missing, the first between {from:?} and {to:?} mm, where others are {usual:.3} mm apart"),
+                format!(
+                    "{} missing, the first between {from:?} and {to:?} mm, where others are {usual:.3} mm apart",
+                    if missing == 1 { "1 slice is".into() } else { format!("{missing} slices are") }
+                ),
                 "slices without a gap",
                 "export the series again, with all slices",
             ));

@@ -166,5 +166,9 @@ fn a_folder_of_very_many_files_is_refused_before_they_are_opened() {
     (0..=200_000).for_each(|k| _ = std::fs::File::create(folder.path().join(k.to_string())).expect("memory is writable"));
     let found = find(folder.path(), |_| false);
     assert!(found.series.is_empty() && found.others.is_empty());
-    assert!(found.bad[0].to_string().contains("more than 200000 files; expected a folder of scans; name a folder within it"), "{:?}", found.bad);
+    assert!(
+        found.bad[0].to_string().contains("more than 200000 files; expected a folder of scans; name a folder within it"),
+        "{:?}",
+        found.bad
+    );
 }

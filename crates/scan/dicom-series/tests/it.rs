@@ -74,7 +74,7 @@ fn a_tree_of_series_is_told_apart_and_what_is_no_scan_is_named() {
     assert!(found.series.iter().all(|series| series.grid().shape == [16, 12, 7]));
     assert_eq!(found.others, [root.join("a/notes.txt")]);
     let [gap] = &found.bad[..] else { panic!("{:?}", found.bad) };
-    assert!(gap.found.contains("1 slices are missing, the first between [-5.0, -60.0, 106.0] and [-5.0, -60.0, 112.0] mm"), "{gap}");
+    assert!(gap.found.contains("1 slice is missing, the first between [-5.0, -60.0, 106.0] and [-5.0, -60.0, 112.0] mm"), "{gap}");
 }
 
 /// The place and the length of the value of an element in explicit little endian.
