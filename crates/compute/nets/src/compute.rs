@@ -47,12 +47,8 @@ impl Compute for Params {
 
     fn conv_norm_act(&self, name: &str, sources: &[&Tensor]) -> Result<Tensor> {
         let get = |leaf: &str| self.get(&format!("{name}.{leaf}"));
-        let x = match sources {
-            [x] => (*x).clone(),
-            _ => ops::concat_channels(sources)?,
-        };
         let norm = Norm { gamma: &get("adn.N.weight")?, beta: &get("adn.N.bias")?, eps: EPSILON, slope: SLOPE };
-        ops::conv_norm_leaky_relu(&x, &get("conv.weight")?, Some(&get("conv.bias")?), self.walk(1, 1), norm)
+        ops::conv_norm_leaky_relu(sources, &get("conv.weight")?, Some(&get("conv.bias")?), self.walk(1, 1), norm)
     }
 
     fn max_pool2(&self, x: &Tensor) -> Result<Tensor> {

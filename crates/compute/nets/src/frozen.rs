@@ -74,24 +74,11 @@ impl Trained {
     /// # Errors
     /// When shapes do not fit or memory runs out.
     pub fn student(&self, network: &DualUNet2d, slices: &Tensor) -> Result<Vec<Tensor>> {
-        fn logits<C: Compute>(network: &DualUNet2d, compute: &C, slices: &C::Map) -> Result<Vec<Tensor>> {
-            let features = network.features(compute, slices)?;
-            (0..network.decoders()).map(|decoder| network.decode(compute, &features, decoder)).collect()
-        }
-        fn one_by_one<E: Element>(network: &DualUNet2d, frozen: &Frozen<E>, slices: &Tensor) -> Result<Vec<Tensor>> {
-            let one = |i: usize| logits(network, frozen, &Map::of_tensor(slices, i)?);
-            let (batch, _, height, width) = slices.dims4()?;
-            let each: Vec<Vec<Tensor>> = match height * width {
-                ..=SMALL => (0..batch).into_par_iter().map(one).collect::<Result<_>>()?,
-                _ => (0..batch).map(one).collect::<Result<_>>()?,
-            };
-            let join = |decoder: usize| Tensor::cat(&each.iter().map(|logits| &logits[decoder]).collect::<Vec<_>>(), 0);
-            (0..network.decoders()).map(join).collect()
-        }
+        let decoders: Vec<usize> = (0..network.decoders()).collect();
         match self {
-            Self::Tensors(params) => logits(network, params, slices),
-            Self::F32(frozen) => one_by_one(network, frozen, slices),
-            Self::Bf16(frozen) => one_by_one(network, frozen, slices),
+            Self::Tensors(params) => network.logits(params, slices, &decoders),
+            Self::F32(frozen) => one_by_one(network, frozen, slices, &decoders),
+            Self::Bf16(frozen) => one_by_one(network, frozen, slices, &decoders),
         }
     }
 
@@ -108,6 +95,21 @@ impl Trained {
     }
 }
 
+fn one_by_one<E: Element>(network: &DualUNet2d, frozen: &Frozen<E>, slices: &Tensor, decoders: &[usize]) -> Result<Vec<Tensor>> {
+    let (batch, _, height, width) = slices.dims4()?;
+    let each = of_images(batch, height * width, |i| network.logits(frozen, &Map::of_tensor(slices, i)?, decoders))?;
+    let join = |place: usize| Tensor::cat(&each.iter().map(|logits| &logits[place]).collect::<Vec<_>>(), 0);
+    (0..decoders.len()).map(join).collect()
+}
+
+/// What `one` gives for each image of a batch; small images are shared out among threads, of larger ones the kernels share out parts.
+pub(crate) fn of_images<T: Send>(batch: usize, pixels: usize, one: impl Fn(usize) -> Result<T> + Sync + Send) -> Result<Vec<T>> {
+    match pixels {
+        ..=SMALL => (0..batch).into_par_iter().map(one).collect(),
+        _ => (0..batch).map(one).collect(),
+    }
+}
+
 /// Parameters whose weights are packed when they are first used, and kept so.
 pub struct Frozen<E: Element> {
     params: Params,
@@ -117,8 +119,19 @@ pub struct Frozen<E: Element> {
 }
 
 impl<E: Element> Frozen<E> {
-    fn new(params: Params) -> Self {
+    pub(crate) fn new(params: Params) -> Self {
         Self { params, convs: Kept::default(), upsamplings: Kept::default(), heads: Kept::default() }
+    }
+}
+
+#[cfg(test)]
+impl<E: Element> Frozen<E> {
+    /// The layers whose weights are packed, in order.
+    pub(crate) fn packed(&self) -> Vec<String> {
+        let convs = self.convs.keys().into_iter().map(|(name, _)| name);
+        let mut names: Vec<String> = convs.chain(self.upsamplings.keys()).chain(self.heads.keys()).collect();
+        names.sort();
+        names
     }
 }
 
@@ -132,15 +145,19 @@ impl<K, T> Default for Kept<K, T> {
 }
 
 impl<K: Ord, T> Kept<K, T> {
+    /// The thing of that key. It is made while nothing is locked: to make one is work for all threads, and a thread that waits for the
+    /// others may be given work that asks for the same thing.
     pub(crate) fn get(&self, key: K, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
         // What is in the map is whole, also after a panic elsewhere.
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thing) = kept.get(&key) {
-            return Ok(Arc::clone(thing));
+        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept().get(&key).map(Arc::clone);
+        match found {
+            Some(thing) => Ok(thing),
+            None => {
+                let thing = Arc::new(make()?);
+                Ok(Arc::clone(kept().entry(key).or_insert(thing)))
+            }
         }
-        let thing = Arc::new(make()?);
-        kept.insert(key, Arc::clone(&thing));
-        Ok(thing)
     }
 }
 
@@ -174,5 +191,25 @@ impl<E: Element> Compute for Frozen<E> {
     fn head(&self, name: &str, x: &Map<E>) -> Result<Tensor> {
         let get = |leaf: &str| self.params.get(&format!("{name}.{leaf}"));
         self.heads.get(name.to_owned(), || PackedHead::new(&get("weight")?, &get("bias")?))?.run(x)
+    }
+}
+
+#[cfg(test)]
+impl<K: Ord + Clone, T> Kept<K, T> {
+    fn keys(&self) -> Vec<K> {
+        self.0.lock().unwrap().keys().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thing_may_be_asked_for_while_it_is_made() {
+        let kept = Kept::default();
+        let inner = || kept.get("layer", || Ok(1));
+        assert_eq!(*kept.get("layer", || inner().map(|_| 2)).unwrap(), 1, "what is there first stays");
+        assert_eq!(*kept.get("layer", || Ok(3)).unwrap(), 1);
     }
 }

@@ -300,6 +300,6 @@ impl Conv {
         let get = |leaf: &str| params.get(&format!("{}.{leaf}", self.name));
         let options = ConvOptions { stride: self.stride, padding: self.kernel.map(|side| side / 2), ..params.walk(1, 0) };
         let norm = Norm { gamma: &get("norm.weight")?, beta: &get("norm.bias")?, eps: EPSILON, slope };
-        ops::conv_norm_leaky_relu(x, &get("conv.weight")?, None, options, norm)
+        ops::conv_norm_leaky_relu(&[x], &get("conv.weight")?, None, options, norm)
     }
 }

@@ -118,6 +118,16 @@ impl DualUNet2d {
         };
         found.forward(compute, features)
     }
+
+    /// Logits `(b, channels, h, w)` of some decoders, by their places, of slices `(b, 1, h, w)`, sizes at least 16. What they share is
+    /// computed once.
+    ///
+    /// # Errors
+    /// When there is no such decoder, or memory runs out.
+    pub fn logits<C: Compute>(&self, compute: &C, slices: &C::Map, decoders: &[usize]) -> Result<Vec<Tensor>> {
+        let features = self.features(compute, slices)?;
+        decoders.iter().map(|&decoder| self.decode(compute, &features, decoder)).collect()
+    }
 }
 
 impl Network for DualUNet2d {

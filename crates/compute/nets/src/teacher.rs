@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::params::ParamSpec;
 use crate::size::{check_channels, check_patch};
 use crate::swin_unetr::STRIDE;
-use crate::{Network, SwinUnetr, SwinUnetrConfig, Trained, UNet3d, UNet3dConfig, Unetr, UnetrConfig};
+use crate::{Learning, Network, SwinUnetr, SwinUnetrConfig, Trained, UNet3d, UNet3dConfig, Unetr, UnetrConfig};
 
 /// The least side of the 3-D U-Net's patches, which it halves four times.
 const UNET_SIDE: usize = 16;
@@ -130,6 +130,17 @@ impl Teacher {
             Self::UNet(network) => network.forward(params, image),
             Self::Unetr(network) => network.forward(params, image),
             Self::SwinUnetr(network) => network.forward(params, image),
+        }
+    }
+
+    /// [`Teacher::forward`] with parts that may be frozen. Transformers compute these by the kernels of training, too.
+    ///
+    /// # Errors
+    /// When shapes do not fit or memory runs out.
+    pub fn learn(&self, weights: &Learning, image: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::UNet(network) => weights.teacher(network, image),
+            Self::Unetr(_) | Self::SwinUnetr(_) => self.forward(weights.params(), image),
         }
     }
 

@@ -77,7 +77,7 @@ impl ResBlock {
         let conv_norm = |layer: &str, x: &Tensor, padding: usize, slope: f64| {
             let weight = params.get(&format!("{}.{layer}.conv.weight", self.name))?;
             let norm = Norm { gamma: &ones, beta: &zeros, eps: EPSILON, slope };
-            ops::conv_norm_leaky_relu(x, &weight, None, params.walk(1, padding), norm)
+            ops::conv_norm_leaky_relu(&[x], &weight, None, params.walk(1, padding), norm)
         };
         let y = conv_norm("conv1", x, 1, SLOPE)?;
         let y = conv_norm("conv2", &y, 1, 1.0)?;

@@ -1,7 +1,8 @@
 //! Frozen networks give what the networks of training give.
 
 use candle_core::{Device, Tensor};
-use nets::{DualUNet2d, DualUNet2dConfig, Network, Params, Precision, Trained, UNet3d, UNet3dConfig};
+use nets::{DualUNet2d, DualUNet2dConfig, Learning, Network, Params, Precision, Trained, UNet3d, UNet3dConfig};
+use ops::Factors;
 use random::Streams;
 
 fn trained(network: &impl Network, precision: Precision) -> Trained {
@@ -76,5 +77,78 @@ fn results_do_not_depend_on_the_number_of_threads() {
         };
         let one = run(1);
         assert!(one == run(2) && one == run(5), "{precision:?}: results differ in some bits");
+    }
+}
+
+/// The paper's student in its third step, or what else of it is live: logits of the decoders and gradients of the live parameters.
+fn step(learning: &Learning, network: &DualUNet2d, slices: &Tensor, labels: &[Tensor]) -> Vec<(String, Tensor)> {
+    let logits = learning.student(network, slices, &[0, 1]).unwrap();
+    let losses = logits.iter().zip(labels).map(|(logits, labels)| ops::dice_ce(logits, labels).unwrap());
+    let loss = losses.reduce(|a, b| (a + b).unwrap()).unwrap();
+    let gradients = loss.backward().unwrap();
+    let of_live = learning.params().live().map(|(name, var)| (name.to_owned(), gradients.get(var).unwrap().clone()));
+    let others = [("loss".to_owned(), loss.detach())].into_iter().chain(logits.iter().map(|logits| ("logits".to_owned(), logits.detach())));
+    others.chain(of_live).collect()
+}
+
+/// Slices and labels of both decoders.
+fn batch(slices: usize, size: [usize; 2]) -> (Tensor, [Tensor; 2]) {
+    let random = |upper: f32, dims: &[usize]| Tensor::rand(0f32, upper, dims, &Device::Cpu).unwrap();
+    let dims = [slices, size[0], size[1]];
+    let labels = [14.0, 2.0].map(|classes| random(classes, &dims).to_dtype(candle_core::DType::U8).unwrap());
+    (random(1.0, &[slices, 1, size[0], size[1]]), labels)
+}
+
+/// Networks with random weights have many activations near the kink of LeakyReLU and pairs near a tie of max pooling, where rounding
+/// picks another derivative; the network of `small`, which has none, is held to rounding alone. The distance of f32 here is that of two
+/// sums in different orders.
+#[test]
+fn a_student_that_is_frozen_in_part_learns_as_by_the_kernels_of_training() {
+    let network = DualUNet2d::new(&DualUNet2dConfig { features: [16, 32, 64, 128, 256, 128] }, &papers_decoders());
+    let (slices, labels) = batch(2, [96, 80]);
+    for live in ["organ_decoder.", "cancer_decoder.upcat_1.", "down_4.", "upcat_3."] {
+        let params = || {
+            let mut params = Params::init(&network.parameters(), Streams::new(5), &Device::Cpu).unwrap();
+            params.set_live(|name| name.starts_with(live));
+            params
+        };
+        let expected = step(&Learning::Tensors(params()), &network, &slices, &labels);
+        for (factors, bounds) in [(Factors::F32, [1e-4, 1e-3]), (Factors::Bf16, [4e-2, 1e-1])] {
+            let mut params = params();
+            params.set_factors(factors);
+            let found = step(&Learning::new(params), &network, &slices, &labels);
+            let mut furthest = [0f32; 2];
+            for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+                // The gradient of the bias before an instance norm is rounding alone.
+                if !(name.contains(".conv_") && name.ends_with("conv.bias")) {
+                    let kind = usize::from(name != "loss" && name != "logits");
+                    furthest[kind] = furthest[kind].max(relative_difference(found, expected));
+                }
+            }
+            println!("{live} {factors:?}: logits and loss are off by up to {:e}, gradients by up to {:e}", furthest[0], furthest[1]);
+            assert!(furthest[0] < bounds[0] && furthest[1] < bounds[1], "{live} {factors:?}: {furthest:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_learned_in_part_does_not_depend_on_the_number_of_threads() {
+    let network = DualUNet2d::new(&DualUNet2dConfig { features: [16, 32, 64, 128, 256, 128] }, &papers_decoders());
+    for (size, live) in [([64, 48], "organ_decoder."), ([144, 128], "upcat_3.")] {
+        let (slices, labels) = batch(3, size);
+        for factors in [Factors::F32, Factors::Bf16] {
+            let run = |threads: usize| -> Vec<Vec<f32>> {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| {
+                    let mut params = Params::init(&network.parameters(), Streams::new(5), &Device::Cpu).unwrap();
+                    params.set_live(|name| name.starts_with(live));
+                    params.set_factors(factors);
+                    let found = step(&Learning::new(params), &network, &slices, &labels);
+                    found.iter().map(|(_, tensor)| tensor.flatten_all().unwrap().to_vec1().unwrap()).collect()
+                })
+            };
+            let one = run(1);
+            assert!(one == run(2) && one == run(7), "{live} {factors:?}: results differ in some bits");
+        }
     }
 }

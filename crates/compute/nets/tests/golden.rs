@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor, Var, backprop::GradStore};
-use nets::{DualUNet2d, DualUNet2dConfig, Network, Params, UNet3d, UNet3dConfig};
+use nets::{DualUNet2d, DualUNet2dConfig, Learning, Network, Params, UNet3d, UNet3dConfig};
 use ops::Factors;
 use random::Streams;
 
@@ -141,26 +141,25 @@ fn thirty_steps(factors: Factors) -> Option<Apart> {
             .live()
             .map(|(name, var)| (name.to_owned(), [0, 1].map(|_| Var::zeros(var.dims(), candle_core::DType::F32, &Device::Cpu).unwrap())))
             .collect();
+        let learning = Learning::new(params);
         for step in 0..10 {
             // Each phase begins its batches and its schedule anew.
             let pick = |name: &str| golden[name].get(step % 4).unwrap();
-            let features = student.features(&params, &pick("inputs")).unwrap();
-            let organs = || ops::dice_ce(&student.decode(&params, &features, 0)?, &pick("organ_targets").squeeze(1)?);
-            let cancer = || ops::dice_ce(&student.decode(&params, &features, 1)?, &pick("cancer_targets").squeeze(1)?);
-            let loss = match phase {
-                0 => (organs().unwrap() + cancer().unwrap()).unwrap(),
-                1 => organs().unwrap(),
-                _ => cancer().unwrap(),
-            };
+            let decoders = [&[0, 1][..], &[0], &[1]][phase];
+            let logits = learning.student(&student, &pick("inputs"), decoders).unwrap();
+            let target = |decoder: usize| pick(["organ_targets", "cancer_targets"][decoder]).squeeze(1).unwrap();
+            let losses = logits.iter().zip(decoders).map(|(logits, &decoder)| ops::dice_ce(logits, &target(decoder)).unwrap());
+            let loss = losses.reduce(|a, b| (a + b).unwrap()).unwrap();
             found.push(scalar(&loss));
             let gradients = loss.backward().unwrap();
             let lr = 5e-4 * (1.0 - step as f64 / 10.0).powf(0.9);
             let hyper = ops::AdamW { weight_decay: 1e-5, ..ops::AdamW::with_lr(lr) };
-            for (name, var) in params.live() {
+            for (name, var) in learning.params().live() {
                 let [m, v] = moments.get_mut(name).unwrap();
                 ops::adamw_step(&var, gradients.get(&var).unwrap(), m, v, &hyper, step + 1).unwrap();
             }
         }
+        params = learning.into_params();
         for (name, values) in values(&params) {
             let moved = values != before[&name];
             // The bias before an instance norm has no effect, and its gradient is rounding noise.

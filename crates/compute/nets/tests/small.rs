@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
-use nets::{DualUNet2d, DualUNet2dConfig, Network, Params, UNet3d, UNet3dConfig};
+use nets::{DualUNet2d, DualUNet2dConfig, Learning, Network, Params, UNet3d, UNet3dConfig};
 use random::Streams;
 
 type Tensors = HashMap<String, Tensor>;
@@ -69,17 +70,24 @@ fn checked_loss(logits: &Tensor, part: &str, expected: &Tensors) -> Tensor {
     loss
 }
 
+/// The largest gradient.
+fn largest_gradient(params: &Params, expected: &Tensors) -> f32 {
+    params.all().map(|(name, _)| largest(&values(&expected[&format!("grad.{name}")]))).fold(0.0, f32::max)
+}
+
+fn check_gradient(name: &str, found: &Tensor, expected: &Tensors, scale: f32) {
+    if name.contains(".conv_") && name.ends_with("conv.bias") {
+        // Without effect before an instance norm; only rounding keeps it from zero.
+        assert!(largest(&values(found)) <= ROUNDING * scale, "{name}");
+    } else {
+        assert_close(found, &expected[&format!("grad.{name}")], name);
+    }
+}
+
 fn check_gradients(params: &Params, loss: &Tensor, expected: &Tensors) {
-    let gradients = loss.backward().unwrap();
-    let scale = params.all().map(|(name, _)| largest(&values(&expected[&format!("grad.{name}")]))).fold(0.0, f32::max);
+    let (gradients, scale) = (loss.backward().unwrap(), largest_gradient(params, expected));
     for (name, var) in params.all() {
-        let found = gradients.get(&var).unwrap_or_else(|| panic!("no gradient of {name}"));
-        if name.contains(".conv_") && name.ends_with("conv.bias") {
-            // Without effect before an instance norm; only rounding keeps it from zero.
-            assert!(largest(&values(found)) <= ROUNDING * scale, "{name}");
-        } else {
-            assert_close(found, &expected[&format!("grad.{name}")], name);
-        }
+        check_gradient(name, gradients.get(&var).unwrap_or_else(|| panic!("no gradient of {name}")), expected, scale);
     }
 }
 
@@ -101,23 +109,60 @@ fn a_small_student_has_pytorchs_logits_losses_and_gradients() {
     check_gradients(&params, &(organs + cancer).unwrap(), &expected);
 }
 
-#[test]
-fn frozen_parameters_get_no_gradient_and_live_ones_the_same_as_ever() {
+/// How many gradients of weights were computed, be they asked for or not: `backward` leaves them in the store. Those of vectors come
+/// together and cost nothing.
+fn computed(gradients: &GradStore) -> usize {
+    gradients.get_ids().filter(|id| gradients.get_id(**id).is_some_and(|gradient| gradient.rank() > 1)).count()
+}
+
+/// The gradients of a student in training of which only the parameters whose names satisfy `live` learn, after logits, losses and these
+/// gradients were compared. Of frozen weights none may be
+/// computed.
+fn learned_in_part(live: impl Fn(&str) -> bool, decoders: &[usize]) {
     let expected = tensors("small_student.safetensors");
     let mut params = loaded(&student(), "small_student.safetensors");
-    params.set_live(|name| name.starts_with("organ_decoder."));
-    let features = student().features(&params, &expected["input"]).unwrap();
-    let logits = student().decode(&params, &features, 0).unwrap();
-    let gradients = checked_loss(&logits, "organ", &expected).backward().unwrap();
-    for (name, var) in params.all() {
-        match gradients.get(&var) {
-            None => assert!(!name.starts_with("organ_decoder."), "{name} is live"),
-            Some(_) => assert!(name.starts_with("organ_decoder."), "{name} is frozen"),
-        }
+    params.set_live(live);
+    let learning = Learning::new(params);
+    let logits = learning.student(&student(), &expected["input"], decoders).unwrap();
+    let losses = logits.iter().zip(decoders).map(|(logits, &decoder)| checked_loss(logits, ["organ", "cancer"][decoder], &expected));
+    let gradients = losses.reduce(|a, b| (a + b).unwrap()).unwrap().backward().unwrap();
+    let scale = largest_gradient(learning.params(), &expected);
+    for (name, var) in learning.params().live() {
+        let found = gradients.get(&var).unwrap_or_else(|| panic!("no gradient of {name}"));
+        check_gradient(name, found, &expected, scale);
     }
-    let last = "organ_decoder.final_conv.weight";
-    let var = params.live().find(|(name, _)| *name == last).unwrap().1;
-    assert_close(gradients.get(&var).unwrap(), &expected[&format!("grad.{last}")], last);
+    assert_eq!(computed(&gradients), learning.params().live().filter(|(_, var)| var.rank() > 1).count());
+}
+
+#[test]
+fn a_student_that_learns_in_part_has_pytorchs_gradients_and_no_others() {
+    learned_in_part(|name| name.starts_with("organ_decoder."), &[0]);
+    learned_in_part(|name| name.starts_with("cancer_decoder."), &[1]);
+    learned_in_part(|name| name.contains("_decoder."), &[0, 1]);
+    learned_in_part(|name| name.starts_with("upcat_"), &[0, 1]);
+    // Frozen layers lie behind live ones here, and hand gradients on.
+    learned_in_part(|name| name.starts_with("down_2."), &[0, 1]);
+    learned_in_part(|name| name.starts_with("conv_0."), &[0, 1]);
+    learned_in_part(|name| name.ends_with(".weight"), &[0, 1]);
+    learned_in_part(|name| name.contains(".adn.N."), &[0, 1]);
+    learned_in_part(|_| true, &[0, 1]);
+}
+
+#[test]
+fn a_teacher_that_learns_in_part_has_pytorchs_gradients_and_no_others() {
+    let expected = tensors("small_teacher.safetensors");
+    for part in ["upcat_1.", "upcat_", "final_conv.", "down_3.", ""] {
+        let mut params = loaded(&teacher(), "small_teacher.safetensors");
+        params.set_live(|name| name.starts_with(part));
+        let learning = Learning::new(params);
+        let logits = learning.teacher(&teacher(), &expected["input"]).unwrap();
+        let gradients = checked_loss(&logits, "organ", &expected).backward().unwrap();
+        let scale = largest_gradient(learning.params(), &expected);
+        for (name, var) in learning.params().live() {
+            check_gradient(name, gradients.get(&var).unwrap_or_else(|| panic!("no gradient of {name}")), &expected, scale);
+        }
+        assert_eq!(computed(&gradients), learning.params().live().filter(|(_, var)| var.rank() > 1).count(), "{part}");
+    }
 }
 
 #[test]

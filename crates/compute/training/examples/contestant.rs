@@ -6,19 +6,21 @@
 //!                                                            hidden sizes, perceptron and heads, of a Swin UNETR its feature size
 //!     contestant peak f32|bf16                               what the processor can do at most; answers GFLOP/s
 //!
-//! WAY is `f32`, `bf16` (frozen, forward), `step`, `step-bf16` (layer: forward and gradients; network: a training step) or
-//! `candle` (candle's own convolution, forward).
+//! WAY is `f32`, `bf16` (frozen, forward), `step`, `step-bf16` (layer: forward and gradients; network: a training step),
+//! `step=PATTERN`, `step-bf16=PATTERN` (of a student or a teacher whose other parameters are frozen; a student's decoders without any
+//! that moves have no part in the loss) or `candle` (candle's own convolution, forward).
 
 use std::io::BufRead;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use nets::{
-    DualUNet2d, DualUNet2dConfig, Network, Params, Precision, SwinUnetrConfig, Teacher, TeacherConfig, Trained, UNet3dConfig, UnetrConfig,
+    DualUNet2d, DualUNet2dConfig, Learning, Network, Params, Precision, SwinUnetrConfig, Teacher, TeacherConfig, Trained, UNet3dConfig,
+    UnetrConfig,
 };
 use ops::frozen::{Bf16, Element, Map, Method, PackedConv, PackedHead, PackedUpsampling};
 use ops::{ConvOptions, Factors};
-use training::{Accumulator, Optimizer, OptimizerConfig};
+use training::{Accumulator, FreezePlan, Optimizer, OptimizerConfig};
 
 /// Channels of the outputs of the paper's student: background with 13 organs, and background with tumors.
 const DECODERS: [(&str, usize); 2] = [("organ_decoder", 14), ("cancer_decoder", 2)];
@@ -128,15 +130,18 @@ impl Layer {
     }
 }
 
-/// Takes training steps with the loss that `loss` computes of the parameters: what a stage of training does with a batch in
-/// memory, forward pass, loss, gradients of all parameters, and AdamW.
-fn steps(network: &impl Network, factors: Factors, loss: impl Fn(&Params) -> candle_core::Result<Tensor>) -> Result<()> {
+/// Takes training steps with the loss that `loss` computes: what a stage of training does with a batch in memory, forward pass,
+/// loss, gradients of the live parameters, and AdamW.
+fn steps(network: &impl Network, factors: Factors, plan: &FreezePlan, loss: impl Fn(&Learning) -> Result<Tensor>) -> Result<()> {
     let mut params = Params::init(&network.parameters(), random::Streams::new(1), &Device::Cpu)?;
     params.set_factors(factors);
-    let mut optimizer = Optimizer::new(OptimizerConfig::AdamW, 1e-5, &params)?;
+    plan.apply(&mut params)?;
+    let weights = Learning::new(params);
+    let params = weights.params();
+    let mut optimizer = Optimizer::new(OptimizerConfig::AdamW, 1e-5, params)?;
     compete(|| {
         let mut gradients = Accumulator::default();
-        gradients.add(&params, &loss(&params)?, 1.0)?;
+        gradients.add(params, &loss(&weights)?, 1.0)?;
         Ok(optimizer.step(&gradients.into_gradients(), 1e-4)?)
     })
 }
@@ -161,7 +166,23 @@ fn teacher(kind: &str, features: &[usize], shape: &[usize]) -> Result<Teacher> {
 /// What a network is to do.
 enum Way {
     Infer(Precision),
-    Train(Factors),
+    Train(Factors, FreezePlan),
+}
+
+impl Way {
+    fn new(text: &str) -> Result<Self> {
+        let (way, plan) = match text.split_once('=') {
+            Some((way, pattern)) => (way, FreezePlan { live: vec![pattern.to_owned()] }),
+            None => (text, FreezePlan::all_live()),
+        };
+        Ok(match way {
+            "f32" => Self::Infer(Precision::F32),
+            "bf16" => Self::Infer(Precision::Bf16),
+            "step" => Self::Train(Factors::F32, plan),
+            "step-bf16" => Self::Train(Factors::Bf16, plan),
+            _ => bail!("{way}: f32, bf16, step or step-bf16 expected"),
+        })
+    }
 }
 
 fn network(kind: &str, features: &[usize], shape: &[usize], way: &str) -> Result<()> {
@@ -169,17 +190,12 @@ fn network(kind: &str, features: &[usize], shape: &[usize], way: &str) -> Result
     let labels = |classes: usize| Tensor::rand(0f32, classes as f32, shape, &Device::Cpu)?.to_dtype(DType::U8);
     let [organs, cancer] = DECODERS.map(|(_, channels)| labels(channels));
     let (organs, cancer) = (organs?, cancer?);
-    let way = match way {
-        "f32" => Way::Infer(Precision::F32),
-        "bf16" => Way::Infer(Precision::Bf16),
-        "step" => Way::Train(Factors::F32),
-        "step-bf16" => Way::Train(Factors::Bf16),
-        _ => bail!("{way}: f32, bf16, step or step-bf16 expected"),
-    };
     if kind != "student" {
         let network = teacher(kind, features, shape)?;
-        return match way {
-            Way::Train(factors) => steps(&network, factors, |params| ops::dice_ce(&network.forward(params, &image)?, &organs)),
+        return match Way::new(way)? {
+            Way::Train(factors, plan) => {
+                steps(&network, factors, &plan, |weights| Ok(ops::dice_ce(&network.learn(weights, &image)?, &organs)?))
+            }
             Way::Infer(precision) => {
                 let trained = trained(&network, precision)?;
                 compete(|| Ok(network.infer(&trained, &image)?))
@@ -188,12 +204,19 @@ fn network(kind: &str, features: &[usize], shape: &[usize], way: &str) -> Result
     }
     let config = DualUNet2dConfig { features: features.try_into().context("six features expected")? };
     let network = DualUNet2d::new(&config, &DECODERS.map(|(name, channels)| (name.to_owned(), channels)));
-    match way {
-        Way::Train(factors) => steps(&network, factors, |params| {
-            let features = network.features(params, &image)?;
-            let organs = ops::dice_ce(&network.decode(params, &features, 0)?, &organs)?;
-            organs + ops::dice_ce(&network.decode(params, &features, 1)?, &cancer)?
-        }),
+    match Way::new(way)? {
+        Way::Train(factors, plan) => {
+            let specs = network.parameters();
+            let live = plan.select(specs.iter().map(|spec| spec.name.as_str()))?;
+            let moves = |decoder: &usize| live.iter().any(|name| name.starts_with(DECODERS[*decoder].0));
+            let decoders: Vec<usize> = (0..DECODERS.len()).filter(moves).collect();
+            steps(&network, factors, &plan, |weights| {
+                let losses = weights.student(&network, &image, &decoders)?.into_iter().zip(&decoders);
+                let losses = losses.map(|(logits, &decoder)| ops::dice_ce(&logits, [&organs, &cancer][decoder]));
+                let sum = losses.reduce(|a, b| a? + b?).context("no decoder moves")?;
+                Ok(sum?)
+            })
+        }
         Way::Infer(precision) => {
             let trained = trained(&network, precision)?;
             compete(|| Ok(trained.student(&network, &image)?))

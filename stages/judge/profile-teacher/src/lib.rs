@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor};
-use nets::{Network, Params, Teacher, TeacherConfig};
+use nets::{Learning, Network, Params, Teacher, TeacherConfig};
 use random::Streams;
 use random::rand::RngExt as _;
 use schemars::JsonSchema;
@@ -54,7 +54,7 @@ pub struct ProfileTeacher;
 
 impl Stage for ProfileTeacher {
     const NAME: &'static str = "profile-teacher";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const ABOUT: &'static str = "Counts a teacher's parameters and multiplications, and measures time and memory of a training step";
     const READS: &'static [Role] = &[];
     const WRITES: &'static str = "profile.json";
@@ -72,7 +72,9 @@ impl Stage for ProfileTeacher {
         let network = Teacher::new(&config.network, config.channels);
         let mut params = Params::init(&network.parameters(), Streams::new(io.seed), &nets::device(io.device)?)?;
         config.live.apply(&mut params)?;
-        let seconds_per_step = seconds_per_step(config, &network, &params, io)?;
+        let weights = Learning::new(params);
+        let seconds_per_step = seconds_per_step(config, &network, &weights, io)?;
+        let params = weights.params();
         let profile = Profile {
             parameters: params.count(),
             live_parameters: params.live().map(|(_, var)| var.elem_count()).sum(),
@@ -87,7 +89,8 @@ impl Stage for ProfileTeacher {
 }
 
 /// Steps as in training (forward pass, loss, gradients, AdamW) on noise.
-fn seconds_per_step(config: &Config, network: &Teacher, params: &Params, io: &StageIo) -> Result<f64> {
+fn seconds_per_step(config: &Config, network: &Teacher, weights: &Learning, io: &StageIo) -> Result<f64> {
+    let params = weights.params();
     let [d, h, w] = config.patch;
     let mut stream = Streams::new(io.seed).stream("profile", &[]);
     let voxels: Vec<f32> = (0..d * h * w).map(|_| stream.random()).collect();
@@ -98,7 +101,7 @@ fn seconds_per_step(config: &Config, network: &Teacher, params: &Params, io: &St
     let mut seconds = Vec::new();
     for _ in 0..=config.steps {
         let begun = Instant::now();
-        let loss = ops::dice_ce(&network.forward(params, &image)?, &target)?;
+        let loss = ops::dice_ce(&network.learn(weights, &image)?, &target)?;
         let mut gradients = Accumulator::default();
         gradients.add(params, &loss, 1.0)?;
         optimizer.step(&gradients.into_gradients(), 1e-4)?;

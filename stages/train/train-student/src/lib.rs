@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use dataset::Manifest;
 use labels::Classes;
 use model_card::{Kind, Output};
-use nets::{DualUNet2d, DualUNet2dConfig, Network, Params};
+use nets::{DualUNet2d, DualUNet2dConfig, Learning, Network, Params};
 use ops::DiceCe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,7 @@ pub struct TrainStudent;
 
 impl Stage for TrainStudent {
     const NAME: &'static str = "train-student";
-    const REVISION: u32 = 6;
+    const REVISION: u32 = 7;
     const ABOUT: &'static str = "Trains one step of the 2-D U-Net with a decoder for each group of classes, parts of it frozen";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: slices`"),
@@ -92,12 +92,13 @@ impl Stage for TrainStudent {
         let sources = Sources::open(io, &config.subset, config.sampling(), targets, config.augment()?, &config.fit, config.validation_slices)?
             .normalised(config.normalisation, io)?;
         let input = sources.training.model_input();
-        let student = Student { network, params, targets: places, names, loss: config.fit.loss(), validation: sources.validation };
+        let (weights, loss) = (Learning::new(params), config.fit.loss());
+        let student = Student { network, weights, targets: places, names, loss, validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &student, sources.training, &run)?;
         let network = serde_json::to_value(&config.network)?;
         let card = fitted.card(Kind::Student, network, &classes, outputs, input, config.subset.clone(), io.seed);
-        Ok(student.params.save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
+        Ok(student.weights.params().save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
     }
 }
 
@@ -135,7 +136,7 @@ impl Config {
 
 struct Student {
     network: DualUNet2d,
-    params: Params,
+    weights: Learning,
     /// The decoders whose losses count, by place, and the names of their channels.
     targets: Vec<usize>,
     names: Vec<Vec<String>>,
@@ -146,15 +147,14 @@ struct Student {
 impl Student {
     /// Logits and truth of each decoder whose loss counts.
     fn forward(&self, batch: &Batch) -> Result<Vec<(Tensor, Truth)>> {
-        let features = self.network.features(&self.params, &batch.image)?;
-        let decode = |(k, &decoder): (usize, &usize)| Ok((self.network.decode(&self.params, &features, decoder)?, batch.truth(k)?));
-        self.targets.iter().enumerate().map(decode).collect()
+        let logits = self.weights.student(&self.network, &batch.image, &self.targets)?;
+        logits.into_iter().enumerate().map(|(k, logits)| Ok((logits, batch.truth(k)?))).collect()
     }
 }
 
 impl Trainable for Student {
     fn params(&self) -> &Params {
-        &self.params
+        self.weights.params()
     }
 
     /// The sum over the decoders, as in the paper's joint steps.
@@ -172,7 +172,7 @@ impl Trainable for Student {
 
     fn validate(&self) -> Result<Validation> {
         let tallies = self.names.iter().map(|names| Tally::new(names, false)).collect();
-        training::validate(&self.validation, &self.params.device(), tallies, |batch| self.forward(batch))
+        training::validate(&self.validation, &self.params().device(), tallies, |batch| self.forward(batch))
     }
 }
 

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use dataset::Manifest;
 use labels::Classes;
 use model_card::{Kind, Output};
-use nets::{Network, Params, Teacher, TeacherConfig};
+use nets::{Learning, Network, Params, Teacher, TeacherConfig};
 use ops::DiceCe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,7 @@ pub struct TrainTeacher;
 
 impl Stage for TrainTeacher {
     const NAME: &'static str = "train-teacher";
-    const REVISION: u32 = 6;
+    const REVISION: u32 = 7;
     const ABOUT: &'static str = "Trains a 3-D teacher (U-Net, UNETR or Swin UNETR) on the cases of one subset";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: volume`"),
@@ -123,12 +123,13 @@ impl Stage for TrainTeacher {
             .normalised(config.normalisation, io)?;
         let input = sources.training.model_input();
         let names = output.keys(&classes);
-        let teacher = Training { network, params, names, loss: config.fit.loss(), validation: sources.validation };
+        let (weights, loss) = (Learning::new(params), config.fit.loss());
+        let teacher = Training { network, weights, names, loss, validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &teacher, sources.training, &run)?;
         let network = serde_json::to_value(&config.network)?;
         let card = fitted.card(Kind::Teacher, network, &classes, vec![output], input, config.subset.clone(), io.seed);
-        Ok(teacher.params.save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
+        Ok(teacher.weights.params().save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
     }
 }
 
@@ -163,7 +164,7 @@ fn take(params: &Params, plan: &FreezePlan, init: &Path, io: &StageIo) -> Result
 
 struct Training {
     network: Teacher,
-    params: Params,
+    weights: Learning,
     /// Of its channels.
     names: Vec<String>,
     loss: DiceCe,
@@ -173,13 +174,13 @@ struct Training {
 impl Training {
     /// Logits and truth of a batch.
     fn forward(&self, batch: &Batch) -> Result<(Tensor, Truth)> {
-        Ok((self.network.forward(&self.params, &batch.image)?, batch.truth(0)?))
+        Ok((self.network.learn(&self.weights, &batch.image)?, batch.truth(0)?))
     }
 }
 
 impl Trainable for Training {
     fn params(&self) -> &Params {
-        &self.params
+        self.weights.params()
     }
 
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
@@ -189,7 +190,7 @@ impl Trainable for Training {
 
     fn validate(&self) -> Result<Validation> {
         let tally = Tally::new(&self.names, true);
-        training::validate(&self.validation, &self.params.device(), vec![tally], |batch| Ok(vec![self.forward(batch)?]))
+        training::validate(&self.validation, &self.params().device(), vec![tally], |batch| Ok(vec![self.forward(batch)?]))
     }
 }
 

@@ -7,9 +7,10 @@
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
 
-use super::op::{Bilinear as _, ChannelSums, Conv, apply, wanted};
+use super::op::{ChannelSums, Conv, apply, wanted};
 use super::{ConvOptions, check_bias, conv_with, rounded_on_gpu, serve};
 use crate::norm::{NormActivation, instance_norm_leaky_relu};
+use crate::pool::concat_channels;
 use crate::tensor::all_kernels_serve;
 
 /// An affine instance normalisation and its leaky ReLU, see [`instance_norm_leaky_relu`].
@@ -25,32 +26,62 @@ pub struct Norm<'a> {
     pub slope: f64,
 }
 
-/// [`instance_norm_leaky_relu`] of what [`conv_with`] gives, with its gradients by all five tensors: the same numbers in less time and
-/// memory.
+/// [`instance_norm_leaky_relu`] of what [`conv_with`] gives of `sources`, whose channels are joined, with its gradients by all tensors:
+/// the same numbers in less time and memory.
+///
+/// If a single source takes a gradient, that of the others is not computed.
 ///
 /// # Errors
-/// As both of them.
-pub fn conv_norm_leaky_relu(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: ConvOptions, norm: Norm<'_>) -> Result<Tensor> {
-    let conv = options.conv(x.rank());
-    let shape = conv.shape(x.dims(), weight.dims())?;
+/// As both of them, and when the sources cannot be joined.
+pub fn conv_norm_leaky_relu(
+    sources: &[&Tensor],
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    options: ConvOptions,
+    norm: Norm<'_>,
+) -> Result<Tensor> {
+    let joined = match sources {
+        [x] => (*x).clone(),
+        _ => concat_channels(sources)?,
+    };
+    let conv = options.conv(joined.rank());
+    let shape = conv.shape(joined.dims(), weight.dims())?;
     let channels = shape.out_channels;
     check_bias("conv", bias, channels)?;
     let fits = norm.gamma.dims() == [channels] && norm.beta.dims() == [channels];
-    if !fits || rounded_on_gpu(x, &shape, options.factors) || !serve(x, weight, bias) || !all_kernels_serve(&[x, norm.gamma, norm.beta]) {
-        let y = conv_with(x, weight, bias, options)?;
+    let serves = serve(&joined, weight, bias) && all_kernels_serve(&[&joined, norm.gamma, norm.beta]);
+    if !fits || !serves || rounded_on_gpu(&joined, &shape, options.factors) {
+        let y = conv_with(&joined, weight, bias, options)?;
         return instance_norm_leaky_relu(&y, norm.gamma, norm.beta, norm.eps, norm.slope);
     }
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
-    let z = apply(conv, &x.detach(), &weight.detach(), bias.map(Tensor::detach).as_ref())?;
+    let weight = weight.contiguous()?;
+    let x = joined.detach().contiguous()?;
+    let z = apply(conv, &x, &weight.detach(), bias.map(Tensor::detach).as_ref())?;
     let parameters: Vec<&Tensor> = bias.into_iter().chain([norm.gamma, norm.beta]).collect();
     let parameters = Tensor::cat(&parameters, 0)?;
-    x.apply_op3(&weight, &parameters, ConvNorm { conv, norm: NormActivation::new(1, norm.eps, norm.slope), z, channels })
+    let (of, first) = tracked(sources).unwrap_or((joined, 0));
+    of.contiguous()?.apply_op3(
+        &weight,
+        &parameters,
+        ConvNorm { conv, norm: NormActivation::new(1, norm.eps, norm.slope), x, first, z, channels },
+    )
 }
 
-/// `(x, w, bias and gamma and beta)` to y; the bias may be absent.
+/// The one of several sources that takes a gradient, if no other does, and its first channel among those of all.
+fn tracked(sources: &[&Tensor]) -> Option<(Tensor, usize)> {
+    let mut tracked = sources.iter().enumerate().filter(|(_, source)| source.track_op());
+    let (place, source) = tracked.next().filter(|_| tracked.next().is_none())?;
+    Some(((*source).clone(), sources[..place].iter().map(|source| source.dims()[1]).sum()))
+}
+
+/// `(source, w, bias and gamma and beta)` to y; the bias may be absent.
 struct ConvNorm {
     conv: Conv,
     norm: NormActivation,
+    /// What is convolved: the source, or it and others joined.
+    x: Tensor,
+    /// The source's first channel in it.
+    first: usize,
     /// What the convolution came to.
     z: Tensor,
     channels: usize,
@@ -106,7 +137,7 @@ impl CustomOp3 for ConvNorm {
 
     fn bwd(
         &self,
-        x: &Tensor,
+        source: &Tensor,
         w: &Tensor,
         parameters: &Tensor,
         _y: &Tensor,
@@ -117,7 +148,12 @@ impl CustomOp3 for ConvNorm {
         let all = self.norm.gradients(&self.z, &parameters.detach().narrow(0, bias, of_norm)?, dy)?;
         let voxels = self.z.elem_count();
         let dz = all.narrow(0, 0, voxels)?.reshape(self.z.shape())?;
-        let (dx, dw) = self.conv.gradients(x, w, &dz)?;
+        let dx = wanted(source, || {
+            // Of a convolution whose filters see the source alone.
+            let w = w.detach().narrow(1, self.first, source.dims()[1])?.contiguous()?;
+            self.conv.by_input(source.dims(), &w, &dz)
+        })?;
+        let dw = wanted(w, || self.conv.by_weight(&self.x, w.dims(), &dz))?;
         let by_parameters = wanted(parameters, || {
             let of_norm = all.narrow(0, voxels, of_norm)?;
             if bias == 0 { Ok(of_norm) } else { Tensor::cat(&[&dz.apply_op1_no_bwd(&ChannelSums)?, &of_norm], 0) }

@@ -138,6 +138,18 @@ impl Conv {
     }
 }
 
+impl Conv {
+    /// The gradient by an input of this shape.
+    pub(super) fn by_input(&self, input: &[usize], w: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        dy.apply_op2_no_bwd(w, &ConvByInput { conv: *self, input: input.to_vec() })
+    }
+
+    /// The gradient by weights of this shape.
+    pub(super) fn by_weight(&self, x: &Tensor, weight: &[usize], dy: &Tensor) -> Result<Tensor> {
+        x.apply_op2_no_bwd(dy, &ConvByWeight { conv: *self, weight: weight.to_vec() })
+    }
+}
+
 impl Bilinear for Conv {
     const NAMES: [&'static str; 2] = ["conv", "conv-bias"];
 
@@ -158,9 +170,7 @@ impl Bilinear for Conv {
     }
 
     fn gradients(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dx = wanted(x, || dy.apply_op2_no_bwd(w, &ConvByInput { conv: *self, input: x.dims().to_vec() }))?;
-        let dw = wanted(w, || x.apply_op2_no_bwd(dy, &ConvByWeight { conv: *self, weight: w.dims().to_vec() }))?;
-        Ok((dx, dw))
+        Ok((wanted(x, || self.by_input(x.dims(), w, dy))?, wanted(w, || self.by_weight(x, w.dims(), dy))?))
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::mem::{ManuallyDrop, MaybeUninit};
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::cpu::isa::Isa;
 use crate::cpu::lanes::arithmetic::{Element, narrow_row};
 use crate::cpu::lanes::rows::BEYOND;
-use crate::cpu::transpose::transpose_row;
-use crate::cpu::{Shared, Size3, filled};
+use crate::cpu::transpose::{transpose_row, transpose_row_back};
+use crate::cpu::{Shared, Size3, assume_written, filled, written};
 use crate::tensor::{per_axis, volumes};
 
 /// Channels that are kept together.
@@ -139,24 +139,55 @@ impl<E: Element> Map<E> {
         unsafe { map.assume_written() }
     }
 
-    /// The activations as a tensor `(1, c, h, w)` or `(1, c, d, h, w)` of `f32`.
+    /// The activations of images of one kind as a tensor `(images, c, h, w)` or `(images, c, d, h, w)` of `f32`.
     ///
     /// # Errors
-    /// When memory runs out.
-    pub fn to_tensor(&self) -> Result<Tensor> {
-        let [depth, height, width] = self.size;
-        let channels = self.channels.count;
-        let mut planes = vec![0f32; channels * depth * height * width];
-        for d in 0..depth {
-            for h in 0..height {
-                let from = &self.values[self.row([d, h])..];
-                for c in 0..channels {
-                    let to = &mut planes[((c * depth + d) * height + h) * width..][..width];
-                    to.iter_mut().enumerate().for_each(|(w, to)| *to = from[w * self.step() + c].widen());
-                }
-            }
+    /// When there is no image, or they differ in channels or size.
+    pub fn to_batch(images: &[Self]) -> Result<Tensor> {
+        let Some(first) = images.first() else { bail!("frozen map: a batch of no images") };
+        if let Some(other) =
+            images.iter().find(|image| (image.channels, image.size, image.border) != (first.channels, first.size, first.border))
+        {
+            bail!(
+                "frozen map: images of one kind expected, found {:?} of {:?} and {:?} of {:?}",
+                first.channels,
+                first.size,
+                other.channels,
+                other.size
+            );
         }
-        Tensor::from_vec(planes, self.dims(channels), &Device::Cpu)
+        let ([depth, height, width], channels, step) = (first.size, first.channels.count, first.step());
+        let (rows, volume, isa) = (depth * height, depth * height * width, Isa::current());
+        let planes = written(images.len() * channels * volume, |planes| {
+            let out = Shared(planes.as_mut_ptr().cast::<f32>());
+            (0..images.len() * rows).into_par_iter().for_each_init(Vec::new, |line: &mut Vec<f32>, at| {
+                let (image, row) = (&images[at / rows], at % rows);
+                let from = &image.values[image.row([row / height, row % height])..][..width * step];
+                line.clear();
+                line.extend(from.iter().map(|value| value.widen()));
+                // SAFETY: tasks write rows of their own, which lie in the planes of their image.
+                unsafe {
+                    let to = out.get().add(at / rows * channels * volume + row * width);
+                    match step {
+                        1 => to.copy_from_nonoverlapping(line.as_ptr(), width),
+                        _ => transpose_row_back(isa, line, step, to, volume, channels),
+                    }
+                }
+            });
+            // SAFETY: the tasks have written all rows of all channels.
+            unsafe { assume_written(planes) }
+        });
+        let mut dims = first.dims(channels);
+        dims[0] = images.len();
+        Tensor::from_vec(planes, dims, &Device::Cpu)
+    }
+
+    /// The activations as a batch of one.
+    ///
+    /// # Errors
+    /// As [`Map::to_batch`].
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        Self::to_batch(std::slice::from_ref(self))
     }
 
     pub(super) fn values(&self) -> &[E] {

@@ -75,7 +75,7 @@ fn maps(cases: &mut Cases, n: usize) {
     cases.add("instance norm", &[&[2, 3, 2, n], &[3], &[3]], |t| ops::instance_norm_leaky_relu(&t[0], &t[1], &t[2], 1e-5, 0.1));
     cases.add("conv and norm", &[&[2, 3, 2, n], &[4, 3, 1, 1], &[4], &[4], &[4]], |t| {
         let norm = ops::Norm { gamma: &t[2], beta: &t[3], eps: 1e-5, slope: 0.1 };
-        ops::conv_norm_leaky_relu(&t[0], &t[1], Some(&t[4]), ops::ConvOptions::new(1, 0), norm)
+        ops::conv_norm_leaky_relu(&[&t[0]], &t[1], Some(&t[4]), ops::ConvOptions::new(1, 0), norm)
     });
     cases.add("group norm", &[&[1, 6, 1, 2, n], &[6], &[6]], |t| ops::group_norm_leaky_relu(&t[0], 2, &t[1], &t[2], 1e-5, 0.0));
     cases.add("standardize", &[&[3, n]], |t| ops::standardize_weights(&t[0], 1e-5));

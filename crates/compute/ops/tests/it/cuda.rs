@@ -99,7 +99,7 @@ fn convolution_and_norm_as_one_agree() -> Result<()> {
             let inputs = [random(1, x), random(2, w), (random(3, &w[..1]) + 1.5)?, random(4, &w[..1])];
             let op: Op<'_> = &|t| {
                 let norm = Norm { gamma: &t[2], beta: &t[3], eps: 1e-3, slope };
-                conv_norm_leaky_relu(&t[0], &t[1], None, ConvOptions { factors, ..ConvOptions::new(1, 1) }, norm)
+                conv_norm_leaky_relu(&[&t[0]], &t[1], None, ConvOptions { factors, ..ConvOptions::new(1, 1) }, norm)
             };
             compare(&format!("{factors:?}, {x:?}"), &inputs, (DType::F32, tolerance), op)?;
         }

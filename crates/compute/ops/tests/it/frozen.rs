@@ -141,7 +141,15 @@ fn a_map_holds_what_a_tensor_holds() -> Result<()> {
         let tensor = random(1, &dims).to_dtype(DType::F32)?;
         let back = Map::<f32>::of_tensor(&tensor, 1)?.to_tensor()?;
         assert_eq!(values(&back)?, values(&tensor.narrow(0, 1, 1)?)?);
+        let maps = [0, 1].map(|i| Map::<f32>::of_tensor(&tensor, i));
+        let maps = maps.into_iter().collect::<candle_core::Result<Vec<_>>>()?;
+        let batch = Map::to_batch(&maps)?;
+        assert_eq!((batch.dims(), values(&batch)?), (&dims[..], values(&tensor)?));
     }
+    let map = |dims: &[usize]| Map::<f32>::of_tensor(&random(1, dims).to_dtype(DType::F32)?, 0);
+    assert!(Map::<f32>::to_batch(&[]).is_err(), "no image");
+    assert!(Map::to_batch(&[map(&[1, 2, 4, 4])?, map(&[1, 2, 4, 5])?]).is_err(), "images of two sizes");
+    assert!(Map::to_batch(&[map(&[1, 2, 4, 4])?, map(&[1, 3, 4, 4])?]).is_err(), "images of two numbers of channels");
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - `augment`: drawn changes and what they do to boxes, held against torch, batchgeneratorsv2 and scipy
 //! - `draws`: what is drawn, of which parameters
+//! - `frozen`: a student of which one decoder moves
 //! - `loading`: batches from prepared cases
 //! - `normalisation`: how intensities are shown to a network
 //! - `optimizer`: AdamW, accumulation and freezing, held against PyTorch
@@ -12,6 +13,7 @@
 
 mod augment;
 mod draws;
+mod frozen;
 mod loading;
 mod normalisation;
 mod optimizer;

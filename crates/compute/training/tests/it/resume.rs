@@ -12,7 +12,7 @@ use training::{
 
 use crate::toy::{Toy, slices};
 
-fn config() -> FitConfig {
+pub(crate) fn config() -> FitConfig {
     FitConfig {
         epochs: 3,
         batch_size: 4,
@@ -29,7 +29,7 @@ fn config() -> FitConfig {
     }
 }
 
-fn run(folder: &Path, checkpoint_interval: Duration) -> Run {
+pub(crate) fn run(folder: &Path, checkpoint_interval: Duration) -> Run {
     Run {
         node: "toy".into(),
         output: folder.join("output"),
@@ -41,7 +41,7 @@ fn run(folder: &Path, checkpoint_interval: Duration) -> Run {
     }
 }
 
-const SELDOM: Duration = Duration::from_secs(3600);
+pub(crate) const SELDOM: Duration = Duration::from_secs(3600);
 
 /// Trains in `folder`, failing after `calls` losses.
 fn train(folder: &Path, config: &FitConfig, interval: Duration, calls: u64) -> anyhow::Result<(Fitted, Toy)> {
