@@ -86,7 +86,7 @@ fn step(learning: &Learning, network: &DualUNet2d, slices: &Tensor, labels: &[Te
     let losses = logits.iter().zip(labels).map(|(logits, labels)| ops::dice_ce(logits, labels).unwrap());
     let loss = losses.reduce(|a, b| (a + b).unwrap()).unwrap();
     let gradients = loss.backward().unwrap();
-    let of_live = learning.params().live().map(|(name, var)| (name.to_owned(), gradients.get(var).unwrap().clone()));
+    let of_live = learning.params().live().map(|(name, var)| (name.to_owned(), gradients.get(&var).unwrap().clone()));
     let others = [("loss".to_owned(), loss.detach())].into_iter().chain(logits.iter().map(|logits| ("logits".to_owned(), logits.detach())));
     others.chain(of_live).collect()
 }

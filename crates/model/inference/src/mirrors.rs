@@ -37,12 +37,7 @@ impl Mirrors {
 
     /// The sum of what `likely` finds over members and mirror images of `input`; whose greatest value is the greatest mean. The channels
     /// lie before the spatial axes, which are the last.
-    pub(crate) fn sum<M>(
-        &self,
-        input: &Tensor,
-        members: &[M],
-        likely: impl Fn(&M, &Tensor) -> Result<Vec<Tensor>>,
-    ) -> Result<Vec<Tensor>> {
+    pub(crate) fn sum<M>(&self, input: &Tensor, members: &[M], likely: impl Fn(&M, &Tensor) -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
         let mut sums: Option<Vec<Tensor>> = None;
         for axes in &self.images {
             let mirrored = mirrored(input, axes)?;

@@ -34,8 +34,7 @@ impl Default for Labelled {
 impl Labelled {
     /// Adds some labelled cases of a dataset, spread over all of it. What cannot be read is left out: `partition` names it.
     pub(crate) fn add(&mut self, root: &Path, cases: &[CaseFiles]) {
-        let labelled: Vec<(&Path, &Path)> =
-            cases.iter().filter_map(|case| Some((case.image.as_path(), case.label.as_deref()?))).collect();
+        let labelled: Vec<(&Path, &Path)> = cases.iter().filter_map(|case| Some((case.image.as_path(), case.label.as_deref()?))).collect();
         let stride = labelled.len().div_ceil(CASES).max(1);
         let some: Vec<_> = labelled.into_iter().step_by(stride).collect();
         let found: Vec<Self> = some.par_iter().filter_map(|(image, label)| Self::of(&root.join(image), &root.join(label)).ok()).collect();

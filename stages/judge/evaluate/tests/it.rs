@@ -106,7 +106,9 @@ fn label_maps_count_alike_whether_a_stage_or_predict_has_written_them() {
     std::fs::rename(cases.path("M_2/labels"), cases.path("flat")).unwrap();
     std::fs::remove_dir(cases.path("M_2")).unwrap();
     std::fs::rename(cases.path("flat"), cases.path("M_2")).unwrap();
-    ["a.png", "a.json", "journal.jsonl"].map(|name| std::fs::write(cases.path("M_2").join(name), "").unwrap());
+    for name in ["a.png", "a.json", "journal.jsonl"] {
+        std::fs::write(cases.path("M_2").join(name), "").unwrap();
+    }
     std::fs::remove_dir_all(cases.path("out")).unwrap();
     std::fs::create_dir(cases.path("out")).unwrap();
     cases.evaluate(json!({}), false).unwrap();

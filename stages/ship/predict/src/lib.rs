@@ -66,7 +66,6 @@ pub struct Config {
     pub label: Option<String>,
 }
 
-
 /// The stage `predict`.
 pub struct Predict;
 

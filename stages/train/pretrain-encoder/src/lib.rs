@@ -16,8 +16,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use training::{
-    Augment, AugmentConfig, Batch, BatchSource, FitConfig, Normalisation, Run, Sample, Sampling, Select, Sources, Targets, Trainable, Trust,
-    Validation,
+    Augment, AugmentConfig, Batch, BatchSource, FitConfig, Normalisation, Run, Sample, Sampling, Select, Sources, Targets, Trainable,
+    Trust, Validation,
 };
 
 /// The parameters of `pretrain-encoder`.
@@ -94,8 +94,9 @@ impl Stage for PretrainEncoder {
             params.load_part(&init.join("weights.safetensors"), Masked::is_of_encoder)?;
         }
         let targets = Targets { outputs: Vec::new(), trust: Trust::Unused };
-        let sources = Sources::open(io, &config.subset, config.sampling(), targets, config.augment()?, &config.fit, config.validation_patches)?
-            .normalised(config.normalisation, io)?;
+        let sources =
+            Sources::open(io, &config.subset, config.sampling(), targets, config.augment()?, &config.fit, config.validation_patches)?
+                .normalised(config.normalisation, io)?;
         let pretraining =
             Pretraining { hidden: config.hidden_of(network.cubes()), network, params, streams, validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;

@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use training::{
-    Augment, AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable, Trust,
-    Truth, Validation,
+    Augment, AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable,
+    Trust, Truth, Validation,
 };
 
 /// The parameters of `train-student`.
@@ -89,8 +89,9 @@ impl Stage for TrainStudent {
         let learned: Vec<Output> = places.iter().map(|&place| outputs[place].clone()).collect();
         let names = learned.iter().map(|output| output.keys(&classes)).collect();
         let targets = Targets { outputs: learned, trust: config.trust };
-        let sources = Sources::open(io, &config.subset, config.sampling(), targets, config.augment()?, &config.fit, config.validation_slices)?
-            .normalised(config.normalisation, io)?;
+        let sources =
+            Sources::open(io, &config.subset, config.sampling(), targets, config.augment()?, &config.fit, config.validation_slices)?
+                .normalised(config.normalisation, io)?;
         let input = sources.training.model_input();
         let (weights, loss) = (Learning::new(params), config.fit.loss());
         let student = Student { network, weights, targets: places, names, loss, validation: sources.validation };

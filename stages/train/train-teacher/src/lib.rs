@@ -14,8 +14,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{Role, Stage, StageIo};
 use training::{
-    Augment, AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable, Trust,
-    Truth, Validation,
+    Augment, AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable,
+    Trust, Truth, Validation,
 };
 
 /// What a teacher learns to see, beside background.
@@ -119,8 +119,9 @@ impl Stage for TrainTeacher {
         }
         config.live.apply(&mut params)?;
         let targets = Targets { outputs: vec![output.clone()], trust: config.trust };
-        let sources = Sources::open(io, &config.subset, config.sampling(), targets, config.augment()?, &config.fit, config.validation_patches)?
-            .normalised(config.normalisation, io)?;
+        let sources =
+            Sources::open(io, &config.subset, config.sampling(), targets, config.augment()?, &config.fit, config.validation_patches)?
+                .normalised(config.normalisation, io)?;
         let input = sources.training.model_input();
         let names = output.keys(&classes);
         let (weights, loss) = (Learning::new(params), config.fit.loss());

@@ -32,7 +32,9 @@ pub(super) fn noise_gain_shift(image: &mut [f32], noise: Option<Noise>, gain: f3
 /// by `contrast`, within the range that they have.
 pub(super) fn brighten(image: &mut [f32], gain: f32, shift: f32, contrast: Option<f32>) {
     let Some(contrast) = contrast else {
-        return if gain != 1.0 || shift != 0.0 { each(image, |value| value * gain + shift) };
+        return if gain != 1.0 || shift != 0.0 {
+            each(image, |value| value * gain + shift)
+        };
     };
     let Summary { least, greatest, mean, .. } = Summary::of(image, |value| value * gain + shift);
     each(image, |value| (((value * gain + shift) - mean) * contrast + mean).max(least).min(greatest));
@@ -80,7 +82,12 @@ impl Summary {
         let voxels = image.len() as f64;
         let mean = all.sum / voxels;
         let variance = (all.squares / voxels - mean * mean).max(0.0) * voxels / (voxels - 1.0).max(1.0);
-        Self { least: all.least + about, greatest: all.greatest + about, mean: (mean + f64::from(about)) as f32, deviation: variance.sqrt() as f32 }
+        Self {
+            least: all.least + about,
+            greatest: all.greatest + about,
+            mean: (mean + f64::from(about)) as f32,
+            deviation: variance.sqrt() as f32,
+        }
     }
 }
 

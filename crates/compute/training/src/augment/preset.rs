@@ -43,9 +43,7 @@ impl AugmentConfig {
                 let rotation = Some(RotationConfig { probability: 0.2, degrees: None, axes: None });
                 Self { rotation, gamma_inverted: gamma(0.1), gamma: gamma(0.3), ..both }
             }
-            Preset::DoDNet => {
-                Self { offset: Some(OffsetConfig { probability: 0.15 * 0.5, std: 0.1 * unit }), gamma: gamma(0.15), ..both }
-            }
+            Preset::DoDNet => Self { offset: Some(OffsetConfig { probability: 0.15 * 0.5, std: 0.1 * unit }), gamma: gamma(0.15), ..both },
         }
     }
 
@@ -90,7 +88,9 @@ impl AugmentConfig {
         for (name, range, least, most) in ranges {
             let Some([from, to]) = range else { continue };
             if !(least <= from && from <= to && to <= most) {
-                return Err(format!("augment.{name} is [{from}, {to}]; it must be two numbers from {least} to {most}, the lesser one first"));
+                return Err(format!(
+                    "augment.{name} is [{from}, {to}]; it must be two numbers from {least} to {most}, the lesser one first"
+                ));
             }
         }
         match rotation.as_ref().and_then(|it| it.degrees) {

@@ -174,7 +174,9 @@ fn no_box_is_too_far_out_too_thin_or_too_large() {
         for (start, shape) in [([90, 0, 0], [4, 5, 6]), ([-50, -50, -50], [4, 5, 6]), ([3, 3, 3], [1, 1, 1]), ([-20; 3], [60, 60, 60])] {
             let (from, size) = geometry.resampling(Layout::Volume, [1.0; 3]).unwrap().source(start, shape, case.shape);
             let kept = |axis: usize| (from[axis], size[axis]) == (start[axis], shape[axis]);
-            assert!((0..3).all(|axis| kept(axis) || (from[axis] >= -1 && from[axis] + size[axis] as isize <= case.shape[axis] as isize + 1)));
+            assert!(
+                (0..3).all(|axis| kept(axis) || (from[axis] >= -1 && from[axis] + size[axis] as isize <= case.shape[axis] as isize + 1))
+            );
             let made = shown(&case, geometry, [1.0; 3], start, shape);
             assert!(made.image.iter().all(|value| (0.0..=1.0).contains(value)));
             let outside = start[0].abs() > 40;

@@ -40,7 +40,8 @@ fn each_of_the_papers_changes_happens_to_half_of_the_samples_and_keeps_to_its_ra
 
 #[test]
 fn the_deviation_of_the_noise_is_drawn_as_in_monai_or_fixed_on_request() {
-    let stds = |config| draws(config, PATCH, Normalisation::Unit).iter().filter_map(|a| a.noise).map(|n| f64::from(n.std)).collect::<Vec<_>>();
+    let stds =
+        |config| draws(config, PATCH, Normalisation::Unit).iter().filter_map(|a| a.noise).map(|n| f64::from(n.std)).collect::<Vec<_>>();
     let drawn = stds(paper());
     assert!((drawn.iter().sum::<f64>() / drawn.len() as f64 - 0.025).abs() < 0.002);
     let fixed = stds(json!({"noise": {"probability": 0.5, "std": 0.05, "fixed_std": true}}));
@@ -150,7 +151,9 @@ fn presets_follow_the_normalisation_and_every_number_can_be_changed() {
         Normalisation::Unit,
     );
     assert!(changed.iter().all(|a| a.gamma.is_none() && a.noise.is_some_and(|noise| noise.std == 0.3)));
-    assert!(changed.iter().all(|a| a.geometry.zoom.iter().all(|zoom| (0.8..=1.2).contains(zoom)) && a.geometry.zoom[0] != a.geometry.zoom[1]));
+    assert!(
+        changed.iter().all(|a| a.geometry.zoom.iter().all(|zoom| (0.8..=1.2).contains(zoom)) && a.geometry.zoom[0] != a.geometry.zoom[1])
+    );
     assert!(changed.iter().all(|a| a.geometry.degrees[1..] == [0.0; 2] && !a.geometry.mirror[0] && !a.geometry.mirror[2]));
     assert!(changed.iter().any(|a| a.geometry.degrees[0] > 85.0) && share(&changed, |a| a.geometry.mirror[1]) > 0.45);
     // What is changed leaves the other draws as they were.

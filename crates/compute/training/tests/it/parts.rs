@@ -35,7 +35,9 @@ fn step(params: &Params, batch: &Batch, size: usize, loss: &dyn Fn(&Batch) -> Re
         sum += share * f64::from(loss.to_scalar::<f32>().unwrap());
     }
     let gradients = accumulator.into_gradients();
-    (sum, gradients.iter().map(|(name, gradient)| (name.clone(), gradient.flatten_all().unwrap().to_vec1().unwrap())).collect())
+    let of =
+        |(name, var): (&str, candle_core::Var)| (name.to_owned(), gradients.get(&var).unwrap().flatten_all().unwrap().to_vec1().unwrap());
+    (sum, params.live().map(of).collect())
 }
 
 /// How much gradients differ in parts of their length, over all parameters.

@@ -12,8 +12,8 @@ use nets::{Init, ParamSpec, Params};
 use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, Index, LabelSource, Layout, PreparedCase, PreparedSet, case_path, write_case};
 use random::Streams;
 use training::{
-    Augment, AugmentConfig, Batch, BatchError, BatchSource, NoiseConfig, Normalisation, Order, RangeConfig, Sampler, Sampling, Target, Targets, Trainable, Trust,
-    Validation,
+    Augment, AugmentConfig, Batch, BatchError, BatchSource, NoiseConfig, Normalisation, Order, RangeConfig, Sampler, Sampling, Target,
+    Targets, Trainable, Trust, Validation,
 };
 
 pub(crate) fn paper_augmentation() -> Augment {
