@@ -69,16 +69,16 @@ impl Trained {
         }
     }
 
-    /// Logits `(b, channels, h, w)` of every decoder, of slices `(b, 1, h, w)`, sizes at least 16.
+    /// Logits `(b, channels, h, w)` of every output, of slices `(b, 1, h, w)`, sizes at least 16.
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
     pub fn student(&self, network: &DualUNet2d, slices: &Tensor) -> Result<Vec<Tensor>> {
-        let decoders: Vec<usize> = (0..network.decoders()).collect();
+        let outputs: Vec<usize> = (0..network.outputs()).collect();
         match self {
-            Self::Tensors(params) => network.logits(params, slices, &decoders),
-            Self::F32(frozen) => one_by_one(network, frozen, slices, &decoders),
-            Self::Bf16(frozen) => one_by_one(network, frozen, slices, &decoders),
+            Self::Tensors(params) => network.logits(params, slices, &outputs),
+            Self::F32(frozen) => one_by_one(network, frozen, slices, &outputs),
+            Self::Bf16(frozen) => one_by_one(network, frozen, slices, &outputs),
         }
     }
 
@@ -95,11 +95,11 @@ impl Trained {
     }
 }
 
-fn one_by_one<E: Element>(network: &DualUNet2d, frozen: &Frozen<E>, slices: &Tensor, decoders: &[usize]) -> Result<Vec<Tensor>> {
+fn one_by_one<E: Element>(network: &DualUNet2d, frozen: &Frozen<E>, slices: &Tensor, outputs: &[usize]) -> Result<Vec<Tensor>> {
     let (batch, _, height, width) = slices.dims4()?;
-    let each = of_images(batch, height * width, |i| network.logits(frozen, &Map::of_tensor(slices, i)?, decoders))?;
+    let each = of_images(batch, height * width, |i| network.logits(frozen, &Map::of_tensor(slices, i)?, outputs))?;
     let join = |place: usize| Tensor::cat(&each.iter().map(|logits| &logits[place]).collect::<Vec<_>>(), 0);
-    (0..decoders.len()).map(join).collect()
+    (0..outputs.len()).map(join).collect()
 }
 
 /// What `one` gives for each image of a batch; small images are shared out among threads, of larger ones the kernels share out parts.

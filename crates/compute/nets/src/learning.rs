@@ -63,12 +63,12 @@ impl Learning {
     /// [`DualUNet2d::logits`] with gradients for live parameters.
     ///
     /// # Errors
-    /// When there is no such decoder, shapes do not fit or memory runs out.
-    pub fn student(&self, network: &DualUNet2d, slices: &Tensor, decoders: &[usize]) -> Result<Vec<Tensor>> {
+    /// When there is no such output, shapes do not fit or memory runs out.
+    pub fn student(&self, network: &DualUNet2d, slices: &Tensor, outputs: &[usize]) -> Result<Vec<Tensor>> {
         match self {
-            Self::Tensors(params) => network.logits(params, slices, decoders),
-            Self::F32(partly) => network.logits(partly, &Passed::of_batch(slices)?, decoders),
-            Self::Bf16(partly) => network.logits(partly, &Passed::of_batch(slices)?, decoders),
+            Self::Tensors(params) => network.logits(params, slices, outputs),
+            Self::F32(partly) => network.logits(partly, &Passed::of_batch(slices)?, outputs),
+            Self::Bf16(partly) => network.logits(partly, &Passed::of_batch(slices)?, outputs),
         }
     }
 

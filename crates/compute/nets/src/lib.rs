@@ -40,7 +40,7 @@ pub use masked::{DecoderConfig, Hidden, Masked};
 pub use nnunet::{UNetConfig, UNetTrunk};
 pub use params::{Init, ParamSpec, Params, ParamsError};
 pub use preactivated::{ResidualConfig, ResidualTrunk};
-pub use student::{DualUNet2d, DualUNet2dConfig, Features};
+pub use student::{DualUNet2d, DualUNet2dConfig};
 pub use swin::{Swin, Tokens};
 pub use swin_unetr::{SwinUnetr, SwinUnetrConfig};
 pub use teacher::{Teacher, TeacherConfig};

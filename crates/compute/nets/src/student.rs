@@ -32,32 +32,38 @@ impl DualUNet2dConfig {
 struct Decoder {
     upcat_2: UpCat,
     upcat_1: UpCat,
-    head: Head,
+    heads: Vec<Head>,
 }
 
 impl Decoder {
-    fn new(name: &str, f: [usize; 6], channels: usize) -> Self {
+    /// A decoder with a last layer for each output, which has so many channels.
+    fn new(name: &str, f: [usize; 6], channels: &[usize]) -> Self {
+        let head = |(k, channels): (usize, &usize)| {
+            let number = if k == 0 { String::new() } else { format!("_{}", k + 1) };
+            Head::new(format!("{name}.final_conv{number}"), 2, f[5], *channels)
+        };
         Self {
             upcat_2: UpCat::new(format!("{name}.upcat_2"), 2, f[2], f[1], f[1], false),
             upcat_1: UpCat::new(format!("{name}.upcat_1"), 2, f[1], f[0], f[5], true),
-            head: Head::new(format!("{name}.final_conv"), 2, f[5], channels),
+            heads: channels.iter().enumerate().map(head).collect(),
         }
     }
 
     fn specs(&self, specs: &mut Vec<ParamSpec>) {
         self.upcat_2.specs(specs);
         self.upcat_1.specs(specs);
-        self.head.specs(specs);
+        self.heads.iter().for_each(|head| head.specs(specs));
     }
 
-    fn forward<C: Compute>(&self, compute: &C, features: &Features<C::Map>) -> Result<Tensor> {
+    /// What the last layers start from, `(b, f_5, h, w)`.
+    fn forward<C: Compute>(&self, compute: &C, features: &Features<C::Map>) -> Result<C::Map> {
         let x = self.upcat_2.forward(compute, &features.shared, &features.half)?;
-        self.head.forward(compute, &self.upcat_1.forward(compute, &x, &features.full)?)
+        self.upcat_1.forward(compute, &x, &features.full)
     }
 }
 
 /// What all decoders start from.
-pub struct Features<M> {
+struct Features<M> {
     full: M,
     half: M,
     shared: M,
@@ -70,20 +76,33 @@ pub struct DualUNet2d {
     upcat_4: UpCat,
     upcat_3: UpCat,
     decoders: Vec<Decoder>,
+    /// For each output its decoder and the place of its last layer there.
+    outputs: Vec<(usize, usize)>,
 }
 
 impl DualUNet2d {
-    /// The network of that size, with decoders of these names and numbers of channels; the paper's are `organ_decoder` of 14 and
-    /// `cancer_decoder` of 2.
+    /// The network of that size, with outputs of these decoders and numbers of channels; the paper's are `organ_decoder` of 14 and
+    /// `cancer_decoder` of 2. Outputs of one decoder differ in their last layer alone.
     #[must_use]
-    pub fn new(config: &DualUNet2dConfig, decoders: &[(String, usize)]) -> Self {
+    pub fn new(config: &DualUNet2dConfig, outputs: &[(String, usize)]) -> Self {
         let f = config.features;
+        let mut decoders: Vec<(&str, Vec<usize>)> = Vec::new();
+        let mut places = Vec::with_capacity(outputs.len());
+        for (name, channels) in outputs {
+            let decoder = decoders.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+                decoders.push((name, Vec::new()));
+                decoders.len() - 1
+            });
+            places.push((decoder, decoders[decoder].1.len()));
+            decoders[decoder].1.push(*channels);
+        }
         Self {
             conv_0: TwoConv::new("conv_0".into(), 2, 1, f[0]),
             downs: std::array::from_fn(|i| Down::new(&format!("down_{}", i + 1), 2, f[i], f[i + 1])),
             upcat_4: UpCat::new("upcat_4".into(), 2, f[4], f[3], f[3], false),
             upcat_3: UpCat::new("upcat_3".into(), 2, f[3], f[2], f[2], false),
-            decoders: decoders.iter().map(|(name, channels)| Decoder::new(name, f, *channels)).collect(),
+            decoders: decoders.iter().map(|(name, channels)| Decoder::new(name, f, channels)).collect(),
+            outputs: places,
         }
     }
 
@@ -91,7 +110,7 @@ impl DualUNet2d {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn features<C: Compute>(&self, compute: &C, slices: &C::Map) -> Result<Features<C::Map>> {
+    fn features<C: Compute>(&self, compute: &C, slices: &C::Map) -> Result<Features<C::Map>> {
         let full = self.conv_0.forward(compute, &[slices])?; // (b, f_0, h, w)
         let half = self.downs[0].forward(compute, &full)?; // (b, f_1, h/2, w/2)
         let quarter = self.downs[1].forward(compute, &half)?;
@@ -102,31 +121,34 @@ impl DualUNet2d {
         Ok(Features { full, half, shared })
     }
 
-    /// How many decoders there are.
+    /// How many outputs there are.
     #[must_use]
-    pub fn decoders(&self) -> usize {
-        self.decoders.len()
+    pub fn outputs(&self) -> usize {
+        self.outputs.len()
     }
 
-    /// Logits `(b, channels, h, w)` of a decoder, by its place.
+    /// Logits `(b, channels, h, w)` of some outputs, by their places, of slices `(b, 1, h, w)`, sizes at least 16. What they share is
+    /// computed once; of decoders that is so for outputs that are asked for one after another.
     ///
     /// # Errors
-    /// When there is no such decoder, or memory runs out.
-    pub fn decode<C: Compute>(&self, compute: &C, features: &Features<C::Map>, decoder: usize) -> Result<Tensor> {
-        let Some(found) = self.decoders.get(decoder) else {
-            candle_core::bail!("there is no decoder {decoder}; the student has {}", self.decoders.len());
-        };
-        found.forward(compute, features)
-    }
-
-    /// Logits `(b, channels, h, w)` of some decoders, by their places, of slices `(b, 1, h, w)`, sizes at least 16. What they share is
-    /// computed once.
-    ///
-    /// # Errors
-    /// When there is no such decoder, or memory runs out.
-    pub fn logits<C: Compute>(&self, compute: &C, slices: &C::Map, decoders: &[usize]) -> Result<Vec<Tensor>> {
+    /// When there is no such output, or memory runs out.
+    pub fn logits<C: Compute>(&self, compute: &C, slices: &C::Map, outputs: &[usize]) -> Result<Vec<Tensor>> {
         let features = self.features(compute, slices)?;
-        decoders.iter().map(|&decoder| self.decode(compute, &features, decoder)).collect()
+        let mut last = None;
+        let logits = |&output: &usize| {
+            let Some(&(decoder, head)) = self.outputs.get(output) else {
+                candle_core::bail!("there is no output {output}; the student has {}", self.outputs.len());
+            };
+            let found = &self.decoders[decoder];
+            let decoded = match last.take() {
+                Some((same, decoded)) if same == decoder => decoded,
+                _ => found.forward(compute, &features)?,
+            };
+            let logits = found.heads[head].forward(compute, &decoded);
+            last = Some((decoder, decoded));
+            logits
+        };
+        outputs.iter().map(logits).collect()
     }
 }
 
@@ -158,6 +180,17 @@ mod tests {
     #[test]
     fn the_papers_student_has_2_388_million_parameters() {
         assert_eq!(size(&student(&[("organ_decoder", 14), ("cancer_decoder", 2)])), 2_388_096);
+    }
+
+    #[test]
+    fn outputs_of_one_decoder_cost_a_last_layer() {
+        let sizes = |outputs: &[(&str, usize)]| size(&student(outputs));
+        let shared = [("a_decoder", 2), ("a_decoder", 2), ("b_decoder", 3)];
+        assert_eq!(sizes(&shared) - sizes(&[("a_decoder", 2), ("b_decoder", 3)]), 2 * (128 + 1));
+        let names: Vec<String> = student(&shared).parameters().into_iter().map(|spec| spec.name).collect();
+        for name in ["a_decoder.final_conv.weight", "a_decoder.final_conv_2.weight", "b_decoder.final_conv.weight"] {
+            assert!(names.iter().any(|known| known == name), "{name}: {names:?}");
+        }
     }
 
     #[test]

@@ -97,7 +97,7 @@ mod tests {
 
     fn outputs(keys: &[&str]) -> Vec<Output> {
         let classes = flare23::classes();
-        vec![Output { group: "organ".into(), values: classes.pattern_of(keys).unwrap().iter().collect() }]
+        vec![Output { group: "organ".into(), values: classes.pattern_of(keys).unwrap().iter().collect(), decoder: None }]
     }
 
     #[test]

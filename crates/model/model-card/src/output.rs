@@ -11,6 +11,9 @@ pub struct Output {
     pub group: String,
     /// The output values of the classes, by channel from 1.
     pub values: Vec<u8>,
+    /// The student's decoder that it shares with other outputs; none if it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<String>,
 }
 
 impl Output {
@@ -18,7 +21,7 @@ impl Output {
     #[must_use]
     pub fn of_group(classes: &Classes, group: usize) -> Self {
         let group = &classes.groups()[group];
-        Self { group: group.key().to_owned(), values: group.values() }
+        Self { group: group.key().to_owned(), values: group.values(), decoder: None }
     }
 
     /// The number of channels.
@@ -27,10 +30,10 @@ impl Output {
         1 + self.values.len()
     }
 
-    /// The student's decoder for it: its name, as parameters begin with it, and its number of channels.
+    /// The student's decoder for it, as parameters begin with it, and its number of channels.
     #[must_use]
     pub fn decoder(&self) -> (String, usize) {
-        (format!("{}_decoder", self.group), self.channels())
+        (self.decoder.clone().unwrap_or_else(|| format!("{}_decoder", self.group)), self.channels())
     }
 
     /// The classes.

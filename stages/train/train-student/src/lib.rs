@@ -1,6 +1,6 @@
 //! Trains the dual-decoding student, one step of the four (paper 2.3, 3.2 and Table 3).
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::Tensor;
 use dataset::Manifest;
 use labels::Classes;
@@ -21,9 +21,11 @@ use training::{
 pub struct Config {
     /// The cases to train on: D_u, D_l3, D_l1 and D_l4 in the paper's steps.
     pub subset: String,
-    /// The groups with a decoder each, `GROUP_decoder`; all groups of the classes unless said otherwise.
+    /// The groups with a decoder each, `GROUP_decoder`; all groups of the classes unless said otherwise. Groups in a list of their own
+    /// share a decoder but for its last layer: `[organ, [cyst, tumor]]` has `organ_decoder` and `cyst_tumor_decoder`. Classes that do
+    /// not exclude each other are groups of one class, whose two channels under softmax are one under the logistic function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decoders: Option<Vec<String>>,
+    pub decoders: Option<Vec<DecoderGroups>>,
     /// The groups whose decoders' losses are summed: both in steps 1 and 2, one in steps 3 and 4.
     pub targets: Vec<String>,
     /// The parameters that move: `*` in steps 1 and 2, `organ_decoder.*` in step 3, `cancer_decoder.*` in step 4.
@@ -45,6 +47,35 @@ pub struct Config {
     /// At most so many validation slices; `null` for all.
     #[serde(default)]
     pub validation_slices: Option<u64>,
+}
+
+/// The groups that a decoder tells apart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum DecoderGroups {
+    /// One.
+    One(String),
+    /// Several, each by a last layer of its own.
+    Shared(Vec<String>),
+}
+
+impl DecoderGroups {
+    fn keys(&self) -> &[String] {
+        match self {
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Shared(keys) => keys,
+        }
+    }
+
+    /// The output for each group with the group's place.
+    fn outputs(&self, classes: &Classes) -> Result<Vec<(usize, Output)>> {
+        let decoder = (self.keys().len() > 1).then(|| format!("{}_decoder", self.keys().join("_")));
+        let output = |key: &String| {
+            let group = classes.group(key).context("decoders")?;
+            Ok((group, Output { decoder: decoder.clone(), ..Output::of_group(classes, group) }))
+        };
+        self.keys().iter().map(output).collect()
+    }
 }
 
 /// The stage `train-student`.
@@ -114,14 +145,16 @@ impl Config {
 
     /// What the decoders tell apart, in the order of the groups.
     fn outputs(&self, classes: &Classes) -> Result<Vec<Output>> {
-        let mut places: Vec<usize> = match &self.decoders {
-            None => (0..classes.groups().len()).collect(),
-            Some(groups) => groups.iter().map(|group| classes.group(group)).collect::<Result<_, _>>().context("decoders")?,
-        };
-        places.sort_unstable();
-        places.dedup();
-        ensure!(!places.is_empty(), "decoders: names no group; name one at least, or leave it out for all");
-        Ok(places.into_iter().map(|group| Output::of_group(classes, group)).collect())
+        let each = || classes.groups().iter().map(|group| DecoderGroups::One(group.key().to_owned())).collect();
+        let decoders = self.decoders.clone().unwrap_or_else(each);
+        let outputs = decoders.iter().map(|decoder| decoder.outputs(classes)).collect::<Result<Vec<_>>>()?;
+        let mut outputs: Vec<(usize, Output)> = outputs.into_iter().flatten().collect();
+        ensure!(!outputs.is_empty(), "decoders: names no group; name one at least, or leave it out for all");
+        outputs.sort_by_key(|(group, _)| *group);
+        if let Some(twice) = outputs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            bail!("decoders: names `{}` twice; a group has one decoder", twice[0].1.group);
+        }
+        Ok(outputs.into_iter().map(|(_, output)| output).collect())
     }
 
     /// The places of the targets among the decoders.
@@ -205,6 +238,28 @@ mod tests {
         let error = one.places(&outputs).unwrap_err().to_string();
         assert_eq!(error, "targets: there is no decoder for `organ`; the decoders are those of cancer");
         assert!(config(Some(&["lung"]), &[]).outputs(&classes).is_err());
+        let twice = config(Some(&["organ", "organ"]), &[]).outputs(&classes).unwrap_err().to_string();
+        assert_eq!(twice, "decoders: names `organ` twice; a group has one decoder");
         assert!(config(Some(&[]), &[]).outputs(&classes).is_err());
+    }
+
+    #[test]
+    fn groups_in_a_list_share_a_decoder() {
+        let classes: Classes = serde_json::from_value(serde_json::json!([
+            {"group": "organ", "classes": {"liver": 1, "kidney": 2}},
+            {"group": "cyst", "classes": {"cyst": 3}},
+            {"group": "tumor", "classes": {"tumor": 4}},
+        ]))
+        .unwrap();
+        let shared = Config {
+            decoders: Some(vec![DecoderGroups::Shared(vec!["tumor".into(), "cyst".into()]), DecoderGroups::One("organ".into())]),
+            ..config(None, &["cyst", "tumor"])
+        };
+        let outputs = shared.outputs(&classes).unwrap();
+        let decoders: Vec<(String, usize)> = outputs.iter().map(Output::decoder).collect();
+        let names = [("organ_decoder", 3), ("tumor_cyst_decoder", 2), ("tumor_cyst_decoder", 2)];
+        assert_eq!(decoders, names.map(|(name, channels)| (name.to_owned(), channels)));
+        assert_eq!(shared.places(&outputs).unwrap(), [1, 2]);
+        assert_eq!(serde_json::to_value(&shared).unwrap()["decoders"], serde_json::json!([["tumor", "cyst"], "organ"]));
     }
 }

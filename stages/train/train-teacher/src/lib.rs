@@ -44,7 +44,7 @@ impl Target {
                         names.join(", ")
                     );
                 };
-                Ok(Output { group: group.key().to_owned(), values: pattern.iter().collect() })
+                Ok(Output { group: group.key().to_owned(), values: pattern.iter().collect(), decoder: None })
             }
         }
     }

@@ -93,7 +93,7 @@ fn each_target_numbers_its_own_classes_whatever_the_values_of_the_dataset() {
     let sampler = || Sampler::new(whole, Order::AlwaysTheSame, vec![[8, 1, 1]], 1, None, Streams::new(1)).unwrap();
     let labels = |source: BatchSource| source.assemble(&source.sampler().epoch(0), 0, 0).unwrap().labels;
 
-    let target = |group: &str, values: &[u8]| Target { group: group.into(), values: values.to_vec() };
+    let target = |group: &str, values: &[u8]| Target { group: group.into(), values: values.to_vec(), decoder: None };
     let outputs = vec![target("lesion", &[60, 255]), target("organ", &[100, 20]), target("organ", &[20])];
     let targets = Targets { outputs, trust: Trust::Unused };
     let found = labels(BatchSource::new(set.clone(), sampler(), targets, None, Streams::new(1)).unwrap());

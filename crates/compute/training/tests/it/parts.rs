@@ -88,10 +88,8 @@ fn the_student_s_loss_is_the_mean_of_those_of_the_parts() {
     let params = Params::init(&network.parameters(), Streams::new(8), &Device::Cpu).unwrap();
     for trust in [Trust::Unused, Trust::Soft, Trust::Hard] {
         let loss = |part: &Batch| {
-            let (loss, features) = (fit(false, Some(2)).loss(), network.features(&params, &part.image)?);
-            let of = |decoder: usize| -> Result<Tensor> {
-                Ok(loss.loss(&network.decode(&params, &features, decoder)?, part.truth(decoder)?.target())?)
-            };
+            let (loss, logits) = (fit(false, Some(2)).loss(), network.logits(&params, &part.image, &[0, 1])?);
+            let of = |output: usize| -> Result<Tensor> { Ok(loss.loss(&logits[output], part.truth(output)?.target())?) };
             Ok((of(0)? + of(1)?)?)
         };
         must_not_depend_on_parts(&params, &batch(Layout::Slices, Sampling::Slices { shape: [16, 16] }, trust), &loss);

@@ -24,7 +24,7 @@ fn row(folder: &Path, annotated: LabelPattern, values: &[u8], axes: &[&str]) -> 
     let sampler = Sampler::new(sampling, Order::EachEpochAnew, vec![[8, 1, 1]], 1, None, Streams::new(1)).unwrap();
     let config: AugmentConfig = serde_json::from_value(json!({"mirror": {"probability": 1, "axes": axes}})).unwrap();
     let augment = config.for_boxes(sampling, Normalisation::Unit).unwrap();
-    let outputs = vec![Target { group: "organ".into(), values: values.to_vec() }];
+    let outputs = vec![Target { group: "organ".into(), values: values.to_vec(), decoder: None }];
     BatchSource::new(set, sampler, Targets { outputs, trust: Trust::Unused }, Some(augment), Streams::new(1))
 }
 
