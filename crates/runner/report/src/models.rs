@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use dataset::Manifest;
 use metrics::{Protocol, Summary};
 use pipeline::{Node, NodeState, Record, Snapshot, Source, Store};
 use stage_kit::Entry;
@@ -30,12 +31,25 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    fn add(&mut self, stage: &str, params: &serde_json::Value) {
-        let student = stage == "train-student";
-        self.student |= student;
-        self.unlabeled |= student && params.get("subset").and_then(|subset| subset.as_str()) == Some("D_u");
+    /// Adds a node behind the model; `partition` is the result that tells the cases of its subset.
+    fn add(&mut self, stage: &str, params: &serde_json::Value, partition: Option<&Path>) {
+        if stage != "train-student" {
+            return;
+        }
+        self.student = true;
+        let subset = params.get("subset").and_then(|subset| subset.as_str());
+        self.unlabeled |= subset.zip(partition).is_some_and(|(subset, partition)| has_unlabeled(partition, subset));
     }
 }
+
+/// Whether a subset has cases of which nobody has annotated anything. What cannot be read says nothing.
+fn has_unlabeled(partition: &Path, subset: &str) -> bool {
+    let Ok(manifest) = Manifest::load(partition) else { return false };
+    manifest.select(subset, None).is_ok_and(|cases| cases.iter().any(|case| case.annotated_label().is_none()))
+}
+
+/// The input that tells the cases of a training's subset.
+const PARTITION: &str = "partition";
 
 const STAGE: &str = "evaluate";
 
@@ -69,7 +83,11 @@ fn origin(seen: &Snapshot<'_>, node: &Node, model: &str) -> Origin {
     if let Some(Source::Node { index, .. }) = node.inputs.get(&format!("predictions.{model}")) {
         for ancestor in seen.pipeline.with_ancestors(&[*index].into()) {
             let ancestor = &seen.pipeline.nodes[ancestor];
-            origin.add(ancestor.stage.name, &ancestor.params);
+            let partition = match ancestor.inputs.get(PARTITION) {
+                Some(Source::Node { index, .. }) => seen.nodes[*index].record.as_ref().map(|record| seen.store.object(&record.key)),
+                _ => None,
+            };
+            origin.add(ancestor.stage.name, &ancestor.params, partition.as_deref());
         }
     }
     origin
@@ -122,8 +140,40 @@ fn trace(store: &Store, reference: &str, origin: &mut Origin, visited: &mut Vec<
     }
     visited.push(node.to_owned());
     let Some(record) = latest(store, node) else { return };
-    origin.add(&record.stage, &record.params);
+    let partition = record.inputs.get(PARTITION).and_then(|input| latest(store, &input.from));
+    origin.add(&record.stage, &record.params, partition.map(|partition| store.object(&partition.key)).as_deref());
     for input in record.inputs.values() {
         trace(store, &input.from, origin, visited);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn unlabelled_data_are_those_that_nobody_annotated_whatever_their_subset_is_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let case = |id: &str, subset: &str, label: Option<&str>, annotated: &str| {
+            json!({"id": id, "dataset": "x", "image": "i.nii.gz", "label": label, "pattern": annotated, "subset": subset, "annotated": annotated,
+                   "split": "training", "shape": [1, 1, 1], "spacing_mm": [1.0, 1.0, 1.0]})
+        };
+        let manifest = json!({
+            "classes": [{"group": "organ", "classes": {"liver": 1}}],
+            "regions": {},
+            "subsets": {"plain": ["plain"], "full": ["full"]},
+            "cases": [case("a", "plain", None, "{}"), case("b", "full", Some("l.nii.gz"), "{1}")],
+        });
+        std::fs::write(folder.path().join("manifest.json"), manifest.to_string()).unwrap();
+        let origin = |stage: &str, subset: &str| {
+            let mut origin = Origin::default();
+            origin.add(stage, &json!({"subset": subset}), Some(folder.path()));
+            (origin.student, origin.unlabeled)
+        };
+        assert_eq!(origin("train-student", "plain"), (true, true));
+        assert_eq!(origin("train-student", "full"), (true, false));
+        assert_eq!(origin("train-student", "D_u"), (true, false), "there is no such subset");
+        assert_eq!(origin("train-teacher", "plain"), (false, false));
     }
 }
