@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::color::{self, Color};
 use crate::{BACKGROUND, LabelError, LabelPattern};
@@ -227,11 +228,12 @@ struct GroupDeclaration {
     /// The name of the group, such as `organ`: of its decoder (`organ_decoder`) and of the folder of its label maps.
     group: String,
     /// The classes, which exclude each other: for each its output value, or value, name and colour.
+    #[serde(deserialize_with = "declarations")]
     classes: BTreeMap<String, ClassDeclaration>,
 }
 
 /// A class as pipeline files write it.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 enum ClassDeclaration {
     /// The value; the name follows from the key and the colour from the value.
@@ -258,6 +260,23 @@ struct FullDeclaration {
     /// The classes, or groups of classes, of earlier groups that it may lie in, such as the organ of a tumor; all if this is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     within: Option<Vec<String>>,
+}
+
+/// The classes of a group. Serde cannot say which of the two forms it misses something in, nor of which class.
+fn declarations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, ClassDeclaration>, D::Error> {
+    let declared: BTreeMap<String, serde_json::Value> = BTreeMap::deserialize(deserializer)?;
+    let read = |(key, value): (String, serde_json::Value)| {
+        let form = if value.is_object() {
+            serde_json::from_value(value).map(ClassDeclaration::Full).map_err(|error| error.to_string())
+        } else {
+            let number = value.as_u64().and_then(|number| u8::try_from(number).ok());
+            number.map(ClassDeclaration::Value).ok_or_else(|| {
+                format!("{value} is found, and expected is a value from 1 to 255, or a map such as `{{value: 6, name: Right kidney}}`")
+            })
+        };
+        form.map(|form| (key.clone(), form)).map_err(|message| D::Error::custom(format!("class `{key}`: {message}")))
+    };
+    declared.into_iter().map(read).collect()
 }
 
 impl ClassDeclaration {
