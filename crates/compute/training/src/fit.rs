@@ -118,6 +118,7 @@ pub struct FitConfig {
     pub schedule: LrSchedule,
     /// How gradients move parameters; AdamW in the paper.
     #[serde(default, skip_serializing_if = "OptimizerConfig::is_default")]
+    #[schemars(extend("default" = "adam_w"))]
     pub optimizer: OptimizerConfig,
     /// The greatest length of the gradient of a step, over all parameters; longer ones are shortened. Off in the paper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,6 +129,7 @@ pub struct FitConfig {
     pub select: Select,
     /// What the large convolutions multiply; single precision in the paper.
     #[serde(default, skip_serializing_if = "TrainingPrecision::is_default")]
+    #[schemars(extend("default" = "f32"))]
     pub precision: TrainingPrecision,
 }
 

@@ -97,6 +97,13 @@ impl SliceWindow {
         }
     }
 
+    /// How many windows cover a slice of so many pixels along x, y, and the pixels of one.
+    #[must_use]
+    pub fn count(&self, slice: [usize; 2]) -> (usize, [usize; 2]) {
+        let size = self.size.unwrap_or(slice).map(|side| side.next_multiple_of(RASTER));
+        ((0..2).map(|axis| starts(size[axis], self.overlap, slice[axis]).len()).product(), size)
+    }
+
     /// For windows of `size` over `[slices, x, y]`.
     fn tiling(&self, size: [usize; 2], [slices, x, y]: [usize; 3]) -> Tiling {
         let [height, width] = size.map(|side| side.next_multiple_of(RASTER));

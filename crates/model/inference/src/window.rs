@@ -59,6 +59,12 @@ impl SlidingWindow {
         slab * (channels + usize::from(weighed)) * size_of::<f32>()
     }
 
+    /// How many windows cover a volume of `shape`.
+    #[must_use]
+    pub fn count(&self, shape: [usize; 3]) -> usize {
+        (0..3).map(|axis| starts(self.patch[axis], self.overlap, shape[axis]).len()).product()
+    }
+
     fn tiling(&self, shape: [usize; 3]) -> Tiling {
         let [a, b, c] = self.patch;
         Tiling {

@@ -11,7 +11,10 @@ use pipeline::cli::{Program, main as program_main};
 use pipeline::{Node, NodeView, Snapshot};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{ABOUT, ByCase, CaseSpec, CaseStage, Entry, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{
+    ABOUT, Ahead, ByCase, CaseSpec, CaseStage, Chore, Cost, Entry, Forecast, LeftOut, Look, Lot, Outlook, Role, Stage, StageIo,
+    write_atomic_text,
+};
 
 /// Writes each word of a text into a file of its own.
 struct Words;
@@ -41,6 +44,15 @@ impl Stage for Words {
     fn check(config: &WordsConfig) -> Result<()> {
         anyhow::ensure!(!config.text.is_empty(), "`text` must have a word");
         Ok(())
+    }
+
+    /// The words of the parameter, and of the file as many as it has bytes: a guess that is too high.
+    fn forecast(config: &WordsConfig, ahead: &Ahead) -> Result<Forecast> {
+        let more = ahead.path("more").map(|more| Ok::<_, std::io::Error>(more.metadata()?.len())).transpose()?;
+        #[expect(clippy::cast_precision_loss, reason = "files are small")]
+        let words = (config.text.split_whitespace().count() as u64 + more.unwrap_or_default()) as f64;
+        let outlook = Outlook::of_scans(Lot::of(words, [1.0; 3], [1.0; 3]));
+        Ok(Forecast { outlook, bytes: 10.0 * words, ..Forecast::default() })
     }
 
     fn run(config: &WordsConfig, io: &StageIo) -> Result<()> {
@@ -85,6 +97,20 @@ impl Stage for Join {
     const WRITES: &'static str = "joined.txt";
     const PAPER: &'static str = "none";
     type Config = JoinConfig;
+
+    fn forecast(config: &JoinConfig, ahead: &Ahead) -> Result<Forecast> {
+        let count = ahead.inputs_under("parts").iter().filter_map(|(_, part)| part.all()).map(|lot| lot.cases()).sum();
+        let chores = vec![Chore { what: "words", count, sample: serde_json::json!({"delay_ms": config.delay_ms}) }];
+        Ok(Forecast { chores, ..Forecast::default() })
+    }
+
+    /// A word takes as long as its delay, which a clock would blur.
+    fn sample(config: &JoinConfig, _: &Ahead, _: &Chore, io: &StageIo) -> Result<Cost> {
+        let delay = std::time::Duration::from_millis(config.delay_ms);
+        std::thread::sleep(delay);
+        write_atomic_text(&io.work.join("joined-so-far.txt"), "word")?;
+        Ok(Cost { seconds: delay.as_secs_f64(), bytes: 5.0 })
+    }
 
     fn run(config: &JoinConfig, io: &StageIo) -> Result<()> {
         let mut words = Vec::new();
@@ -197,14 +223,14 @@ impl CaseStage for Shout {
     type Job = Text;
     type Tools = String;
 
-    fn jobs(_: &ShoutConfig, io: &StageIo) -> Result<Vec<Text>> {
+    fn look(_: &ShoutConfig, io: &StageIo) -> Result<Look<Text>> {
         let folder = io.input("texts")?;
         let list = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
         let text = |path: PathBuf| Text { name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path };
         let mut texts: Vec<Text> = list.map(|entry| Ok(text(entry?.path()))).collect::<std::io::Result<_>>()?;
         texts.sort_by(|a, b| a.name.cmp(&b.name));
         anyhow::ensure!(!texts.is_empty(), "there is nothing in {}", folder.display());
-        Ok(texts)
+        Ok(Look::of(Ok(texts)))
     }
 
     fn case(_: &ShoutConfig, text: &Text) -> CaseSpec {
@@ -229,9 +255,10 @@ impl CaseStage for Shout {
         write_atomic_text(&io.output.join("loud").join(&text.name), &loud)
     }
 
-    fn finish(config: &ShoutConfig, io: &StageIo, texts: &[Text]) -> Result<()> {
+    fn finish(config: &ShoutConfig, io: &StageIo, texts: &[Text]) -> Result<Vec<LeftOut>> {
         let lengths: Result<Vec<String>> = texts.iter().map(|text| read(&io.work.join(&text.name))).collect();
-        write_atomic_text(&io.output.join("list.txt"), &format!("{}\n{}", config.title, lengths?.concat()))
+        write_atomic_text(&io.output.join("list.txt"), &format!("{}\n{}", config.title, lengths?.concat()))?;
+        Ok(Vec::new())
     }
 }
 

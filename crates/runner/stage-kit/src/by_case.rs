@@ -14,7 +14,7 @@ use crate::alone;
 use crate::cases::{Case, over_cases};
 use crate::entry::Stage;
 use crate::io::StageIo;
-use crate::left_out::{self, Aside, LeftOut, left_out_text};
+use crate::left_out::{self, Aside, LeftOut};
 use crate::sink::Sink;
 
 /// One piece of work, as its stage declares it.
@@ -37,28 +37,18 @@ pub struct CaseSpec {
 
 /// A stage that works case by case.
 ///
-/// The runner calls [`jobs`](Self::jobs), [`case`](Self::case) and [`rest`](Self::rest) each time it plans; they read lists
-/// and small files alone. The inputs that are not marked [`by_case`](crate::Role::by_case) belong to every case as a whole.
+/// The runner calls [`look`](Self::look) and [`case`](Self::case) each time it plans; they read lists and small files alone. The inputs that are not marked [`by_case`](crate::Role::by_case) belong to every case as a whole.
 pub trait CaseStage: Stage<Config: Sync> {
     /// One piece of work.
     type Job: Sync;
     /// What all pieces of work need and is dear to make, such as a network with its weights.
     type Tools: Sync;
 
-    /// All pieces of work.
+    /// Looks at the inputs, once: all pieces of work, and what else lies there.
     ///
     /// # Errors
     /// As [`Stage::run`]; the runner leaves it to the run to tell.
-    fn jobs(config: &Self::Config, io: &StageIo) -> Result<Vec<Self::Job>>;
-
-    /// What else lies in the folders that [`jobs`](Self::jobs) lists: every entry of an input is taken, or is here.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
-    fn aside(config: &Self::Config, io: &StageIo) -> Result<Aside> {
-        let _ = (config, io);
-        Ok(Aside::default())
-    }
+    fn look(config: &Self::Config, io: &StageIo) -> Result<Look<Self::Job>>;
 
     /// Whether the output of the stage, when it runs alone, holds the list of what it left out. A folder of label maps for others
     /// holds label maps alone.
@@ -75,15 +65,6 @@ pub trait CaseStage: Stage<Config: Sync> {
         Ok(serde_json::to_value(config)?)
     }
 
-    /// Whatever [`finish`](Self::finish) goes by that is neither a parameter nor part of a case.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
-    fn rest(config: &Self::Config, io: &StageIo, jobs: &[Self::Job]) -> Result<Value> {
-        let _ = (config, io, jobs);
-        Ok(Value::Null)
-    }
-
     /// Makes the tools; called only if there is work.
     ///
     /// # Errors
@@ -96,22 +77,42 @@ pub trait CaseStage: Stage<Config: Sync> {
     /// As [`Stage::run`]; the other pieces go on.
     fn work(config: &Self::Config, io: &StageIo, tools: &Self::Tools, job: &Self::Job) -> Result<()>;
 
-    /// Makes what needs all cases, such as a table, after the last of them.
+    /// Makes what needs all cases, such as a table, after the last of them. Returns the cases that the work has found to be bad, and that
+    /// the result therefore leaves out; it has [told](LeftOut::tell) them.
     ///
     /// # Errors
     /// As [`Stage::run`].
-    fn finish(config: &Self::Config, io: &StageIo, jobs: &[Self::Job]) -> Result<()> {
-        let _ = (config, io, jobs);
-        Ok(())
-    }
-
-    /// The cases that the work has found to be bad, and that the result therefore leaves out. Asked after the work.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
-    fn bad_cases(config: &Self::Config, io: &StageIo, jobs: &[Self::Job]) -> Result<Vec<LeftOut>> {
+    fn finish(config: &Self::Config, io: &StageIo, jobs: &[Self::Job]) -> Result<Vec<LeftOut>> {
         let _ = (config, io, jobs);
         Ok(Vec::new())
+    }
+}
+
+/// What a stage that works case by case finds in its inputs.
+#[derive(Debug)]
+pub struct Look<J> {
+    jobs: Result<Vec<J>>,
+    aside: Aside,
+    rest: Value,
+}
+
+impl<J> Look<J> {
+    /// These pieces of work, or why they cannot be told.
+    pub fn of(jobs: Result<Vec<J>>) -> Self {
+        Self { jobs, aside: Aside::default(), rest: Value::Null }
+    }
+
+    /// What else lies in the folders that were listed: every entry of an input is taken, or is here. It is told even where the pieces of
+    /// work cannot be.
+    #[must_use]
+    pub fn beside(self, aside: Aside) -> Self {
+        Self { aside, ..self }
+    }
+
+    /// Whatever [`finish`](CaseStage::finish) goes by that is neither a parameter nor part of a case.
+    #[must_use]
+    pub fn finished_by(self, rest: Value) -> Self {
+        Self { rest, ..self }
     }
 }
 
@@ -124,20 +125,15 @@ pub trait CaseStage: Stage<Config: Sync> {
 /// [`CaseFailures`](crate::CaseFailures) with every case that failed, and those of the stage's own functions.
 pub fn run_cases<S: CaseStage>(config: &S::Config, io: &StageIo) -> Result<()> {
     let whole = io.sink.as_ref().is_none_or(|sink| !sink.is_partial());
-    let aside = S::aside(config, io)?;
+    let Look { jobs, aside, .. } = S::look(config, io)?;
     if whole {
         aside.tell(io);
     }
-    let jobs = do_jobs::<S>(config, io)?;
+    let jobs = do_jobs::<S>(config, io, jobs?)?;
     if !whole {
         return Ok(());
     }
-    let mut left_out = S::bad_cases(config, io, &jobs)?;
-    if !left_out.is_empty() {
-        left_out.sort();
-        io.report.note(&format!("{}: {}", io.node, left_out_text(&left_out)));
-    }
-    S::finish(config, io, &jobs)?;
+    let mut left_out = S::finish(config, io, &jobs)?;
     left_out.extend(aside.left_out);
     left_out.sort();
     if io.sink.is_some() {
@@ -150,12 +146,12 @@ pub fn run_cases<S: CaseStage>(config: &S::Config, io: &StageIo) -> Result<()> {
 }
 
 /// Does the jobs that are not done yet, and returns all.
-fn do_jobs<S: CaseStage>(config: &S::Config, io: &StageIo) -> Result<Vec<S::Job>> {
+fn do_jobs<S: CaseStage>(config: &S::Config, io: &StageIo, jobs: Vec<S::Job>) -> Result<Vec<S::Job>> {
     let with_spec = |job| {
         let spec = S::case(config, &job);
         (job, spec)
     };
-    let mut jobs: Vec<(S::Job, CaseSpec)> = S::jobs(config, io)?.into_iter().map(with_spec).collect();
+    let mut jobs: Vec<(S::Job, CaseSpec)> = jobs.into_iter().map(with_spec).collect();
     match &io.sink {
         None => alone::do_cases::<S>(config, io, &jobs)?,
         Some(sink) => {
@@ -277,10 +273,9 @@ impl ByCase {
 
 fn plan<S: CaseStage>(params: Value, io: &StageIo) -> Result<CasePlan> {
     let config: S::Config = serde_json::from_value(params)?;
-    let jobs = S::jobs(&config, io)?;
-    let cases = jobs.iter().map(|job| S::case(&config, job)).collect();
-    let left_out = S::aside(&config, io)?.left_out;
-    let rest = S::rest(&config, io, &jobs)?;
+    let Look { jobs, aside, rest } = S::look(&config, io)?;
+    let cases = jobs?.iter().map(|job| S::case(&config, job)).collect();
+    let left_out = aside.left_out;
     // What is left out belongs to what a node says, so that a file that comes or goes makes it say something else.
     let rest = if left_out.is_empty() { rest } else { serde_json::json!({ "left_out": left_out, "rest": rest }) };
     Ok(CasePlan { params: S::case_params(&config)?, rest, cases })

@@ -74,19 +74,12 @@ pub fn main<S: Stage>() -> ExitCode {
     run_stage(&entry, &args)
 }
 
-/// The part of a stage's help that tells its roles, what it writes and where the paper describes it.
+/// The part of a stage's help that tells its inputs, its output and its parameters.
 fn long_help(entry: &Entry) -> String {
-    let mut text = String::from("Inputs (--input ROLE=PATH):\n");
-    for role in entry.reads {
-        let name = role.full_name();
-        let need = if role.required { "" } else { " (optional)" };
-        text.push_str(&format!("  {name:<16} {}{need}\n", role.about));
-    }
-    text.push_str(&format!(
-        "\nWrites: {}\nPaper:  {}\n\nExit codes: 0 done, 1 the stage failed, 2 wrong arguments or parameters",
-        entry.writes, entry.paper
-    ));
-    text
+    format!(
+        "Each input is given as `--input NAME=PATH`, the parameters as a file: `--params FILE`.\n\n{}\nExit codes: 0 done, 1 the stage failed, 2 wrong arguments or parameters",
+        entry.manual()
+    )
 }
 
 /// Runs one stage from its arguments and says what went wrong, if anything did.
@@ -105,7 +98,7 @@ pub fn run_stage_with(entry: &Entry, args: &StageArgs, params: serde_json::Value
 fn run_with(entry: &Entry, args: &StageArgs, params: Result<serde_json::Value>) -> ExitCode {
     let report = Report::new(args.progress);
     let roles = entry.check_roles(args.inputs.iter().map(|(role, _)| role.as_str()));
-    let params = match roles.and(params).and_then(|raw| entry.resolve(raw)) {
+    let params = match roles.and(params).and_then(|raw| resolve(entry, raw)) {
         Ok(params) => params,
         Err(error) => {
             report.note(&format!("error: {error:#}"));
@@ -119,6 +112,18 @@ fn run_with(entry: &Entry, args: &StageArgs, params: Result<serde_json::Value>) 
             ExitCode::FAILURE
         }
     }
+}
+
+/// [`Entry::resolve`], which on failure tells of every parameter.
+fn resolve(entry: &Entry, raw: serde_json::Value) -> Result<serde_json::Value> {
+    entry.resolve(raw.clone()).map_err(|error| {
+        let mistakes = entry.mistakes(&raw);
+        if mistakes.is_empty() {
+            return error;
+        }
+        let lines: Vec<String> = mistakes.iter().map(|mistake| format!("{}: {}", mistake.field.join("."), mistake.message)).collect();
+        anyhow::anyhow!("parameters of stage {}:\n  {}", entry.name, lines.join("\n  "))
+    })
 }
 
 fn read_params(path: &Path) -> Result<serde_json::Value> {

@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::by_case::{ByCase, CasePlan};
+use crate::forecast::{Ahead, Chore, Cost, Forecast};
 use crate::io::StageIo;
 use crate::nearest::nearest;
 
@@ -81,6 +82,8 @@ pub trait Stage {
     const WRITES: &'static str;
     /// Where the paper describes it.
     const PAPER: &'static str;
+    /// A node that works, as it stands below `nodes:` of a pipeline file.
+    const EXAMPLE: &'static str = "";
     /// Its parameters; unknown fields are refused.
     type Config: Serialize + DeserializeOwned + JsonSchema;
     /// How the work falls into cases, if it does: `Some(ByCase::of::<Self>())` for a [`CaseStage`](crate::CaseStage).
@@ -93,6 +96,25 @@ pub trait Stage {
     fn check(config: &Self::Config) -> Result<()> {
         let _ = config;
         Ok(())
+    }
+
+    /// What the work will come to, told before it and before its inputs are there.
+    ///
+    /// # Errors
+    /// When an input that is there cannot be read.
+    fn forecast(config: &Self::Config, ahead: &Ahead) -> Result<Forecast> {
+        let _ = (config, ahead);
+        Ok(Forecast::unknown("the stage does not foresee its work"))
+    }
+
+    /// Does one of a chore that [`forecast`](Self::forecast) tells of, with the stage's own code, and measures it. It may write into
+    /// the folders of `io`, which are dropped.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
+    fn sample(config: &Self::Config, ahead: &Ahead, chore: &Chore, io: &StageIo) -> Result<Cost> {
+        let _ = (config, ahead, io);
+        bail!("stage {} does not measure its {}", Self::NAME, chore.what)
     }
 
     /// Does the work.
@@ -117,10 +139,14 @@ pub struct Entry {
     pub writes: &'static str,
     /// [`Stage::PAPER`].
     pub paper: &'static str,
+    /// [`Stage::EXAMPLE`].
+    pub example: &'static str,
     by_case: Option<ByCase>,
     resolve: fn(Value) -> Result<Value>,
     schema: fn(&mut SchemaGenerator) -> Schema,
     run: fn(Value, &StageIo) -> Result<()>,
+    forecast: fn(Value, &Ahead) -> Result<Forecast>,
+    sample: fn(Value, &Ahead, &Chore, &StageIo) -> Result<Cost>,
 }
 
 impl Entry {
@@ -134,10 +160,13 @@ impl Entry {
             reads: S::READS,
             writes: S::WRITES,
             paper: S::PAPER,
+            example: S::EXAMPLE,
             by_case: S::BY_CASE,
             resolve: resolve::<S>,
             schema: <S::Config as JsonSchema>::json_schema,
             run: run::<S>,
+            forecast: |params, ahead| S::forecast(&parse::<S>(params)?, ahead),
+            sample: |params, ahead, chore, io| S::sample(&parse::<S>(params)?, ahead, chore, io),
         }
     }
 
@@ -174,10 +203,10 @@ impl Entry {
         self.by_case.map(|by_case| (by_case.plan)(params, io)).transpose()
     }
 
-    /// Refuses inputs that the stage does not know, and those that are given twice.
+    /// Refuses inputs that the stage does not know, those that are given twice, and the lack of those that it needs.
     ///
     /// # Errors
-    /// Names the input, the nearest known one, and all.
+    /// Names the input, the nearest known one, and all; of those that it needs, each that is missing.
     pub fn check_roles<'a>(&self, given: impl Iterator<Item = &'a str>) -> Result<()> {
         let mut seen = BTreeSet::new();
         for full in given {
@@ -191,7 +220,27 @@ impl Entry {
             }
             ensure!(seen.insert(full), "the input `{full}` of stage {} is given twice; give it once", self.name);
         }
+        let given = |role: &&Role| seen.iter().any(|full| full.split('.').next() == Some(role.name));
+        let missing = self.reads.iter().filter(|role| role.required && !given(role));
+        let missing: Vec<String> = missing.map(|role| format!("`--input {}=PATH` ({})", role.full_name(), role.about)).collect();
+        ensure!(missing.is_empty(), "stage {} needs {}", self.name, missing.join(" and "));
         Ok(())
+    }
+
+    /// [`Stage::forecast`] for complete parameters.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forecast(&self, params: Value, ahead: &Ahead) -> Result<Forecast> {
+        (self.forecast)(params, ahead)
+    }
+
+    /// [`Stage::sample`] for complete parameters.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sample(&self, params: Value, ahead: &Ahead, chore: &Chore, io: &StageIo) -> Result<Cost> {
+        (self.sample)(params, ahead, chore, io)
     }
 
     /// Checks the parameters and runs the stage.

@@ -26,6 +26,16 @@ pub struct LeftOut {
     pub remedy: String,
 }
 
+impl LeftOut {
+    /// Names some, in order.
+    pub fn tell(left_out: &mut [Self], io: &StageIo) {
+        if !left_out.is_empty() {
+            left_out.sort();
+            io.report.note(&format!("{}: {}", io.node, left_out_text(left_out)));
+        }
+    }
+}
+
 /// The list of what a stage left out, in the folder [`ABOUT`] of its output; also as `.md`. It is no part of the result: the
 /// result is what was taken.
 pub const LEFT_OUT_FILE: &str = "left_out.json";

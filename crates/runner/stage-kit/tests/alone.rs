@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use stage_kit::{ByCase, CaseSpec, CaseStage, DeviceChoice, Entry, Report, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{ByCase, CaseSpec, CaseStage, DeviceChoice, Entry, Look, Report, Role, Stage, StageIo, write_atomic_text};
 
 /// Writes texts between two others.
 struct Frame;
@@ -42,11 +42,11 @@ impl CaseStage for Frame {
     type Job = PathBuf;
     type Tools = String;
 
-    fn jobs(_: &Config, io: &StageIo) -> Result<Vec<PathBuf>> {
+    fn look(_: &Config, io: &StageIo) -> Result<Look<PathBuf>> {
         let mut files: Vec<PathBuf> = fs::read_dir(io.input("texts")?)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
         files.retain(|path| path.extension().is_some_and(|extension| extension == "in" || extension == "In"));
         files.sort();
-        Ok(files)
+        Ok(Look::of(Ok(files)))
     }
 
     fn case(config: &Config, text: &PathBuf) -> CaseSpec {
@@ -271,6 +271,7 @@ fn unknown_inputs_are_refused_with_the_nearest_known_one() {
     assert_eq!(refused(&["texts", "weights"]), "stage frame has no input `weights`; its inputs are texts, after");
     assert_eq!(refused(&["texts.one"]), "stage frame has no input `texts.one` (did you mean `texts`?); its inputs are texts, after");
     assert_eq!(refused(&["after", "after"]), "the input `after` of stage frame is given twice; give it once");
+    assert!(refused(&["after"]).starts_with("stage frame needs `--input texts=PATH` ("), "{}", refused(&["after"]));
     Entry::of::<Frame>().check_roles(["texts", "after"].into_iter()).unwrap();
 }
 

@@ -132,6 +132,13 @@ impl Listing {
         Ok(self.files)
     }
 
+    /// The files, of which there must be some, and all others.
+    #[must_use]
+    pub fn parted(self, naming: Naming) -> (Result<Vec<ImageFile>, FolderError>, Aside) {
+        let aside = self.aside.clone();
+        (self.some(naming), aside)
+    }
+
     /// The same without what lies in or below `folder`, which has another part to play.
     #[must_use]
     pub fn apart_from(mut self, folder: &Path) -> Self {

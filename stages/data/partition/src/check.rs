@@ -58,7 +58,7 @@ pub(crate) fn check(candidate: &Candidate, config: &Config) -> Result<Facts, Vec
     let mut findings = Findings { case: id, bad: Vec::new() };
     let (grid, doubt) = check_image(root, &files.image, config, &mut findings);
     let values = match &files.label {
-        Some(label) => check_label(root, label, &candidate.sides, grid.as_ref(), &mut findings),
+        Some(label) => check_label(root, label, candidate.sides(), grid.as_ref(), &mut findings),
         None => Some((Vec::new(), Vec::new())),
     };
     match (grid, values) {

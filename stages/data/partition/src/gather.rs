@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use dataset::{CaseFiles, DATASETS, Source, Split, SplitRule};
-use labels::{LabelPattern, Rule};
+use labels::{LabelPattern, Regions, Rule};
 use stage_kit::{Aside, LeftOut, StageIo};
 
 use crate::Config;
@@ -20,15 +21,23 @@ pub struct Candidate {
     /// The root of its dataset.
     pub(crate) root: PathBuf,
     pub(crate) files: CaseFiles,
-    /// The structures of its label map that are cut in two, as [`Regions::sides`](labels::Regions::sides) has them.
-    pub(crate) sides: Vec<BTreeMap<u8, u8>>,
     /// What stands on one side of the split as a whole: the patient, or the case itself.
     pub(crate) unit: String,
     /// The side, where a list of the dataset says it.
     pub(crate) side: Option<Split>,
+    /// What the values of the label maps of all datasets mean.
+    pub(crate) regions: Arc<AllRegions>,
 }
 
+/// What the values of the label maps of each dataset mean.
+pub(crate) type AllRegions = BTreeMap<String, Regions>;
+
 impl Candidate {
+    /// The structures of its label map that are cut in two, as [`Regions::sides`](labels::Regions::sides) has them.
+    pub(crate) fn sides(&self) -> &[BTreeMap<u8, u8>] {
+        self.regions.get(&self.dataset).map_or(&[], |regions| regions.sides())
+    }
+
     /// Where the facts or the findings are kept until all cases are checked, in the folder `work`.
     pub(crate) fn findings(&self) -> String {
         format!("checked/{}.json", self.id)
@@ -43,7 +52,7 @@ impl Candidate {
 }
 
 /// The datasets, which must be those that are declared.
-pub(crate) fn sources<'a>(config: &'a Config, io: &StageIo) -> Result<Vec<Source<'a>>> {
+fn sources<'a>(config: &'a Config, io: &StageIo) -> Result<Vec<Source<'a>>> {
     let given: BTreeMap<&str, &Path> = io.inputs_under(DATASETS.name).into_iter().collect();
     let names = |names: Vec<&str>| names.into_iter().map(|name| format!("`{}.{name}`", DATASETS.name)).collect::<Vec<_>>().join(", ");
     let missing: Vec<&str> = config.datasets.keys().map(String::as_str).filter(|name| !given.contains_key(name)).collect();
@@ -85,14 +94,16 @@ fn check_annotated(config: &Config, source: &Source<'_>, subset: &str, rule: &Ru
     Ok(())
 }
 
-/// All cases that have one image, sorted by id, and what else lies in the folders.
-pub(crate) fn gather(config: &Config, io: &StageIo) -> Result<(Vec<Candidate>, Aside)> {
+/// All cases that have one image, sorted by id, what else lies in the folders, and what the datasets' label maps mean.
+pub(crate) fn gather(config: &Config, io: &StageIo) -> Result<(Vec<Candidate>, Aside, Arc<AllRegions>)> {
     let sources = sources(config, io)?;
+    let regions: AllRegions = sources.iter().map(|source| (source.name().to_owned(), source.regions().clone())).collect();
+    let regions = Arc::new(regions);
     let mut all = (Vec::new(), Aside::default());
     for source in &sources {
         let (cases, mut aside) = source.cases()?;
         let prefix = if sources.len() > 1 { format!("{}__", source.name()) } else { String::new() };
-        let mut candidates: Vec<Candidate> = cases.into_iter().map(|files| candidate(source, &prefix, files)).collect();
+        let mut candidates: Vec<Candidate> = cases.into_iter().map(|files| candidate(source, &prefix, files, &regions)).collect();
         if let SplitRule::File { file, fold } = config.split_of(source.name()) {
             let lists = Lists::read(source.root(), file, *fold).with_context(|| format!("dataset {}", source.name()))?;
             lists.apply(&mut candidates, &mut aside)?;
@@ -107,17 +118,17 @@ pub(crate) fn gather(config: &Config, io: &StageIo) -> Result<(Vec<Candidate>, A
     exclude(&mut candidates, &mut aside, config)?;
     candidates.sort_by(|a, b| a.id.cmp(&b.id));
     aside.left_out.sort();
-    Ok((candidates, aside))
+    Ok((candidates, aside, regions))
 }
 
-fn candidate(source: &Source<'_>, prefix: &str, files: CaseFiles) -> Candidate {
+fn candidate(source: &Source<'_>, prefix: &str, files: CaseFiles, regions: &Arc<AllRegions>) -> Candidate {
     Candidate {
         id: format!("{prefix}{}", files.case),
         dataset: source.name().to_owned(),
         root: source.root().to_owned(),
         unit: format!("{prefix}{}", files.patient.as_ref().unwrap_or(&files.case)),
         side: None,
-        sides: source.regions().sides().to_vec(),
+        regions: Arc::clone(regions),
         files,
     }
 }

@@ -9,6 +9,7 @@
 //! named together, because a dataset of 4,000 scans from thirty hospitals always has some. No file of a dataset is passed over
 //! without a word: a label map that nobody sees would make a labelled case an unlabelled one.
 
+mod ahead;
 mod check;
 mod gather;
 mod lists;
@@ -24,7 +25,7 @@ use labels::{Classes, LabelPattern, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, LeftOut, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{Ahead, ByCase, CaseSpec, CaseStage, Chore, Cost, Forecast, LeftOut, Look, Role, Stage, StageIo, write_atomic_text};
 
 pub use gather::Candidate;
 use subsets::Good;
@@ -88,6 +89,7 @@ impl Stage for Partition {
     const READS: &'static [Role] = &[DATASETS];
     const WRITES: &'static str = "manifest.json, case lists SUBSET.txt, training/SUBSET.txt, validation/SUBSET.txt, patterns.{md,csv,json}; about/left_out.{md,json}";
     const PAPER: &'static str = "section 2.1 (subsets), section 3.2 (split by case)";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
@@ -112,6 +114,14 @@ impl Stage for Partition {
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>().gathering());
 
+    fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
+        ahead::forecast(config, ahead)
+    }
+
+    fn sample(config: &Config, ahead: &Ahead, _: &Chore, io: &StageIo) -> Result<Cost> {
+        ahead::sample(config, ahead, io)
+    }
+
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         stage_kit::run_cases::<Self>(config, io)
     }
@@ -121,16 +131,20 @@ impl CaseStage for Partition {
     type Job = Candidate;
     type Tools = ();
 
-    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Candidate>> {
-        Ok(gather::gather(config, io)?.0)
+    fn look(config: &Config, io: &StageIo) -> Result<Look<Candidate>> {
+        let (candidates, aside, regions) = gather::gather(config, io)?;
+        let sides: BTreeMap<&str, Split> = candidates.iter().filter_map(|one| Some((one.id.as_str(), one.side?))).collect();
+        // What the small files of the datasets say.
+        let rest = json!({"regions": *regions, "sides": sides});
+        Ok(Look::of(Ok(candidates)).beside(aside).finished_by(rest))
     }
 
     fn case(_: &Config, candidate: &Candidate) -> CaseSpec {
         let Candidate { id, root, files, .. } = candidate;
         let spec = CaseSpec::of(id).reads("image", &root.join(&files.image)).keeps([candidate.findings()]);
         let mut facts = json!({"image": files.image, "label": files.label});
-        if !candidate.sides.is_empty() {
-            facts["sides"] = json!(candidate.sides);
+        if !candidate.sides().is_empty() {
+            facts["sides"] = json!(candidate.sides());
         }
         let spec = spec.depends_on(facts);
         files.label.iter().fold(spec, |spec, label| spec.reads("label", &root.join(label)))
@@ -139,16 +153,6 @@ impl CaseStage for Partition {
     /// What does not look into a case changes none.
     fn case_params(config: &Config) -> Result<Value> {
         Ok(json!({"spacing_mm_range": config.spacing_mm_range, "check_images": config.check_images}))
-    }
-
-    fn aside(config: &Config, io: &StageIo) -> Result<Aside> {
-        Ok(gather::gather(config, io)?.1)
-    }
-
-    /// What the small files of the datasets say.
-    fn rest(config: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<Value> {
-        let sides: BTreeMap<&str, Split> = candidates.iter().filter_map(|one| Some((one.id.as_str(), one.side?))).collect();
-        Ok(json!({"regions": subsets::regions(config, io)?, "sides": sides}))
     }
 
     fn tools(_: &Config, _: &StageIo) -> Result<()> {
@@ -160,19 +164,17 @@ impl CaseStage for Partition {
         write_atomic_text(&io.work.join(candidate.findings()), &serde_json::to_string(&found)?)
     }
 
-    fn bad_cases(config: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<Vec<LeftOut>> {
-        Ok(subsets::sort(config, io, candidates)?.bad)
-    }
-
-    fn finish(config: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<()> {
-        let sorted = subsets::sort(config, io, candidates)?;
+    fn finish(config: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<Vec<LeftOut>> {
+        let mut sorted = subsets::sort(config, io, candidates)?;
+        LeftOut::tell(&mut sorted.bad, io);
         tell_doubts(io, &sorted.good);
         let cases = split::split(sorted.good, config, io.seed);
         ensure!(!cases.is_empty(), "no case can be used: each of the {} cases is bad, as named above", candidates.len());
         let subsets = sorted.subsets.members();
         let manifest = Manifest { classes: config.classes.clone(), regions: sorted.regions, subsets, cases };
         tell_unseen(io, &manifest);
-        write(io, config, &manifest)
+        write(io, config, &manifest)?;
+        Ok(sorted.bad)
     }
 }
 

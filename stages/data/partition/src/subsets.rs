@@ -1,7 +1,5 @@
 //! What the label maps of the cases show, and the subset that follows from it.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result};
 use dataset::{Case, Split};
 use labels::{LabelPattern, Regions, Subsets};
@@ -10,7 +8,7 @@ use volume::{Cut, Found};
 
 use crate::Config;
 use crate::check::Facts;
-use crate::gather::{Candidate, sources};
+use crate::gather::{AllRegions, Candidate};
 
 /// A good case before it is put on a side of the split: that of `case` means nothing yet.
 #[derive(Clone, Debug)]
@@ -30,18 +28,14 @@ pub(crate) struct Sorted {
     /// The findings about the bad ones.
     pub(crate) bad: Vec<LeftOut>,
     /// What the values of the label maps of each dataset mean.
-    pub(crate) regions: BTreeMap<String, Regions>,
+    pub(crate) regions: AllRegions,
     pub(crate) subsets: Subsets,
-}
-
-/// The meanings of the values of each dataset.
-pub(crate) fn regions(config: &Config, io: &StageIo) -> Result<BTreeMap<String, Regions>> {
-    Ok(sources(config, io)?.iter().map(|source| (source.name().to_owned(), source.regions().clone())).collect())
 }
 
 /// Sorts what the check found.
 pub(crate) fn sort(config: &Config, io: &StageIo, candidates: &[Candidate]) -> Result<Sorted> {
-    let mut sorted = Sorted { good: Vec::new(), bad: Vec::new(), regions: regions(config, io)?, subsets: config.subsets()? };
+    let regions = candidates.first().map(|candidate| (*candidate.regions).clone()).unwrap_or_default();
+    let mut sorted = Sorted { good: Vec::new(), bad: Vec::new(), regions, subsets: config.subsets()? };
     for candidate in candidates {
         let found =
             candidate.read_findings(&io.work)?.and_then(|facts| sorted.case(config, candidate, facts).map_err(|finding| vec![finding]));

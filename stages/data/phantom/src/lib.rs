@@ -47,7 +47,7 @@ use random::Streams;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{ByCase, CaseSpec, CaseStage, LeftOut, Look, Role, Stage, StageIo, write_atomic_text};
 use volume::Orientation;
 
 pub use case::Case;
@@ -157,6 +157,7 @@ impl Stage for Phantom {
     const READS: &'static [Role] = &[];
     const WRITES: &'static str = "FLARE/{imagesTr2200,labelsTr2200,unlabeledTr1800,validation}/, collection/DATASET/{imagesTr,labelsTr,dataset.json}, truth/CASE.nii.gz, cases.json";
     const PAPER: &'static str = "none: data for the demonstration and the tests";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
@@ -206,8 +207,8 @@ impl CaseStage for Phantom {
     type Job = Case;
     type Tools = Streams;
 
-    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Case>> {
-        Ok(case::plan(config, &Streams::new(io.seed)))
+    fn look(config: &Config, io: &StageIo) -> Result<Look<Case>> {
+        Ok(Look::of(Ok(case::plan(config, &Streams::new(io.seed)))))
     }
 
     fn case(_: &Config, case: &Case) -> CaseSpec {
@@ -228,9 +229,10 @@ impl CaseStage for Phantom {
         write::write(config, streams, io, case)
     }
 
-    fn finish(config: &Config, io: &StageIo, cases: &[Case]) -> Result<()> {
+    fn finish(config: &Config, io: &StageIo, cases: &[Case]) -> Result<Vec<LeftOut>> {
         collection::describe(&config.collection, io)?;
         let described = cases.iter().map(|case| write::read_description(io, case)).collect::<Result<Vec<_>>>()?;
-        write_atomic_text(&io.output.join("cases.json"), &serde_json::to_string_pretty(&described)?)
+        write_atomic_text(&io.output.join("cases.json"), &serde_json::to_string_pretty(&described)?)?;
+        Ok(Vec::new())
     }
 }

@@ -18,9 +18,9 @@ pub struct Job {
     pub(crate) case: Case,
     pub(crate) image: PathBuf,
     pub(crate) labels: Labels,
-    classes: Classes,
+    pub(crate) classes: Classes,
     /// What the values of the label map mean that is prepared.
-    regions: Regions,
+    pub(crate) regions: Regions,
 }
 
 /// The label maps of a case.

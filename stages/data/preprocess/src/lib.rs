@@ -7,6 +7,7 @@
 //! Each worker holds one case, and of it one array of the file at a time, in parts where it is large: below 0.6 GB however
 //! long the scan is. Planes are read from the files for each array, and once more to find the foreground.
 
+mod ahead;
 mod case;
 mod maps;
 
@@ -18,7 +19,7 @@ use prepared::{INDEX_FILE, Index, Layout, PreparedCase};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{Ahead, ByCase, CaseSpec, CaseStage, Chore, Cost, Forecast, LeftOut, Look, Role, Stage, StageIo, write_atomic_text};
 use volume::ModelGrid;
 
 pub use crate::case::Job;
@@ -52,6 +53,7 @@ impl Stage for Preprocess {
     const WRITES: &'static str =
         "cases/CASE.zarr.zip with the image, the label map in its dataset's values, and trust in its groups; cases.json";
     const PAPER: &'static str = "section 2.2, section 3.2 (crop foreground)";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
@@ -60,6 +62,14 @@ impl Stage for Preprocess {
     }
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+
+    fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
+        ahead::forecast(config, ahead)
+    }
+
+    fn sample(config: &Config, ahead: &Ahead, _: &Chore, io: &StageIo) -> Result<Cost> {
+        ahead::sample(config, ahead, io)
+    }
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         stage_kit::run_cases::<Self>(config, io)
@@ -70,11 +80,13 @@ impl CaseStage for Preprocess {
     type Job = Job;
     type Tools = ();
 
-    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Job>> {
+    fn look(config: &Config, io: &StageIo) -> Result<Look<Job>> {
         let manifest = Manifest::load(io.input("partition")?)?;
         let (roots, pseudo) = (Roots::of(io), io.input_opt("pseudo")?);
         let job = |case: &Case| Job::new(case, &manifest, roots.root(&case.dataset)?, pseudo);
-        selected(&manifest, config)?.into_iter().map(job).collect()
+        let jobs: Vec<Job> = selected(&manifest, config)?.into_iter().map(job).collect::<Result<_>>()?;
+        let rest = json!({"classes": manifest.classes, "splits": jobs.iter().map(|job| job.case.split).collect::<Vec<_>>()});
+        Ok(Look::of(Ok(jobs)).finished_by(rest))
     }
 
     fn case(_: &Config, job: &Job) -> CaseSpec {
@@ -91,11 +103,6 @@ impl CaseStage for Preprocess {
         Ok(json!({"layout": layout, "grid": grid, "crop_foreground": crop_foreground}))
     }
 
-    fn rest(_: &Config, io: &StageIo, jobs: &[Job]) -> Result<Value> {
-        let classes = Manifest::load(io.input("partition")?)?.classes;
-        Ok(json!({"classes": classes, "splits": jobs.iter().map(|job| job.case.split).collect::<Vec<_>>()}))
-    }
-
     fn tools(_: &Config, _: &StageIo) -> Result<()> {
         Ok(())
     }
@@ -104,8 +111,9 @@ impl CaseStage for Preprocess {
         job.prepare(config, &io.output.join(job.place()))
     }
 
-    fn finish(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<()> {
-        write_index(config, io, jobs)
+    fn finish(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<Vec<LeftOut>> {
+        write_index(config, io, jobs)?;
+        Ok(Vec::new())
     }
 }
 

@@ -50,6 +50,7 @@ impl Stage for Compare {
     ];
     const WRITES: &'static str = "compare.md: the table; compare.csv, compare.json: the same; compare.svg: scores against costs; classes.csv: DSC, NSD and HD95 of every class";
     const PAPER: &'static str = "none";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {

@@ -19,7 +19,7 @@ use metrics::{CaseScores, Declared, MapKind, MetricsError, Protocol, Scoring, Sl
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{ByCase, CaseSpec, CaseStage, LeftOut, Look, Role, Stage, StageIo, write_atomic_text};
 use volume::nifti::{self, LabelReader};
 
 /// The parameters of `evaluate`.
@@ -80,6 +80,7 @@ impl Stage for Evaluate {
     const WRITES: &'static str =
         "official.{md,csv,json} and plain.{md,csv,json}: tables; cases/MODEL.PROTOCOL.csv: every score; pictures/CASE.png";
     const PAPER: &'static str = "3.1, Tables 4 to 6; 4.2, Fig. 3";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>().gathering());
@@ -97,18 +98,17 @@ impl CaseStage for Evaluate {
     type Job = Job;
     type Tools = Scoring;
 
-    fn jobs(_: &Config, io: &StageIo) -> Result<Vec<Job>> {
-        let cases = cases(io)?;
-        let of_model = |(model, folder)| cases.iter().map(move |(case, image)| Job::new(model, folder, case, image.as_ref()));
-        Ok(io.inputs_under("predictions").into_iter().flat_map(of_model).collect())
-    }
-
-    fn aside(_: &Config, io: &StageIo) -> Result<Aside> {
+    fn look(_: &Config, io: &StageIo) -> Result<Look<Job>> {
+        let jobs = || {
+            let cases = cases(io)?;
+            let of_model = |(model, folder)| cases.iter().map(move |(case, image)| Job::new(model, folder, case, image.as_ref()));
+            Ok(io.inputs_under("predictions").into_iter().flat_map(of_model).collect())
+        };
         let mut aside = dataset::list(io.input("truth")?, Naming::Labels)?.aside;
         if let Some(images) = io.input_opt("images")? {
             aside.extend(dataset::list(images, Naming::Images)?.aside);
         }
-        Ok(aside)
+        Ok(Look::of(jobs()).beside(aside))
     }
 
     fn case(_: &Config, job: &Job) -> CaseSpec {
@@ -131,7 +131,7 @@ impl CaseStage for Evaluate {
         job.run(scoring, &io.work)
     }
 
-    fn finish(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<()> {
+    fn finish(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<Vec<LeftOut>> {
         for protocol in [Protocol::Official, Protocol::Plain] {
             write_tables(protocol, jobs, io)?;
         }
@@ -143,7 +143,7 @@ impl CaseStage for Evaluate {
             }
             pictures::write(config, jobs, io)?;
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

@@ -70,6 +70,7 @@ impl Stage for Measure {
     const WRITES: &'static str =
         "efficiency.{md,csv,json}: Table 7; curves/CASE.{svg,csv}: memory over time; labels/CASE.nii.gz: what came out";
     const PAPER: &'static str = "4.3, Table 7";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {

@@ -59,6 +59,7 @@ impl Stage for ProfileTeacher {
     const READS: &'static [Role] = &[];
     const WRITES: &'static str = "profile.json";
     const PAPER: &'static str = "4.1, Table 5";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {

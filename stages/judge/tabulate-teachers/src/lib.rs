@@ -38,6 +38,7 @@ impl Stage for CompareTeachers {
     ];
     const WRITES: &'static str = "teachers.md and teachers.csv";
     const PAPER: &'static str = "4.1, Table 5";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn run(_: &Config, io: &StageIo) -> Result<()> {

@@ -7,7 +7,7 @@ use dataset::{ImageFile, Naming};
 use labels::{BACKGROUND, Classes, LabelPattern};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Look, Role, Stage, StageIo};
 use volume::nifti::{Header, LabelReader, LabelWriter};
 
 /// The parameters of `overlay`. The rule has none: it is the paper's.
@@ -46,6 +46,7 @@ impl Stage for Overlay {
             .by_case()];
     const WRITES: &'static str = "labels/CASE.nii.gz on the same grid";
     const PAPER: &'static str = "2.4";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
@@ -84,7 +85,7 @@ impl CaseStage for Overlay {
     type Job = Maps;
     type Tools = ();
 
-    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Maps>> {
+    fn look(config: &Config, io: &StageIo) -> Result<Look<Maps>> {
         let labels = io.input("labels")?;
         let groups: Vec<_> = config.places()?.into_iter().map(|place| &config.classes.groups()[place]).collect();
         for folder in groups.iter().map(|group| labels.join(group.key())) {
@@ -101,12 +102,8 @@ impl CaseStage for Overlay {
             };
             Maps { maps: groups.iter().enumerate().map(map).collect(), lowest }
         };
-        Ok(dataset::label_files(&labels.join(groups[0].key()))?.into_iter().map(maps).collect())
-    }
-
-    fn aside(config: &Config, io: &StageIo) -> Result<Aside> {
-        let lowest = config.classes.groups()[config.places()?[0]].key();
-        Ok(dataset::list(&io.input("labels")?.join(lowest), Naming::Labels)?.aside)
+        let (files, aside) = dataset::list(&labels.join(groups[0].key()), Naming::Labels)?.parted(Naming::Labels);
+        Ok(Look::of(files.map(|files| files.into_iter().map(maps).collect()).map_err(Into::into)).beside(aside))
     }
 
     fn case(_: &Config, maps: &Maps) -> CaseSpec {

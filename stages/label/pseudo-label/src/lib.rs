@@ -3,6 +3,7 @@
 //! The paper's text names M_c and M_o1 as the teachers and the caption of its Fig. 1 M_c and M_o2; only M_o2 knows the
 //! organs that are asked of it (the 3-D U-Net skips the training of M_o1), so M_o2 it is.
 
+mod ahead;
 mod found;
 mod teachers;
 mod trust;
@@ -18,7 +19,7 @@ use pseudo_labels::Scan;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{Ahead, ByCase, CaseSpec, CaseStage, Chore, Cost, Forecast, LeftOut, Look, Role, Stage, StageIo, write_atomic_text};
 use volume::ModelGrid;
 
 use crate::found::Session;
@@ -98,6 +99,7 @@ impl Stage for PseudoLabel {
     const WRITES: &'static str = "GROUP/CASE.nii.gz for each group of classes, on the grid of the image; with `trust` also \
          GROUP_trust/CASE.nii.gz (0-255), and trust.csv: what was kept of each class and why not; with `held_out` truth/CASE.nii.gz";
     const PAPER: &'static str = "2.3; DoDNet (CVPR 2021), MultiTalent (MICCAI 2023) and others by models of train-partial";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
@@ -115,6 +117,14 @@ impl Stage for PseudoLabel {
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
 
+    fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
+        ahead::forecast(config, ahead)
+    }
+
+    fn sample(config: &Config, _: &Ahead, chore: &Chore, io: &StageIo) -> Result<Cost> {
+        ahead::sample(config, chore, io)
+    }
+
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         stage_kit::run_cases::<Self>(config, io)
     }
@@ -124,16 +134,8 @@ impl CaseStage for PseudoLabel {
     type Job = Job;
     type Tools = Teachers;
 
-    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Job>> {
-        let classes = teachers::classes(config, io)?;
-        let opinions = trust::opinions(config.trust.as_ref(), io)?;
-        let job =
-            |scan: Scan| Job { opinion: opinions.map(|folder| Opinion::on(&scan.id, folder, &classes)), classes: classes.clone(), scan };
-        Ok(pseudo_labels::scans(&config.subsets, config.held_out, io)?.into_iter().map(job).collect())
-    }
-
-    fn aside(_: &Config, io: &StageIo) -> Result<Aside> {
-        pseudo_labels::aside(io)
+    fn look(config: &Config, io: &StageIo) -> Result<Look<Job>> {
+        Ok(Look::of(jobs(config, io)).beside(pseudo_labels::aside(io)?))
     }
 
     fn case(config: &Config, Job { scan, classes, opinion }: &Job) -> CaseSpec {
@@ -162,14 +164,23 @@ impl CaseStage for PseudoLabel {
         scan.write_weighed(io, &header, classes, &trust.filter, |group| session.weigh(group, trust, opinion.as_ref()))
     }
 
-    fn finish(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<()> {
+    fn finish(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<Vec<LeftOut>> {
         if config.trust.is_none() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let verdicts = |Job { scan, .. }: &Job| Ok((scan.id.clone(), scan.read_verdicts(io)?));
         let cases: Vec<_> = jobs.iter().map(verdicts).collect::<Result<_>>()?;
-        write_atomic_text(&io.output.join("trust.csv"), &pseudo_labels::table(&cases))
+        write_atomic_text(&io.output.join("trust.csv"), &pseudo_labels::table(&cases))?;
+        Ok(Vec::new())
     }
+}
+
+/// All scans to label.
+fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Job>> {
+    let classes = teachers::classes(config, io)?;
+    let opinions = trust::opinions(config.trust.as_ref(), io)?;
+    let job = |scan: Scan| Job { opinion: opinions.map(|folder| Opinion::on(&scan.id, folder, &classes)), classes: classes.clone(), scan };
+    Ok(pseudo_labels::scans(&config.subsets, config.held_out, io)?.into_iter().map(job).collect())
 }
 
 /// A scan to label.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use dataset::{ImageFile, Naming};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Look, Role, Stage, StageIo};
 use volume::nifti;
 
 /// `resample-back` has no parameters: labels go to the nearest voxel.
@@ -27,6 +27,7 @@ impl Stage for ResampleBack {
     ];
     const WRITES: &'static str = "labels/CASE.nii.gz with the grid and header of its image";
     const PAPER: &'static str = "2.4";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
@@ -52,14 +53,11 @@ impl CaseStage for ResampleBack {
     type Job = Pair;
     type Tools = ();
 
-    fn jobs(_: &Config, io: &StageIo) -> Result<Vec<Pair>> {
+    fn look(_: &Config, io: &StageIo) -> Result<Look<Pair>> {
         let labels = io.input("labels")?.join("labels");
-        let images = dataset::image_files(io.input("images")?)?;
-        Ok(images.into_iter().map(|image| Pair { labels: labels.join(image.label_name()), image }).collect())
-    }
-
-    fn aside(_: &Config, io: &StageIo) -> Result<Aside> {
-        Ok(dataset::list(io.input("images")?, Naming::Images)?.aside)
+        let (images, aside) = dataset::list(io.input("images")?, Naming::Images)?.parted(Naming::Images);
+        let pair = |image: ImageFile| Pair { labels: labels.join(image.label_name()), image };
+        Ok(Look::of(images.map(|images| images.into_iter().map(pair).collect()).map_err(Into::into)).beside(aside))
     }
 
     fn case(_: &Config, pair: &Pair) -> CaseSpec {

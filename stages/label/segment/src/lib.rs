@@ -1,13 +1,15 @@
 //! Segments CT scans with the student (paper 2.2 and 2.3): images to a label map for each group on the model
 //! grid.
 
+mod ahead;
+
 use std::path::PathBuf;
 
 use anyhow::Result;
 use dataset::{ImageFile, Naming};
 use inference::{Student, StudentParams};
 use model_card::WEIGHTS_FILE;
-use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
+use stage_kit::{Ahead, ByCase, CaseSpec, CaseStage, Chore, Cost, Forecast, Look, Role, Stage, StageIo};
 use volume::{Scan, nifti};
 
 /// The stage `segment`.
@@ -23,6 +25,7 @@ impl Stage for Segment {
     ];
     const WRITES: &'static str = "GROUP/CASE.nii.gz for each group of the student, in the values of the classes, on the model grid";
     const PAPER: &'static str = "2.2, 2.3";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = StudentParams;
 
     fn check(config: &StudentParams) -> Result<()> {
@@ -30,6 +33,14 @@ impl Stage for Segment {
     }
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+
+    fn forecast(config: &StudentParams, ahead: &Ahead) -> Result<Forecast> {
+        ahead::forecast(config, ahead)
+    }
+
+    fn sample(config: &StudentParams, _: &Ahead, chore: &Chore, io: &StageIo) -> Result<Cost> {
+        ahead::sample(config, chore, io)
+    }
 
     fn run(config: &StudentParams, io: &StageIo) -> Result<()> {
         stage_kit::run_cases::<Self>(config, io)
@@ -53,14 +64,13 @@ impl CaseStage for Segment {
     type Job = Job;
     type Tools = Student;
 
-    fn jobs(config: &StudentParams, io: &StageIo) -> Result<Vec<Job>> {
-        let groups: Vec<String> = config.resolve(&weights(io)?)?.outputs.into_iter().map(|output| output.group).collect();
-        let job = |image| Job { image, groups: groups.clone() };
-        Ok(dataset::image_files(io.input("images")?)?.into_iter().map(job).collect())
-    }
-
-    fn aside(_: &StudentParams, io: &StageIo) -> Result<Aside> {
-        Ok(dataset::list(io.input("images")?, Naming::Images)?.aside)
+    fn look(config: &StudentParams, io: &StageIo) -> Result<Look<Job>> {
+        let (images, aside) = dataset::list(io.input("images")?, Naming::Images)?.parted(Naming::Images);
+        let jobs = || {
+            let groups: Vec<String> = config.resolve(&weights(io)?)?.outputs.into_iter().map(|output| output.group).collect();
+            Ok(images?.into_iter().map(|image| Job { image, groups: groups.clone() }).collect())
+        };
+        Ok(Look::of(jobs()).beside(aside))
     }
 
     fn case(_: &StudentParams, job: &Job) -> CaseSpec {

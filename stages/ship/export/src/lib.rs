@@ -21,6 +21,7 @@ impl Stage for Export {
     const WRITES: &'static str =
         "model.safetensors: the weights, and in the file's metadata what they say of themselves and the parameters";
     const PAPER: &'static str = "2.2, 2.3";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = StudentParams;
 
     fn check(config: &StudentParams) -> Result<()> {

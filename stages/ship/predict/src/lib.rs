@@ -20,7 +20,7 @@ use model_card::model_file;
 use nets::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Aside, ByCase, CaseSpec, CaseStage, Role, Stage, StageIo};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Look, Role, Stage, StageIo};
 use volume::Scan;
 
 use files::{Kept, outputs};
@@ -83,6 +83,7 @@ impl Stage for Predict {
     ];
     const WRITES: &'static str = "CASE.nii.gz, CASE.seg.nrrd, CASE.mha or CASE.dcm, in the values of the model's classes and on the grid of its image; CASE.png, CASE.json, CASE.csv, CASE.label and CASE.ctbl if asked for";
     const PAPER: &'static str = "2.2 to 2.4";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
@@ -112,21 +113,10 @@ impl CaseStage for Predict {
     type Job = ScanCase;
     type Tools = Tools;
 
-    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<ScanCase>> {
-        let mut cases = scans(io)?.some()?;
-        if let Some(label) = &config.label {
-            let [case] = &mut cases[..] else {
-                let images = io.input("images")?.display();
-                bail!("{label} is one label map, and {images} holds {} scans; name a folder for label maps", cases.len());
-            };
-            case.id = dataset::likely_case(Path::new(label));
-            files::check_label(config, label)?;
-        }
-        Ok(cases)
-    }
-
-    fn aside(_: &Config, io: &StageIo) -> Result<Aside> {
-        Ok(scans(io)?.aside)
+    fn look(config: &Config, io: &StageIo) -> Result<Look<ScanCase>> {
+        let scans = dataset::scans_at(io.input("images")?, &io.output)?;
+        let aside = scans.aside.clone();
+        Ok(Look::of(named(config, io, scans)).beside(aside))
     }
 
     const KEEPS_LEFT_OUT: bool = false;
@@ -164,9 +154,17 @@ impl CaseStage for Predict {
     }
 }
 
-/// The scans, without what lies in the folder of the output.
-fn scans(io: &StageIo) -> Result<Scans> {
-    Ok(dataset::scans_at(io.input("images")?, &io.output)?)
+/// The scans. If a name is asked for, the only one has it.
+fn named(config: &Config, io: &StageIo, scans: Scans) -> Result<Vec<ScanCase>> {
+    let mut cases = scans.some()?;
+    let Some(label) = &config.label else { return Ok(cases) };
+    let [case] = &mut cases[..] else {
+        let images = io.input("images")?.display();
+        bail!("{label} is one label map, and {images} holds {} scans; name a folder for label maps", cases.len());
+    };
+    case.id = dataset::likely_case(Path::new(label));
+    files::check_label(config, label)?;
+    Ok(cases)
 }
 
 /// Writes the label map of one scan, and what else was asked for.

@@ -12,7 +12,7 @@ use flate2::{Compression, write::GzEncoder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use stage_kit::{ByCase, CaseSpec, CaseStage, Role, Stage, StageIo, write_atomic, write_atomic_text};
+use stage_kit::{ByCase, CaseSpec, CaseStage, Look, Role, Stage, StageIo, write_atomic, write_atomic_text};
 
 use contents::Contents;
 
@@ -58,6 +58,7 @@ impl Stage for Submission {
     ];
     const WRITES: &'static str = "TEAM.tar.gz; manifest.json: digests and sizes, and what is in the image";
     const PAPER: &'static str = "4.3; the challenge's rules";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
@@ -78,8 +79,8 @@ impl CaseStage for Submission {
     type Job = Contents;
     type Tools = ();
 
-    fn jobs(config: &Config, io: &StageIo) -> Result<Vec<Contents>> {
-        Ok(vec![Contents::of(config, io)?])
+    fn look(config: &Config, io: &StageIo) -> Result<Look<Contents>> {
+        Ok(Look::of(Ok(vec![Contents::of(config, io)?])))
     }
 
     fn case(config: &Config, contents: &Contents) -> CaseSpec {

@@ -40,6 +40,7 @@ pub struct Config {
     pub decoder: DecoderConfig,
     /// What windowed intensities are made of before the network sees them; the same as that of the teacher.
     #[serde(default, skip_serializing_if = "Normalisation::is_unit")]
+    #[schemars(extend("default" = "unit"))]
     pub normalisation: Normalisation,
     /// Random changes of samples.
     pub augment: AugmentConfig,
@@ -70,6 +71,7 @@ impl Stage for PretrainEncoder {
     const WRITES: &'static str = "weights.safetensors: the encoder alone, of the epoch with the lowest validation loss; reconstructions.png; \
          curve.csv, curves.svg; about/: times.csv, events.out.tfevents.*";
     const PAPER: &'static str = "2.3, Fig. 1b";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {

@@ -81,6 +81,7 @@ pub struct Config {
     pub foreground: Option<ForegroundConfig>,
     /// How intensities are shown to the network.
     #[serde(default, skip_serializing_if = "Normalisation::is_unit")]
+    #[schemars(extend("default" = "unit"))]
     pub normalisation: Normalisation,
     /// Random changes of samples.
     pub augment: AugmentConfig,
@@ -133,6 +134,7 @@ impl Stage for TrainPartial {
     ];
     const WRITES: &'static str = "weights.safetensors of the best epoch, with the model in its metadata; curve.csv, curves.svg; about/: times.csv, events.out.tfevents.*";
     const PAPER: &'static str = "none: DoDNet (CVPR 2021), MultiTalent (MICCAI 2023), and their baselines";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {

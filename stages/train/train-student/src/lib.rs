@@ -1,5 +1,7 @@
 //! Trains the dual-decoding student, one step of the four (paper 2.3, 3.2 and Table 3).
 
+mod ahead;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::Tensor;
 use dataset::Manifest;
@@ -9,7 +11,7 @@ use nets::{DualUNet2d, DualUNet2dConfig, Learning, Network, Params};
 use ops::DiceCe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Role, Stage, StageIo};
+use stage_kit::{Ahead, Chore, Cost, Forecast, Role, Stage, StageIo};
 use training::{
     Augment, AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable,
     Trust, Truth, Validation,
@@ -36,6 +38,7 @@ pub struct Config {
     pub crop: [usize; 2],
     /// What windowed intensities are made of before the network sees them.
     #[serde(default, skip_serializing_if = "Normalisation::is_unit")]
+    #[schemars(extend("default" = "unit"))]
     pub normalisation: Normalisation,
     /// Random changes of samples.
     pub augment: AugmentConfig,
@@ -43,6 +46,7 @@ pub struct Config {
     pub fit: FitConfig,
     /// What is made of the trust that `pseudo-label` has put into labels; `unused` in the paper, which takes all labels alike.
     #[serde(default, skip_serializing_if = "Trust::is_unused")]
+    #[schemars(extend("default" = "unused"))]
     pub trust: Trust,
     /// At most so many validation slices; `null` for all.
     #[serde(default)]
@@ -93,6 +97,7 @@ impl Stage for TrainStudent {
     const WRITES: &'static str =
         "weights.safetensors of the epoch with the best validation Dice; curve.csv, curves.svg; about/: times.csv, events.out.tfevents.*";
     const PAPER: &'static str = "2.3, 3.2, Table 3";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
@@ -105,6 +110,14 @@ impl Stage for TrainStudent {
         ensure!(!config.targets.is_empty(), "targets: name a group, such as `organ`, or several; without a target there is no loss");
         config.augment()?;
         config.fit.check()
+    }
+
+    fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
+        ahead::forecast(config, ahead)
+    }
+
+    fn sample(config: &Config, ahead: &Ahead, chore: &Chore, io: &StageIo) -> Result<Cost> {
+        ahead::sample(config, ahead, chore, io)
     }
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
@@ -178,11 +191,22 @@ struct Student {
     validation: BatchSource,
 }
 
+/// Logits and truth of each decoder whose loss counts.
+fn decoded(network: &DualUNet2d, weights: &Learning, targets: &[usize], batch: &Batch) -> Result<Vec<(Tensor, Truth)>> {
+    let logits = weights.student(network, &batch.image, targets)?;
+    logits.into_iter().enumerate().map(|(k, logits)| Ok((logits, batch.truth(k)?))).collect()
+}
+
+/// The sum of the losses.
+fn summed(loss: DiceCe, decoded: Vec<(Tensor, Truth)>) -> Result<Tensor> {
+    let mut losses = decoded.iter().map(|(logits, truth)| loss.loss(logits, truth.target()));
+    let first = losses.next().ok_or_else(|| anyhow::anyhow!("there is no target"))??;
+    losses.try_fold(first, |sum, loss| Ok((sum + loss?)?))
+}
+
 impl Student {
-    /// Logits and truth of each decoder whose loss counts.
     fn forward(&self, batch: &Batch) -> Result<Vec<(Tensor, Truth)>> {
-        let logits = self.weights.student(&self.network, &batch.image, &self.targets)?;
-        logits.into_iter().enumerate().map(|(k, logits)| Ok((logits, batch.truth(k)?))).collect()
+        decoded(&self.network, &self.weights, &self.targets, batch)
     }
 }
 
@@ -191,17 +215,8 @@ impl Trainable for Student {
         self.weights.params()
     }
 
-    /// The sum over the decoders, as in the paper's joint steps.
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        let mut sum: Option<Tensor> = None;
-        for (logits, truth) in self.forward(batch)? {
-            let loss = self.loss.loss(&logits, truth.target())?;
-            sum = Some(match sum {
-                None => loss,
-                Some(sum) => (sum + loss)?,
-            });
-        }
-        sum.ok_or_else(|| anyhow::anyhow!("there is no target"))
+        summed(self.loss, self.forward(batch)?)
     }
 
     fn validate(&self) -> Result<Validation> {

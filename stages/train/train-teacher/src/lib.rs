@@ -1,6 +1,8 @@
 //! Trains a 3-D teacher (paper 2.3, 3.2 and Table 2): M_c on D_c, M_o1 on D_o5, M_o2 on D_o13. A transformer teacher begins
 //! with an encoder that `pretrain-encoder` made and `live` leaves frozen, and goes from M_o1 to M_o2.
 
+mod ahead;
+
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,7 +14,7 @@ use nets::{Learning, Network, Params, Teacher, TeacherConfig};
 use ops::DiceCe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Role, Stage, StageIo};
+use stage_kit::{Ahead, Chore, Cost, Forecast, Role, Stage, StageIo};
 use training::{
     Augment, AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable,
     Trust, Truth, Validation,
@@ -66,6 +68,7 @@ pub struct Config {
     pub patches_per_case: usize,
     /// What windowed intensities are made of before the network sees them.
     #[serde(default, skip_serializing_if = "Normalisation::is_unit")]
+    #[schemars(extend("default" = "unit"))]
     pub normalisation: Normalisation,
     /// Random changes of samples.
     pub augment: AugmentConfig,
@@ -77,9 +80,11 @@ pub struct Config {
     /// The parameters that are taken from `init`, all of them unless said otherwise; the others start at random. A pre-trained
     /// encoder has those of `vit.*` or `swinViT.*`, and M_o1 has no head for 13 organs.
     #[serde(default = "FreezePlan::all_live", skip_serializing_if = "FreezePlan::is_all_live")]
+    #[schemars(extend("default" = ["*"]))]
     pub take: FreezePlan,
     /// What is made of the trust that `pseudo-label` has put into labels, for a teacher of the next round.
     #[serde(default, skip_serializing_if = "Trust::is_unused")]
+    #[schemars(extend("default" = "unused"))]
     pub trust: Trust,
     /// At most so many validation patches; `null` for two of each validation case.
     #[serde(default)]
@@ -101,12 +106,21 @@ impl Stage for TrainTeacher {
     const WRITES: &'static str =
         "weights.safetensors of the epoch with the lowest validation loss; curve.csv, curves.svg; about/: times.csv, events.out.tfevents.*";
     const PAPER: &'static str = "2.3, 3.2, Fig. 1b, Table 2";
+    const EXAMPLE: &'static str = include_str!("../example.yaml");
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
         config.network.check(config.patch).map_err(anyhow::Error::msg)?;
         config.augment()?;
         config.fit.check()
+    }
+
+    fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
+        ahead::forecast(config, ahead)
+    }
+
+    fn sample(config: &Config, ahead: &Ahead, chore: &Chore, io: &StageIo) -> Result<Cost> {
+        ahead::sample(config, ahead, chore, io)
     }
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
