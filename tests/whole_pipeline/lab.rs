@@ -87,8 +87,11 @@ impl Lab {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flare"));
-        command.args(arguments).args(["--device", "cpu"]).current_dir(self.folder.path()).stdin(Stdio::null());
-        if !arguments.contains(&"--pipeline") {
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        if matches!(arguments, ["run" | "demo" | "stage", ..]) {
+            command.args(["--device", "cpu"]);
+        }
+        if !arguments.contains(&"--pipeline") && arguments.first() != Some(&"stage") {
             command.args(["--pipeline", "lab.yaml"]);
         }
         command

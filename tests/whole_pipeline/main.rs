@@ -15,6 +15,7 @@
 //! - `docker`: that Docker, where it is installed
 //! - `partial`: models from datasets that label different things, from training to scores
 //! - `papers`: the pipelines of DoDNet, MultiTalent and mutual learning, on folders as published
+//! - `plan`: what a run will take, told before it
 //! - `collection`: four datasets with contradicting definitions, from `flare init` to a model
 //! - `filtering`: pseudo-labels with trust in them, learned from in two rounds
 //! - `memory`: what a worker holds of a large scan
@@ -36,6 +37,7 @@ mod models;
 mod page;
 mod papers;
 mod partial;
+mod plan;
 mod submission;
 mod transformers;
 mod validator;

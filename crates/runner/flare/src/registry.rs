@@ -30,6 +30,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use pipeline::{Overrides, Pipeline};
+    use serde_json::{Value, json};
 
     use super::STAGES;
 
@@ -61,7 +62,10 @@ mod tests {
     #[test]
     fn the_page_about_the_stages_is_what_the_stages_say() {
         let page = std::fs::read_to_string(root().join("stages/README.md")).unwrap_or_default();
-        assert!(page == pipeline::stage_table("flare", STAGES), "write it anew: cargo run -p flare -- stages > stages/README.md");
+        assert!(
+            page == pipeline::stage_table("flare", STAGES),
+            "write it anew: cargo run -p flare -- stages --markdown > stages/README.md"
+        );
     }
 
     #[test]
@@ -69,6 +73,47 @@ mod tests {
         let file = std::fs::read_to_string(root().join("pipelines/schema.json")).unwrap_or_default();
         let stale = "write it anew: cargo run -p flare -- schema > pipelines/schema.json";
         assert!(file == pipeline::schema_text("flare", STAGES), "{stale}");
+    }
+
+    /// The nodes and data that a value refers to.
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::String(text) => found.push(text.split('/').next().unwrap_or_default().to_owned()),
+            Value::Object(map) => map.values().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_example_of_every_stage_is_a_node_that_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sound = Vec::new();
+        for stage in STAGES {
+            let nodes: Value = serde_yaml::from_str(stage.example).unwrap_or_else(|error| panic!("{}: {error}", stage.name));
+            let (name, node) = nodes.as_object().and_then(|nodes| nodes.iter().next()).unwrap();
+            assert_eq!(node["stage"], stage.name, "{name}");
+            let mut known = Vec::new();
+            references(&node["inputs"], &mut known);
+            // A file from outside stands for every node that the example reads.
+            let mut whole = json!({"seed": 1, "classes": labels::flare23::classes(), "data": {}, "nodes": nodes});
+            for reference in &known {
+                match reference.strip_prefix("data.") {
+                    Some(data) => whole["data"][data] = json!("somewhere"),
+                    None => {
+                        whole["nodes"][reference] =
+                            json!({"stage": "resample-back", "inputs": {"labels": "data.any", "images": "data.any"}})
+                    }
+                }
+            }
+            whole["data"]["any"] = json!("somewhere");
+            let path = folder.path().join(format!("{}.yaml", stage.name));
+            std::fs::write(&path, serde_yaml::to_string(&whole).unwrap()).unwrap();
+            match Pipeline::load(&path, &Overrides::default(), STAGES) {
+                Ok(_) => sound.push(stage.name),
+                Err(error) => panic!("{}: {error}", stage.name),
+            }
+        }
+        assert_eq!(sound.len(), STAGES.len());
     }
 
     #[test]

@@ -66,11 +66,8 @@ fn takes_classes(stage: &Entry) -> bool {
     schema.get("properties").is_some_and(|properties| properties.get(CLASSES).is_some())
 }
 
-/// What a stage says of its parameters, and where to get the classes if it is they that it misses.
-pub(crate) fn with_remedy(message: String, stage: &Entry, params: &Value) -> String {
-    let is_missing = params.get(CLASSES).is_none() && message.contains("missing field `classes`") && takes_classes(stage);
-    if is_missing { message + "; `classes:` at the top of the file gives it to every node that needs it" } else { message }
-}
+/// Where a stage gets the classes from, if it is they that it misses.
+pub(crate) const CLASSES_REMEDY: &str = " `classes:` at the top of the file gives them to every node that needs them.";
 
 #[cfg(test)]
 mod tests {
@@ -212,7 +209,7 @@ mod tests {
         let classes = |name: &str| lab.load(name).unwrap().nodes[0].params["classes"].clone();
         assert_eq!(classes("over/inline.yaml"), json!([{"group": "other", "classes": {"liver": 7}}]));
         assert_eq!(classes("over/file.yaml"), classes("over/inline.yaml"));
-        assert!(lab.load("over/none.yaml").err().unwrap().contains("missing field `classes`"));
+        assert!(lab.load("over/none.yaml").err().unwrap().contains("params.classes: is missing"));
     }
 
     /// The one problem that the file has.
@@ -234,6 +231,10 @@ mod tests {
         let no_list = "must be a list such as `[{group: organ, classes: {liver: 1}}]`, or the path of a file with such a list";
         assert_eq!(inline("classes: {liver: 1}\n"), format!("p.yaml:6: classes: {no_list}"));
         assert_eq!(file("liver: 1\n"), format!("p.yaml:6: classes: known.yaml: {no_list}"));
+        let strange = file("- group: organ\n  classes: {spleen: 2, liver: one}\n");
+        assert!(strange.contains("class `liver`: \"one\" is found, and expected is a value from 1 to 255"), "{strange}");
+        let far = inline("classes: [{group: organ, classes: {liver: {value: 300}}}]\n");
+        assert!(far.contains("class `liver`: invalid value: integer `300`, expected u8"), "{far}");
         let same_key = "`liver` stands twice in the same map; keep one of them";
         assert!(file("- group: organ\n  classes:\n    liver: 1\n    liver: 2\n").starts_with("known.yaml:4: "));
         assert!(file("- group: organ\n  classes:\n    liver: 1\n    liver: 2\n").ends_with(same_key));
@@ -253,8 +254,7 @@ mod tests {
     #[test]
     fn a_file_without_classes_is_told_where_to_declare_them() {
         let error = wrong(&[("p.yaml", NODES)]);
-        let expected = "p.yaml:3: nodes.a.params: parameters of stage find: missing field `classes`; \
-                        `classes:` at the top of the file gives it to every node that needs it";
-        assert_eq!(error, expected);
+        assert!(error.starts_with("p.yaml:3: nodes.a.params.classes: is missing; "), "{error}");
+        assert!(error.ends_with(" `classes:` at the top of the file gives them to every node that needs them."), "{error}");
     }
 }

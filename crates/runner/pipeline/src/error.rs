@@ -52,3 +52,8 @@ impl From<Problem> for ConfigError {
         Self(vec![problem])
     }
 }
+
+/// The command line asks for what there is not; nothing has been run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);

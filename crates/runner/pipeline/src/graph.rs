@@ -7,11 +7,13 @@ use serde_json::Value;
 use stage_kit::{DeviceChoice, Entry};
 
 use crate::classes::{CLASSES, Declared};
-use crate::document::{Document, Overrides};
+use crate::defaults::{self, DEFAULTS};
+use crate::document::Document;
 use crate::error::{ConfigError, Problem};
 use crate::lookup::{Builder, read_data};
 use crate::nodes::{RawNode, read_nodes};
 use crate::order::{cycle_problem, order, reordered};
+use crate::overrides::Overrides;
 use crate::resources::Resources;
 use crate::slurm::SlurmOptions;
 use crate::text::instead;
@@ -78,7 +80,10 @@ impl Node {
     }
 }
 
-pub(crate) const KEYS: [&str; 8] = ["extends", "seed", "device", "store", "slurm", CLASSES, "data", "nodes"];
+/// So many nodes are named that lack an input.
+const MOST_READERS: usize = 3;
+
+pub(crate) const KEYS: [&str; 9] = ["extends", "seed", "device", "store", "slurm", CLASSES, "data", DEFAULTS, "nodes"];
 
 impl Pipeline {
     /// Reads and checks a pipeline file. No file but the pipeline file and what it extends is touched.
@@ -99,6 +104,7 @@ impl Pipeline {
         });
         let classes = Declared::read(&document, &mut problems);
         let data = read_data(&document, &mut problems);
+        defaults::check(&document, &stages.iter().map(|stage| stage.name).collect::<Vec<_>>(), &mut problems);
         let raw = read_nodes(&document, &mut problems);
         if !overrides.params.is_empty() {
             check_set(overrides, &raw, &mut problems);
@@ -167,14 +173,21 @@ impl Pipeline {
     /// Names each entry of `data:` behind which there is nothing.
     pub fn check_data(&self, selected: &BTreeSet<usize>) -> Result<(), ConfigError> {
         let mut problems: Vec<Problem> = Vec::new();
+        let mut missing = BTreeSet::new();
         for source in selected.iter().flat_map(|&index| self.nodes[index].inputs.values()) {
             let Source::Data { name, path } = source else { continue };
-            if !path.exists() {
-                let message = format!("there is nothing at {}; mend the path, or give `--data {name}=PATH`", path.display());
+            if !path.exists() && missing.insert(path) {
+                let readers = selected.iter().map(|&index| &self.nodes[index]);
+                let reads = |node: &&Node| node.inputs.values().any(|other| other == source);
+                let readers: Vec<&str> = readers.filter(reads).map(|node| node.name.as_str()).collect();
+                let message = format!(
+                    "there is nothing at {}; mend the path, or give `--data {name}=PATH`, or name nodes to run that do without {}",
+                    path.display(),
+                    stage_kit::some_of(&readers, MOST_READERS)
+                );
                 problems.push(self.document.problem(&["data", name], message));
             }
         }
-        problems.dedup();
         if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::document::merge;
+use crate::merge::merge;
 use crate::text::instead;
 
 /// What is wrong with the `like` of a node.

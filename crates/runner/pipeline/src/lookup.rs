@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use serde_json::Value;
-use stage_kit::Entry;
+use stage_kit::{Entry, Mistake};
 
-use crate::classes::{CLASSES, Declared, with_remedy};
+use crate::classes::{CLASSES, CLASSES_REMEDY, Declared};
 use crate::document::Document;
 use crate::error::Problem;
 use crate::graph::{Node, Source};
@@ -41,16 +41,52 @@ pub(crate) fn read_data(document: &Document, problems: &mut Vec<Problem>) -> BTr
                 data.insert(name.clone(), Data::Path(path.into()));
             }
             (_, Some(from)) => match Reference::parse(from) {
-                Ok(reference @ Reference::Node { .. }) => {
+                Ok(reference) => {
                     data.insert(name.clone(), Data::From(reference));
                 }
-                Ok(Reference::Data { .. }) => refuse("`from` must name a node, not another entry of `data:`"),
                 Err(message) => refuse(&message),
             },
-            _ => refuse("must be a path, or `{from: NODE/FOLDER}`"),
+            _ => refuse("must be a path, `{from: NODE/FOLDER}`, or `{from: data.NAME/FOLDER}`"),
         }
     }
-    data
+    within_others(data, document, problems)
+}
+
+/// Puts the whole way in the place of entries that lie in others.
+fn within_others(data: BTreeMap<String, Data>, document: &Document, problems: &mut Vec<Problem>) -> BTreeMap<String, Data> {
+    let mut found = BTreeMap::new();
+    for name in data.keys() {
+        let (mut at, mut sub, mut steps) = (name, String::new(), 0);
+        let place = loop {
+            match data.get(at) {
+                Some(Data::From(Reference::Data { name, sub: outer })) if steps < data.len() => {
+                    (at, sub, steps) = (name, join(outer, &sub), steps + 1);
+                }
+                Some(Data::From(Reference::Data { .. })) => break Err("lies in itself".to_owned()),
+                Some(Data::From(Reference::Node { name, sub: outer })) => {
+                    break Ok(Data::From(Reference::Node { name: name.clone(), sub: join(outer, &sub) }));
+                }
+                Some(Data::Path(path)) => break Ok(Data::Path(if sub.is_empty() { path.clone() } else { path.join(&sub) })),
+                // An unsound entry has been told already.
+                None if document.value["data"].get(at).is_some_and(|entry| !entry.is_null()) => break Err(String::new()),
+                None => {
+                    let known: Vec<&str> = data.keys().map(String::as_str).collect();
+                    break Err(format!("there is no `data.{at}`; {}", instead(at, "`data:` has", &known)));
+                }
+            }
+        };
+        match place {
+            Ok(place) => drop(found.insert(name.clone(), place)),
+            Err(message) if message.is_empty() => {}
+            Err(message) => problems.push(document.problem(&["data", name], message)),
+        }
+    }
+    found
+}
+
+/// A folder in a folder; each may be empty.
+fn join(outer: &str, inner: &str) -> String {
+    [outer, inner].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }
 
 pub(crate) struct Builder<'a> {
@@ -108,13 +144,16 @@ impl Builder<'_> {
         let given = if own { Cow::Borrowed(&raw.params) } else { self.classes.given_to(stage, &raw.params)? };
         match params::resolve(stage, &given) {
             Ok(params) => Some(params),
-            Err((field, message)) => {
-                let field: Vec<&str> = field.iter().map(String::as_str).collect();
-                let path = match field[..] {
-                    [CLASSES, ..] if !own => vec![CLASSES],
-                    _ => ["nodes", &raw.written, "params"].into_iter().chain(field).collect(),
-                };
-                self.problem(&path, with_remedy(message, stage, &given));
+            Err(mistakes) => {
+                for Mistake { field, message } in mistakes {
+                    let field: Vec<&str> = field.iter().map(String::as_str).collect();
+                    let missing = field == [CLASSES] && given.get(CLASSES).is_none();
+                    let path = match field[..] {
+                        [CLASSES, ..] if !own && !missing => vec![CLASSES],
+                        _ => ["nodes", &raw.written, "params"].into_iter().chain(field).collect(),
+                    };
+                    self.problem(&path, if missing { message + CLASSES_REMEDY } else { message });
+                }
                 None
             }
         }
@@ -164,9 +203,9 @@ impl Builder<'_> {
                     Some(Source::Data { name: name.clone(), path })
                 }
                 Some(Data::From(Reference::Node { name: node, sub: outer })) => {
-                    let joined = [outer.as_str(), sub].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
-                    self.node_source(&["data", name], node, joined, all, index)
+                    self.node_source(&["data", name], node, join(outer, sub), all, index)
                 }
+                // Each leads to a path or a node by now.
                 Some(Data::From(Reference::Data { .. })) => None,
             },
         }

@@ -19,7 +19,7 @@ const MARK_TEXT: &str = "A store of results. Files that its program has not made
 pub(crate) const FOLDERS: [&str; 7] = ["objects", "records", "trees", "cases", "blobs", "attempts", "locks"];
 
 /// What else lies at its root.
-const OTHERS: [&str; 6] = [MARK, "results", "runs", "slurm", "index", "in-use"];
+const OTHERS: [&str; 7] = [MARK, "results", "runs", "samples", "slurm", "index", "in-use"];
 
 /// A kind of entry of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

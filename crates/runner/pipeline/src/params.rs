@@ -1,15 +1,20 @@
-//! Parameters are checked by their stage before any work; here the field at fault is found.
+//! Parameters are checked by their stage before any work; here the fields at fault are found.
 
 use serde_json::Value;
-use stage_kit::Entry;
+use stage_kit::{Entry, Mistake};
 
-/// Lets the stage check its parameters and fill in the defaults; on failure tells the field and the reason.
-pub(crate) fn resolve(stage: &Entry, params: &Value) -> Result<Value, (Vec<String>, String)> {
+/// Lets the stage check its parameters and fill in the defaults; on failure tells the fields and what is wrong with each: all that
+/// the types tell of, or else the first that the stage itself refuses.
+pub(crate) fn resolve(stage: &Entry, params: &Value) -> Result<Value, Vec<Mistake>> {
     stage.resolve(params.clone()).map_err(|error| {
+        let mistakes = stage.mistakes(params);
+        if !mistakes.is_empty() {
+            return mistakes;
+        }
         let message = format!("{error:#}");
         let mut field = Vec::new();
         culprit(&|candidate| refusal(stage, candidate), params, &message, &mut field);
-        (field, message)
+        vec![Mistake { field, message }]
     })
 }
 

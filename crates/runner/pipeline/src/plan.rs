@@ -43,7 +43,8 @@ pub enum State {
     Fresh(Box<Record>),
     /// It must be run.
     Stale(Work),
-    /// The nodes of these indices must be run first; whether this one must be run too depends on what they write.
+    /// The nodes of these indices must be run first, or data are not at their place; whether this one must be run too depends on
+    /// what they write.
     Waits(Vec<usize>),
 }
 
@@ -94,7 +95,17 @@ impl<'a> Planner<'a> {
         self.filter.nodes.contains(&index)
     }
 
-    /// The inputs of a node by full role; `None` for what a node without a record will write.
+    /// The outside data of a node that are not at their place, such as those of a disk that is not mounted.
+    #[must_use]
+    pub fn absent(&self, index: usize) -> Vec<String> {
+        let absent = |source: &Source| match source {
+            Source::Data { name, path } if !path.exists() => Some(format!("data.{name}, of which nothing is at {}", path.display())),
+            _ => None,
+        };
+        self.pipeline.nodes[index].inputs.values().filter_map(absent).collect()
+    }
+
+    /// The inputs of a node by full role; `None` for what a node without a record will write, and for data that are not there.
     ///
     /// # Errors
     /// When outside data cannot be read, or a node's output lacks the file or folder that a reference names.
@@ -110,6 +121,9 @@ impl<'a> Planner<'a> {
     fn input(&self, source: &Source, records: &[Option<Record>]) -> Result<Option<Input>> {
         match source {
             Source::Data { name, path } => {
+                if !path.exists() {
+                    return Ok(None);
+                }
                 let from = format!("data.{name} ({})", path.display());
                 Ok(Some(Input { path: path.clone(), from, digest: self.data(path)?.0 }))
             }
@@ -157,7 +171,7 @@ impl<'a> Planner<'a> {
         Ok(found)
     }
 
-    /// The work of a node all of whose parents have records; `None` otherwise.
+    /// The work of a node all of whose parents have records and whose data are there; `None` otherwise.
     ///
     /// # Errors
     /// As [`Planner::inputs`].

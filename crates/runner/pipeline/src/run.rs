@@ -183,7 +183,10 @@ impl<'scope, 'env> Runner<'scope, 'env> {
             Some(work) => Some(work),
             None => self.planner.work(index, &self.records)?,
         };
-        let Some(work) = planned else { return Ok(()) };
+        let Some(work) = planned else {
+            // It was there when the run began.
+            anyhow::bail!("{}: lacks {}; make it available and run again", node.name, self.planner.absent(index).join(" and "));
+        };
         let forced = self.options.forced.contains(&index);
         let record = if forced { None } else { self.planner.record(&node.name, &work)? };
         if let Some(record) = record {

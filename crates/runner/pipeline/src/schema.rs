@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use stage_kit::{DeviceChoice, Entry, Role};
 
 use crate::classes::CLASSES;
+use crate::defaults::DEFAULTS;
 
 /// Where the definitions of parts live; those of overlays have [`OVERLAY`] behind their name.
 const DEFINITIONS: &str = "#/definitions/";
@@ -75,9 +76,16 @@ pub fn schema(program: &str, stages: &[Entry]) -> Value {
                     },
                 ]},
             },
+            DEFAULTS: {
+                "description": "By stage: inputs and parameters of all its nodes that do not say otherwise.",
+                "type": ["object", "null"],
+                "additionalProperties": false,
+                "properties": defaults(stages),
+            },
             "nodes": {"description": "What is done, in reading order.", "type": "object"},
         },
-        "if": {"required": ["extends"]},
+        // What a node has from elsewhere, an editor does not see.
+        "if": {"anyOf": [{"required": ["extends"]}, {"required": [DEFAULTS]}]},
         "then": nodes("node+overlay"),
         "else": {"allOf": [nodes("node"), {"required": ["seed", "nodes"]}]},
         "definitions": definitions,
@@ -231,6 +239,16 @@ fn overlay_node(stages: &[Entry]) -> Value {
     let mut node = node_of(stages, &json!(["object", "null"]));
     node["allOf"] = cases.chain([unnamed]).collect();
     node
+}
+
+/// What the nodes of each stage may get.
+fn defaults(stages: &[Entry]) -> Map<String, Value> {
+    let of = |stage: &Entry| {
+        let params = json!({"$ref": format!("{DEFINITIONS}{}{OVERLAY}", stage.name)});
+        let given = json!({"params": params, "inputs": inputs(stage.reads, false), "resources": {"type": "object"}});
+        (stage.name.to_owned(), json!({"type": "object", "additionalProperties": false, "properties": given}))
+    };
+    stages.iter().map(of).collect()
 }
 
 fn is(stage: &Entry) -> Value {

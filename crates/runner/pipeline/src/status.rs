@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::attempt::FAILED;
 use crate::explain::{case_lines, differences};
-use crate::graph::Pipeline;
 use crate::lock::{Found, Life};
 use crate::plan::{Planner, State, Work, records};
 use crate::progress::Progress;
@@ -166,10 +165,42 @@ fn status(planner: &Planner<'_>, index: usize, state: &State, states: &BTreeMap<
             }
         }
         State::Stale(work) => unfinished(planner, index, work, states, locks, &mut status)?,
-        State::Waits(parents) => status.about = vec![format!("for {}", names(planner.pipeline, parents))],
+        State::Waits(parents) => waiting(planner, index, parents, locks, &mut status),
     }
     status.log = status.key.as_ref().and_then(|key| planner.store.log(key));
     Ok(status)
+}
+
+/// A node of which it cannot be told whether it must be run. Somebody may be running it all the same.
+fn waiting(planner: &Planner<'_>, index: usize, parents: &[usize], locks: &Locks, status: &mut NodeStatus) {
+    let store = planner.store;
+    let at_work = |(key, found): (&String, &Found)| {
+        found.held && found.holder.as_ref().is_some_and(|holder| holder.node == status.node) && store.attempt(key).exists()
+    };
+    if let Some((key, _)) = locks.iter().find(|&(key, found)| at_work((key, found))) {
+        status.state = NodeState::Running;
+        status.key = Some(key.clone());
+        progress(&store.attempt(key), status);
+    }
+    status.about.push(format!("for {}", waits_for(planner, index, parents).join(", ")));
+    if let Some(record) = store.latest_key(&status.node).and_then(|key| store.record(&key)) {
+        status.about.push(format!("its latest result is of {}", record.started));
+    }
+}
+
+/// The nodes and the data that a node waits for.
+pub(crate) fn waits_for(planner: &Planner<'_>, index: usize, parents: &[usize]) -> Vec<String> {
+    parents.iter().map(|&parent| planner.pipeline.nodes[parent].name.clone()).chain(planner.absent(index)).collect()
+}
+
+/// How far a running attempt is; whether it says so.
+fn progress(attempt: &Path, status: &mut NodeStatus) -> bool {
+    let Some(progress) = Progress::of(attempt) else { return false };
+    let (update, left) = (&progress.update, progress.left());
+    (status.seconds, status.seconds_left) = (Some(progress.elapsed), Some(left.as_secs_f64()));
+    let message = if update.message.is_empty() { String::new() } else { format!(", {}", update.message) };
+    status.about.insert(0, format!("{}/{} {}, {} left{message}", update.done, update.total, update.what, duration(left)));
+    true
 }
 
 /// A node that must be run, is running, or was.
@@ -191,14 +222,8 @@ fn unfinished(
     let failed = failure(planner.store, &work.key);
     if let Some(state) = at_work(planner.store, &work.key, locks, &mut status.about) {
         status.state = state;
-        match Progress::of(&folder).filter(|_| state == NodeState::Running) {
-            Some(progress) => {
-                let (update, left) = (&progress.update, progress.left());
-                (status.seconds, status.seconds_left) = (Some(progress.elapsed), Some(left.as_secs_f64()));
-                let message = if update.message.is_empty() { String::new() } else { format!(", {}", update.message) };
-                status.about.insert(0, format!("{}/{} {}, {} left{message}", update.done, update.total, update.what, duration(left)));
-            }
-            None => status.about.extend(of_cases),
+        if state != NodeState::Running || !progress(&folder, status) {
+            status.about.extend(of_cases);
         }
         return Ok(());
     }
@@ -263,10 +288,6 @@ fn of_key<'l>(locks: &'l Locks, key: &str) -> impl Iterator<Item = (&'l String, 
     locks.range(key.clone()..).take_while(move |(name, _)| name.starts_with(&key))
 }
 
-fn names(pipeline: &Pipeline, indices: &[usize]) -> String {
-    indices.iter().map(|&index| pipeline.nodes[index].name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
 /// Why a node is not fresh, a line each.
 ///
 /// # Errors
@@ -294,7 +315,11 @@ pub fn reasons(planner: &Planner<'_>, index: usize, states: &BTreeMap<usize, Sta
         lines.push(if damaged { "its result is damaged".into() } else { "what it is put together from changed, and no case".into() });
     }
     if let Some(State::Waits(parents)) = states.get(&index) {
-        lines.push(format!("what {} will write may differ", names(pipeline, parents)));
+        if !parents.is_empty() {
+            let names: Vec<&str> = parents.iter().map(|&parent| pipeline.nodes[parent].name.as_str()).collect();
+            lines.push(format!("what {} will write may differ", names.join(", ")));
+        }
+        lines.extend(planner.absent(index).into_iter().map(|absent| format!("it reads {absent}")));
     }
     Ok(lines)
 }

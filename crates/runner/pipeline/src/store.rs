@@ -12,6 +12,7 @@
 //! in-use                held by runners, and alone by who cleans up
 //! locks/KEY             held while somebody works on the key
 //! results/FILE/NODE     a link to the latest object of a node of FILE.yaml, for people
+//! samples/KEY.json      what a little work was measured to take on a machine (see `forecast`)
 //! slurm/KEY/            jobs of a cluster that do the work (see `slurm`)
 //! index                 digests of files seen before (see `digest`)
 //! ```
@@ -131,6 +132,19 @@ impl Store {
     #[must_use]
     pub fn attempt(&self, key: &str) -> PathBuf {
         self.root.join("attempts").join(key)
+    }
+
+    /// Whether no result is there yet, of a node or of a case.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let is_empty = |folder: &str| fs::read_dir(self.root.join(folder)).map_or(true, |mut entries| entries.next().is_none());
+        ["records", "cases"].into_iter().all(is_empty)
+    }
+
+    /// A measured sample.
+    #[must_use]
+    pub fn sample(&self, key: &str) -> PathBuf {
+        self.root.join("samples").join(format!("{key}.json"))
     }
 
     /// The lock of a key.

@@ -4,41 +4,39 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use stage_kit::{DeviceChoice, StageArgs};
+use stage_kit::{DeviceChoice, Lot, StageArgs};
+
+use crate::forecast::supposed;
 
 /// The whole command line.
 #[derive(Parser)]
 pub(crate) struct Cli {
-    #[command(flatten)]
-    pub(crate) choice: Choice,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
 
-/// Which pipeline, and what to change in it.
-#[derive(Args)]
-pub(crate) struct Choice {
+/// Which pipeline, and where its results lie.
+#[derive(Args, Clone, Default)]
+pub(crate) struct File {
     /// The pipeline file [default: pipeline.yaml; of `demo`: pipelines/demo.yaml]
-    #[arg(long, short, global = true, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub(crate) pipeline: Option<PathBuf>,
     /// The folder for results, instead of the file's `store:`
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
+}
+
+/// Which pipeline, and what to change in it.
+#[derive(Args, Clone, Default)]
+pub(crate) struct Choice {
+    #[command(flatten)]
+    pub(crate) file: File,
     /// Where data lie, instead of the file's `data:`; may be given more than once
-    #[arg(long, global = true, value_name = "NAME=PATH", value_parser = pair)]
+    #[arg(long, value_name = "NAME=PATH", value_parser = pair)]
     pub(crate) data: Vec<(String, String)>,
     /// A parameter of a node, instead of the file's; may be given more than once
-    #[arg(long, global = true, value_name = "NODE.PARAM=VALUE", value_parser = setting)]
+    #[arg(long, value_name = "NODE.PARAM=VALUE", value_parser = setting)]
     pub(crate) set: Vec<(String, String, String)>,
-    /// An entry of the file's `slurm:`, such as `partition=gpu`; may be given more than once
-    #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = pair)]
-    pub(crate) slurm: Vec<(String, String)>,
-    /// Where networks run, instead of the file's `device:`
-    #[arg(long, global = true, value_enum)]
-    pub(crate) device: Option<DeviceChoice>,
-    /// Read every file again instead of trusting sizes and times, and check the results in the store
-    #[arg(long, global = true)]
-    pub(crate) verify: bool,
 }
 
 /// What to do.
@@ -65,15 +63,15 @@ pub(crate) enum Verb {
     /// Remove results that no pipeline file reaches any more
     Gc(GcArgs),
     /// Read the whole store again, report what is damaged, and have the next run make it anew
-    Verify,
+    Verify(File),
     /// List the locks and remove those that dead processes have left
     Unlock(UnlockArgs),
     /// Look at folders of scans, and write a pipeline file that trains on all of them
     Init(InitArgs),
     /// Run the demonstration: the same pipeline on a small synthetic dataset, without a GPU
     Demo(DemoArgs),
-    /// List the stages as a Markdown table
-    Stages,
+    /// List the stages; of one, print inputs, outputs, every parameter, and an example
+    Stages(StagesArgs),
     /// Do a job that a runner has prepared
     #[command(hide = true)]
     Work(WorkArgs),
@@ -83,8 +81,10 @@ pub(crate) enum Verb {
 }
 
 /// How to run.
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Default)]
 pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// The nodes to bring up to date, with everything that they read [default: all]
     #[arg(value_name = "NODE")]
     pub(crate) nodes: Vec<String>,
@@ -100,13 +100,20 @@ pub(crate) struct RunArgs {
     /// Run the named nodes (or all) afresh even if nothing has changed
     #[arg(long)]
     pub(crate) force: bool,
-    /// Only tell what would be run; the exit code is 3 when there is something
+    /// Only tell what would be run, how long it takes and how much disk; the exit code is 3 when there is something
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// With --dry-run: measure what is not known, by doing a little of each kind of work
+    #[arg(long, requires = "dry_run")]
+    pub(crate) measure: bool,
+    /// With --dry-run: what to assume of data that are not here, such as `FLARE23=4000,512x512x240,0.8x0.8x2.5`; may be given more
+    /// than once
+    #[arg(long, value_name = "NAME=CASES,SHAPE,SPACING_MM", requires = "dry_run", value_parser = supposed)]
+    pub(crate) suppose: Vec<(String, Lot)>,
 }
 
 /// What `run` and `demo` share.
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Default)]
 pub(crate) struct HowArgs {
     /// After a failure go on with what does not depend on it
     #[arg(long)]
@@ -117,6 +124,22 @@ pub(crate) struct HowArgs {
     /// Where nodes run
     #[arg(long, value_enum, default_value_t)]
     pub(crate) executor: Place,
+    /// An entry of the file's `slurm:`, such as `partition=gpu`; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) slurm: Vec<(String, String)>,
+    /// Where networks run, instead of the file's `device:`
+    #[arg(long, value_enum)]
+    pub(crate) device: Option<DeviceChoice>,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
+}
+
+/// Whether files are read again.
+#[derive(Args, Clone, Default)]
+pub(crate) struct Trust {
+    /// Read every file again instead of trusting sizes and times, and check the results in the store
+    #[arg(long)]
+    pub(crate) verify: bool,
 }
 
 /// Where nodes run.
@@ -132,6 +155,10 @@ pub(crate) enum Place {
 /// Which nodes to report.
 #[derive(Args)]
 pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
     /// The nodes, with everything that they read [default: all]
     #[arg(value_name = "NODE")]
     pub(crate) nodes: Vec<String>,
@@ -143,6 +170,10 @@ pub(crate) struct StatusArgs {
 /// Which node to explain.
 #[derive(Args)]
 pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) choice: Choice,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
     /// The node, or one of its cases
     #[arg(value_name = "NODE[:CASE]")]
     pub(crate) node: String,
@@ -151,6 +182,8 @@ pub(crate) struct ExplainArgs {
 /// How to draw.
 #[derive(Args)]
 pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    pub(crate) file: File,
     /// The language
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: GraphFormat,
@@ -171,6 +204,8 @@ pub(crate) enum GraphFormat {
 /// Whose log.
 #[derive(Args)]
 pub(crate) struct LogArgs {
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// The node; with a case only the lines that name it
     #[arg(value_name = "NODE[:CASE]")]
     pub(crate) node: String,
@@ -179,6 +214,8 @@ pub(crate) struct LogArgs {
 /// Where the page goes.
 #[derive(Args)]
 pub(crate) struct ReportArgs {
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// The page: one HTML file that needs no other and no network
     #[arg(long, short, value_name = "FILE", default_value = "report.html")]
     pub(crate) output: PathBuf,
@@ -195,6 +232,17 @@ pub(crate) struct DiffArgs {
     pub(crate) second: Option<PathBuf>,
 }
 
+/// Which stage.
+#[derive(Args)]
+pub(crate) struct StagesArgs {
+    /// The stage to tell all about [default: a line for each]
+    #[arg(value_name = "STAGE")]
+    pub(crate) stage: Option<String>,
+    /// The list as a page in Markdown
+    #[arg(long, conflicts_with = "stage")]
+    pub(crate) markdown: bool,
+}
+
 /// Which shell.
 #[derive(Args)]
 pub(crate) struct CompletionsArgs {
@@ -206,6 +254,8 @@ pub(crate) struct CompletionsArgs {
 /// How to clean up.
 #[derive(Args)]
 pub(crate) struct GcArgs {
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// Only tell what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -214,6 +264,8 @@ pub(crate) struct GcArgs {
 /// Which locks to remove.
 #[derive(Args)]
 pub(crate) struct UnlockArgs {
+    #[command(flatten)]
+    pub(crate) file: File,
     /// Remove the locks of other machines too, which cannot be asked; never that of a process that lives on this one
     #[arg(long)]
     pub(crate) force: bool,
@@ -233,6 +285,8 @@ pub(crate) struct InitArgs {
 /// How to run the demonstration.
 #[derive(Args)]
 pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     #[command(flatten)]
     pub(crate) how: HowArgs,
 }
@@ -298,10 +352,11 @@ pub(crate) fn examples(name: &str) -> String {
     format!(
         "Examples:
   {name} demo                                  the whole pipeline on a small synthetic dataset
-  {name} run --data dataset=/data/FLARE23      everything that is not fresh
+  {name} run --data FLARE23=/data/FLARE23      everything that is not fresh
   {name} run M_c                               node M_c and what it reads
-  {name} run M_c --set M_c.steps=100           with another parameter
-  {name} run --dry-run                         only tell what would be run
+  {name} run M_c --set M_c.fit.epochs=3        with another parameter
+  {name} run --dry-run                         only tell what would be run, how long it takes and how much disk
+  {name} stages preprocess                     what a stage reads, writes and can be told
   {name} explain M_c                           why it would be run
   {name} explain segment[M_4]:FLARE23Ts_0001   why one case would be
   {name} status; {name} log M_c; {name} graph

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::args::{Choice, GcArgs, UnlockArgs};
+use super::args::{File, GcArgs, UnlockArgs};
 use super::look::NOTE;
 use super::verbs::{DEFAULT_PIPELINE, Opened, say};
 use super::{DONE, FAILED, LOCKED, Program};
@@ -29,8 +29,8 @@ fn alone(opened: &Opened) -> Result<Result<std::fs::File, u8>> {
 }
 
 /// `gc`.
-pub(super) fn gc(program: &Program, choice: &Choice, args: &GcArgs) -> Result<u8> {
-    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+pub(super) fn gc(program: &Program, args: &GcArgs) -> Result<u8> {
+    let opened = Opened::new(program, &args.choice, DEFAULT_PIPELINE)?;
     let _alone = match alone(&opened)? {
         Ok(alone) => alone,
         Err(code) => return Ok(code),
@@ -60,8 +60,8 @@ pub(super) fn gc(program: &Program, choice: &Choice, args: &GcArgs) -> Result<u8
 }
 
 /// `verify`.
-pub(super) fn verify(program: &Program, choice: &Choice) -> Result<u8> {
-    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+pub(super) fn verify(program: &Program, file: &File) -> Result<u8> {
+    let opened = Opened::of(program, file)?;
     // What a runner is just writing would look damaged.
     let _alone = match alone(&opened)? {
         Ok(alone) => alone,
@@ -80,8 +80,8 @@ pub(super) fn verify(program: &Program, choice: &Choice) -> Result<u8> {
 }
 
 /// `unlock`.
-pub(super) fn unlock(program: &Program, choice: &Choice, args: &UnlockArgs) -> Result<u8> {
-    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+pub(super) fn unlock(program: &Program, args: &UnlockArgs) -> Result<u8> {
+    let opened = Opened::of(program, &args.file)?;
     if !opened.store.exists()? {
         say("there is no store yet\n");
         return Ok(DONE);

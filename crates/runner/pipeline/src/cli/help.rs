@@ -12,7 +12,9 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("run M_c --only --force", "this node alone, even if nothing has changed"),
             ("run -j 2 --keep-going", "two nodes at once; a failure stops only what depends on it"),
             ("run --set M_c.fit.epochs=3", "with another parameter; dots lead deeper"),
-            ("run --dry-run", "only tell; the exit code is 3 when there is work"),
+            ("run --dry-run", "only tell what would be run, how long it takes and how much disk; the exit code is 3 when there is work"),
+            ("run --dry-run --measure", "measure a little of each kind of work for that; the store keeps what was measured"),
+            ("run --dry-run --suppose FLARE23=4000,512x512x240,0.8x0.8x2.5", "for scans that are not here yet: how many, voxels, mm"),
         ],
     ),
     (
@@ -75,7 +77,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("verify", &[("verify", "read the whole store again; the next run makes anew what is damaged")]),
     ("unlock", &[("unlock", "list the locks, and remove those of dead processes"), ("unlock --force", "remove all of them")]),
     ("demo", &[("demo", "about seven minutes on two cores"), ("demo -j 2", "two nodes at once")]),
-    ("stages", &[("stages", "what each stage reads and writes, and where the paper describes it")]),
+    (
+        "stages",
+        &[
+            ("stages", "a line for each stage"),
+            ("stages preprocess", "its inputs, its output, every parameter, and a node that works"),
+            ("stages --markdown", "the list as a page, stages/README.md"),
+        ],
+    ),
 ];
 
 /// The command with examples below each verb.
@@ -110,6 +119,21 @@ mod tests {
         let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(Command::get_name);
         for verb in verbs {
             assert!(EXAMPLES.iter().any(|(known, _)| *known == verb), "give `{verb}` an example");
+        }
+    }
+
+    #[test]
+    fn the_examples_at_the_top_are_commands() {
+        let text = crate::cli::args::examples("toy");
+        let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  toy ")).collect();
+        assert!(lines.len() >= 8, "{text}");
+        for line in lines {
+            let command = line.split("  ").next().unwrap_or_default();
+            for words in command.split("; toy ") {
+                if let Err(error) = Cli::try_parse_from(std::iter::once("toy").chain(words.split_whitespace())) {
+                    panic!("{words}: {error}");
+                }
+            }
         }
     }
 

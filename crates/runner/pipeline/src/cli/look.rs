@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::args::{Choice, ExplainArgs, LogArgs, StatusArgs};
+use super::args::{ExplainArgs, LogArgs, StatusArgs};
 use super::verbs::{DEFAULT_PIPELINE, Opened, say};
 use super::{DONE, Program};
 use crate::explain::case_reasons;
@@ -16,8 +16,8 @@ use crate::text::{columns, size};
 pub(super) const NOTE: fn(String) = |text| eprintln!("{text}");
 
 /// `status`.
-pub(super) fn status(program: &Program, choice: &Choice, args: &StatusArgs) -> Result<u8> {
-    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+pub(super) fn status(program: &Program, args: &StatusArgs) -> Result<u8> {
+    let opened = Opened::new(program, &args.choice, DEFAULT_PIPELINE)?.trusting(&args.trust);
     let (_, wanted) = opened.wanted(&args.nodes)?;
     let planner = Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &NOTE);
     let nodes = statuses(&planner, &planner.survey(&wanted)?)?;
@@ -61,8 +61,8 @@ fn node_and_case(text: &str) -> (String, Option<&str>) {
 }
 
 /// `explain`.
-pub(super) fn explain(program: &Program, choice: &Choice, args: &ExplainArgs) -> Result<u8> {
-    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+pub(super) fn explain(program: &Program, args: &ExplainArgs) -> Result<u8> {
+    let opened = Opened::new(program, &args.choice, DEFAULT_PIPELINE)?.trusting(&args.trust);
     let (name, case) = node_and_case(&args.node);
     let index = opened.one(&name)?;
     let (_, wanted) = opened.wanted(std::slice::from_ref(&name))?;
@@ -141,8 +141,8 @@ fn explain_case(planner: &Planner<'_>, index: usize, case: &str, states: &BTreeM
 }
 
 /// `log`.
-pub(super) fn log(program: &Program, choice: &Choice, args: &LogArgs) -> Result<u8> {
-    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+pub(super) fn log(program: &Program, args: &LogArgs) -> Result<u8> {
+    let opened = Opened::new(program, &args.choice, DEFAULT_PIPELINE)?;
     let (name, case) = node_and_case(&args.node);
     let index = opened.one(&name)?;
     let (_, wanted) = opened.wanted(std::slice::from_ref(&name))?;

@@ -7,6 +7,7 @@
 
 mod args;
 mod care;
+mod dry;
 mod help;
 mod look;
 mod show;
@@ -22,7 +23,7 @@ use stage_kit::Entry;
 use args::{Cli, Verb};
 
 use crate::Snapshot;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, Usage};
 
 /// What a program brings along.
 #[derive(Clone, Copy)]
@@ -70,29 +71,29 @@ pub fn main(program: &Program) -> ExitCode {
         return verbs::stage(program, stage);
     }
     let code = match &cli.verb {
-        Verb::Run(run) => verbs::run(program, &cli.choice, run),
-        Verb::Status(status) => look::status(program, &cli.choice, status),
-        Verb::Explain(explain) => look::explain(program, &cli.choice, explain),
-        Verb::Graph(graph) => verbs::graph(program, &cli.choice, graph),
-        Verb::Log(log) => look::log(program, &cli.choice, log),
-        Verb::Report(report) => show::report(program, &cli.choice, report),
-        Verb::Diff(diff) => show::diff(program, &cli.choice, diff),
+        Verb::Run(run) => verbs::run(program, run),
+        Verb::Status(status) => look::status(program, status),
+        Verb::Explain(explain) => look::explain(program, explain),
+        Verb::Graph(graph) => verbs::graph(program, graph),
+        Verb::Log(log) => look::log(program, log),
+        Verb::Report(report) => show::report(program, report),
+        Verb::Diff(diff) => show::diff(program, diff),
         Verb::Completions(completions) => show::completions(command(program), completions),
         Verb::Schema => show::schema(program),
         Verb::Init(init) => show::init(program, init),
-        Verb::Demo(demo) => verbs::demo(program, &cli.choice, demo),
-        Verb::Gc(gc) => care::gc(program, &cli.choice, gc),
-        Verb::Verify => care::verify(program, &cli.choice),
-        Verb::Unlock(unlock) => care::unlock(program, &cli.choice, unlock),
+        Verb::Demo(demo) => verbs::demo(program, demo),
+        Verb::Gc(gc) => care::gc(program, gc),
+        Verb::Verify(file) => care::verify(program, file),
+        Verb::Unlock(unlock) => care::unlock(program, unlock),
         Verb::Work(args) => work::work(program, args),
-        Verb::Stages => verbs::stages(program),
+        Verb::Stages(stages) => show::stages(program, stages),
         Verb::Stage(_) => Ok(DONE),
     };
     match code {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(if error.is::<ConfigError>() { WRONG } else { FAILED })
+            ExitCode::from(if error.is::<ConfigError>() || error.is::<Usage>() { WRONG } else { FAILED })
         }
     }
 }

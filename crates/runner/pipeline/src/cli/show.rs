@@ -1,14 +1,17 @@
-//! The verbs that show: `report`, `diff`, `schema`, `completions`; and `init`, which writes what the others take.
+//! The verbs that show: `report`, `diff`, `stages`, `schema`, `completions`; and `init`, which writes what the others take.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use super::args::{Choice, CompletionsArgs, DiffArgs, InitArgs, ReportArgs};
-use super::verbs::{DEFAULT_PIPELINE, Opened, overrides, say};
+use super::args::{CompletionsArgs, DiffArgs, InitArgs, ReportArgs, StagesArgs};
+use super::verbs::{DEFAULT_PIPELINE, Opened, say, unknown_stage};
 use super::{DONE, Program};
+use crate::Overrides;
 use crate::diff::compare;
+use crate::draw::{stage_list, stage_table};
+use crate::error::Usage;
 use crate::graph::Pipeline;
 use crate::journal::RunNote;
 use crate::plan::Planner;
@@ -19,7 +22,9 @@ use crate::text::{size, utc};
 /// `init`.
 pub(super) fn init(program: &Program, args: &InitArgs) -> Result<u8> {
     let output = &args.output;
-    ensure!(!output.exists(), "{} is there already; name another file with `-o`, or remove it", output.display());
+    if output.exists() {
+        return Err(Usage(format!("{} is there already; name another file with `-o`, or remove it", output.display())).into());
+    }
     let folders: Vec<(String, PathBuf)> = args.folders.iter().map(|(name, path)| (name.clone(), path.into())).collect();
     stage_kit::write_atomic_text(output, &(program.init)(&folders)?)?;
     say(&format!("{}: look through it, above all at the lines with `?`; then `{} run -p {0}`\n", output.display(), program.name));
@@ -27,8 +32,8 @@ pub(super) fn init(program: &Program, args: &InitArgs) -> Result<u8> {
 }
 
 /// `report`.
-pub(super) fn report(program: &Program, choice: &Choice, args: &ReportArgs) -> Result<u8> {
-    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+pub(super) fn report(program: &Program, args: &ReportArgs) -> Result<u8> {
+    let opened = Opened::new(program, &args.choice, DEFAULT_PIPELINE)?;
     let (_, all) = opened.wanted(&[])?;
     let note = |text: String| eprintln!("{text}");
     let planner = Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &note);
@@ -37,7 +42,7 @@ pub(super) fn report(program: &Program, choice: &Choice, args: &ReportArgs) -> R
     let snapshot = Snapshot {
         pipeline: &opened.pipeline,
         store: &opened.store,
-        file: choice.pipeline.clone().unwrap_or_else(|| DEFAULT_PIPELINE.into()),
+        file: args.choice.file.pipeline.clone().unwrap_or_else(|| DEFAULT_PIPELINE.into()),
         nodes: nodes(&planner, &states)?,
         latest_run: RunNote::latest(&opened.pipeline),
         program: (program.name, program.version),
@@ -50,18 +55,32 @@ pub(super) fn report(program: &Program, choice: &Choice, args: &ReportArgs) -> R
 }
 
 /// `diff`.
-pub(super) fn diff(program: &Program, choice: &Choice, args: &DiffArgs) -> Result<u8> {
-    let overrides = overrides(choice);
+pub(super) fn diff(program: &Program, args: &DiffArgs) -> Result<u8> {
     let (a, b) = match &args.second {
         Some(second) => (args.first.clone(), second.clone()),
         None => {
             let base = Pipeline::base_of(&args.first)?;
-            (base.with_context(|| format!("{} extends no other file; name two files", args.first.display()))?, args.first.clone())
+            (base.ok_or_else(|| Usage(format!("{} extends no other file; name two files", args.first.display())))?, args.first.clone())
         }
     };
-    let comparison = compare(&Pipeline::load(&a, &overrides, program.stages)?, &Pipeline::load(&b, &overrides, program.stages)?);
+    let load = |path: &Path| Pipeline::load(path, &Overrides::default(), program.stages);
+    let comparison = compare(&load(&a)?, &load(&b)?);
     let same = if comparison.is_empty() { "nothing differs\n" } else { "" };
     say(&format!("{} → {}\n{same}{}", a.display(), b.display(), comparison.text()));
+    Ok(DONE)
+}
+
+/// `stages`.
+pub(super) fn stages(program: &Program, args: &StagesArgs) -> Result<u8> {
+    say(&match &args.stage {
+        None if args.markdown => stage_table(program.name, program.stages),
+        None => stage_list(program.name, program.stages),
+        Some(name) => {
+            let stage = program.stages.iter().find(|stage| stage.name == *name);
+            let stage = stage.ok_or_else(|| Usage(unknown_stage(program, name)))?;
+            format!("{}: {}\n\n{}", stage.name, stage.about, stage.manual())
+        }
+    });
     Ok(DONE)
 }
 

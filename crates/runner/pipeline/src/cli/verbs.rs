@@ -9,18 +9,19 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, Result};
 use clap::ValueEnum as _;
 
-use super::args::{Choice, DemoArgs, GraphArgs, GraphFormat, Place, RunArgs, StageVerb};
-use super::{DONE, FAILED, INTERRUPTED, LOCKED, Program, WORK_FOUND, WRONG};
+use super::args::{Choice, DemoArgs, File, GraphArgs, GraphFormat, HowArgs, Place, RunArgs, StageVerb, Trust};
+use super::dry::dry_run;
+use super::{DONE, FAILED, INTERRUPTED, LOCKED, Program, WRONG};
 use crate::cases::Filter;
 use crate::display::Display;
+use crate::error::Usage;
 use crate::executor::{Executor, Local};
 use crate::graph::Pipeline;
 use crate::journal::RunNote;
-use crate::plan::{Planner, State};
+use crate::plan::Planner;
 use crate::run::{Options, Summary};
-use crate::status::reasons;
 use crate::store::Store;
-use crate::text::{duration, utc};
+use crate::text::{duration, instead, utc};
 use crate::{Hasher, Overrides, Slurm, die_with_parent, draw};
 
 /// A pipeline with its store.
@@ -32,19 +33,39 @@ pub(super) struct Opened {
 
 impl Opened {
     pub(super) fn new(program: &Program, choice: &Choice, default: &str) -> Result<Self> {
-        let path = choice.pipeline.clone().unwrap_or_else(|| default.into());
-        let pipeline = Pipeline::load(&path, &overrides(choice), program.stages)?;
+        Self::read(program, choice, overrides(choice), default)
+    }
+
+    /// The same for a verb that changes nothing in the file.
+    pub(super) fn of(program: &Program, file: &File) -> Result<Self> {
+        Self::new(program, &Choice { file: file.clone(), ..Choice::default() }, DEFAULT_PIPELINE)
+    }
+
+    /// The same for a verb that runs nodes.
+    fn to_run(program: &Program, choice: &Choice, how: &HowArgs, default: &str) -> Result<Self> {
+        let device = how.device.and_then(|device| Some(device.to_possible_value()?.get_name().to_owned()));
+        let overrides = Overrides { device, slurm: how.slurm.clone(), ..overrides(choice) };
+        Ok(Self::read(program, choice, overrides, default)?.trusting(&how.trust))
+    }
+
+    fn read(program: &Program, choice: &Choice, overrides: Overrides, default: &str) -> Result<Self> {
+        let path = choice.file.pipeline.clone().unwrap_or_else(|| default.into());
+        let pipeline = Pipeline::load(&path, &overrides, program.stages)?;
         let store = Store::new(&pipeline.store, &pipeline.name);
-        let hasher = Hasher::open(&store.index(), !choice.verify);
+        let hasher = Hasher::open(&store.index(), true);
         Ok(Self { pipeline, store, hasher })
     }
 
-    /// The named nodes with their ancestors, or all; the data that they read must be there.
+    /// The same, reading every file again if that is asked for.
+    pub(super) fn trusting(self, trust: &Trust) -> Self {
+        if trust.verify { Self { hasher: Hasher::open(&self.store.index(), false), ..self } } else { self }
+    }
+
+    /// The named nodes, or all; and the same with their ancestors.
     pub(super) fn wanted(&self, names: &[String]) -> Result<(BTreeSet<usize>, BTreeSet<usize>)> {
         let all: BTreeSet<usize> = (0..self.pipeline.nodes.len()).collect();
         let named = if names.is_empty() { all } else { self.pipeline.select(names)? };
         let wanted = self.pipeline.with_ancestors(&named);
-        self.pipeline.check_data(&wanted)?;
         Ok((named, wanted))
     }
 
@@ -57,24 +78,25 @@ impl Opened {
     pub(super) fn one(&self, name: &str) -> Result<usize> {
         let found = self.pipeline.select(&[name.to_owned()])?;
         let names: Vec<&str> = found.iter().map(|&index| self.pipeline.nodes[index].name.as_str()).collect();
-        anyhow::ensure!(names.len() == 1, "`{name}` stands for several nodes; name one of {}", names.join(", "));
-        found.first().copied().context("no node")
+        match found.first() {
+            Some(&index) if names.len() == 1 => Ok(index),
+            _ => Err(Usage(format!("`{name}` stands for several nodes; name one of {}", names.join(", "))).into()),
+        }
     }
 }
 
 /// What the command line says on top of the file.
-pub(super) fn overrides(choice: &Choice) -> Overrides {
-    let device = choice.device.and_then(|device| Some(device.to_possible_value()?.get_name().to_owned()));
+fn overrides(choice: &Choice) -> Overrides {
     let data = choice.data.iter().map(|(name, path)| (name.clone(), PathBuf::from(path))).collect();
-    Overrides { data, store: choice.store.clone(), device, slurm: choice.slurm.clone(), params: choice.set.clone() }
+    Overrides { data, store: choice.file.store.clone(), params: choice.set.clone(), ..Overrides::default() }
 }
 
 pub(super) const DEFAULT_PIPELINE: &str = "pipeline.yaml";
 const DEMO_PIPELINE: &str = "pipelines/demo.yaml";
 
 /// `run`.
-pub(super) fn run(program: &Program, choice: &Choice, args: &RunArgs) -> Result<u8> {
-    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+pub(super) fn run(program: &Program, args: &RunArgs) -> Result<u8> {
+    let opened = Opened::to_run(program, &args.choice, &args.how, DEFAULT_PIPELINE)?;
     run_opened(program, &opened, args).map(|(code, _)| code)
 }
 
@@ -86,10 +108,11 @@ fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> Result<(u8,
     let planner = Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &note).limited_to(limit(opened, args, &named, &wanted)?);
     let forced = if args.force { named.clone() } else { BTreeSet::new() };
     if args.dry_run {
-        let code = dry_run(&planner, &wanted, &forced)?;
+        let code = dry_run(program, &planner, &wanted, &forced, args)?;
         opened.keep_digests();
         return Ok((code, Summary::default()));
     }
+    opened.pipeline.check_data(&wanted)?;
     opened.store.create()?;
     let Some(_in_use) = opened.store.enter()? else {
         eprintln!("{} is being cleaned up by `gc`; wait until it has ended", opened.store.root().display());
@@ -167,7 +190,10 @@ fn limit(opened: &Opened, args: &RunArgs, named: &BTreeSet<usize>, wanted: &BTre
     for &index in wanted.iter().rev() {
         let node = &nodes[index];
         let named = named.contains(&index);
-        anyhow::ensure!(!named || node.stage.is_by_case(), "{}: its stage {} does not work case by case", node.name, node.stage.name);
+        if named && !node.stage.is_by_case() {
+            let text = format!("{}: its stage {} does not work case by case; leave `--case` out", node.name, node.stage.name);
+            return Err(Usage(text).into());
+        }
         let mut readers = wanted.iter().filter(|&&reader| nodes[reader].parents().contains(&index));
         if named || (node.stage.is_by_case() && !node.stage.gathers() && readers.all(|reader| limited.contains(reader))) {
             limited.insert(index);
@@ -176,30 +202,9 @@ fn limit(opened: &Opened, args: &RunArgs, named: &BTreeSet<usize>, wanted: &BTre
     Ok(Filter { names: args.case.iter().cloned().collect(), nodes: limited })
 }
 
-/// Tells what would be run.
-fn dry_run(planner: &Planner<'_>, wanted: &BTreeSet<usize>, forced: &BTreeSet<usize>) -> Result<u8> {
-    let states = planner.survey(wanted)?;
-    let mut found = false;
-    for (index, state) in &states {
-        let reason = match state {
-            State::Fresh(_) if forced.contains(index) => "would be run again (--force)".to_owned(),
-            State::Fresh(_) => continue,
-            State::Stale(_) => format!("would be run: {}", reasons(planner, *index, &states)?.join("; ")),
-            State::Waits(parents) => format!("depends on what {} will write", names(planner.pipeline, parents)),
-        };
-        found = true;
-        say(&format!("{}: {reason}\n", planner.pipeline.nodes[*index].name));
-    }
-    Ok(if found { WORK_FOUND } else { DONE })
-}
-
-fn names(pipeline: &Pipeline, indices: &[usize]) -> String {
-    indices.iter().map(|&index| pipeline.nodes[index].name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
 /// `graph`.
-pub(super) fn graph(program: &Program, choice: &Choice, args: &GraphArgs) -> Result<u8> {
-    let opened = Opened::new(program, choice, DEFAULT_PIPELINE)?;
+pub(super) fn graph(program: &Program, args: &GraphArgs) -> Result<u8> {
+    let opened = Opened::of(program, &args.file)?;
     say(&match args.format {
         GraphFormat::Mermaid => draw::mermaid(&opened.pipeline),
         GraphFormat::Dot => draw::dot(&opened.pipeline),
@@ -209,15 +214,16 @@ pub(super) fn graph(program: &Program, choice: &Choice, args: &GraphArgs) -> Res
 }
 
 /// `demo`.
-pub(super) fn demo(program: &Program, choice: &Choice, args: &DemoArgs) -> Result<u8> {
-    if choice.pipeline.is_none() && !Path::new(DEMO_PIPELINE).is_file() {
+pub(super) fn demo(program: &Program, args: &DemoArgs) -> Result<u8> {
+    if args.choice.file.pipeline.is_none() && !Path::new(DEMO_PIPELINE).is_file() {
         eprintln!(
             "error: there is no {DEMO_PIPELINE} here; run the demonstration in the project's folder, or name the file with --pipeline"
         );
         return Ok(WRONG);
     }
-    let opened = Opened::new(program, choice, DEMO_PIPELINE)?;
-    let run = RunArgs { nodes: Vec::new(), how: args.how.clone(), case: Vec::new(), only: false, force: false, dry_run: false };
+    let opened = Opened::to_run(program, &args.choice, &args.how, DEMO_PIPELINE)?;
+    let (choice, how) = (args.choice.clone(), args.how.clone());
+    let run = RunArgs { choice, how, ..RunArgs::default() };
     let (code, summary) = run_opened(program, &opened, &run)?;
     if code != DONE {
         return Ok(code);
@@ -248,12 +254,6 @@ fn markdown_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// `stages`.
-pub(super) fn stages(program: &Program) -> Result<u8> {
-    say(&draw::stage_table(program.name, program.stages));
-    Ok(DONE)
-}
-
 /// `stage`.
 pub(super) fn stage(program: &Program, verb: &StageVerb) -> ExitCode {
     if let Some(parent) = verb.parent
@@ -265,10 +265,15 @@ pub(super) fn stage(program: &Program, verb: &StageVerb) -> ExitCode {
     match program.stages.iter().find(|stage| stage.name == verb.name) {
         Some(stage) => stage_kit::run_stage(stage, &verb.args),
         None => {
-            eprintln!("error: there is no stage `{}`; `{} stages` lists them", verb.name, program.name);
+            eprintln!("error: {}", unknown_stage(program, &verb.name));
             ExitCode::from(WRONG)
         }
     }
+}
+
+pub(super) fn unknown_stage(program: &Program, name: &str) -> String {
+    let known: Vec<&str> = program.stages.iter().map(|stage| stage.name).collect();
+    format!("there is no stage `{name}`; {}", instead(name, "the stages are", &known))
 }
 
 pub(super) fn own_file() -> Result<PathBuf> {

@@ -5,7 +5,7 @@ mod svg;
 mod text;
 
 pub use svg::{STYLE, svg, svg_for_page};
-pub use text::{dot, mermaid, stage_table};
+pub use text::{dot, mermaid, stage_list, stage_table};
 
 use crate::graph::{Node, Pipeline, Source};
 

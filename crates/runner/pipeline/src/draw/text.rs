@@ -4,6 +4,7 @@ use stage_kit::Entry;
 
 use super::{Edge, From, data_names, edges, title};
 use crate::graph::{Node, Pipeline};
+use crate::text::columns;
 
 fn id(from: From<'_>) -> String {
     match from {
@@ -55,7 +56,9 @@ pub fn dot(pipeline: &Pipeline) -> String {
 #[must_use]
 pub fn stage_table(program: &str, stages: &[Entry]) -> String {
     let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
-    let mut table = format!("# Stages\n\nIn the order of the method. This page is the output of `{program} stages`.\n\n");
+    let mut table = format!(
+        "# Stages\n\nIn the order of the method. This page is the output of\n`{program} stages --markdown`; `{program} stages STAGE` prints the parameters of a stage with their types, defaults and meaning.\n\n"
+    );
     table.push_str("| stage | what it does | reads | writes | paper |\n|---|---|---|---|---|\n");
     for stage in stages {
         let reads: Vec<String> = stage
@@ -71,4 +74,11 @@ pub fn stage_table(program: &str, stages: &[Entry]) -> String {
         table.push_str(&format!("| `{}` | {about} | {reads} | {writes} | {paper} |\n", stage.name));
     }
     table
+}
+
+/// The stages of `program`, a line each.
+#[must_use]
+pub fn stage_list(program: &str, stages: &[Entry]) -> String {
+    let rows: Vec<[String; 2]> = stages.iter().map(|stage| [stage.name.to_owned(), stage.about.to_owned()]).collect();
+    format!("{}\n`{program} stages STAGE` prints inputs, output, every parameter and an example.\n", columns(&rows))
 }

@@ -7,7 +7,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown key at the top",
         "seed: 1\nstore: w\nnodse: {}\nnodes:\n  a: {stage: words, params: {text: x}}\n",
-        "pipeline.yaml:3: nodse: a pipeline file has no `nodse`; it has extends, seed, device, store, slurm, classes, data, nodes; did you mean `nodes`?",
+        "pipeline.yaml:3: nodse: a pipeline file has no `nodse`; it has extends, seed, device, store, slurm, classes, data, defaults, nodes; did you mean `nodes`?",
     ),
     (
         "a site's option that is none",
@@ -78,12 +78,12 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "an unknown parameter",
         "seed: 1\nstore: w\nnodes:\n  a:\n    stage: words\n    params:\n      text: x\n      colour: red\n",
-        "pipeline.yaml:8: nodes.a.params.colour: parameters of stage words: unknown field `colour`, expected one of `text`, `without`, `dated`",
+        "pipeline.yaml:8: nodes.a.params.colour: stage words has no parameter `colour`; it has text, without, dated",
     ),
     (
         "a parameter of the wrong type",
         "seed: 1\nstore: w\nnodes:\n  a: {stage: words, params: {text: x}}\n  j:\n    stage: join\n    inputs: {parts: {a: a}}\n    params:\n      glue: x\n      delay_ms: soon\n",
-        "pipeline.yaml:10: nodes.j.params.delay_ms: parameters of stage join: invalid type: string \"soon\", expected u64",
+        "pipeline.yaml:10: nodes.j.params.delay_ms: must be a whole number, but is \"soon\"",
     ),
     (
         "a parameter that the stage finds senseless",
@@ -125,9 +125,48 @@ fn everything_that_can_be_wrong_is_told_with_its_line_before_any_work() {
 
 #[test]
 fn all_mistakes_are_told_at_once() {
-    let lab = Lab::new("seed: x\nstore: w\nnodes:\n  a: {stage: wrods}\n  m: {stage: measure}\n");
+    let lab = Lab::new(
+        "seed: x\nstore: w\nnodes:\n  a: {stage: wrods}\n  m: {stage: measure}\n  j: {stage: join, params: {delay: 3, fails_at: 1}}\n",
+    );
     let stderr = lab.run(&[]).stderr;
-    assert_eq!(stderr.lines().count(), 3, "{stderr}");
+    // The seed, the stage, two inputs, and of j's parameters one unknown, one missing and one of another type.
+    assert_eq!(stderr.lines().count(), 7, "{stderr}");
+    for what in [
+        "params.delay: stage join has no parameter `delay`",
+        "params.glue: is missing; give text",
+        "params.fails_at: must be text or null, but is 1",
+    ] {
+        assert!(stderr.contains(what), "{what}: {stderr}");
+    }
+}
+
+#[test]
+fn a_stage_tells_all_its_parameters() {
+    let lab = Lab::new(PIPELINE);
+    let join = lab.call(&["stages", "join"]).must_succeed().stdout;
+    let expected = "join: joins the words of many inputs
+
+Inputs:
+  parts.NAME
+      folders of words
+
+Output:
+  joined.txt
+
+Parameters:
+  glue: text, required
+      What stands between two words.
+  delay_ms: whole number, default 0
+      Milliseconds of work for each word.
+  fails_at: text, optional
+      The word at which it fails.
+
+Paper: none
+";
+    assert_eq!(join, expected);
+    let wrong = lab.call(&["stages", "jion"]);
+    assert_eq!(wrong.code, Some(2));
+    assert!(wrong.stderr.contains("there is no stage `jion`") && wrong.stderr.contains("did you mean `join`?"), "{wrong:?}");
 }
 
 #[test]
@@ -191,7 +230,9 @@ fn the_graph_and_the_stages_can_be_shown() {
     assert!(mermaid.contains("n0[\"a<br/>words\"]") && mermaid.contains("data_more -- \"more\" --> n0"), "{mermaid}");
     let dot = lab.call(&["graph", "--format", "dot"]).must_succeed().stdout;
     assert!(dot.contains("\"n0\" -> \"n2\" [label=\"parts.a\"];"), "{dot}");
-    let stages = lab.call(&["stages"]).must_succeed().stdout;
+    let list = lab.call(&["stages"]).must_succeed().stdout;
+    assert!(list.starts_with("words    writes each word into a file\n") && list.lines().count() == 6, "{list}");
+    let stages = lab.call(&["stages", "--markdown"]).must_succeed().stdout;
     assert!(
         stages.contains("| `join` | joins the words of many inputs | `parts.NAME`: folders of words | joined.txt | none |"),
         "{stages}"

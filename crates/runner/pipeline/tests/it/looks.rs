@@ -47,7 +47,7 @@ fn diff_finds_shared_results_under_other_names_and_no_difference_in_a_file_with_
 fn diff_needs_a_base_or_a_second_file() {
     let lab = Lab::new(PIPELINE);
     let outcome = lab.call(&["diff", "pipeline.yaml"]);
-    assert!(outcome.code == Some(1) && outcome.stderr.contains("extends no other file"), "{outcome:?}");
+    assert!(outcome.code == Some(2) && outcome.stderr.contains("extends no other file"), "{outcome:?}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Whole runs of the example `toy`, a program with four tiny stages.
 //!
 //! - `files`: what is wrong with a pipeline file is told before any work
+//! - `usage`: options, exit codes, and what can be told without data
+//! - `forecast`: what a run will take
 //! - `cache`: what is run again, and what is not
 //! - `looks`: graph, diff, report, completions
 //! - `cases`: stages that work case by case
@@ -15,8 +17,10 @@ mod care;
 mod cases;
 mod crash;
 mod files;
+mod forecast;
 mod lab;
 mod looks;
 mod places;
 mod slurm;
 mod trouble;
+mod usage;

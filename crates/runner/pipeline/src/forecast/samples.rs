@@ -1,0 +1,92 @@
+//! What one of a kind of work takes on this machine: measured once, and kept in the store.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use stage_kit::{Ahead, Chore, Cost, DeviceChoice, Report, StageIo};
+
+use crate::graph::Node;
+use crate::store::Store;
+
+/// Measured samples.
+pub(crate) struct Samples<'a> {
+    store: &'a Store,
+    device: DeviceChoice,
+    /// Whether what is not known is measured now; told of each beforehand.
+    measure: Option<&'a dyn Fn(String)>,
+    /// What was looked up or measured already, and what could not be.
+    known: RefCell<BTreeMap<String, Result<Option<Cost>, String>>>,
+}
+
+/// A sample as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// All that its key is made of, for people.
+    of: Value,
+    cost: Cost,
+}
+
+impl<'a> Samples<'a> {
+    pub(crate) fn new(store: &'a Store, device: DeviceChoice, measure: Option<&'a dyn Fn(String)>) -> Self {
+        Self { store, device, measure, known: RefCell::default() }
+    }
+
+    /// What one of a chore takes; nothing if nobody has measured it on this machine.
+    ///
+    /// # Errors
+    /// When it cannot be measured.
+    pub(crate) fn of(&self, node: &Node, ahead: &Ahead, chore: &Chore) -> Result<Option<Cost>> {
+        let of = json!({
+            "stage": node.stage.name,
+            "revision": node.stage.revision,
+            "what": chore.what,
+            "sample": chore.sample,
+            "device": self.device,
+            "host": rustix::system::uname().nodename().to_string_lossy(),
+            "cores": std::thread::available_parallelism().map_or(1, usize::from),
+        });
+        let key = blake3::hash(of.to_string().as_bytes()).to_hex()[..32].to_owned();
+        if let Some(known) = self.known.borrow().get(&key) {
+            return known.clone().map_err(anyhow::Error::msg);
+        }
+        let found = match self.kept(&key) {
+            Some(cost) => Ok(Some(cost)),
+            None => self.measure.map(|tell| self.measured(node, ahead, chore, tell, &key, of)).transpose(),
+        };
+        let told = found.map_err(|error| format!("{error:#}"));
+        self.known.borrow_mut().insert(key, told.clone());
+        told.map_err(anyhow::Error::msg)
+    }
+
+    fn kept(&self, key: &str) -> Option<Cost> {
+        let text = std::fs::read_to_string(self.store.sample(key)).ok()?;
+        serde_json::from_str::<Kept>(&text).ok().map(|kept| kept.cost)
+    }
+
+    fn measured(&self, node: &Node, ahead: &Ahead, chore: &Chore, tell: &dyn Fn(String), key: &str, of: Value) -> Result<Cost> {
+        tell(format!("{}: measuring one of its {}", node.name, chore.what));
+        let path = self.store.sample(key);
+        let folder = path.parent().context("a sample lies in a folder")?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let scratch = tempfile::tempdir_in(folder).with_context(|| format!("cannot make a folder in {}", folder.display()))?;
+        let (output, work) = (scratch.path().join("output"), scratch.path().join("work"));
+        [&output, &work].into_iter().try_for_each(std::fs::create_dir)?;
+        let io = StageIo {
+            node: node.name.clone(),
+            inputs: ahead.paths.clone(),
+            output,
+            work,
+            seed: node.seed,
+            device: self.device,
+            report: Report::default(),
+            planned: true,
+            sink: None,
+        };
+        let cost = node.stage.sample(node.params.clone(), ahead, chore, &io)?;
+        stage_kit::write_atomic_text(&path, &(serde_json::to_string_pretty(&Kept { of, cost })? + "\n"))?;
+        Ok(cost)
+    }
+}

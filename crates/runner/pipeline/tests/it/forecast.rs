@@ -1,0 +1,64 @@
+//! `run --dry-run` tells what a run will take: from samples that were measured, never from anything else.
+
+use crate::lab::{Lab, PIPELINE};
+
+/// `j` takes 200 ms for each word; of `m` and `c` nothing is known.
+fn slow() -> Lab {
+    Lab::new(&PIPELINE.replace("params: {glue: \"+\"}", "params: {glue: \"+\", delay_ms: 200}"))
+}
+
+/// The row of a node in the table.
+fn row<'t>(text: &'t str, node: &str) -> &'t str {
+    text.lines().filter(|line| line.split_whitespace().next() == Some(node)).next_back().unwrap_or_else(|| panic!("{node}: {text}"))
+}
+
+#[test]
+fn what_is_not_measured_is_unknown_and_a_measured_sample_is_kept() {
+    let lab = slow();
+    let before = lab.run(&["--dry-run"]);
+    assert_eq!(before.code, Some(3));
+    assert!(row(&before.stdout, "j").contains("unknown"), "{}", before.stdout);
+    assert!(before.stdout.contains("  j: seconds for each of 8 words: not measured\n"), "{}", before.stdout);
+    assert!(before.stdout.contains("`toy run --dry-run --measure` does a little"), "{}", before.stdout);
+    assert!(!lab.path("work").exists(), "a dry run makes nothing");
+
+    let measured = lab.run(&["--dry-run", "--measure"]);
+    assert!(measured.code == Some(3) && measured.stderr.contains("j: measuring one of its words"), "{measured:?}");
+    assert!(row(&measured.stdout, "j").contains("8 words of 0.20 s"), "{}", measured.stdout);
+    assert_eq!(std::fs::read_dir(lab.path("work/samples")).unwrap().count(), 1, "the sample stays, and nothing else");
+
+    let after = lab.run(&["--dry-run"]);
+    assert_eq!(row(&after.stdout, "j"), row(&measured.stdout, "j"), "what was measured is kept");
+    // Other parameters are another sample.
+    let other = lab.run(&["--dry-run", "--set", "j.delay_ms=1"]);
+    assert!(other.stdout.contains("  j: seconds for each of 8 words: not measured\n"), "{}", other.stdout);
+    lab.run(&["j"]).must_succeed();
+    let fresh = lab.run(&["--dry-run"]).stdout;
+    assert!(!fresh.lines().any(|line| line.starts_with("j ")), "what is fresh costs nothing: {fresh}");
+}
+
+#[test]
+fn the_plan_sums_up_and_names_the_longest_chain_and_all_that_is_unknown() {
+    let lab = slow();
+    let text = lab.run(&["--dry-run", "--measure"]).stdout;
+    assert!(text.contains("\nIn all, what is known: 1.6 s and 120 B on this machine, one node after another.\n"), "{text}");
+    assert!(text.contains("\nThe longest chain takes 1.6 s, on however many machines like this one: a → j"), "{text}");
+    assert!(text.contains("\n  m, c: the stage does not foresee its work\n"), "{text}");
+    // An earlier result tells of what a stage does not foresee.
+    lab.run(&[]).must_succeed();
+    let again = lab.run(&["--dry-run", "--set", "a.text=one two five"]).stdout;
+    assert!(row(&again, "m").contains("as its result of "), "{again}");
+}
+
+#[test]
+fn data_that_are_not_here_can_be_supposed() {
+    let lab = slow();
+    let wrong = lab.run(&["--dry-run", "--suppose", "more=many"]);
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("is not NAME=CASES,SHAPE,SPACING"), "{wrong:?}");
+    let unknown = lab.run(&["--dry-run", "--suppose", "mroe=3,1x1x1,1x1x1"]);
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("did you mean `more`?"), "{unknown:?}");
+    std::fs::remove_file(lab.path("more.txt")).unwrap();
+    let absent = lab.run(&["--dry-run"]);
+    assert!(absent.code == Some(3) && absent.stdout.starts_with("a: waits for data.more, of which nothing is at "), "{absent:?}");
+    assert_eq!(lab.run(&["--suppose", "more=3,1x1x1,1x1x1"]).code, Some(2), "a run supposes nothing");
+}
