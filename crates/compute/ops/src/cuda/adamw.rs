@@ -1,5 +1,4 @@
 //! One step of AdamW, in one pass over a parameter.
-#![allow(unsafe_code)]
 
 use std::cell::Cell;
 
@@ -40,6 +39,7 @@ impl<F: FnOnce(&mut CudaStorage, &Layout) -> Result<()>> InplaceOp1 for Once<F> 
     }
 }
 
+#[allow(unsafe_code)]
 fn run([value, m, v]: [(&mut CudaStorage, &Layout); 3], gradient: &Tensor, by: &Step) -> Result<()> {
     let (storage, layout) = gradient.storage_and_layout();
     let Storage::Cuda(storage) = &*storage else {

@@ -1,5 +1,4 @@
 //! Convolution and its gradients by cuDNN.
-#![allow(unsafe_code)]
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -62,6 +61,7 @@ struct Session {
 struct Handle(sys::cudnnHandle_t);
 
 impl Drop for Handle {
+    #[allow(unsafe_code)]
     fn drop(&mut self) {
         // SAFETY: it was made by `create_handle` and is destroyed once. At the end of a thread nobody hears of a failure.
         let _ = unsafe { result::destroy_handle(self.0) };
@@ -73,6 +73,7 @@ thread_local! {
 }
 
 impl Session {
+    #[allow(unsafe_code)]
     fn new(stream: &CudaStream) -> Result<Self> {
         let handle = Handle(result::create_handle()?);
         // SAFETY: the handle was just made, and the device that owns the stream outlives what is done on it.
@@ -82,6 +83,7 @@ impl Session {
 }
 
 /// The convolution of two arguments, in the order of the direction.
+#[allow(unsafe_code)]
 fn solve(direction: Direction, shape: &ConvShape, axes: usize, a: Operand<'_>, b: Operand<'_>) -> Result<CudaStorage> {
     let (device, dtype) = (a.0.device(), a.0.dtype());
     let problem = Problem { direction, shape: *shape, axes, dtype, tf32: gemm_reduced_precision_f32() };
@@ -119,6 +121,7 @@ fn solve(direction: Direction, shape: &ConvShape, axes: usize, a: Operand<'_>, b
 }
 
 impl Session {
+    #[allow(unsafe_code)]
     fn solve(
         &mut self,
         device: &CudaDevice,

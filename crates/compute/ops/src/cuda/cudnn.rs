@@ -1,5 +1,4 @@
 //! cuDNN's descriptors of a convolution, and its choice of an algorithm.
-#![allow(unsafe_code)]
 
 use std::ffi::c_int;
 use std::ptr::null_mut;
@@ -59,6 +58,7 @@ impl Plan {
     ///
     /// # Errors
     /// When cuDNN refuses the shape, or has no such algorithm.
+    #[allow(unsafe_code)]
     pub(super) fn new(handle: sys::cudnnHandle_t, problem: &Problem) -> Result<Self> {
         let descriptors = Descriptors::new(problem)?;
         let Descriptors { x, w, y, conv } = descriptors;
@@ -109,6 +109,7 @@ pub(super) struct Descriptors {
 }
 
 impl Descriptors {
+    #[allow(unsafe_code)]
     fn new(problem: &Problem) -> Result<Self> {
         use sys::cudnnMathType_t as Math;
         let (shape, axes) = (&problem.shape, problem.axes);
@@ -152,6 +153,7 @@ impl Descriptors {
 }
 
 impl Drop for Descriptors {
+    #[allow(unsafe_code)]
     fn drop(&mut self) {
         // SAFETY: each is destroyed once, if it was made. A failure would leave a few bytes behind.
         unsafe {

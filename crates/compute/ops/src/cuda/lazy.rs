@@ -3,7 +3,6 @@
 //! cudarc links them, so that a program would not even start where they are missing. Here every function that cudarc
 //! declares is defined anew: it jumps to the function of that name in the library, which its first call loads and looks up.
 //! In a library that cannot be loaded every function returns the library's code for not being usable.
-#![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
@@ -22,8 +21,10 @@ struct Library {
 
 struct Handle(*mut c_void);
 // SAFETY: the loader's handles may be used by every thread.
+#[allow(unsafe_code)]
 unsafe impl Send for Handle {}
 // SAFETY: as above.
+#[allow(unsafe_code)]
 unsafe impl Sync for Handle {}
 
 impl Library {
@@ -31,6 +32,7 @@ impl Library {
         Self { file, missing, loaded: OnceLock::new() }
     }
 
+    #[allow(unsafe_code)]
     fn load(&self) -> &std::result::Result<Handle, String> {
         self.loaded.get_or_init(|| {
             // SAFETY: the name ends in a zero. What the library does when it is loaded is trusted, as it was when it was linked.
@@ -66,6 +68,7 @@ extern "C" fn missing_text() -> *const c_char {
 }
 
 /// Finds where a function is, for this call and all later ones.
+#[allow(unsafe_code)]
 extern "C" fn look_up(function: &Function) -> *mut c_void {
     let address = match function.library.load() {
         // SAFETY: the handle is the loader's, and the name ends in a zero.
@@ -83,6 +86,7 @@ extern "C" fn look_up(function: &Function) -> *mut c_void {
 
 /// Reached by a jump from a function called for the first time, its `Function` in r11: keeps all that may hold arguments
 /// (System V calling convention), looks the function up and goes on to it.
+#[allow(unsafe_code)]
 #[unsafe(naked)]
 extern "C" fn look_up_and_go() {
     std::arch::naked_asm!(
@@ -144,6 +148,7 @@ macro_rules! function {
             };
             // SAFETY: nothing else defines the symbol: cudarc only declares it, and the linker takes a library's only where
             // there is none. The code changes no register but r11, which is nobody's between a call and the function called.
+            #[allow(unsafe_code)]
             #[unsafe(naked)]
             #[unsafe(no_mangle)]
             extern "C" fn $function() {
@@ -182,6 +187,7 @@ include!(concat!(env!("OUT_DIR"), "/libraries.rs"));
 ///
 /// # Safety
 /// As of CUDA's function: the module's place must be writable, and the image PTX that ends in a zero, a cubin or a fatbin.
+#[allow(unsafe_code)]
 pub(super) unsafe fn module_load_data(module: *mut *mut c_void, image: *const c_void) -> i32 {
     static FUNCTION: Function = Function::new(&CUDA, c"cuModuleLoadData", false);
     // SAFETY: the driver declares it so; the function for a missing library takes no notice of arguments, which this

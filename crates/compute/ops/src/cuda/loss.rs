@@ -1,5 +1,4 @@
 //! Softmax losses over channels, and the most likely channel.
-#![allow(unsafe_code)]
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
@@ -27,6 +26,7 @@ pub(crate) struct Batch<'a> {
 
 /// The sums that the losses are made of, as `cpu::loss::sums`: per batch entry and class, and of the log-probabilities of
 /// the labels. Behind them the highest label if that is beyond the classes, else 0.
+#[allow(unsafe_code)]
 pub(crate) fn sums(batch: Batch<'_>, squared: bool) -> Result<(Vec<ClassSums>, f64, u8)> {
     let device = batch.logits.0.device();
     let (logits, labels) = (elements::<f32>(batch.logits)?, elements::<u8>(batch.labels)?);
@@ -55,6 +55,7 @@ pub(crate) fn sums(batch: Batch<'_>, squared: bool) -> Result<(Vec<ClassSums>, f
 }
 
 /// The gradient by the logits, as `cpu::loss::backward`, times `d_loss`. The labels must have passed [`sums`].
+#[allow(unsafe_code)]
 pub(crate) fn backward(
     batch: Batch<'_>,
     d_loss: Operand<'_>,
@@ -80,6 +81,7 @@ pub(crate) fn backward(
 }
 
 /// The channel of the greatest logit, the first one of several, per batch entry and voxel.
+#[allow(unsafe_code)]
 pub(crate) fn argmax(logits: Operand<'_>, classes: usize, voxels: usize) -> Result<CudaStorage> {
     let device = logits.0.device();
     let logits = elements::<f32>(logits)?;

@@ -3,7 +3,6 @@
 //! Each mirrors the kernel of the same name in `cpu`, and the tests hold it against that. Sums are taken in two stages in an
 //! order that follows from shapes alone, without atomic additions, and of cuDNN's algorithms only deterministic ones are
 //! taken: results are the same in every run on the same GPU.
-#![allow(unsafe_code)]
 
 pub(crate) mod adamw;
 pub(crate) mod conv;
@@ -76,6 +75,7 @@ impl Kernel {
 ///
 /// # Safety
 /// The arguments must be those of the kernel, in order and in type; its buffers must be as long as it takes them to be.
+#[allow(unsafe_code)]
 unsafe fn start(mut call: LaunchArgs<'_>, blocks: u32, shared_mem_bytes: u32) -> Result<()> {
     if blocks > 0 {
         let config = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes };

@@ -1,5 +1,4 @@
 //! Instance and group normalisation with leaky ReLU.
-#![allow(unsafe_code)]
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, PushKernelArg};
@@ -14,6 +13,7 @@ static KERNELS: Module = module!("norm");
 pub(crate) type Statistics = CudaSlice<f32>;
 
 /// y, and the statistics for the gradient; `volume` elements in a channel, `per_group` channels in a group.
+#[allow(unsafe_code)]
 pub(crate) fn forward(
     x: Operand<'_>,
     gamma: Operand<'_>,
@@ -53,6 +53,7 @@ pub(crate) fn forward(
 }
 
 /// The gradients by x, gamma and beta, one behind the other. `affine` holds gamma and behind it beta.
+#[allow(unsafe_code)]
 pub(crate) fn backward(
     x: Operand<'_>,
     dy: Operand<'_>,

@@ -1,5 +1,4 @@
 //! Maximum pooling by 2, and replication of last planes.
-#![allow(unsafe_code)]
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
@@ -21,6 +20,7 @@ fn volume(size: Size3) -> usize {
 }
 
 /// The maximum of every window.
+#[allow(unsafe_code)]
 pub(crate) fn max_pool2(x: Operand<'_>, pooling: Pooling) -> Result<CudaStorage> {
     let device = x.0.device();
     let x = elements::<f32>(x)?;
@@ -38,6 +38,7 @@ pub(crate) fn max_pool2(x: Operand<'_>, pooling: Pooling) -> Result<CudaStorage>
 }
 
 /// Each window's gradient at its first maximum, zero elsewhere.
+#[allow(unsafe_code)]
 pub(crate) fn max_pool2_gradient(x: Operand<'_>, dy: Operand<'_>, pooling: Pooling) -> Result<CudaStorage> {
     let device = x.0.device();
     let (x, dy) = (elements::<f32>(x)?, elements::<f32>(dy)?);
@@ -67,6 +68,7 @@ pub(crate) fn pad_replicate_end_gradient(dy: Operand<'_>, padding: Padding) -> R
     pad(dy, padding, "pad_replicate_end_gradient", len)
 }
 
+#[allow(unsafe_code)]
 fn pad(from: Operand<'_>, padding: Padding, kernel: &str, len: usize) -> Result<CudaStorage> {
     let device = from.0.device();
     let from = elements::<f32>(from)?;

@@ -1,5 +1,4 @@
 //! Sums over channels, and the second stage of every reduction.
-#![allow(unsafe_code)]
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut, DeviceRepr, PushKernelArg};
@@ -49,6 +48,7 @@ impl Partials {
 }
 
 /// The sums of partial sums.
+#[allow(unsafe_code)]
 pub(super) fn sum_partials(device: &CudaDevice, partial: &CudaSlice<f64>, shape: Partials) -> Result<CudaSlice<f64>> {
     // SAFETY: the kernel writes every sum.
     let mut sums = unsafe { device.alloc::<f64>(shape.sums() as usize)? };
@@ -57,6 +57,7 @@ pub(super) fn sum_partials(device: &CudaDevice, partial: &CudaSlice<f64>, shape:
 }
 
 /// The same into a place of its own, rounded to the type that `suffix` names.
+#[allow(unsafe_code)]
 pub(super) fn sum_partials_into<T: DeviceRepr>(
     device: &CudaDevice,
     partial: &CudaSlice<f64>,
@@ -78,6 +79,7 @@ pub(crate) fn channel_sums((x, layout): Operand<'_>, channels: usize, volume: us
     by_element_type!(&x.slice, slice, suffix => sum_channels(x.device(), suffix, &part(slice, layout)?, channels, volume))
 }
 
+#[allow(unsafe_code)]
 fn sum_channels<T: CudaDType + DeviceRepr>(
     device: &CudaDevice,
     suffix: &str,
@@ -106,6 +108,7 @@ pub(super) fn add_bias(y: &mut CudaStorage, bias: Operand<'_>, channels: usize, 
     by_element_type!(&mut y.slice, y, suffix => add_bias_to(&device, suffix, y, bias, channels, volume))
 }
 
+#[allow(unsafe_code)]
 fn add_bias_to<T: CudaDType + DeviceRepr>(
     device: &CudaDevice,
     suffix: &str,

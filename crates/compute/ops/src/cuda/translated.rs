@@ -2,7 +2,6 @@
 //!
 //! cudarc gives the driver PTX, which it translates at the first use, in every new container again. A build may put what comes of
 //! that into the PTX, as a comment (`docker/nvcc`); it is handed to the driver here, which takes it if it fits the GPU.
-#![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -13,6 +12,7 @@ const START: &[u8] = b"//fatbin ";
 const SUCCESS: i32 = 0;
 
 /// The driver's function of this name, as its callers know it.
+#[allow(unsafe_code)]
 #[unsafe(no_mangle)]
 extern "C" fn cuModuleLoadData(module: *mut *mut c_void, image: *const c_void) -> i32 {
     // SAFETY: an image is a text that ends in a zero, or binary code that begins with a word of four bytes which is not zero; the bytes
