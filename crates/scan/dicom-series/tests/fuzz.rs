@@ -34,10 +34,6 @@ impl Draw {
     fn of<T: Copy>(&mut self, values: &[T]) -> T {
         values[self.below(values.len())]
     }
-
-    fn chance(&mut self, of: usize) -> bool {
-        self.below(of) == 0
-    }
 }
 
 /// The beginning of a sequence of undefined length with an item of one, as deep as asked for.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use formats::{Format, LabelFile, ScanFiles};
 use labels::flare23;
+use proptest::prelude::*;
 use volume::{Grid, Source, nifti};
 
 const FILES: [&str; 8] = ["big_endian.nrrd", "ct.nrrd", "raw.nrrd", "detached.nhdr", "ct.mha", "raw.mha", "detached.mhd", "raw.mhd"];
@@ -121,4 +122,34 @@ fn label_maps_that_are_written_lie_on_their_scan() {
         names: false,
     };
     assert!(refused.create(&folder.path().join("a.dcm")).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    /// Changed headers, voxels and ends: a scan or an error, and no number that is none.
+    #[test]
+    fn no_changed_file_is_more_than_an_error(
+        file in 0..FILES.len(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), prop::sample::select(b"0123456789-. (),\n=:".to_vec())]), 0..6),
+        end in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILES[file]);
+        let mut bytes = std::fs::read(fixture(FILES[file])).unwrap();
+        // Mostly the header, where words have a meaning.
+        changes.iter().for_each(|(at, to)| { let at = at.index(bytes.len().min(700)); bytes[at] = *to; });
+        if let Some(end) = end {
+            bytes.truncate(end.index(bytes.len()));
+        }
+        std::fs::write(&path, bytes).unwrap();
+        for part in ["detached.raw.gz", "detached.zraw", "raw.raw"] {
+            std::fs::copy(fixture(part), folder.path().join(part)).unwrap();
+        }
+        let read = ScanFiles::at(&path, Format::of_name(FILES[file]).unwrap()).open().and_then(|source| values(&*source));
+        match read {
+            Ok(values) => prop_assert!(values.iter().all(|value| value.is_finite())),
+            Err(error) => prop_assert!(error.to_string().starts_with(folder.path().to_str().unwrap()), "{}", error),
+        }
+    }
 }
