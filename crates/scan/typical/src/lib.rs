@@ -123,7 +123,7 @@ mod tests {
         let found = lot(&[standing.image.clone(), standing.image.clone()]).unwrap();
         assert_eq!((found.cases(), found.shape), (2.0, asked.shape));
         assert!(found.spacing_mm.iter().zip(asked.spacing_mm).all(|(found, asked)| (found - asked).abs() < 1e-6));
-        let (counts, _) = nifti::count_labels(&standing.label).unwrap();
+        let (counts, _) = nifti::count_labels(&standing.label, &[]).unwrap();
         let shown: Vec<usize> = (0..256).filter(|&value| counts[value] > 0).collect();
         assert_eq!(shown, [0, 1, 2, 14]);
     }

@@ -103,7 +103,7 @@ fn subsets(config: &Config, datasets: &BTreeMap<String, Option<Lot>>, all: &Lot)
 fn split(rule: &SplitRule, lot: Lot) -> Lot {
     let share = match rule {
         SplitRule::Fraction(share) => *share,
-        SplitRule::Folds { folds, .. } => 1.0 / f64::from((*folds).max(1)),
+        SplitRule::Every(nth) | SplitRule::Folds { folds: nth, .. } => 1.0 / f64::from((*nth).max(1)),
         // Told as unknown.
         SplitRule::File { .. } => 0.0,
     };

@@ -74,6 +74,7 @@ fn stand_in(config: &Config, ahead: &Ahead, io: &StageIo) -> Result<Job> {
         split: Split::Training,
         shape: [0; 3],
         spacing_mm: lot.spacing_mm,
+        cuts: Vec::new(),
     };
     let regions = Regions::plain(values.into_iter().collect::<LabelPattern>());
     Ok(Job { case, image: standing.image, labels: Labels::True(Some(standing.label)), classes, regions })

@@ -43,8 +43,9 @@ pub(crate) fn sample(config: &Config, ahead: &Ahead, chore: &Chore, io: &StageIo
     let weights = Learning::new(params);
     let channels: Vec<usize> = targets.iter().map(|&target| outputs[target].channels()).collect();
     let loss = config.fit.loss();
-    let seconds =
-        config.fit.pace(chore, weights.params(), &config.crop, &channels, |batch| summed(loss, decoded(&network, &weights, &targets, batch)?))?;
+    let seconds = config
+        .fit
+        .pace(chore, weights.params(), &config.crop, &channels, |batch| summed(loss, decoded(&network, &weights, &targets, batch)?))?;
     Ok(Cost { seconds, bytes: 0.0 })
 }
 
