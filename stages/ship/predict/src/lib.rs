@@ -39,8 +39,8 @@ pub struct Config {
     /// The numbers to compute with, in place of the fastest (`auto`) or, with `exact`, of `f32`.
     pub precision: Option<Precision>,
     /// Takes the mean over each slice and its three mirror images, or each window of a volume and its seven: so many times the work,
-    /// and for models alone that were trained on mirror images. The paper's are not: the demonstration's students lose a third of
-    /// their organ DSC by it.
+    /// and for models alone that were trained on mirror images (`augment: {mirror: {}}`). The paper's are not. From left to right,
+    /// left and right classes are exchanged.
     pub flips: bool,
     /// Removes small parts of the model's first group, as the winner of FLARE23 does: of `liver`, `spleen`, `pancreas`,
     /// `right_adrenal`, `left_adrenal` and `stomach` everything but the largest part, of `right_kidney`, `left_kidney` and

@@ -5,7 +5,7 @@ use random::rand::RngExt as _;
 use random::{Stream, Streams, normal};
 use serde::Serialize;
 
-use super::config::{AugmentConfig, Axis, BrightnessConfig, NoiseConfig, Preset, RangeConfig, RotationConfig};
+use super::config::{AugmentConfig, Axis, BrightnessConfig, GammaConfig, NoiseConfig, Preset, RangeConfig};
 use super::geometry::Geometry;
 use super::intensity::{brighten, gamma, noise_gain_shift};
 use super::smooth::{blur, coarsen};
@@ -25,9 +25,6 @@ pub struct Augment {
     middle: f32,
 }
 
-/// Patches that are more than so many times as long as thick are treated slice by slice, as in nnU-Net.
-const THICKEST_OF_THIN: usize = 3;
-
 impl AugmentConfig {
     /// What it comes to for boxes of a kind.
     ///
@@ -40,51 +37,81 @@ impl AugmentConfig {
             Preset::DoDNet => reference.half_window,
         });
         config.check()?;
-        let (slices, shape) = match sampling {
-            Sampling::Patches { shape, .. } => (false, shape),
-            Sampling::Slices { shape: [x, y] } => (true, [x, y, 1]),
-        };
-        let longest = shape.into_iter().max().unwrap_or(1);
-        let thin = (0..3).min_by_key(|&axis| shape[axis]).filter(|&axis| slices || shape[axis] * THICKEST_OF_THIN < longest);
-        let every = [0, 1, 2].map(|axis| !slices || axis != 2);
-        let axes = |name: &str, axes: Option<&Vec<Axis>>, otherwise: [bool; 3], may: [bool; 3]| {
-            let Some(axes) = axes else { return Ok(otherwise) };
-            let named = [Axis::X, Axis::Y, Axis::Z].map(|axis| axes.contains(&axis));
-            match (0..3).find(|&axis| named[axis] && !may[axis]) {
-                None => Ok(named),
-                Some(axis) => Err(format!(
-                    "augment.{name}.axes has {}, along which slices are not changed; leave it out for all that are",
-                    ["x", "y", "z"][axis]
-                )),
-            }
-        };
-        let about = [0, 1, 2].map(|axis| if slices { axis == 2 } else { thin.is_none_or(|thin| thin == axis) });
-        let rotated = match &config.rotation {
+        let boxes = Boxes::of(sampling);
+        let rotation = config.rotation.as_ref().filter(|rotation| rotation.probability > 0.0);
+        let turned = match rotation {
             None => [false; 3],
-            Some(RotationConfig { axes: Some(axes), .. }) if slices && axes.iter().any(|axis| *axis != Axis::Z) => {
-                return Err("augment.rotation.axes: slices are rotated about z alone; leave it out".into());
-            }
-            Some(rotation) => axes("rotation", rotation.axes.as_ref(), about, [true; 3])?,
+            Some(rotation) => boxes.named("rotation", rotation.axes.as_ref(), boxes.turned_about(), boxes.may_turn_about())?,
         };
-        let usual = match thin {
-            None => 30.0,
-            // nnU-Net's for slices of 2-D networks.
-            Some(_) if slices && 2 * longest > 3 * shape[0].min(shape[1]) => 15.0,
-            Some(_) => 180.0,
+        let mirrored = match config.mirror.as_ref().filter(|mirror| mirror.probability > 0.0) {
+            None => [false; 3],
+            Some(mirror) => boxes.named("mirror", mirror.axes.as_ref(), boxes.mirrored_along(), boxes.mirrored_along())?,
         };
-        let most = config.rotation.as_ref().and_then(|rotation| rotation.degrees).unwrap_or(usual);
-        let mirrored = match &config.mirror {
-            Some(mirror) if mirror.probability > 0.0 => axes("mirror", mirror.axes.as_ref(), every, every)?,
-            _ => [false; 3],
-        };
+        let most = rotation.and_then(|rotation| rotation.degrees).unwrap_or(boxes.usual_degrees());
         #[expect(clippy::cast_possible_truncation, reason = "intensities are single precision")]
-        Ok(Augment {
-            degrees: rotated.map(|rotated| if rotated { most } else { 0.0 }),
-            mirrored,
-            changed: [0, 1, 2].map(|axis| thin != Some(axis)),
-            middle: reference.middle as f32,
-            config,
-        })
+        let middle = reference.middle as f32;
+        let degrees = turned.map(|turned| if turned { most } else { 0.0 });
+        let changed = [0, 1, 2].map(|axis| boxes.thin != Some(axis));
+        Ok(Augment { config, degrees, mirrored, changed, middle })
+    }
+}
+
+/// What samples are cut out as, along x, y, z.
+struct Boxes {
+    shape: [usize; 3],
+    slices: bool,
+    /// The axis along which a box is so short that it is treated slice by slice, as in nnU-Net.
+    thin: Option<usize>,
+}
+
+impl Boxes {
+    fn of(sampling: Sampling) -> Self {
+        // More than so many times as long as thick is thin.
+        const THICK: usize = 3;
+        match sampling {
+            Sampling::Slices { shape: [x, y] } => Self { shape: [x, y, 1], slices: true, thin: Some(2) },
+            Sampling::Patches { shape, .. } => {
+                let longest = shape.into_iter().max().unwrap_or(1);
+                let thin = (0..3).min_by_key(|&axis| shape[axis]).filter(|&axis| shape[axis] * THICK < longest);
+                Self { shape, slices: false, thin }
+            }
+        }
+    }
+
+    fn turned_about(&self) -> [bool; 3] {
+        [0, 1, 2].map(|axis| self.thin.is_none_or(|thin| thin == axis))
+    }
+
+    fn may_turn_about(&self) -> [bool; 3] {
+        [0, 1, 2].map(|axis| !self.slices || axis == 2)
+    }
+
+    fn mirrored_along(&self) -> [bool; 3] {
+        [0, 1, 2].map(|axis| !self.slices || axis != 2)
+    }
+
+    /// nnU-Net's largest angle.
+    fn usual_degrees(&self) -> f64 {
+        let [x, y, _] = self.shape;
+        match self.thin {
+            None => 30.0,
+            Some(_) if self.slices && 2 * x.max(y) > 3 * x.min(y) => 15.0,
+            Some(_) => 180.0,
+        }
+    }
+
+    /// The axes that a parameter names, which must be among those that it `may`.
+    fn named(&self, parameter: &str, axes: Option<&Vec<Axis>>, otherwise: [bool; 3], may: [bool; 3]) -> Result<[bool; 3], String> {
+        let Some(axes) = axes else { return Ok(otherwise) };
+        let names = ["x", "y", "z"];
+        let named = [Axis::X, Axis::Y, Axis::Z].map(|axis| axes.contains(&axis));
+        match (0..3).find(|&axis| named[axis] && !may[axis]) {
+            None => Ok(named),
+            Some(axis) => {
+                let may: Vec<&str> = (0..3).filter(|&axis| may[axis]).map(|axis| names[axis]).collect();
+                Err(format!("augment.{parameter}.axes has {}; of slices it may have {}", names[axis], may.join(" and ")))
+            }
+        }
     }
 }
 
@@ -98,44 +125,42 @@ impl Augment {
     /// Draws what happens to the sample at a place of the run. Every change has a stream of its own and every number is drawn whether
     /// it is used or not, so that a change of one parameter leaves the other draws as they were.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "intensities are single precision")]
     pub fn draw(&self, streams: &Streams, place: &[u64]) -> Augmentation {
         let config = &self.config;
         let stream = |change: &str| streams.stream(&format!("augment {change}"), place);
-        let factor = |change: &str, config: Option<BrightnessConfig>| {
-            let BrightnessConfig { probability, range } = config?;
+        let factor = |change: &str, probability: f64, range: [f64; 2]| {
             let mut stream = stream(change);
-            chance(&mut stream, probability).then_some(()).map(|()| around_one(&mut stream, range))
+            let drawn = chance(&mut stream, probability);
+            let factor = around_one(&mut stream, range);
+            drawn.then_some(factor)
         };
-        let of_gamma = |config: Option<super::config::GammaConfig>| {
-            config.map(|gamma| BrightnessConfig { probability: gamma.probability, range: gamma.range })
-        };
+        let gamma = |change: &str, gamma: Option<GammaConfig>| gamma.and_then(|it| factor(change, it.probability, it.range));
+        let brightness = |change: &str, config: Option<BrightnessConfig>| config.and_then(|it| factor(change, it.probability, it.range));
         Augmentation {
             geometry: self.draw_geometry(&stream),
             blur: config.blur.and_then(|blur| {
                 let mut stream = stream("blur");
-                let sigma = |changed: bool| {
-                    let sigma = uniform(&mut stream, blur.sigma);
-                    if changed { sigma as f32 } else { 0.0 }
-                };
-                let sigma = self.changed.map(sigma);
-                chance(&mut stream, blur.probability).then_some(sigma)
+                let drawn = chance(&mut stream, blur.probability);
+                let sigma = [(); 3].map(|()| uniform(&mut stream, blur.sigma) as f32);
+                drawn.then(|| [0, 1, 2].map(|axis| if self.changed[axis] { sigma[axis] } else { 0.0 }))
             }),
-            brightness: factor("brightness", config.brightness).map(|factor| Brightness { factor, about: self.middle }),
+            brightness: brightness("brightness", config.brightness).map(|factor| Brightness { factor, about: self.middle }),
             offset: config.offset.map_or(0.0, |offset| {
                 let mut stream = stream("offset");
                 let drawn = chance(&mut stream, offset.probability);
                 let size = offset.std as f32 * normal(&mut stream);
                 if drawn { size } else { 0.0 }
             }),
-            contrast: factor("contrast", config.contrast),
+            contrast: brightness("contrast", config.contrast),
             low_resolution: config.low_resolution.and_then(|low| {
                 let mut stream = stream("low resolution");
                 let drawn = chance(&mut stream, low.probability);
                 let kept = uniform(&mut stream, low.range) as f32;
                 drawn.then(|| self.changed.map(|changed| if changed { kept } else { 1.0 }))
             }),
-            gamma_inverted: factor("inverted gamma", of_gamma(config.gamma_inverted)),
-            gamma: factor("gamma", of_gamma(config.gamma)),
+            gamma_inverted: gamma("inverted gamma", config.gamma_inverted),
+            gamma: gamma("gamma", config.gamma),
             ..self.draw_noise(&mut streams.stream("augment", place))
         }
     }

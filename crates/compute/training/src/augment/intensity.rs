@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::draw::Noise;
 use super::power::power;
+use super::wide::wide;
 
 /// Voxels that share one noise stream, and one part of a sum: a constant, so that neither depends on the number of threads.
 pub(super) const CHUNK: usize = 1 << 16;
@@ -47,13 +48,20 @@ pub(super) fn gamma(image: &mut [f32], exponent: f32, inverted: bool) {
     let sign = if inverted { -1.0 } else { 1.0 };
     let before = Summary::of(image, |value| sign * value);
     let range = before.greatest - before.least;
-    let per_range = 1.0 / range.max(LEAST);
-    let part = |value: f32| ((sign * value - before.least) * per_range).min(1.0);
-    each(image, |value| power(part(value), exponent));
-    let after = Summary::of(image, |value| value);
+    let slope = 1.0 / range.max(LEAST);
+    let raised = image.par_chunks_mut(CHUNK).map(|values| raise(values, sign * slope, -before.least * slope, exponent)).collect();
+    let after = Summary::of_sums(raised, image.len(), 0.0);
     // In parts of the range, which the ratio of the deviations takes along.
     let gain = before.deviation / (after.deviation * range).max(LEAST) * range;
     each(image, |value| sign * ((value - after.mean) * gain + before.mean));
+}
+
+wide! {
+    /// Makes `(gain v + shift)^exponent` of intensities, of which `gain v + shift` goes from 0 to 1, and sums up what they became.
+    fn raise(values: &mut [f32], gain: f32, shift: f32, exponent: f32) -> Sums {
+        values.iter_mut().for_each(|value| *value = power((*value * gain + shift).max(0.0).min(1.0), exponent));
+        Sums::of(values, |value| value)
+    }
 }
 
 fn each(image: &mut [f32], change: impl Fn(f32) -> f32 + Sync) {
@@ -73,13 +81,18 @@ struct Summary {
 const LANES: usize = 16;
 
 impl Summary {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "intensities are single precision")]
     fn of(image: &[f32], shown: impl Fn(f32) -> f32 + Sync) -> Self {
         // Sums are those of distances from one of the values, which are no greater than the range.
         let about = image.first().map_or(0.0, |&value| shown(value));
-        let chunks: Vec<_> = image.par_chunks(CHUNK).map(|values| Sums::of(values, |value| shown(value) - about)).collect();
-        let all = chunks.into_iter().fold(Sums::NONE, Sums::and);
-        let voxels = image.len() as f64;
+        let chunks = image.par_chunks(CHUNK).map(|values| Sums::of(values, |value| shown(value) - about)).collect();
+        Self::of_sums(chunks, image.len(), about)
+    }
+
+    /// The summary of numbers of which `about` was taken.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "intensities are single precision")]
+    fn of_sums(sums: Vec<Sums>, voxels: usize, about: f32) -> Self {
+        let all = sums.into_iter().fold(Sums::NONE, Sums::and);
+        let voxels = voxels as f64;
         let mean = all.sum / voxels;
         let variance = (all.squares / voxels - mean * mean).max(0.0) * voxels / (voxels - 1.0).max(1.0);
         Self {
@@ -111,11 +124,13 @@ impl Sums {
         }
     }
 
+    #[inline(always)]
     fn of(values: &[f32], shown: impl Fn(f32) -> f32) -> Self {
         // Few enough are added in single precision that no digit is lost that counts.
         values.chunks(64 * LANES).map(|values| Self::of_few(values, &shown)).fold(Self::NONE, Self::and)
     }
 
+    #[inline(always)]
     fn of_few(values: &[f32], shown: impl Fn(f32) -> f32) -> Self {
         let (mut least, mut greatest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
         let (mut sum, mut squares) = ([0.0_f32; LANES], [0.0_f32; LANES]);

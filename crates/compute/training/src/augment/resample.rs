@@ -231,9 +231,9 @@ impl Reader<'_> {
 }
 
 fn copy<T: Copy>(to: &mut [T], from: &[T], reversed: bool) {
-    to.copy_from_slice(from);
-    if reversed {
-        to.reverse();
+    match reversed {
+        false => to.copy_from_slice(from),
+        true => to.iter_mut().zip(from.iter().rev()).for_each(|(to, from)| *to = *from),
     }
 }
 
