@@ -227,20 +227,17 @@ fn multitalent_runs_on_the_thirteen_datasets_and_goes_on_to_another() {
   amos_partition: {params: {split: {folds: null, fold: null, fraction: 0.5}}}
   volumes: {params: {grid: {spacing_mm: [8, 8, 8]}}}
   amos_volumes: {params: {grid: {spacing_mm: [8, 8, 8]}}}
-  u_net: &small
+  u_net:
     params:
-      model: {method: {multitalent: {network: {u_net: {features: [4, 6, 8], strides: [[2, 2, 2], [2, 2, 1]]}}}}}
+      model: {method: {multitalent: {network: {u_net: {features: [2, 2, 4, 4, 4, 4]}}}}}
       patch: [32, 32, 32]
       fit: {epochs: 1, max_steps_per_epoch: 2}
       validation_patches: 4
-  resenc:
-    params: {model: {method: {multitalent: {network: {u_net: {blocks: [1, 1, 1]}}}}}}
   u_net_btcv_heads: {params: {fit: {schedule: {warmup: {epochs: 1}}}}}
   u_net_btcv_whole: {params: {fit: {epochs: 1, schedule: {warmup: {epochs: 1}}}}}
   u_net_btcv: {params: {fit: {epochs: 1}}}
   u_net_amos_heads: {params: {fit: {schedule: {warmup: {epochs: 1}}}}}
-  labels: {foreach: {network: [u_net], dataset: [liver, kits19]}, params: {flips: false}}
-  shown: {foreach: {network: [u_net], dataset: [liver, kits19]}}
+  labels: {params: {flips: false}}
   scores_kits19: {inputs: {predictions: {Resenc_U-Net: null, SwinUNETR: null}}}
 ",
     );
@@ -299,8 +296,6 @@ fn mutual_learning_runs_on_nine_datasets_from_head_to_pelvis() {
       fit: {epochs: 1, max_steps_per_epoch: 2}
       validation_patches: 1
   full: {params: {model: {method: {mutual_full: {network: *tiny}}}}}
-  labels: {foreach: {model: [full], dataset: [kidney]}}
-  shown: {foreach: {model: [full], dataset: [kidney]}}
   scores_kidney:
     inputs:
       predictions: {alone: null, no_prediction_difference: null, no_feature_difference: null, no_difference: null,

@@ -94,9 +94,10 @@ impl Scan {
     /// The files and facts of the case, and what [`Scan::write`] writes for it: a map for each group.
     #[must_use]
     pub fn spec(&self, classes: &Classes) -> CaseSpec {
-        let places: Vec<String> = classes.groups().iter().map(|group| self.place(group.key())).collect();
+        let groups = classes.groups().iter().map(|group| group.key());
+        let places: Vec<String> = groups.chain(self.held_out.as_ref().map(|_| TRUTH)).map(|folder| self.place(folder)).collect();
         let spec = CaseSpec::of(&self.id).reads("image", &self.image).writes(places);
-        let spec = self.held_out.iter().fold(spec, |spec, label| spec.reads("label", label).writes([self.place(TRUTH)]));
+        let spec = self.held_out.iter().fold(spec, |spec, label| spec.reads("label", label));
         match &self.truth {
             Some(Truth { path, regions, annotated, cuts }) => {
                 let mut facts = json!({"regions": regions, "annotated": annotated, "classes": classes});
@@ -117,7 +118,7 @@ impl Scan {
         self.spec(classes).writes(places).keeps([self.verdicts()])
     }
 
-    /// The map of a group, in the output folder.
+    /// The map of a group, or the one that is held out, in the output folder.
     fn place(&self, group: &str) -> String {
         format!("{group}/{}.nii.gz", self.id)
     }
