@@ -37,6 +37,9 @@ const TUMOR: &[(u8, u8)] = &[(14, 1)];
 const SPLEEN: &[(u8, u8)] = &[(3, 1)];
 /// What FLARE23 has of BTCV's organs; its vein is the aorta's neighbour here.
 const BTCV: &[(u8, u8)] = &[(3, 1), (2, 2), (13, 3), (9, 4), (10, 5), (1, 6), (11, 7), (5, 8), (6, 9), (12, 10), (4, 11), (7, 12), (8, 13)];
+/// A tumor stands in for the bladder, and nothing for prostate or uterus.
+const AMOS: &[(u8, u8)] =
+    &[(3, 1), (2, 2), (13, 3), (9, 4), (10, 5), (1, 6), (11, 7), (5, 8), (6, 9), (4, 10), (7, 11), (8, 12), (12, 13), (14, 14), (15, 15)];
 const THORAX: &[(u8, u8)] = &[(1, 1), (3, 2), (11, 3), (10, 4), (9, 5), (5, 6)];
 const SEGTHOR: &[(u8, u8)] = &[(10, 1), (11, 2), (9, 3), (5, 4)];
 const PELVIS: &[(u8, u8)] = &[(9, 1), (4, 2), (12, 3), (11, 4)];
@@ -215,7 +218,7 @@ fn multitalent_runs_on_the_thirteen_datasets_and_goes_on_to_another() {
         ("segthor", decathlon("Task055_SegTHOR", SEGTHOR)),
         ("nih_pancreas", decathlon("Task062_NIHPancreas", &[(4, 1)])),
         ("kits19", decathlon("Task064_KiTS_labelsFixed", KIDNEYS)),
-        ("AMOS", decathlon("Task218_AMOS2022_task1", BTCV)),
+        ("AMOS", decathlon("Task218_AMOS2022_task1", AMOS)),
     ];
     datasets.iter().for_each(|(_, dataset)| scans.publish(dataset, 2));
     let data: Vec<(&str, &str)> = datasets.iter().map(|(name, dataset)| (*name, dataset.folder)).collect();
@@ -244,7 +247,7 @@ fn multitalent_runs_on_the_thirteen_datasets_and_goes_on_to_another() {
     scans.run(&["scores_kits19", "resenc", "u_net_btcv", "u_net_amos"]);
     let outputs = |node: &str| parameters(&scans.result(node))["head.0.bias"].len() / 4;
     assert_eq!([outputs("u_net"), outputs("resenc"), outputs("u_net_without_btcv")], [47, 47, 34]);
-    assert_eq!([outputs("u_net_btcv"), outputs("u_net_amos")], [13, 13]);
+    assert_eq!([outputs("u_net_btcv"), outputs("u_net_amos")], [13, 15]);
     // The heads alone are warmed up, on top of what the other datasets have taught.
     let [before, heads, whole] = ["u_net_without_btcv", "u_net_btcv_heads", "u_net_btcv_whole"].map(|node| parameters(&scans.result(node)));
     let first = "encoder.0.0.conv.weight";
