@@ -197,7 +197,7 @@ impl Scan {
         let Some(path) = &self.held_out else { return Ok(()) };
         let (header, mut reader) = (nifti::read_header(path)?, LabelReader::open(path)?);
         let mut slice = Vec::new();
-        write_label_slices(&io.output.join(self.place(TRUTH)), &header, |_, labels| {
+        write_label_slices(io.output.join(self.place(TRUTH)), &header, |_, labels| {
             reader.next_slice(&mut slice)?;
             labels.copy_from_slice(&slice);
             anyhow::Ok(())
