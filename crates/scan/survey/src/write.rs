@@ -106,7 +106,7 @@ fn training(merged: &Merged, plan: &Plan, labelled: &[String]) -> String {
       patch: {patch:?}    # what the memory at hand allows
       patches_per_case: 2
       foreground: {{probability: 0.5, margin: 8}}
-      augment: &augment {{noise: {{probability: 0.5, std: 0.05}}, scale: {{probability: 0.5, range: 0.1}}, shift: {{probability: 0.5, range: 0.1}}}}
+      augment: &augment {{preset: nnunet, mirror: {{probability: 0}}}}    # mirror images help where no class has a side: docs/augmentation.md
       fit:
         batch_size: 2
         epochs: 200
