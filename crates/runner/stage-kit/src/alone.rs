@@ -83,7 +83,8 @@ fn tell(specs: &[&CaseSpec], standing: &[Standing], io: &StageIo) {
 fn clashes(specs: &[&CaseSpec], io: &StageIo) -> HashMap<String, String> {
     let mut folders = HashMap::new();
     let mut real = |path: &Path| {
-        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        // The folder of a mere name has no name of its own.
+        let folder = path.parent().filter(|folder| *folder != "").unwrap_or(Path::new(".")).to_owned();
         let known: &PathBuf = folders.entry(folder).or_insert_with_key(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()));
         known.join(path.file_name().unwrap_or_default())
     };

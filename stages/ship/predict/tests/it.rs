@@ -382,13 +382,14 @@ fn one_scan_of_any_name_gets_the_label_map_that_is_asked_for() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_predict"));
         command.args([scan, output, "--model", "model.safetensors"]).args(more).current_dir(bench.folder.path()).output().unwrap()
     };
-    must_succeed(&run("scan.nii.gz", "new/folder/x.nii.gz", &["--preview", "--journal"]));
+    let more = ["--preview", "--journal"];
+    must_succeed(&run("scan.nii.gz", "new/folder/x.nii.gz", &more));
     assert_eq!(std::fs::read(bench.path("new/folder/x.nii.gz")).unwrap(), expected);
     let mut there: Vec<_> = std::fs::read_dir(bench.path("new/folder")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     there.sort();
     assert_eq!(there, ["journal.jsonl", "x.nii.gz", "x.png"]);
     assert!(std::fs::read_to_string(bench.path("new/folder/journal.jsonl")).unwrap().contains(r#""labels":"x.nii.gz""#));
-    assert!(said(&run("scan.nii.gz", "new/folder/x.nii.gz", &[])).contains("1 of 1 cases were there already"), "again");
+    assert!(said(&run("scan.nii.gz", "new/folder/x.nii.gz", &more)).contains("1 of 1 cases were there already"), "again");
     must_succeed(&run("scan.nii.gz", "x.nii", &[]));
     assert_eq!(
         nifti::read_labels(bench.path("x.nii")).unwrap().0.data,
@@ -398,8 +399,12 @@ fn one_scan_of_any_name_gets_the_label_map_that_is_asked_for() {
 
     let refused = run("scans", "new/y.nii.gz", &[]);
     assert!(!refused.status.success() && said(&refused).contains("name a folder for label maps") && !bench.path("new/y.nii.gz").exists());
-    let onto_itself = run("scan.nii.gz", "scan.nii.gz", &[]);
-    assert!(!onto_itself.status.success() && said(&onto_itself).contains("is an input"), "{}", said(&onto_itself));
+    let scan = std::fs::read(bench.path("scan.nii.gz")).unwrap();
+    for itself in ["scan.nii.gz", "./scan.nii.gz", "new/../scan.nii.gz"] {
+        let onto_itself = run("scan.nii.gz", itself, &[]);
+        assert!(!onto_itself.status.success() && said(&onto_itself).contains("is an input"), "{}", said(&onto_itself));
+        assert_eq!(std::fs::read(bench.path("scan.nii.gz")).unwrap(), scan);
+    }
     must_succeed(&run("scan.nii.gz", "x.seg.nrrd", &[]));
     let contradiction = run("scan.nii.gz", "y.mha", &["--format", "nrrd"]);
     assert!(said(&contradiction).contains("y.mha is a file in the format mha, and nrrd is asked for"), "{}", said(&contradiction));
