@@ -121,20 +121,19 @@ impl BatchSource {
     }
 
     /// Batches with a target for each group of the classes, from cases that have some of them annotated, for losses that look at
-    /// what is annotated alone: what is not is background. `trust` says what is made of that in the labels of models.
+    /// what is annotated alone: what is not is background.
     ///
     /// # Errors
     /// When the layout of the cases does not fit the sampling.
     pub fn partly_labelled(
         set: PreparedSet,
         sampler: Sampler,
-        trust: Trust,
         augment: Option<Augment>,
         streams: Streams,
     ) -> Result<Self, BatchError> {
         let classes = &set.index().classes;
         let outputs = (0..classes.groups().len()).map(|group| Target::of_group(classes, group)).collect();
-        Self::unchecked(set, sampler, Targets { outputs, trust }, augment, streams)
+        Self::unchecked(set, sampler, Targets { outputs, trust: Trust::Unused }, augment, streams)
     }
 
     fn unchecked(
@@ -164,6 +163,13 @@ impl BatchSource {
     #[must_use]
     pub fn scaled(self, scaling: Scaling) -> Self {
         Self { scaling, ..self }
+    }
+
+    /// The same with this made of the trust in labels.
+    #[must_use]
+    pub fn trusting(mut self, trust: Trust) -> Self {
+        self.targets.trust = trust;
+        self
     }
 
     /// How images are scaled.

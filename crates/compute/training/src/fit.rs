@@ -456,3 +456,26 @@ fn set_all(params: &Params, values: &Tensors) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epoch_that_is_kept_is_the_best_or_the_last() {
+        let kept = |select: Select, scores: &[f64]| {
+            let mut best: Option<Best> = None;
+            for (epoch, &score) in (1..).zip(scores) {
+                if select.is_better(score, best) {
+                    best = Some(Best { epoch, score });
+                }
+            }
+            best.map(|best| best.epoch)
+        };
+        let scores = [f64::NAN, 0.5, 0.2, 0.9, 0.3, f64::NAN];
+        assert_eq!(
+            [Select::LowestLoss, Select::HighestDice, Select::LastEpoch].map(|select| kept(select, &scores)),
+            [Some(3), Some(4), Some(6)]
+        );
+    }
+}

@@ -50,7 +50,8 @@ fn sides(good: &[Good], config: &Config, seed: u64) -> BTreeMap<String, Split> {
         let rule = own.map_or(&config.split, |dataset| config.split_of(dataset));
         if let SplitRule::Every(step) = rule {
             units.sort_unstable_by_key(|(_, unit)| *unit);
-            let side = |rank: usize| if rank % *step as usize == 0 && units.len() > 1 { Split::Validation } else { Split::Training };
+            let side =
+                |rank: usize| if rank.is_multiple_of(*step as usize) && units.len() > 1 { Split::Validation } else { Split::Training };
             sides.extend(units.iter().enumerate().map(|(rank, (_, unit))| ((*unit).to_owned(), side(rank))));
             continue;
         }

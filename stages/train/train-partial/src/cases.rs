@@ -38,7 +38,7 @@ impl Cases {
             validation = training.clone();
         }
         let scaling = config.normalisation.scaling(&training.set, io)?;
-        let labelled = |(source, datasets): (BatchSource, _)| Labelled { source: source.scaled(scaling), datasets };
+        let labelled = |(source, datasets): (BatchSource, _)| Labelled { source: source.scaled(scaling).trusting(config.trust), datasets };
         Ok(Self {
             training: labelled(training.for_training(config, datasets, io)?),
             validation: labelled(validation.for_validation(config, io)?),
@@ -113,7 +113,7 @@ impl Prepared {
         let batch = config.fit.batch_size;
         let steps = config.validation_patches.map(|patches| patches.div_ceil(batch as u64));
         let sampler = self.sampler(config, Order::AlwaysTheSame, batch, steps, streams)?;
-        Ok((BatchSource::partly_labelled(self.set, sampler, config.trust, None, streams)?, self.of_case))
+        Ok((BatchSource::partly_labelled(self.set, sampler, None, streams)?, self.of_case))
     }
 
     fn for_training(self, config: &Config, datasets: &Datasets, io: &StageIo) -> Result<(BatchSource, Vec<usize>)> {
@@ -133,7 +133,7 @@ impl Prepared {
             let boxes = (0..self.set.len()).map(labels_of).collect::<Result<_, _>>()?;
             sampler = sampler.among_labels(Foreground { boxes, probability, margin })?;
         }
-        Ok((BatchSource::partly_labelled(self.set, sampler, config.trust, Some(config.augment()?), streams)?, self.of_case))
+        Ok((BatchSource::partly_labelled(self.set, sampler, Some(config.augment()?), streams)?, self.of_case))
     }
 }
 

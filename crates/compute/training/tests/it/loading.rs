@@ -107,7 +107,7 @@ fn each_target_numbers_its_own_classes_whatever_the_values_of_the_dataset() {
     assert!(error.contains("case one: the value 9 is one of `liver` and of `tumor`"), "{error}");
 
     // By group, in order of the values; the spleen counts as background.
-    let found = labels(BatchSource::partly_labelled(set, sampler(), training::Trust::Unused, None, Streams::new(1)).unwrap());
+    let found = labels(BatchSource::partly_labelled(set, sampler(), None, Streams::new(1)).unwrap());
     assert_eq!(found, [[0, 3, 0, 3, 0, 2, 2, 2], [0, 0, 0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0, 1, 2]]);
 }
 
@@ -121,7 +121,7 @@ fn the_labels_of_teachers_are_taken_apart_into_their_groups() {
     let set = cases_of(folder.path(), &classes, &regions, classes.pattern(), &values);
     let whole = Sampling::Patches { per_case: 1, shape: [5, 1, 1] };
     let sampler = Sampler::new(whole, Order::AlwaysTheSame, vec![[5, 1, 1]], 1, None, Streams::new(1)).unwrap();
-    let source = BatchSource::partly_labelled(set, sampler, training::Trust::Unused, None, Streams::new(1)).unwrap();
+    let source = BatchSource::partly_labelled(set, sampler, None, Streams::new(1)).unwrap();
     let batch = source.assemble(&source.sampler().epoch(0), 0, 0).unwrap();
     assert_eq!(batch.labels, [[0, 1, 1, 0, 13], [0, 0, 1, 1, 0]]);
 }
