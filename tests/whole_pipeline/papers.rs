@@ -236,10 +236,11 @@ fn multitalent_runs_on_the_thirteen_datasets_and_goes_on_to_another() {
       patch: [32, 32, 32]
       fit: {epochs: 1, max_steps_per_epoch: 2}
       validation_patches: 4
-  u_net_btcv_heads: {params: {fit: {schedule: {warmup: {epochs: 1}}}}}
-  u_net_btcv_whole: {params: {fit: {epochs: 1, schedule: {warmup: {epochs: 1}}}}}
+  u_net_btcv_heads: &short {params: {fit: {epochs: 1, schedule: {warmup: {epochs: 1}}}}}
+  u_net_btcv_whole: *short
   u_net_btcv: {params: {fit: {epochs: 1}}}
-  u_net_amos_heads: {params: {fit: {schedule: {warmup: {epochs: 1}}}}}
+  u_net_amos_whole: *short
+  u_net_amos: {params: {fit: {epochs: 1}}}
   labels: {params: {flips: false}}
   scores_kits19: {inputs: {predictions: {Resenc_U-Net: null, SwinUNETR: null}}}
 ",
