@@ -299,16 +299,15 @@ fn inside(folder: &Path, naming: Naming) -> Vec<LeftOut> {
     let walk = WalkDir::new(folder).min_depth(1).max_depth(DEEPEST).into_iter();
     let visible = walk.filter_entry(|entry| kind(&entry.file_name().to_string_lossy()) != Kind::Junk);
     let entries = visible.filter_map(Result::ok).take(MOST_INSIDE).filter(|entry| !entry.file_type().is_dir());
-    too_deep(entries.map(walkdir::DirEntry::into_path), naming)
+    too_deep(entries.map(walkdir::DirEntry::into_path), |name| naming.case(name).is_some() || matches!(kind(name), Kind::OtherScan(_)))
 }
 
 /// Those of `files` that look like input: one finding for each folder of such files.
-pub(crate) fn too_deep(files: impl Iterator<Item = PathBuf>, naming: Naming) -> Vec<LeftOut> {
+pub(crate) fn too_deep(files: impl Iterator<Item = PathBuf>, looks_like_input: impl Fn(&str) -> bool) -> Vec<LeftOut> {
     let mut found = BTreeMap::<PathBuf, (usize, String)>::new();
     for file in files {
         let name = name_of(&file);
-        let looks_like_input = naming.case(&name).is_some() || matches!(kind(&name), Kind::OtherScan(_));
-        if let Some(parent) = file.parent().filter(|_| looks_like_input) {
+        if let Some(parent) = file.parent().filter(|_| looks_like_input(&name)) {
             found.entry(parent.to_owned()).or_insert((0, name)).0 += 1;
         }
     }

@@ -146,7 +146,8 @@ impl Scans {
         let found = dicom_series::find(&root, |path| kind(&name_of(path)) == Kind::Junk || is_apart(path));
         // The search has seen all files of the tree.
         let is_deep = |path: &&PathBuf| path.parent() != Some(&root);
-        *inside = too_deep(found.others.iter().filter(is_deep).cloned(), Naming::Images);
+        let looks_like_scan = |name: &str| matches!(kind(name), Kind::Nifti | Kind::OtherScan(_));
+        *inside = too_deep(found.others.iter().filter(is_deep).cloned(), looks_like_scan);
         let is_named = |path: &&PathBuf| !is_deep(path) && Format::of_name(&name_of(path)) == Some(Format::Dicom);
         self.aside.left_out.extend(found.others.iter().filter(is_named).map(|path| LeftOut {
             case: case_of(&name_of(path)).to_owned(),

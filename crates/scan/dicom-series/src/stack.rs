@@ -108,7 +108,8 @@ impl Stack {
                 "put each phase or reconstruction into a folder of its own",
             ));
         }
-        let missing: usize = distances.iter().map(|distance| ((distance / usual).round() as usize).saturating_sub(1)).sum();
+        let more = |distance: &f64| ((distance / usual).round() as usize).saturating_sub(1);
+        let missing = distances.iter().map(more).fold(0, usize::saturating_add);
         if missing > 0 {
             let gap = distances.iter().position(|distance| distance / usual >= 1.5).unwrap_or(0);
             let [from, to] = [gap, gap + 1].map(|slice| self.slices[slice].position);
