@@ -18,7 +18,8 @@ pub enum TrainingPrecision {
     /// Single precision. The default.
     #[default]
     F32,
-    /// 16 bits with the range of single precision: faster with AMX and on GPUs, slower on other processors.
+    /// 16 bits with the range of single precision: faster with AMX and on GPUs, slower on other processors. On a CPU the layers
+    /// before the first live one keep what passes between them in 16 bits too, as in inference.
     Bf16,
     /// `bf16` on processors with AMX, else `f32`: weights then depend on the machine.
     Auto,
