@@ -80,16 +80,23 @@ fn organs(shape: [usize; 3], values: &[u8]) -> Vec<u8> {
         let column = |n: usize| -0.45 + 0.3 * (n % 4) as f64;
         [column(k), column(k / 4), column(k / 16 + k)]
     };
+    let balls: Vec<(u8, [f64; 3])> = values.iter().enumerate().map(|(k, value)| (*value, center(k))).collect();
+    // What of the unit ball is left to an axis, if a place is within it along the others.
+    let left = |at: f64, center: f64, half: f64, left: f64| Some(left - ((at - center) / half).powi(2)).filter(|left| *left >= 0.0);
     let plane = |z: usize| {
+        let at = place(z, 2);
+        let in_plane: Vec<_> = balls.iter().filter_map(|(value, center)| Some((*value, center, left(at, center[2], 0.2, 1.0)?))).collect();
         let mut labels = Vec::with_capacity(shape[0] * shape[1]);
         for y in 0..shape[1] {
+            let at = place(y, 1);
+            let body = left(at, 0.0, 0.65, 1.0);
+            let in_row: Vec<_> =
+                in_plane.iter().filter_map(|(value, center, rest)| Some((*value, center[0], left(at, center[1], 0.13, *rest)?))).collect();
             for x in 0..shape[0] {
-                let at = [place(x, 0), place(y, 1), place(z, 2)];
-                let within = |center: [f64; 3], half: [f64; 3]| {
-                    (0..3).map(|axis| ((at[axis] - center[axis]) / half[axis]).powi(2)).sum::<f64>() <= 1.0
-                };
-                let organ = values.iter().enumerate().find(|(k, _)| within(center(*k), [0.13, 0.13, 0.2])).map(|(_, value)| *value);
-                labels.push(organ.unwrap_or(if (at[0] / 0.85).powi(2) + (at[1] / 0.65).powi(2) <= 1.0 { BODY } else { 0 }));
+                let at = place(x, 0);
+                let organ = in_row.iter().find(|(_, center, rest)| left(at, *center, 0.13, *rest).is_some()).map(|(value, ..)| *value);
+                let inside = body.and_then(|body| left(at, 0.0, 0.85, body)).is_some();
+                labels.push(organ.unwrap_or(if inside { BODY } else { 0 }));
             }
         }
         labels
