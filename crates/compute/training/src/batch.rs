@@ -125,12 +125,7 @@ impl BatchSource {
     ///
     /// # Errors
     /// When the layout of the cases does not fit the sampling.
-    pub fn partly_labelled(
-        set: PreparedSet,
-        sampler: Sampler,
-        augment: Option<Augment>,
-        streams: Streams,
-    ) -> Result<Self, BatchError> {
+    pub fn partly_labelled(set: PreparedSet, sampler: Sampler, augment: Option<Augment>, streams: Streams) -> Result<Self, BatchError> {
         let classes = &set.index().classes;
         let outputs = (0..classes.groups().len()).map(|group| Target::of_group(classes, group)).collect();
         Self::unchecked(set, sampler, Targets { outputs, trust: Trust::Unused }, augment, streams)

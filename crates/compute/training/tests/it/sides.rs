@@ -60,8 +60,7 @@ fn who_knows_one_side_alone_is_not_mirrored() {
     let sampler = Sampler::new(sampling, Order::EachEpochAnew, vec![[2, 1, 1]], 1, None, Streams::new(1)).unwrap();
     let config: AugmentConfig = serde_json::from_value(json!({"preset": "nnunet"})).unwrap();
     let augment = config.for_boxes(sampling, Normalisation::Unit).unwrap();
-    let error =
-        BatchSource::partly_labelled(set, sampler, Some(augment), Streams::new(1)).unwrap_err().to_string();
+    let error = BatchSource::partly_labelled(set, sampler, Some(augment), Streams::new(1)).unwrap_err().to_string();
     assert!(error.contains("`adrenal_r` would be `adrenal_l`") && error.contains("mirror: adrenal_r"), "{error}");
 }
 
