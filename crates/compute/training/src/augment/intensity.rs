@@ -33,9 +33,10 @@ pub(super) fn noise_gain_shift(image: &mut [f32], noise: Option<Noise>, gain: f3
 /// by `contrast`, within the range that they have.
 pub(super) fn brighten(image: &mut [f32], gain: f32, shift: f32, contrast: Option<f32>) {
     let Some(contrast) = contrast else {
-        return if gain != 1.0 || shift != 0.0 {
-            each(image, |value| value * gain + shift)
-        };
+        if gain != 1.0 || shift != 0.0 {
+            each(image, |value| value * gain + shift);
+        }
+        return;
     };
     let Summary { least, greatest, mean, .. } = Summary::of(image, |value| value * gain + shift);
     each(image, |value| (((value * gain + shift) - mean) * contrast + mean).max(least).min(greatest));
@@ -59,7 +60,7 @@ pub(super) fn gamma(image: &mut [f32], exponent: f32, inverted: bool) {
 wide! {
     /// Makes `(gain v + shift)^exponent` of intensities, of which `gain v + shift` goes from 0 to 1, and sums up what they became.
     fn raise(values: &mut [f32], gain: f32, shift: f32, exponent: f32) -> Sums {
-        values.iter_mut().for_each(|value| *value = power((*value * gain + shift).max(0.0).min(1.0), exponent));
+        values.iter_mut().for_each(|value| *value = power((*value * gain + shift).clamp(0.0, 1.0), exponent));
         Sums::of(values, |value| value)
     }
 }

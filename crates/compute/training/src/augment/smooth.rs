@@ -28,7 +28,7 @@ struct Kernel {
 }
 
 impl Kernel {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a few voxels")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a few voxels")]
     fn new(sigma: f32, size: usize) -> Self {
         if sigma <= 0.0 || size == 1 {
             return Self { weights: vec![1.0], size };

@@ -81,7 +81,8 @@ fn the_papers_changes_keep_their_bits() {
 #[test]
 fn nnu_nets_changes_happen_as_often_and_as_far_as_there() {
     let draws = draws(json!({"preset": "nnunet"}), PATCH, Normalisation::Foreground);
-    let chances: [(f64, fn(&Augmentation) -> bool); 12] = [
+    type Happens = fn(&Augmentation) -> bool;
+    let chances: [(f64, Happens); 12] = [
         (0.2, |a| a.geometry.degrees != [0.0; 3]),
         (0.2, |a| a.geometry.zoom != [1.0; 3]),
         (0.5, |a| a.geometry.mirror[0]),
