@@ -1,4 +1,4 @@
-"""Random changes of samples beside batchgeneratorsv2, on one core each, in turns: python augment.py TARGET/release/examples/augmenter
+"""Random changes of samples beside batchgeneratorsv2, on one core each, in turns: python augment.py TARGET/release/examples/augmenter [patch|slices]
 
 Both are given the same box, with 14 classes, and the same chances and ranges. What is printed is processor time for a patch of 128^3, and
 for a batch of 8 slices of 224^2; the least of the rounds. A ratio above 1 says that ours is faster. Reading is not counted, nor cutting out
@@ -93,6 +93,8 @@ def main():
         ("a patch of 128x128x128", (180,) * 3, (128,) * 3, 1, (3, 40)),
         ("8 slices of 224x224", (330,) * 2, (224,) * 2, 8, (20, 400)),
     ]:
+        if not any(word in title for word in sys.argv[2:] or [""]):
+            continue
         image = ndimage.gaussian_filter(rng.normal(size=whole), 2).astype(np.float32)
         image /= image.std()
         places = rng.uniform(0, 1, (14, len(whole))) * whole
