@@ -128,10 +128,13 @@ impl Walk<'_> {
         let big_endian = self.syntax.endianness() == Endianness::Big;
         let mut begin = self.file.stream_position().map_err(|error| Problem::Io { doing: "read the file", error })?;
         let mut reader = LazyDataSetReader::new_with_ts(&mut *self.file, self.syntax).map_err(|error| damaged(&error))?;
-        let (mut place, mut inside) = (Vec::<(Tag, usize)>::new(), Vec::<bool>::new());
+        // For each sequence, how many items have begun, and whether the last of them is open. The reader of elements relies on it that
+        // items end where they have begun.
+        let (mut place, mut items) = (Vec::<(Tag, usize)>::new(), Vec::<(usize, bool)>::new());
         for _ in 0..MOST_TOKENS {
             let token = match reader.advance() {
-                None => return Ok((begin, None)),
+                None if place.is_empty() => return Ok((begin, None)),
+                None => return Err(Problem::Damaged("the file ends within a sequence".into())),
                 Some(token) => token.map_err(|error| damaged(&error))?,
             };
             match token {
@@ -174,22 +177,23 @@ impl Walk<'_> {
                         return Err(Problem::Nested(DEEPEST));
                     }
                     place.push((tag, 0));
-                    inside.push(false);
+                    items.push((0, false));
                 }
-                LazyDataToken::ItemStart { .. } => match (place.last_mut(), inside.last_mut()) {
-                    (Some((_, item)), Some(seen)) => {
-                        *item += usize::from(*seen);
-                        *seen = true;
+                LazyDataToken::ItemStart { .. } => match (place.last_mut(), items.last_mut()) {
+                    (Some((_, item)), Some((count, open))) if !*open => {
+                        (*item, *count, *open) = (*count, *count + 1, true);
                     }
                     _ => return Err(Problem::Damaged("an item outside a sequence".into())),
                 },
-                LazyDataToken::ItemEnd if place.is_empty() => return Err(Problem::Damaged("the end of an item outside a sequence".into())),
-                LazyDataToken::ItemEnd => {}
+                LazyDataToken::ItemEnd => match items.last_mut() {
+                    Some((_, open)) if *open => *open = false,
+                    _ => return Err(Problem::Damaged("the end of an item that has not begun".into())),
+                },
                 LazyDataToken::SequenceEnd => {
-                    inside.pop();
-                    if place.pop().is_none() {
-                        return Err(Problem::Damaged("the end of a sequence outside one".into()));
+                    if items.pop().is_none_or(|(_, open)| open) {
+                        return Err(Problem::Damaged("the end of a sequence within an item or outside a sequence".into()));
                     }
+                    place.pop();
                 }
                 _ => return Err(Problem::Damaged("packed pixels within a sequence".into())),
             }

@@ -141,3 +141,28 @@ fn place(file: &Path) -> [f64; 3] {
     let numbers = std::str::from_utf8(&bytes[at..at + length]).unwrap().split('\\').map(|number| number.trim().parse().unwrap());
     numbers.collect::<Vec<f64>>().try_into().unwrap()
 }
+
+#[test]
+fn items_that_end_where_none_has_begun_are_damage() {
+    const SEQUENCE: &[u8] = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff";
+    const ITEM: &[u8] = b"\xfe\xff\x00\xe0\xff\xff\xff\xff";
+    const ITEM_END: &[u8] = b"\xfe\xff\x0d\xe0\0\0\0\0";
+    const SEQUENCE_END: &[u8] = b"\xfe\xff\xdd\xe0\0\0\0\0";
+    let folder = folder(&[("explicit", ".")]);
+    let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let whole = std::fs::read(&file).unwrap();
+    let begin = whole.windows(4).position(|window| window == b"\x08\0\x05\0").unwrap();
+    for (inside, is_sound) in [
+        (&[SEQUENCE, ITEM, ITEM_END, SEQUENCE_END][..], true),
+        (&[SEQUENCE, SEQUENCE_END], true),
+        (&[SEQUENCE, ITEM_END, ITEM], false),
+        (&[SEQUENCE, ITEM, SEQUENCE_END, ITEM], false),
+        (&[ITEM_END, ITEM], false),
+        (&[SEQUENCE_END, ITEM], false),
+    ] {
+        std::fs::write(&file, [&whole[..begin], &inside.concat(), &whole[begin..]].concat()).unwrap();
+        let found = look(folder.path());
+        let damaged = found.bad.iter().filter(|bad| bad.found.contains("the DICOM elements are damaged")).count();
+        assert_eq!(damaged, usize::from(!is_sound), "{inside:?}: {:?}", found.bad);
+    }
+}
