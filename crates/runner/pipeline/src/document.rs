@@ -20,6 +20,9 @@ pub(crate) struct Document {
     likes: Likes,
 }
 
+/// The parts of the path of a key of a node: `nodes`, the node's name, the key.
+const OF_NODE: usize = 3;
+
 impl Document {
     /// Reads `path` and what it extends, and lays the command line over it.
     pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
@@ -68,23 +71,29 @@ impl Document {
     pub(crate) fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
         let message = message.into();
-        let mut written = path.clone();
-        while let ["nodes", name, _, ..] = written.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            if self.layers.iter().any(|layer| layer.place(&written).is_some()) {
-                return self.placed(&written, message);
+        let written = self.written(&path, path.len()).or_else(|| self.defaulted(&path)).or_else(|| self.written(&path, OF_NODE));
+        self.placed(&written.unwrap_or(path), message)
+    }
+
+    /// The field as the node has it that writes the first `length` parts of its path: this one, or one that it is like.
+    fn written(&self, path: &[String], length: usize) -> Option<Vec<String>> {
+        let mut written = path.to_vec();
+        while written.len() >= OF_NODE && written[0] == "nodes" {
+            if self.layers.iter().any(|layer| layer.place(&written[..length.min(path.len())]).is_some()) {
+                return Some(written);
             }
-            let Some(like) = self.likes.get(name) else { break };
+            let like = self.likes.get(&written[1])?;
             written[1].clone_from(like);
         }
-        if let ["nodes", name, rest @ ..] = &written.iter().map(String::as_str).collect::<Vec<_>>()[..]
-            && let Some(stage) = self.value["nodes"][name]["stage"].as_str()
-        {
-            let defaults: Vec<String> = [DEFAULTS, stage].iter().chain(rest).map(|part| (*part).to_owned()).collect();
-            if self.layers.iter().any(|layer| layer.place(&defaults).is_some()) {
-                return self.placed(&defaults, message);
-            }
-        }
-        self.placed(&path, message)
+        None
+    }
+
+    /// The field of a node as its stage's defaults have it, if they do.
+    fn defaulted(&self, path: &[String]) -> Option<Vec<String>> {
+        let [nodes, name, rest @ ..] = path else { return None };
+        let stage = self.value.get(nodes)?.get(name)?.get("stage")?.as_str()?;
+        let defaults: Vec<String> = [DEFAULTS, stage].into_iter().chain(rest.iter().map(String::as_str)).map(str::to_owned).collect();
+        self.layers.iter().any(|layer| layer.place(&defaults).is_some()).then_some(defaults)
     }
 
     fn placed(&self, path: &[String], message: String) -> Problem {

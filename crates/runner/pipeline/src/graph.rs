@@ -172,21 +172,28 @@ impl Pipeline {
     /// # Errors
     /// Names each entry of `data:` behind which there is nothing.
     pub fn check_data(&self, selected: &BTreeSet<usize>) -> Result<(), ConfigError> {
-        let mut problems: Vec<Problem> = Vec::new();
-        let mut missing = BTreeSet::new();
-        for source in selected.iter().flat_map(|&index| self.nodes[index].inputs.values()) {
-            let Source::Data { name, path } = source else { continue };
-            if !path.exists() && missing.insert(path) {
-                let readers = selected.iter().map(|&index| &self.nodes[index]);
-                let reads = |node: &&Node| node.inputs.values().any(|other| other == source);
-                let readers: Vec<&str> = readers.filter(reads).map(|node| node.name.as_str()).collect();
-                let message = format!(
-                    "there is nothing at {}; mend the path, or give `--data {name}=PATH`, or name nodes to run that do without {}",
-                    path.display(),
-                    stage_kit::some_of(&readers, MOST_READERS)
-                );
-                problems.push(self.document.problem(&["data", name], message));
-            }
+        let sources = || selected.iter().flat_map(|&index| self.nodes[index].inputs.values());
+        let missing = |source: &'_ Source| match source {
+            Source::Data { name, path } if !path.exists() => Some((path.clone(), name.clone())),
+            _ => None,
+        };
+        // Two names of one place, or of a place within another, are one problem.
+        let missing: BTreeMap<PathBuf, String> = sources().filter_map(missing).collect();
+        let outermost = |path: &Path| !path.ancestors().skip(1).any(|outer| missing.contains_key(outer));
+        let mut problems = Vec::new();
+        for (path, name) in missing.iter().filter(|(path, _)| outermost(path)) {
+            let reads = |node: &&Node| {
+                let mut sources = node.inputs.values();
+                sources.any(|source| matches!(source, Source::Data { path: read, .. } if read.starts_with(path)))
+            };
+            let readers: Vec<&str> =
+                selected.iter().map(|&index| &self.nodes[index]).filter(reads).map(|node| node.name.as_str()).collect();
+            let message = format!(
+                "there is nothing at {}; mend the path, or give `--data {name}=PATH`, or name nodes to run that do without {}",
+                path.display(),
+                stage_kit::some_of(&readers, MOST_READERS)
+            );
+            problems.push(self.document.problem(&["data", name], message));
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }
     }

@@ -35,7 +35,10 @@ pub(super) fn dry_run(
             State::Fresh(_) if forced.contains(index) => "would be run again (--force)".to_owned(),
             State::Fresh(_) => continue,
             State::Waits(_) if first && absent.is_empty() => "would be run: it has no result yet".to_owned(),
-            State::Waits(parents) => format!("waits for {}", waits_for(planner, *index, parents).join(" and ")),
+            State::Waits(parents) if absent.is_empty() => {
+                format!("depends on what {} will write", waits_for(planner, *index, parents).join(", "))
+            }
+            State::Waits(_) => format!("waits for {}", absent.join(" and ")),
             State::Stale(_) => format!("would be run: {}", reasons(planner, *index, &states)?.join("; ")),
         };
         found = true;

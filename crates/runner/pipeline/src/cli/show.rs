@@ -26,6 +26,9 @@ pub(super) fn init(program: &Program, args: &InitArgs) -> Result<u8> {
         return Err(Usage(format!("{} is there already; name another file with `-o`, or remove it", output.display())).into());
     }
     let folders: Vec<(String, PathBuf)> = args.folders.iter().map(|(name, path)| (name.clone(), path.into())).collect();
+    if let Some((name, path)) = folders.iter().find(|(_, path)| !path.is_dir()) {
+        return Err(Usage(format!("{name}={}: there is no such folder; mend the path", path.display())).into());
+    }
     stage_kit::write_atomic_text(output, &(program.init)(&folders)?)?;
     say(&format!("{}: look through it, above all at the lines with `?`; then `{} run -p {0}`\n", output.display(), program.name));
     Ok(DONE)

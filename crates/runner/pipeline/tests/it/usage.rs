@@ -32,6 +32,7 @@ fn wrong_usage_ends_with_2_whatever_the_verb() {
         (&["run", "--pipeline", "gone.yaml"], "cannot read the pipeline file"),
         (&["diff", "pipeline.yaml"], "extends no other file"),
         (&["init", "A=b", "-o", "pipeline.yaml"], "is there already"),
+        (&["init", "A=gone", "-o", "mine.yaml"], "A=gone: there is no such folder"),
         (&["stages", "wrods"], "did you mean `words`?"),
         (&["stage", "wrods", "--output", "out"], "did you mean `words`?"),
         (&["stage", "measure", "--output", "out"], "stage measure needs `--input what=PATH` (a file or folder)"),
@@ -82,6 +83,8 @@ nodes:
     assert_eq!(lab.read("work/results/pipeline/a/count.txt"), "2");
     lab.run(&["--data", "set=there"]).must_succeed();
     assert_eq!(lab.read("work/results/pipeline/a/count.txt"), "3");
+    let gone = lab.run(&["--data", "set=nowhere"]).stderr;
+    assert!(gone.lines().count() == 1 && gone.contains("nowhere"), "{gone}");
     lab.write("pipeline.yaml", &pipeline.replace("set: here", "set: {from: data.deep}"));
     let circle = lab.run(&[]);
     assert_eq!(circle.code, Some(2));
