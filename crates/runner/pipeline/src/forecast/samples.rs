@@ -17,6 +17,8 @@ pub(crate) struct Samples<'a> {
     device: DeviceChoice,
     /// Whether what is not known is measured now; told of each beforehand.
     measure: Option<&'a dyn Fn(String)>,
+    /// The machine's load for each core, before anything was measured.
+    load: f64,
     /// What was looked up or measured already, and what could not be.
     known: RefCell<BTreeMap<String, Result<Option<Cost>, String>>>,
 }
@@ -27,11 +29,32 @@ struct Kept {
     /// All that its key is made of, for people.
     of: Value,
     cost: Cost,
+    /// The machine's load for each core at that time.
+    load: f64,
+}
+
+/// A machine with more load than this for each core has other work to do, and what is measured takes too long.
+const BUSY: f64 = 0.5;
+
+/// The machine's load for each core in the last minute; none where the kernel does not tell.
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or_default();
+    #[expect(clippy::cast_precision_loss, reason = "cores are few")]
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    load / cores
 }
 
 impl<'a> Samples<'a> {
     pub(crate) fn new(store: &'a Store, device: DeviceChoice, measure: Option<&'a dyn Fn(String)>) -> Self {
-        Self { store, device, measure, known: RefCell::default() }
+        let load = load();
+        if let Some(tell) = measure.filter(|_| load > BUSY) {
+            tell(format!(
+                "this machine is busy, with a load of {load:.1} for each core: what is measured takes too long now; `--measure` measures it \
+                 again when the machine is at rest"
+            ));
+        }
+        Self { store, device, measure, load, known: RefCell::default() }
     }
 
     /// What one of a chore takes; nothing if nobody has measured it on this machine.
@@ -52,8 +75,10 @@ impl<'a> Samples<'a> {
         if let Some(known) = self.known.borrow().get(&key) {
             return known.clone().map_err(anyhow::Error::msg);
         }
-        let found = match self.kept(&key) {
-            Some(cost) => Ok(Some(cost)),
+        // What was measured on a busy machine is measured again on one that is less busy.
+        let serves = |kept: &Kept| self.measure.is_none() || kept.load <= BUSY || kept.load <= self.load;
+        let found = match self.kept(&key).filter(serves) {
+            Some(kept) => Ok(Some(kept.cost)),
             None => self.measure.map(|tell| self.measured(node, ahead, chore, tell, &key, of)).transpose(),
         };
         let told = found.map_err(|error| format!("{error:#}"));
@@ -61,9 +86,9 @@ impl<'a> Samples<'a> {
         told.map_err(anyhow::Error::msg)
     }
 
-    fn kept(&self, key: &str) -> Option<Cost> {
+    fn kept(&self, key: &str) -> Option<Kept> {
         let text = std::fs::read_to_string(self.store.sample(key)).ok()?;
-        serde_json::from_str::<Kept>(&text).ok().map(|kept| kept.cost)
+        serde_json::from_str(&text).ok()
     }
 
     fn measured(&self, node: &Node, ahead: &Ahead, chore: &Chore, tell: &dyn Fn(String), key: &str, of: Value) -> Result<Cost> {
@@ -86,7 +111,7 @@ impl<'a> Samples<'a> {
             sink: None,
         };
         let cost = node.stage.sample(node.params.clone(), ahead, chore, &io)?;
-        stage_kit::write_atomic_text(&path, &(serde_json::to_string_pretty(&Kept { of, cost })? + "\n"))?;
+        stage_kit::write_atomic_text(&path, &(serde_json::to_string_pretty(&Kept { of, cost, load: self.load })? + "\n"))?;
         Ok(cost)
     }
 }
