@@ -12,6 +12,7 @@ use stage_kit::{Ahead, Cost, Forecast, Lot, Outlook};
 
 use crate::graph::{Node, Pipeline, Source};
 use crate::plan::{Planner, State};
+use crate::record::Record;
 
 pub(crate) use samples::Samples;
 
@@ -117,7 +118,8 @@ fn share_left(planner: &Planner<'_>, state: &State) -> f64 {
 /// Takes from an earlier result of the node what its stage does not foresee.
 fn earlier(planner: &Planner<'_>, node: &Node, state: &State, found: &mut NodeCost) {
     let record = planner.store.latest_key(&node.name).and_then(|key| planner.store.record(&key));
-    let Some(record) = record.filter(|record| record.stage == node.stage.name && record.revision == node.stage.revision) else { return };
+    let same = |record: &Record| record.stage == node.stage.name && record.revision == node.stage.revision && record.params == node.params;
+    let Some(record) = record.filter(same) else { return };
     let cases = match state {
         State::Stale(work) => work.cases.as_ref().map(|cases| cases.missing(planner.store).len()),
         _ => None,
