@@ -31,9 +31,8 @@ pub struct Series {
 impl Series {
     pub(crate) fn of(folder: PathBuf, part: usize, instances: &[Instance], stack: &Stack) -> Result<Self, Irregular> {
         let columns = stack.columns()?;
-        let turned = |[x, y, z]: [f64; 3]| [-x, -y, z];
         let first = stack.slices.first().map_or([0.0; 3], |slice| slice.position);
-        let affine = Affine::from_columns(columns.map(turned), turned(first));
+        let affine = Affine::from_lps(columns, first);
         let [rows, across] = stack.sides.map(usize::from);
         let grid = Grid { shape: [across, rows, stack.slices.len()], affine };
         grid.affine.check().map_err(|error| Irregular {

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use volume::Grid;
 use volume::nifti::VoxelType;
+use volume::{Affine, Grid};
 
 use crate::error::{FormatError, Problem, WRITE_ANEW, field};
-use crate::raw::{Begin, Packing, RawScan, from_lps};
+use crate::raw::{Begin, Packing, RawScan};
 
 /// A header of more bytes than this is none.
 const MOST_HEADER: u64 = 1 << 20;
@@ -144,6 +144,6 @@ impl Header {
         let matrix = self.numbers::<9>(&["TransformMatrix", "Rotation", "Orientation"])?.unwrap_or(identity);
         // Three numbers for each axis of the voxels.
         let columns = std::array::from_fn(|axis| std::array::from_fn(|row| matrix[3 * axis + row] * spacing[axis]));
-        Ok(Grid { shape, affine: from_lps(columns, origin) })
+        Ok(Grid { shape, affine: Affine::from_lps(columns, origin) })
     }
 }

@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use volume::Grid;
 use volume::nifti::VoxelType;
+use volume::{Affine, Grid};
 
 use crate::error::{FormatError, Problem, WRITE_ANEW, field};
-use crate::raw::{Begin, Packing, RawScan, from_lps};
+use crate::raw::{Begin, Packing, RawScan};
 
 /// A header of more bytes than this is none.
 const MOST_HEADER: u64 = 1 << 20;
@@ -162,7 +162,7 @@ impl Header {
                 ([column(0, x), column(1, y), column(2, z)], [0.0; 3])
             }
         };
-        Ok(Grid { shape, affine: from_lps(columns.map(|column| self.to_lps(column)), self.to_lps(origin)) })
+        Ok(Grid { shape, affine: Affine::from_lps(columns.map(|column| self.to_lps(column)), self.to_lps(origin)) })
             .and_then(|grid| self.known_space().map(|()| grid))
     }
 

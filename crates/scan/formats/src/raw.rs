@@ -159,9 +159,3 @@ pub(crate) fn to_lps(affine: &Affine) -> ([[f64; 3]; 3], [f64; 3]) {
     let turned = |[x, y, z]: [f64; 3]| [0.0 - x, 0.0 - y, z + 0.0];
     (std::array::from_fn(|axis| turned(affine.column(axis))), turned(affine.origin_mm()))
 }
-
-/// The affine to RAS of axes and an origin in LPS, as ITK, NRRD and DICOM have them.
-pub(crate) fn from_lps(columns: [[f64; 3]; 3], origin_mm: [f64; 3]) -> Affine {
-    let turned = |[x, y, z]: [f64; 3]| [-x, -y, z];
-    Affine::from_columns(columns.map(turned), turned(origin_mm))
-}

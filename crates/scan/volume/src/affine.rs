@@ -65,6 +65,14 @@ impl Affine {
         Self(rows)
     }
 
+    /// The map of a format whose coordinates run to the patient's Left and to Posterior, as ITK's and DICOM's do. Its entries are rounded
+    /// to 32 bits, as a NIfTI header has them: the same scan lies at the same place, to the bit, in whatever format it comes.
+    #[must_use]
+    pub fn from_lps(columns: [[f64; 3]; 3], origin_mm: [f64; 3]) -> Self {
+        let turned = |[x, y, z]: [f64; 3]| [-x, -y, z].map(|mm| f64::from(mm as f32));
+        Self::from_columns(columns.map(turned), turned(origin_mm))
+    }
+
     /// Axes along RAS+ with the given voxel size in mm, from the voxel at `origin_mm`.
     #[must_use]
     pub fn from_spacing_mm(spacing_mm: [f64; 3], origin_mm: [f64; 3]) -> Self {
