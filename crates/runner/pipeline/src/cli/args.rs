@@ -354,7 +354,7 @@ pub(crate) fn examples(name: &str) -> String {
   {name} demo                                  the whole pipeline on a small synthetic dataset
   {name} run --data FLARE23=/data/FLARE23      everything that is not fresh
   {name} run M_c                               node M_c and what it reads
-  {name} run M_c --set M_c.fit.epochs=3        with another parameter
+  {name} run M_c --set M_c.fit.epochs=30       with another parameter
   {name} run --dry-run                         only tell what would be run, how long it takes and how much disk
   {name} stages preprocess                     what a stage reads, writes and can be told
   {name} explain M_c                           why it would be run

@@ -11,7 +11,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("run M_c steps", "these nodes and what they read"),
             ("run M_c --only --force", "this node alone, even if nothing has changed"),
             ("run -j 2 --keep-going", "two nodes at once; a failure stops only what depends on it"),
-            ("run --set M_c.fit.epochs=3", "with another parameter; dots lead deeper"),
+            ("run --set M_c.fit.epochs=30", "with another parameter; dots lead deeper"),
             ("run --dry-run", "only tell what would be run, how long it takes and how much disk; the exit code is 3 when there is work"),
             ("run --dry-run --measure", "measure a little of each kind of work for that; the store keeps what was measured"),
             ("run --dry-run --suppose FLARE23=4000,512x512x240,0.8x0.8x2.5", "for scans that are not here yet: how many, voxels, mm"),
@@ -37,7 +37,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("explain M_c", "which parameter, input or file has changed since the result was made"),
             ("explain segment[M_4]:FLARE23Ts_0001", "the same of one case"),
-            ("explain M_c --set M_c.fit.epochs=3", "what another parameter would come to"),
+            ("explain M_c --set M_c.fit.epochs=30", "what another parameter would come to"),
         ],
     ),
     (
