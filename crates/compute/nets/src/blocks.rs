@@ -62,7 +62,8 @@ impl TwoConv {
 
     /// Over maps whose channels are joined.
     pub(crate) fn forward<C: Compute>(&self, compute: &C, sources: &[&C::Map]) -> Result<C::Map> {
-        compute.two_convs(&self.name, sources)
+        let x = compute.conv_norm_act(&format!("{}.conv_0", self.name), sources)?;
+        compute.conv_norm_act(&format!("{}.conv_1", self.name), &[&x])
     }
 
     pub(crate) fn macs(&self, voxels: usize) -> u64 {

@@ -1,7 +1,7 @@
 //! How the layers of a network are computed: with gradients for training, or frozen for inference.
 
 use candle_core::{Result, Tensor};
-use ops::{Norm, Normed};
+use ops::Norm;
 
 use crate::params::Params;
 
@@ -20,15 +20,6 @@ pub trait Compute {
     /// # Errors
     /// When a parameter is missing, shapes do not fit or memory runs out; so of all layers.
     fn conv_norm_act(&self, name: &str, sources: &[&Self::Map]) -> Result<Self::Map>;
-
-    /// [`Compute::conv_norm_act`] of `NAME.conv_0`, and of `NAME.conv_1` behind it.
-    ///
-    /// # Errors
-    /// As above.
-    fn two_convs(&self, name: &str, sources: &[&Self::Map]) -> Result<Self::Map> {
-        let x = self.conv_norm_act(&format!("{name}.conv_0"), sources)?;
-        self.conv_norm_act(&format!("{name}.conv_1"), &[&x])
-    }
 
     /// Maxima of windows of 2.
     ///
@@ -50,37 +41,14 @@ pub trait Compute {
     fn head(&self, name: &str, x: &Self::Map) -> Result<Tensor>;
 }
 
-/// The parameters of a convolution and its norm.
-struct ConvNorm {
-    weight: Tensor,
-    bias: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-}
-
-impl ConvNorm {
-    fn of(params: &Params, name: &str) -> Result<Self> {
-        let get = |leaf: &str| params.get(&format!("{name}.{leaf}"));
-        Ok(Self { weight: get("conv.weight")?, bias: get("conv.bias")?, gamma: get("adn.N.weight")?, beta: get("adn.N.bias")? })
-    }
-
-    fn layer(&self, params: &Params) -> Normed<'_> {
-        let norm = Norm { gamma: &self.gamma, beta: &self.beta, eps: EPSILON, slope: SLOPE };
-        Normed { weight: &self.weight, bias: Some(&self.bias), options: params.walk(1, 1), norm }
-    }
-}
-
 /// With gradients for live parameters.
 impl Compute for Params {
     type Map = Tensor;
 
     fn conv_norm_act(&self, name: &str, sources: &[&Tensor]) -> Result<Tensor> {
-        ops::conv_norms_leaky_relu(sources, &[ConvNorm::of(self, name)?.layer(self)])
-    }
-
-    fn two_convs(&self, name: &str, sources: &[&Tensor]) -> Result<Tensor> {
-        let [first, second] = [0, 1].map(|k| ConvNorm::of(self, &format!("{name}.conv_{k}")));
-        ops::conv_norms_leaky_relu(sources, &[first?.layer(self), second?.layer(self)])
+        let get = |leaf: &str| self.get(&format!("{name}.{leaf}"));
+        let norm = Norm { gamma: &get("adn.N.weight")?, beta: &get("adn.N.bias")?, eps: EPSILON, slope: SLOPE };
+        ops::conv_norm_leaky_relu(sources, &get("conv.weight")?, Some(&get("conv.bias")?), self.walk(1, 1), norm)
     }
 
     fn max_pool2(&self, x: &Tensor) -> Result<Tensor> {

@@ -172,15 +172,6 @@ impl<E: Element> Compute for Partly<E> {
         self.params.conv_norm_act(name, &tensors.iter().collect::<Vec<_>>()).map(Passed::Moving)
     }
 
-    fn two_convs(&self, name: &str, sources: &[&Passed<E>]) -> Result<Passed<E>> {
-        let [first, second] = [0, 1].map(|k| format!("{name}.conv_{k}"));
-        if self.before(&first, sources).is_some() {
-            return self.conv_norm_act(&second, &[&self.conv_norm_act(&first, sources)?]);
-        }
-        let tensors = sources.iter().map(|source| source.tensor()).collect::<Result<Vec<_>>>()?;
-        self.params.two_convs(name, &tensors.iter().collect::<Vec<_>>()).map(Passed::Moving)
-    }
-
     fn max_pool2(&self, x: &Passed<E>) -> Result<Passed<E>> {
         match x {
             Passed::Still(x) => each(&[&x.maps], |x| self.frozen.max_pool2(x[0])).map(still),

@@ -49,8 +49,7 @@ pub use argmax::{argmax_channels, argmax_overlay};
 pub use attention::attention;
 pub use binary::binary_sums;
 pub use conv::{
-    ConvOptions, Factors, Norm, Normed, bf16_trains_faster, conv, conv_norm_leaky_relu, conv_norms_leaky_relu, conv_transpose,
-    conv_transpose_with, conv_with,
+    ConvOptions, Factors, Norm, bf16_trains_faster, conv, conv_norm_leaky_relu, conv_transpose, conv_transpose_with, conv_with,
 };
 pub use cpu::isa::{Isa, with_isa};
 pub use device::{Choice, device, release_memory, tune_process};

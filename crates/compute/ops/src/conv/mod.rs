@@ -8,7 +8,7 @@ mod winograd;
 
 use candle_core::{DType, Result, Tensor, bail};
 
-pub use self::normed::{Norm, Normed, conv_norm_leaky_relu, conv_norms_leaky_relu};
+pub use self::normed::{Norm, conv_norm_leaky_relu};
 use self::op::{Conv, ConvTranspose, apply};
 pub use self::way::{Factors, bf16_trains_faster};
 use crate::composed;

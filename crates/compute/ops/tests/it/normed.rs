@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use candle_core::{DType, Device, Tensor, Var};
-use ops::{ConvOptions, Isa, Norm, Normed, conv_norm_leaky_relu, conv_norms_leaky_relu, conv_with, instance_norm_leaky_relu, with_isa};
+use ops::{ConvOptions, Isa, Norm, conv_norm_leaky_relu, conv_with, instance_norm_leaky_relu, with_isa};
 use proptest::prelude::*;
 
 use crate::conv_options::{Case, cases};
@@ -57,52 +57,6 @@ fn the_result_and_all_gradients_are_those_of_the_two_operations() -> Result<()> 
         }
         Ok(())
     })
-}
-
-/// Two layers with biases: x, and of each its weights, bias, gamma and beta.
-fn two_layers() -> Result<Vec<Var>> {
-    let shapes: [&[usize]; 9] = [&[2, 3, 7, 9], &[5, 3, 3, 3], &[5], &[5], &[5], &[4, 5, 3, 3], &[4], &[4], &[4]];
-    let vars = shapes.iter().zip(1..).map(|(dims, seed)| match seed {
-        4 | 8 => Ok(Var::from_tensor(&(random(seed, dims) + 1.5)?.to_dtype(DType::F32)?)?),
-        _ => var(seed, dims),
-    });
-    vars.collect()
-}
-
-fn layer(t: &[Tensor]) -> Normed<'_> {
-    Normed {
-        weight: &t[0],
-        bias: Some(&t[1]),
-        options: ConvOptions::new(1, 1),
-        norm: Norm { gamma: &t[2], beta: &t[3], eps: 1e-5, slope: 0.1 },
-    }
-}
-
-#[test]
-fn several_layers_at_once_give_the_bits_of_one_after_the_other_whatever_is_frozen() -> Result<()> {
-    let vars = two_layers()?;
-    let factors = random(99, &[2, 4, 7, 9]).to_dtype(DType::F32)?;
-    // Which of the nine take a gradient, a bit each: all, none of the input, one layer alone, weights or vectors alone.
-    for live in [0b1_1111_1111u16, 0b1_1111_1110, 0b0_0001_1110, 0b1_1110_0000, 0b0_0000_0001, 0b0_0010_0010, 0b1_1101_1100, 0b0_0010_0000]
-    {
-        let tensors: Vec<Tensor> =
-            vars.iter().enumerate().map(|(i, var)| if live >> i & 1 == 1 { var.as_tensor().clone() } else { frozen(var) }).collect();
-        let at_once = conv_norms_leaky_relu(&[&tensors[0]], &[layer(&tensors[1..]), layer(&tensors[5..])])?;
-        let first = conv_norms_leaky_relu(&[&tensors[0]], &[layer(&tensors[1..])])?;
-        let in_turn = conv_norms_leaky_relu(&[&first], &[layer(&tensors[5..])])?;
-        ensure!(values(&at_once)? == values(&in_turn)?, "{live:b}: another result");
-        let [found, expected] = [at_once, in_turn].map(|y| (y * &factors)?.sum_all()?.backward());
-        let (found, expected) = (found?, expected?);
-        for (i, var) in vars.iter().enumerate() {
-            let [found, expected] = [&found, &expected].map(|store| store.get(var).map(values).transpose());
-            let (found, expected) = (found?, expected?);
-            ensure!(found.is_some() == (live >> i & 1 == 1) && found == expected, "{live:b}: another gradient of input {i}");
-        }
-        let of_weights = |id: &&candle_core::TensorId| found.get_id(**id).is_some_and(|gradient| gradient.rank() > 1);
-        let live_weights = [0, 1, 5].iter().filter(|&&i| live >> i & 1 == 1).count();
-        ensure!(found.get_ids().filter(of_weights).count() == live_weights, "{live:b}: a gradient that nobody asked for");
-    }
-    Ok(())
 }
 
 /// A frozen layer below a live one: its parameters have no gradient, its input has; and the other way round. `backward` leaves in the
