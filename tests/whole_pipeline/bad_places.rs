@@ -64,7 +64,10 @@ fn mistakes_in_a_pipeline_file_are_told_with_file_line_and_field_before_anything
             &["bad.yaml:4: nodes.scores.params.colour: ", "stage evaluate has no parameter `colour`; it has classes, truth"],
         ),
         ("nodes:\n  scores: {}\n  scores: {}\n", &["bad.yaml:5: nodes: `scores` stands twice"]),
-        ("nodes:\n  M_1: {params: {fit: {epochs: many}}}\n", &["bad.yaml:4: nodes.M_1.params.fit.epochs: ", "must be a whole number, but is \"many\""]),
+        (
+            "nodes:\n  M_1: {params: {fit: {epochs: many}}}\n",
+            &["bad.yaml:4: nodes.M_1.params.fit.epochs: ", "must be a whole number, but is \"many\""],
+        ),
         ("nodes:\n  M_1: {inputs: {init: M_9}}\n", &["bad.yaml:4: nodes.M_1.inputs.init: there is no node `M_9`; the nodes are "]),
         ("nodes:\n  M_1: {stage: train-studnt}\n", &["bad.yaml:4: nodes.M_1.stage: there is no stage `train-studnt`; the stages are "]),
         ("nodes:\n  volumes: {inputs: {partition: M_c}}\n", &["bad.yaml:4: ", "feed each other in a circle: ", "volumes → M_c"]),

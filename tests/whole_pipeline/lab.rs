@@ -91,7 +91,7 @@ impl Lab {
         if matches!(arguments, ["run" | "demo" | "stage", ..]) {
             command.args(["--device", "cpu"]);
         }
-        if !arguments.contains(&"--pipeline") && arguments.first() != Some(&"stage") {
+        if !arguments.contains(&"--pipeline") && !matches!(arguments, ["stage" | "init", ..]) {
             command.args(["--pipeline", "lab.yaml"]);
         }
         command

@@ -77,6 +77,15 @@ fn sorted(manifest: &Manifest) -> BTreeMap<String, Lot> {
         let lot = if case.split == Split::Validation { Lot { training: 0.0, validation: 1.0, ..lot } } else { lot };
         lots.entry(case.subset.clone()).and_modify(|sum| *sum = sum.and(&lot)).or_insert(lot);
     }
+    with_none(lots, manifest.subsets.values().flatten())
+}
+
+/// The same, and no cases of each of `subsets` that has no lot.
+fn with_none<'n>(mut lots: BTreeMap<String, Lot>, subsets: impl Iterator<Item = &'n String>) -> BTreeMap<String, Lot> {
+    if let Some(first) = lots.values().next().copied() {
+        let none = Lot { training: 0.0, validation: 0.0, ..first };
+        subsets.for_each(|name| _ = lots.entry(name.clone()).or_insert(none));
+    }
     lots
 }
 
@@ -89,14 +98,7 @@ fn subsets(config: &Config, datasets: &BTreeMap<String, Option<Lot>>, all: &Lot)
     #[expect(clippy::cast_precision_loss, reason = "cases are few")]
     let expected =
         config.expected.iter().map(|(name, cases)| (name.clone(), split(&config.split, Lot { training: *cases as f64, ..*all })));
-    let mut lots: BTreeMap<String, Lot> = expected.collect();
-    if !lots.is_empty() {
-        let none = Lot { training: 0.0, validation: 0.0, ..*all };
-        for name in config.subsets.keys() {
-            lots.entry(name.clone()).or_insert(none);
-        }
-    }
-    lots
+    with_none(expected.collect(), config.subsets.keys())
 }
 
 /// The lot on its two sides.
