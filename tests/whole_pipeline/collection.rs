@@ -39,7 +39,7 @@ fn lab() -> Lab {
     let folders = NAMES.map(|name| format!("{name}={}", lab.path("collection").join(name).display()));
     let init = [&["init", "-o", "mine.yaml"], &folders.each_ref().map(String::as_str)[..]].concat();
     lab.call(&init).must_succeed();
-    lab.call(&init).must_fail(1, &["mine.yaml is there already"]);
+    lab.call(&init).must_fail(2, &["mine.yaml is there already"]);
     fs::write(lab.path("small.yaml"), SMALL).unwrap();
     lab
 }

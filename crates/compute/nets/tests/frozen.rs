@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use nets::{DualUNet2d, DualUNet2dConfig, Learning, Network, Params, Precision, Trained, UNet3d, UNet3dConfig};
-use ops::Factors;
+use ops::{Factors, Isa};
 use random::Streams;
 
 fn trained(network: &impl Network, precision: Precision) -> Trained {
@@ -99,34 +99,43 @@ fn batch(slices: usize, size: [usize; 2]) -> (Tensor, [Tensor; 2]) {
     (random(1.0, &[slices, 1, size[0], size[1]]), labels)
 }
 
-/// Networks with random weights have many activations near the kink of LeakyReLU and pairs near a tie of max pooling, where rounding
-/// picks another derivative; the network of `small`, which has none, is held to rounding alone. The distance of f32 here is that of two
-/// sums in different orders.
+/// How far the loss is from what is expected, and all gradients together, relative to their length.
+fn distances(found: &[(String, Tensor)], expected: &[(String, Tensor)]) -> [f32; 2] {
+    let all = |step: &[(String, Tensor)]| {
+        let gradients = step.iter().filter(|(name, _)| name != "loss" && name != "logits");
+        Tensor::cat(&gradients.map(|(_, gradient)| gradient.flatten_all().unwrap()).collect::<Vec<_>>(), 0).unwrap()
+    };
+    [relative_difference(&found[0].1, &expected[0].1), relative_difference(&all(found), &all(expected))]
+}
+
+/// Networks with random weights have activations near the kink of LeakyReLU and pairs near a tie of max pooling, where rounding picks
+/// another derivative; how far that goes is measured, by the kernels of training with another set of instructions in f32, and by these
+/// kernels in bf16. What is frozen may take a step no more than twice as far. The network of `small`, which has no such places, is held
+/// to rounding alone.
 #[test]
 fn a_student_that_is_frozen_in_part_learns_as_by_the_kernels_of_training() {
     let network = DualUNet2d::new(&DualUNet2dConfig { features: [16, 32, 64, 128, 256, 128] }, &papers_decoders());
-    let (slices, labels) = batch(2, [96, 80]);
-    for live in ["organ_decoder.", "cancer_decoder.upcat_1.", "down_4.", "upcat_3."] {
-        let params = || {
+    let (slices, labels) = batch(2, [64, 48]);
+    for live in ["organ_decoder.", "down_4.", "upcat_3."] {
+        let params = |factors: Factors| {
             let mut params = Params::init(&network.parameters(), Streams::new(5), &Device::Cpu).unwrap();
             params.set_live(|name| name.starts_with(live));
+            params.set_factors(factors);
             params
         };
-        let expected = step(&Learning::Tensors(params()), &network, &slices, &labels);
-        for (factors, bounds) in [(Factors::F32, [1e-4, 1e-3]), (Factors::Bf16, [4e-2, 1e-1])] {
-            let mut params = params();
-            params.set_factors(factors);
-            let found = step(&Learning::new(params), &network, &slices, &labels);
-            let mut furthest = [0f32; 2];
-            for ((name, found), (_, expected)) in found.iter().zip(&expected) {
-                // The gradient of the bias before an instance norm is rounding alone.
-                if !(name.contains(".conv_") && name.ends_with("conv.bias")) {
-                    let kind = usize::from(name != "loss" && name != "logits");
-                    furthest[kind] = furthest[kind].max(relative_difference(found, expected));
-                }
-            }
-            println!("{live} {factors:?}: logits and loss are off by up to {:e}, gradients by up to {:e}", furthest[0], furthest[1]);
-            assert!(furthest[0] < bounds[0] && furthest[1] < bounds[1], "{live} {factors:?}: {furthest:?}");
+        let take = |learning: Learning| step(&learning, &network, &slices, &labels);
+        let expected = take(Learning::Tensors(params(Factors::F32)));
+        let others = Isa::available().into_iter().map(|isa| {
+            let step = ops::with_isa(isa, || take(Learning::Tensors(params(Factors::F32)))).unwrap();
+            distances(&step, &expected)
+        });
+        let furthest = others.fold([1e-6f32; 2], |furthest, here| [furthest[0].max(here[0]), furthest[1].max(here[1])]);
+        let in_bf16 = distances(&take(Learning::Tensors(params(Factors::Bf16))), &expected);
+        for (factors, bound) in [(Factors::F32, furthest), (Factors::Bf16, in_bf16)] {
+            let found = distances(&take(Learning::new(params(factors))), &expected);
+            println!("{live} {factors:?}: loss and gradients are off by {found:?}, by the kernels of training {bound:?}");
+            assert!(found[1] < 2.0 * bound[1], "{live} {factors:?}: gradients are off by {found:?}, {bound:?} allowed half");
+            assert!(found[0] < 2.0 * bound[0].max(1e-5), "{live} {factors:?}: the loss is off by {found:?}, {bound:?}");
         }
     }
 }

@@ -101,10 +101,11 @@ pub fn weight_bytes(specs: &[nets::ParamSpec]) -> f64 {
 ///
 /// # Errors
 /// A forecast that says so.
-pub fn cases(prepared: &stage_kit::Outlook, subset: &str) -> Result<Lot, Forecast> {
+pub fn cases(prepared: &stage_kit::Outlook, subset: &str) -> Result<Lot, Box<Forecast>> {
     let lot = prepared.lot(&[subset.to_owned()]);
-    let lot =
-        lot.ok_or_else(|| Forecast::unknown(format!("how many cases {subset} will have: run `partition` first, or give it `expected`")))?;
+    let lot = lot.ok_or_else(|| {
+        Box::new(Forecast::unknown(format!("how many cases {subset} will have: run `partition` first, or give it `expected`")))
+    })?;
     // A subset without validation cases is validated on its training cases.
     Ok(if lot.validation < 1.0 { Lot { validation: lot.training, ..lot } } else { lot })
 }

@@ -101,7 +101,7 @@ mod tests {
                     Some(data) => whole["data"][data] = json!("somewhere"),
                     None => {
                         whole["nodes"][reference] =
-                            json!({"stage": "resample-back", "inputs": {"labels": "data.any", "images": "data.any"}})
+                            json!({"stage": "resample-back", "inputs": {"labels": "data.any", "images": "data.any"}});
                     }
                 }
             }

@@ -49,11 +49,11 @@ pub(crate) fn read_data(document: &Document, problems: &mut Vec<Problem>) -> BTr
             _ => refuse("must be a path, `{from: NODE/FOLDER}`, or `{from: data.NAME/FOLDER}`"),
         }
     }
-    within_others(data, document, problems)
+    within_others(&data, document, problems)
 }
 
 /// Puts the whole way in the place of entries that lie in others.
-fn within_others(data: BTreeMap<String, Data>, document: &Document, problems: &mut Vec<Problem>) -> BTreeMap<String, Data> {
+fn within_others(data: &BTreeMap<String, Data>, document: &Document, problems: &mut Vec<Problem>) -> BTreeMap<String, Data> {
     let mut found = BTreeMap::new();
     for name in data.keys() {
         let (mut at, mut sub, mut steps) = (name, String::new(), 0);

@@ -98,7 +98,7 @@ pub fn run_stage_with(entry: &Entry, args: &StageArgs, params: serde_json::Value
 fn run_with(entry: &Entry, args: &StageArgs, params: Result<serde_json::Value>) -> ExitCode {
     let report = Report::new(args.progress);
     let roles = entry.check_roles(args.inputs.iter().map(|(role, _)| role.as_str()));
-    let params = match roles.and(params).and_then(|raw| resolve(entry, raw)) {
+    let params = match roles.and(params).and_then(|raw| resolve(entry, &raw)) {
         Ok(params) => params,
         Err(error) => {
             report.note(&format!("error: {error:#}"));
@@ -115,9 +115,9 @@ fn run_with(entry: &Entry, args: &StageArgs, params: Result<serde_json::Value>) 
 }
 
 /// [`Entry::resolve`], which on failure tells of every parameter.
-fn resolve(entry: &Entry, raw: serde_json::Value) -> Result<serde_json::Value> {
+fn resolve(entry: &Entry, raw: &serde_json::Value) -> Result<serde_json::Value> {
     entry.resolve(raw.clone()).map_err(|error| {
-        let mistakes = entry.mistakes(&raw);
+        let mistakes = entry.mistakes(raw);
         if mistakes.is_empty() {
             return error;
         }

@@ -58,7 +58,7 @@ impl Search<'_> {
             (Shape::Map(fields), Value::Object(map)) => self.map(fields, map),
             (Shape::OneOf(fields), Value::Object(map)) => self.one_of(fields, map),
             (Shape::Named(shape), Value::Object(map)) => {
-                map.iter().for_each(|(name, value)| self.under(name, |this| this.value(shape, value)))
+                map.iter().for_each(|(name, value)| self.under(name, |this| this.value(shape, value)));
             }
             (Shape::List(shape, _), Value::Array(list)) => {
                 let numbered = list.iter().enumerate();

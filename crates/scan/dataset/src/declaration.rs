@@ -254,7 +254,7 @@ impl<'de> Deserialize<'de> for Marks {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Marks, A::Error> {
-                let mut of_side = || Ok(map.next_entry::<String, Marks>()?);
+                let mut of_side = || map.next_entry::<String, Marks>();
                 let (Some((side, marks)), None) = (of_side()?, of_side()?) else {
                     return Err(A::Error::custom("expected one of `{left: …}` and `{right: …}`"));
                 };

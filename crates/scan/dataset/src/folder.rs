@@ -133,7 +133,6 @@ impl Listing {
     }
 
     /// The files, of which there must be some, and all others.
-    #[must_use]
     pub fn parted(self, naming: Naming) -> (Result<Vec<ImageFile>, FolderError>, Aside) {
         let aside = self.aside.clone();
         (self.some(naming), aside)

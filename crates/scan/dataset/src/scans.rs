@@ -165,7 +165,7 @@ impl Scans {
             if beside().filter(|other| other.name() == series.name()).count() > 1 {
                 id = format!("{id}_{}", series.uid().rsplit('.').next().unwrap_or_default());
             }
-            cases.entry(id).or_default().push(ScanFiles::of_series(series.clone()));
+            cases.entry(id).or_default().push(ScanFiles::of_series(series));
         }
         self.aside.passed_over.extend(found.passed_over);
         self.aside.left_out.extend(found.bad.into_iter().map(|bad| LeftOut {

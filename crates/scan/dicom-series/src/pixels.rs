@@ -138,8 +138,11 @@ fn frame_bytes(pixels: &Pixels) -> usize {
     usize::from(pixels.rows) * usize::from(pixels.columns) * usize::from(pixels.allocated / 8)
 }
 
+/// Where an item's value is, and how long that is.
+type Item = (u64, u64);
+
 /// The table of offsets and the items behind it: where each begins, where its value is, and how long that is.
-fn items(file: &mut BufReader<File>, mut at: u64, bytes: u64) -> Result<(Vec<u64>, Vec<(u64, u64)>), Problem> {
+fn items(file: &mut BufReader<File>, mut at: u64, bytes: u64) -> Result<(Vec<u64>, Vec<Item>), Problem> {
     const MOST_ITEMS: usize = 1 << 20;
     let io = |error| Problem::Io { doing: "read the pixels", error };
     let mut items = Vec::new();
@@ -254,12 +257,12 @@ fn jpeg_lossless(packed: &[u8], pixels: &Pixels) -> Result<Vec<u8>, String> {
     let info = decoder.info().ok_or("it does not say its size")?;
     check_sides(u32::from(info.width), u32::from(info.height), pixels)?;
     let samples = decoder.decode().map_err(|error| error.to_string())?;
-    let wide = match info.pixel_format {
+    let wide: Vec<u32> = match info.pixel_format {
         jpeg_decoder::PixelFormat::L8 => samples.iter().map(|&sample| u32::from(sample)).collect(),
         jpeg_decoder::PixelFormat::L16 => samples.as_chunks::<2>().0.iter().map(|bytes| u32::from(u16::from_ne_bytes(*bytes))).collect(),
         _ => return Err("it is in colour".into()),
     };
-    Ok(narrowed(wide, pixels))
+    Ok(narrowed(&wide, pixels))
 }
 
 fn jpeg_2000(packed: &[u8], pixels: &Pixels) -> Result<Vec<u8>, String> {
@@ -272,8 +275,8 @@ fn jpeg_2000(packed: &[u8], pixels: &Pixels) -> Result<Vec<u8>, String> {
     let depth = u32::from(component.bit_depth());
     // The decoder gives samples with and without sign alike, the least as 0. Bit 7 of the component's size says that they have one.
     let lowest = if is_signed(packed) && (1..32).contains(&depth) { 1i64 << (depth - 1) } else { 0 };
-    let wide = component.samples().iter().map(|&sample| (sample.round() as i64 - lowest) as u32).collect();
-    Ok(narrowed(wide, pixels))
+    let wide: Vec<u32> = component.samples().iter().map(|&sample| (sample.round() as i64 - lowest) as u32).collect();
+    Ok(narrowed(&wide, pixels))
 }
 
 /// Whether the first component of a JPEG 2000 codestream has a sign.
@@ -289,7 +292,7 @@ fn check_sides(width: u32, height: u32, pixels: &Pixels) -> Result<(), String> {
 }
 
 /// Samples in as many bytes as the file says pixels have.
-fn narrowed(samples: Vec<u32>, pixels: &Pixels) -> Vec<u8> {
+fn narrowed(samples: &[u32], pixels: &Pixels) -> Vec<u8> {
     let bytes = usize::from(pixels.allocated / 8);
     samples.iter().flat_map(|sample| sample.to_le_bytes().into_iter().take(bytes)).collect()
 }

@@ -33,7 +33,7 @@ impl ScanFiles {
     /// A series of DICOM files.
     #[cfg(feature = "dicom")]
     #[must_use]
-    pub fn of_series(series: dicom_series::Series) -> Self {
+    pub fn of_series(series: &dicom_series::Series) -> Self {
         // A single file, as of an enhanced CT, is named itself.
         let mut files = series.files();
         let path = match (files.next(), files.next()) {

@@ -149,10 +149,10 @@ fn waist(counts: &[u64]) -> usize {
 mod tests {
     use super::*;
 
-    fn voxels(parts: &[std::ops::Range<i32>]) -> BTreeMap<i32, u64> {
+    fn voxels(parts: &[[i32; 2]]) -> BTreeMap<i32, u64> {
         let mut all = BTreeMap::new();
-        for part in parts {
-            part.clone().for_each(|x| *all.entry(x).or_default() += 100);
+        for &[first, end] in parts {
+            (first..end).for_each(|x| *all.entry(x).or_default() += 100);
         }
         all
     }
@@ -160,13 +160,13 @@ mod tests {
     #[test]
     fn two_parts_are_cut_in_the_middle_of_their_gap_wherever_the_scan_ends() {
         for middle in [-200.0, 0.0, 200.0] {
-            assert_eq!(plane(&voxels(&[-80..-20, 30..90]), middle, GAP_MM), (5, Found::Between));
+            assert_eq!(plane(&voxels(&[[-80, -20], [30, 90]]), middle, GAP_MM), (5, Found::Between));
         }
     }
 
     #[test]
     fn a_few_stray_voxels_make_no_second_part() {
-        let mut one = voxels(&[-80..-20]);
+        let mut one = voxels(&[[-80, -20]]);
         one.insert(60, 20);
         assert_eq!(plane(&one, 0.0, GAP_MM).1, Found::OnlyLeft);
         assert!(plane(&one, 0.0, GAP_MM).0 > 60, "they go with the others");
@@ -174,13 +174,13 @@ mod tests {
 
     #[test]
     fn a_single_part_lies_whole_on_its_side_of_the_scan() {
-        assert_eq!(plane(&voxels(&[-80..10]), 0.0, GAP_MM), (10, Found::OnlyLeft));
-        assert_eq!(plane(&voxels(&[-10..80]), 0.0, GAP_MM), (-10, Found::OnlyRight));
+        assert_eq!(plane(&voxels(&[[-80, 10]]), 0.0, GAP_MM), (10, Found::OnlyLeft));
+        assert_eq!(plane(&voxels(&[[-10, 80]]), 0.0, GAP_MM), (-10, Found::OnlyRight));
     }
 
     #[test]
     fn parts_that_touch_are_cut_in_their_waist() {
-        let mut lungs = voxels(&[-120..130]);
+        let mut lungs = voxels(&[[-120, 130]]);
         lungs.range_mut(-2..10).for_each(|(_, n)| *n = 5);
         let (x_mm, found) = plane(&lungs, 0.0, GAP_MM);
         assert_eq!(found, Found::Between);

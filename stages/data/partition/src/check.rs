@@ -140,6 +140,9 @@ fn intensities(path: &Path) -> Result<Intensities, nifti::NiftiError> {
     Ok(intensities)
 }
 
+/// Values of a label map, each with its voxels.
+type Values = Vec<(u8, u64)>;
+
 /// The values that are there, after those of both sides are cut, with the places of these cuts; unless they cannot be told.
 fn check_label(
     root: &Path,
@@ -147,7 +150,7 @@ fn check_label(
     sides: &[BTreeMap<u8, u8>],
     image_grid: Option<&Grid>,
     findings: &mut Findings<'_>,
-) -> Option<(Vec<(u8, u64)>, Vec<(Cut, Found)>)> {
+) -> Option<(Values, Vec<(Cut, Found)>)> {
     let path = root.join(label);
     let counted = || {
         let cuts = if sides.is_empty() { Vec::new() } else { find_cuts(&path, sides)? };

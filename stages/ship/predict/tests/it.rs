@@ -397,6 +397,8 @@ fn one_scan_of_any_name_gets_the_label_map_that_is_asked_for() {
         "plain, in the folder that one is in"
     );
 
+    bench.scan("b", [40, 36, 7], "LPS");
+    bench.scan("c", [40, 36, 7], "LPS");
     let refused = run("scans", "new/y.nii.gz", &[]);
     assert!(!refused.status.success() && said(&refused).contains("name a folder for label maps") && !bench.path("new/y.nii.gz").exists());
     let scan = std::fs::read(bench.path("scan.nii.gz")).unwrap();

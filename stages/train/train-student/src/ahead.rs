@@ -26,7 +26,7 @@ pub(crate) fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
     let bytes = training::weight_bytes(&network(config, &outputs).parameters());
     let lot = match training::cases(&prepared, &config.subset) {
         Ok(lot) => lot,
-        Err(unknown) => return Ok(Forecast { outlook, bytes, ..unknown }),
+        Err(unknown) => return Ok(Forecast { outlook, bytes, ..*unknown }),
     };
     #[expect(clippy::cast_precision_loss, reason = "slices are few")]
     let most = config.validation_slices.map_or(f64::INFINITY, |most| most as f64);
@@ -45,7 +45,7 @@ pub(crate) fn sample(config: &Config, ahead: &Ahead, chore: &Chore, io: &StageIo
     let loss = config.fit.loss();
     let seconds = config
         .fit
-        .pace(chore, weights.params(), &config.crop, &channels, |batch| summed(loss, decoded(&network, &weights, &targets, batch)?))?;
+        .pace(chore, weights.params(), &config.crop, &channels, |batch| summed(loss, &decoded(&network, &weights, &targets, batch)?))?;
     Ok(Cost { seconds, bytes: 0.0 })
 }
 

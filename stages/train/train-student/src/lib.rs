@@ -198,7 +198,7 @@ fn decoded(network: &DualUNet2d, weights: &Learning, targets: &[usize], batch: &
 }
 
 /// The sum of the losses.
-fn summed(loss: DiceCe, decoded: Vec<(Tensor, Truth)>) -> Result<Tensor> {
+fn summed(loss: DiceCe, decoded: &[(Tensor, Truth)]) -> Result<Tensor> {
     let mut losses = decoded.iter().map(|(logits, truth)| loss.loss(logits, truth.target()));
     let first = losses.next().ok_or_else(|| anyhow::anyhow!("there is no target"))??;
     losses.try_fold(first, |sum, loss| Ok((sum + loss?)?))
@@ -216,7 +216,7 @@ impl Trainable for Student {
     }
 
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        summed(self.loss, self.forward(batch)?)
+        summed(self.loss, &self.forward(batch)?)
     }
 
     fn validate(&self) -> Result<Validation> {

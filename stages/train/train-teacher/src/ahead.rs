@@ -24,7 +24,7 @@ pub(crate) fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
     let bytes = training::weight_bytes(&network.parameters());
     let lot = match training::cases(&prepared, &config.subset) {
         Ok(lot) => lot,
-        Err(unknown) => return Ok(Forecast { outlook, bytes, ..unknown }),
+        Err(unknown) => return Ok(Forecast { outlook, bytes, ..*unknown }),
     };
     #[expect(clippy::cast_precision_loss, reason = "patches are few")]
     let (per_case, most) = (config.patches_per_case as f64, config.validation_patches.map_or(f64::INFINITY, |most| most as f64));

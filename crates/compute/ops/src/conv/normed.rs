@@ -59,7 +59,9 @@ pub fn conv_norm_leaky_relu(
     let z = apply(conv, &x, &weight.detach(), bias.map(Tensor::detach).as_ref())?;
     let parameters: Vec<&Tensor> = bias.into_iter().chain([norm.gamma, norm.beta]).collect();
     let parameters = Tensor::cat(&parameters, 0)?;
-    let (of, first) = tracked(sources).unwrap_or((joined, 0));
+    // In groups, a filter sees some channels of all sources.
+    let alone = if options.groups == 1 { tracked(sources) } else { None };
+    let (of, first) = alone.unwrap_or((joined, 0));
     of.contiguous()?.apply_op3(
         &weight,
         &parameters,
@@ -149,8 +151,9 @@ impl CustomOp3 for ConvNorm {
         let voxels = self.z.elem_count();
         let dz = all.narrow(0, 0, voxels)?.reshape(self.z.shape())?;
         let dx = wanted(source, || {
+            let (w, channels) = (w.detach(), source.dims()[1]);
             // Of a convolution whose filters see the source alone.
-            let w = w.detach().narrow(1, self.first, source.dims()[1])?.contiguous()?;
+            let w = if channels == self.x.dims()[1] { w } else { w.narrow(1, self.first, channels)?.contiguous()? };
             self.conv.by_input(source.dims(), &w, &dz)
         })?;
         let dw = wanted(w, || self.conv.by_weight(&self.x, w.dims(), &dz))?;

@@ -33,7 +33,7 @@ pub(super) struct Opened {
 
 impl Opened {
     pub(super) fn new(program: &Program, choice: &Choice, default: &str) -> Result<Self> {
-        Self::read(program, choice, overrides(choice), default)
+        Self::read(program, choice, &overrides(choice), default)
     }
 
     /// The same for a verb that changes nothing in the file.
@@ -45,12 +45,12 @@ impl Opened {
     fn to_run(program: &Program, choice: &Choice, how: &HowArgs, default: &str) -> Result<Self> {
         let device = how.device.and_then(|device| Some(device.to_possible_value()?.get_name().to_owned()));
         let overrides = Overrides { device, slurm: how.slurm.clone(), ..overrides(choice) };
-        Ok(Self::read(program, choice, overrides, default)?.trusting(&how.trust))
+        Ok(Self::read(program, choice, &overrides, default)?.trusting(&how.trust))
     }
 
-    fn read(program: &Program, choice: &Choice, overrides: Overrides, default: &str) -> Result<Self> {
+    fn read(program: &Program, choice: &Choice, overrides: &Overrides, default: &str) -> Result<Self> {
         let path = choice.file.pipeline.clone().unwrap_or_else(|| default.into());
-        let pipeline = Pipeline::load(&path, &overrides, program.stages)?;
+        let pipeline = Pipeline::load(&path, overrides, program.stages)?;
         let store = Store::new(&pipeline.store, &pipeline.name);
         let hasher = Hasher::open(&store.index(), true);
         Ok(Self { pipeline, store, hasher })

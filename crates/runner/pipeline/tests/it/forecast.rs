@@ -9,7 +9,7 @@ fn slow() -> Lab {
 
 /// The row of a node in the table.
 fn row<'t>(text: &'t str, node: &str) -> &'t str {
-    text.lines().filter(|line| line.split_whitespace().next() == Some(node)).next_back().unwrap_or_else(|| panic!("{node}: {text}"))
+    text.lines().rfind(|line| line.split_whitespace().next() == Some(node)).unwrap_or_else(|| panic!("{node}: {text}"))
 }
 
 #[test]
