@@ -123,5 +123,5 @@ fn contradictions_in_declarations_are_told_before_anything_is_run() {
     let foreign = |text: String| text.replacen("values: {", "values: {spleens: 2, ", 1);
     refused(&foreign, &["spleens"]);
     let one_side = |text: String| text.replacen("left_kidney: {left:", "left_kidney: {right:", 1);
-    refused(&one_side, &["the right part of the value", "and the left part to none"]);
+    refused(&one_side, &["the right part of `", "and the left part to none"]);
 }

@@ -146,6 +146,15 @@ pub enum Mark {
     Name(String),
 }
 
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(value) => write!(f, "the value {value}"),
+            Self::Name(name) => write!(f, "`{name}`"),
+        }
+    }
+}
+
 /// A side of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {

@@ -87,10 +87,10 @@ pub enum Problem {
         listed: String,
     },
     /// A label that is cut in two, and only one part has a class.
-    #[error("values: the {given} part of the value {value} is given to a class, and the {missing} part to none; give both")]
+    #[error("values: the {given} part of {mark} is given to a class, and the {missing} part to none; give both")]
     OneSide {
-        /// The value.
-        value: u8,
+        /// The value or name.
+        mark: String,
         /// The side that has a class.
         given: &'static str,
         /// The side that has none.

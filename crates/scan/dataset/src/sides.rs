@@ -4,9 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use labels::LabelPattern;
 
-use crate::declaration::{DatasetConfig, Side};
+use crate::declaration::{DatasetConfig, Mark, Side};
 use crate::nnunet::DatasetList;
 use crate::problem::Problem;
+
+/// Refuses a part of a label without the other part, whatever the dataset.
+pub(crate) fn check(config: &DatasetConfig) -> Result<(), Problem> {
+    if config.ignore.side.is_some() {
+        return Err(Problem::IgnoredSide);
+    }
+    let on = |side: Side| -> Vec<&Mark> {
+        config.values.values().filter(|marks| marks.side == Some(side)).flat_map(|marks| &marks.marks).collect()
+    };
+    let (left, right) = (on(Side::Left), on(Side::Right));
+    for (here, there, given, missing) in [(&left, &right, "left", "right"), (&right, &left, "right", "left")] {
+        if let Some(mark) = here.iter().find(|mark| !there.contains(mark)) {
+            return Err(Problem::OneSide { mark: mark.to_string(), given, missing });
+        }
+    }
+    Ok(())
+}
 
 /// The structures that are cut in two: their values, each with the one that its left part gets, the largest that nothing else has.
 /// Puts these into `values`, which has the values of each class as the label maps hold them.
@@ -17,18 +34,8 @@ pub(crate) fn of(
     list: Option<&DatasetList>,
 ) -> Result<Vec<BTreeMap<u8, u8>>, Problem> {
     let side_of = |key: &String| config.values.get(key).and_then(|marks| marks.side);
-    if config.ignore.side.is_some() {
-        return Err(Problem::IgnoredSide);
-    }
-    let on = |side: Side| {
-        let of_side = values.iter().filter(|(key, _)| side_of(key) == Some(side));
-        of_side.flat_map(|(_, values)| values.iter().copied()).collect::<BTreeSet<u8>>()
-    };
-    let (left, right) = (on(Side::Left), on(Side::Right));
-    if let Some(&value) = left.symmetric_difference(&right).next() {
-        let (given, missing) = if left.contains(&value) { ("left", "right") } else { ("right", "left") };
-        return Err(Problem::OneSide { value, given, missing });
-    }
+    let of_left = values.iter().filter(|(key, _)| side_of(key) == Some(Side::Left));
+    let left: BTreeSet<u8> = of_left.flat_map(|(_, values)| values.iter().copied()).collect();
     let listed = list.into_iter().flat_map(|list| list.labels.iter().flat_map(|label| label.values.iter().copied()));
     let taken: LabelPattern = values.values().flatten().copied().chain(ignored.iter().copied()).chain(listed).collect();
     let mut free = (1..=u8::MAX).rev().filter(|value| !taken.contains(*value));

@@ -10,6 +10,7 @@ use crate::meaning;
 use crate::nnunet::{DatasetList, IMAGES, LABELS, TEST_IMAGES};
 use crate::pattern::Templates;
 use crate::problem::{DatasetError, Problem};
+use crate::sides;
 use crate::template::Template;
 use stage_kit::{Aside, LeftOut};
 
@@ -67,6 +68,7 @@ impl DatasetConfig {
 
     fn check_values(&self, classes: &Classes) -> Result<(), Problem> {
         meaning::check_keys(classes, self)?;
+        sides::check(self)?;
         if self.declares_no_label_maps() && meaning::marks(self).next().is_some() {
             return Err(Problem::NothingToMean);
         }
