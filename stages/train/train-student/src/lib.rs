@@ -24,7 +24,7 @@ pub struct Config {
     /// The cases to train on: D_u, D_l3, D_l1 and D_l4 in the paper's steps.
     pub subset: String,
     /// The groups with a decoder each, `GROUP_decoder`; all groups of the classes unless said otherwise. Groups in a list of their own
-    /// share a decoder but for its last layer: `[organ, [cyst, tumor]]` has `organ_decoder` and `cyst_tumor_decoder`. Classes that do
+    /// share a decoder but for its last layer: `[organ, [cysts, tumors]]` has `organ_decoder` and `cysts_tumors_decoder`. Classes that do
     /// not exclude each other are groups of one class, whose two channels under softmax are one under the logistic function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoders: Option<Vec<DecoderGroups>>,
@@ -262,19 +262,19 @@ mod tests {
     fn groups_in_a_list_share_a_decoder() {
         let classes: Classes = serde_json::from_value(serde_json::json!([
             {"group": "organ", "classes": {"liver": 1, "kidney": 2}},
-            {"group": "cyst", "classes": {"cyst": 3}},
-            {"group": "tumor", "classes": {"tumor": 4}},
+            {"group": "cysts", "classes": {"cyst": 3}},
+            {"group": "tumors", "classes": {"tumor": 4}},
         ]))
         .unwrap();
         let shared = Config {
-            decoders: Some(vec![DecoderGroups::Shared(vec!["tumor".into(), "cyst".into()]), DecoderGroups::One("organ".into())]),
-            ..config(None, &["cyst", "tumor"])
+            decoders: Some(vec![DecoderGroups::Shared(vec!["tumors".into(), "cysts".into()]), DecoderGroups::One("organ".into())]),
+            ..config(None, &["cysts", "tumors"])
         };
         let outputs = shared.outputs(&classes).unwrap();
         let decoders: Vec<(String, usize)> = outputs.iter().map(Output::decoder).collect();
-        let names = [("organ_decoder", 3), ("tumor_cyst_decoder", 2), ("tumor_cyst_decoder", 2)];
+        let names = [("organ_decoder", 3), ("tumors_cysts_decoder", 2), ("tumors_cysts_decoder", 2)];
         assert_eq!(decoders, names.map(|(name, channels)| (name.to_owned(), channels)));
         assert_eq!(shared.places(&outputs).unwrap(), [1, 2]);
-        assert_eq!(serde_json::to_value(&shared).unwrap()["decoders"], serde_json::json!([["tumor", "cyst"], "organ"]));
+        assert_eq!(serde_json::to_value(&shared).unwrap()["decoders"], serde_json::json!([["tumors", "cysts"], "organ"]));
     }
 }
