@@ -99,11 +99,11 @@ class LoadArrays:
 
 
 def nnunet(folder, arrays):
-    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+    from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 
     for name, image, labels in arrays:
-        blocks, chunks = nnUNetDatasetBlosc2.comp_blosc2_params((1, *image.shape), (1, *CROP), 4)
-        label_blocks, label_chunks = nnUNetDatasetBlosc2.comp_blosc2_params((1, *image.shape), (1, *CROP), 1)
+        blocks, chunks = comp_blosc2_params((1, *image.shape), (1, *CROP), 4)
+        label_blocks, label_chunks = comp_blosc2_params((1, *image.shape), (1, *CROP), 1)
         nnUNetDatasetBlosc2.save_case(
             image[None], labels[None].astype(np.int8), {}, str(folder / name),
             chunks=chunks, blocks=blocks, chunks_seg=label_chunks, blocks_seg=label_blocks,
@@ -170,14 +170,12 @@ def main():
                         drop_caches()
                     found.setdefault(name, {}).setdefault(kind, []).append(measure(name))
         voxels = sum(image.size for _, image, _ in arrays)
-        sizes = {
-            "ours": options.prepared / "cases", "PersistentDataset": folders["persistent"], "nnU-Net": folders["nnunet"],
-        }
+        sizes = {"ours": options.prepared / "cases", "nnU-Net": folders["nnunet"]}
         size = lambda folder: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / voxels
         print("| loader | crops a second, cold | warm | ours is faster by, warm | bytes a voxel on disk |\n|---|---|---|---|---|")
         middle = {name: {kind: statistics.median(values) for kind, values in kinds.items()} for name, kinds in found.items()}
         for name, kinds in middle.items():
-            on_disk = f"{size(sizes[name]):.2f}" if name in sizes else "in memory"
+            on_disk = f"{size(sizes[name]):.2f}" if name in sizes else "–"
             ratio = middle["ours"]["warm"] / kinds["warm"]
             print(f"| {name} | {kinds['cold']:.0f} | {kinds['warm']:.0f} | {ratio:.1f} | {on_disk} |")
         print(json.dumps(found))
