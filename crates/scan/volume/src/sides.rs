@@ -41,6 +41,9 @@ const WIDEST_MM: usize = 130;
 
 /// Replaces the labels of the left parts in slice `z` of a label map on `grid`; `labels` has x fastest.
 pub(crate) fn apply(cuts: &[Cut], grid: &Grid, z: usize, labels: &mut [u8]) {
+    if cuts.is_empty() {
+        return;
+    }
     for (labels, y) in labels.chunks_exact_mut(grid.shape[0].max(1)).zip(0..) {
         for (label, x) in labels.iter_mut().zip(0..) {
             if let Some(cut) = cuts.iter().find(|cut| cut.value == *label)
