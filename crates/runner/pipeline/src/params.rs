@@ -3,8 +3,8 @@
 use serde_json::Value;
 use stage_kit::{Entry, Mistake};
 
-/// Lets the stage check its parameters and fill in the defaults; on failure tells the fields and what is wrong with each: all that
-/// the types tell of, or else the first that the stage itself refuses.
+/// Lets the stage check its parameters and fill in the defaults. On failure it lists every field whose type is wrong. If no type is
+/// wrong, it names the first field that the stage itself refuses.
 pub(crate) fn resolve(stage: &Entry, params: &Value) -> Result<Value, Vec<Mistake>> {
     stage.resolve(params.clone()).map_err(|error| {
         let mistakes = stage.mistakes(params);

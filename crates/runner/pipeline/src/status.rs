@@ -171,7 +171,7 @@ fn status(planner: &Planner<'_>, index: usize, state: &State, states: &BTreeMap<
     Ok(status)
 }
 
-/// A node of which it cannot be told whether it must be run. Somebody may be running it all the same.
+/// A node whose inputs are not known yet, so that nobody can say whether it must run. Somebody may be running it already.
 fn waiting(planner: &Planner<'_>, index: usize, parents: &[usize], locks: &Locks, status: &mut NodeStatus) {
     let store = planner.store;
     let at_work = |(key, found): (&String, &Found)| {

@@ -114,7 +114,7 @@ fn run_with(entry: &Entry, args: &StageArgs, params: Result<serde_json::Value>) 
     }
 }
 
-/// [`Entry::resolve`], which on failure tells of every parameter.
+/// As [`Entry::resolve`]; on failure it lists every wrong parameter.
 fn resolve(entry: &Entry, raw: &serde_json::Value) -> Result<serde_json::Value> {
     entry.resolve(raw.clone()).map_err(|error| {
         let mistakes = entry.mistakes(raw);

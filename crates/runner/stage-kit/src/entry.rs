@@ -107,7 +107,7 @@ pub trait Stage {
         Ok(Forecast::unknown("the stage does not foresee its work"))
     }
 
-    /// Does one of a chore that [`forecast`](Self::forecast) tells of, with the stage's own code, and measures it. It may write into
+    /// Does one piece of a chore from [`forecast`](Self::forecast) with the stage's own code, and measures it. It may write into
     /// the folders of `io`, which are dropped.
     ///
     /// # Errors

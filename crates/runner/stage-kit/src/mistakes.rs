@@ -65,7 +65,7 @@ impl Search<'_> {
                 numbered.for_each(|(index, value)| self.under(&index.to_string(), |this| this.value(shape, value)));
             }
             (Shape::Either(shapes), value) => {
-                // Where several kinds are possible, it cannot be told which one was meant.
+                // If several kinds are possible, nobody knows which one was meant.
                 if let [shape] = shapes.iter().filter(|shape| shape.admits(value)).collect::<Vec<_>>()[..] {
                     self.value(shape, value);
                 }

@@ -70,7 +70,7 @@ pub enum FolderError {
         /// How many entries there are.
         found: usize,
     },
-    /// A file that is none.
+    /// A file that is not a scan.
     #[error("{0} is no scan by its name or its first bytes; expected a NIfTI, NRRD, MetaImage or DICOM file")]
     NoScan(PathBuf),
     /// A file of another name.

@@ -44,7 +44,7 @@ fn the_plan_sums_up_and_names_the_longest_chain_and_all_that_is_unknown() {
     assert!(text.contains("\nIn all, what is known: 1.6 s and 120 B on this machine, one node after another.\n"), "{text}");
     assert!(text.contains("\nThe longest chain takes 1.6 s, on however many machines like this one: a → j"), "{text}");
     assert!(text.contains("\n  m, c: the stage does not foresee its work\n"), "{text}");
-    // An earlier result tells of what a stage does not foresee.
+    // Where a stage gives no forecast, the time of an earlier result is taken.
     lab.run(&[]).must_succeed();
     let again = lab.run(&["--dry-run", "--set", "a.text=one two five"]).stdout;
     assert!(row(&again, "m").contains("as its result of "), "{again}");
