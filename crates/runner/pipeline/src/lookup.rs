@@ -13,7 +13,7 @@ use crate::error::Problem;
 use crate::graph::{Node, Source};
 use crate::nodes::{RawInput, RawNode};
 use crate::params;
-use crate::reference::{Reference, is_name};
+use crate::reference::{ANY, Reference, is_name};
 use crate::text::instead;
 
 /// One entry of `data:`.
@@ -41,6 +41,7 @@ pub(crate) fn read_data(document: &Document, problems: &mut Vec<Problem>) -> BTr
                 data.insert(name.clone(), Data::Path(path.into()));
             }
             (_, Some(from)) => match Reference::parse(from) {
+                Ok(Reference::Each { .. }) => refuse("is one file or folder; `*` stands for many"),
                 Ok(reference) => {
                     data.insert(name.clone(), Data::From(reference));
                 }
@@ -62,10 +63,10 @@ fn within_others(data: &BTreeMap<String, Data>, document: &Document, problems: &
                 Some(Data::From(Reference::Data { name, sub: outer })) if steps < data.len() => {
                     (at, sub, steps) = (name, join(outer, &sub), steps + 1);
                 }
-                Some(Data::From(Reference::Data { .. })) => break Err("lies in itself".to_owned()),
                 Some(Data::From(Reference::Node { name, sub: outer })) => {
                     break Ok(Data::From(Reference::Node { name: name.clone(), sub: join(outer, &sub) }));
                 }
+                Some(Data::From(_)) => break Err("lies in itself".to_owned()),
                 Some(Data::Path(path)) => break Ok(Data::Path(if sub.is_empty() { path.clone() } else { path.join(&sub) })),
                 // An unsound entry has been told already.
                 None if document.value["data"].get(at).is_some_and(|entry| !entry.is_null()) => break Err(String::new()),
@@ -129,7 +130,9 @@ impl Builder<'_> {
         self.check_roles(raw, stage);
         let mut inputs = BTreeMap::new();
         for input in &raw.inputs {
-            if let Some(source) = self.source(raw, input, all, index) {
+            if let Reference::Each { family, values, sub } = &input.reference {
+                inputs.extend(self.each(&input.field(raw), &input.role, (family, values), sub, all));
+            } else if let Some(source) = self.source(raw, input, all, index) {
                 inputs.insert(input.full_role(), source);
             }
         }
@@ -162,6 +165,7 @@ impl Builder<'_> {
     fn check_roles(&mut self, raw: &RawNode, stage: &Entry) {
         for input in &raw.inputs {
             let field = input.field(raw);
+            let each = matches!(input.reference, Reference::Each { .. });
             match stage.reads.iter().find(|role| role.name == input.role) {
                 None => {
                     let known: Vec<&str> = stage.reads.iter().map(|role| role.name).collect();
@@ -169,11 +173,14 @@ impl Builder<'_> {
                         format!("stage {} has no input `{}`; {}", stage.name, input.role, instead(&input.role, "it reads", &known));
                     self.problem(&field[..4], message);
                 }
-                Some(role) if role.many && input.name.is_none() => {
-                    let message = format!("needs names for its many inputs: `{}: {{NAME: NODE, …}}`", role.name);
+                Some(role) if role.many && input.name.is_none() && !each => {
+                    let message = format!("needs names for its many inputs: `{0}: {{NAME: NODE, …}}`, or `{0}: NODE[*]`", role.name);
                     self.problem(&field, message);
                 }
-                Some(role) if !role.many && input.name.is_some() => {
+                Some(role) if role.many && input.name.is_some() && each => {
+                    self.problem(&field, format!("`*` gives names of its own: write `{}: NODE[*]`", role.name));
+                }
+                Some(role) if !role.many && (input.name.is_some() || each) => {
                     self.problem(&field[..4], format!("stage {} reads one `{}`, not many", stage.name, role.name));
                 }
                 Some(_) => {}
@@ -206,9 +213,34 @@ impl Builder<'_> {
                     self.node_source(&["data", name], node, join(outer, sub), all, index)
                 }
                 // Each leads to a path or a node by now.
-                Some(Data::From(Reference::Data { .. })) => None,
+                Some(Data::From(Reference::Data { .. } | Reference::Each { .. })) => None,
             },
+            Reference::Each { .. } => None,
         }
+    }
+
+    /// The nodes of a family whose values fit a pattern, by full role: the value that stands for `*` is the name.
+    fn each(
+        &mut self,
+        field: &[&str],
+        role: &str,
+        (family, pattern): (&str, &[String]),
+        sub: &str,
+        all: &[RawNode],
+    ) -> Vec<(String, Source)> {
+        let fitting: Vec<_> = all
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.written == family)
+            .filter_map(|(index, node)| {
+                let value = free_value(&node.name, pattern)?;
+                Some((format!("{role}.{value}"), Source::Node { index, sub: sub.to_owned() }))
+            })
+            .collect();
+        if fitting.is_empty() {
+            self.problem(field, format!("no node fits `{family}[{}]`; {}", pattern.join(","), instead(family, "the nodes are", &names(all))));
+        }
+        fitting
     }
 
     fn node_source(&mut self, field: &[&str], name: &str, sub: String, all: &[RawNode], index: &HashMap<&str, usize>) -> Option<Source> {
@@ -220,9 +252,20 @@ impl Builder<'_> {
             self.problem(field, format!("`{name}` stands for {} nodes; name one of {}", family.len(), family.join(", ")));
         } else if self.document.value.get("nodes").and_then(|nodes| nodes.get(name)).is_none() {
             // A node that is written but unsound has been told already.
-            let known: Vec<&str> = all.iter().map(|node| node.name.as_str()).collect();
-            self.problem(field, format!("there is no node `{name}`; {}", instead(name, "the nodes are", &known)));
+            self.problem(field, format!("there is no node `{name}`; {}", instead(name, "the nodes are", &names(all))));
         }
         None
     }
+}
+
+fn names(all: &[RawNode]) -> Vec<&str> {
+    all.iter().map(|node| node.name.as_str()).collect()
+}
+
+/// The value in the brackets of a node's name for which `*` stands, if the others are those of the pattern.
+fn free_value<'n>(name: &'n str, pattern: &[String]) -> Option<&'n str> {
+    let values: Vec<&str> = name.split_once('[')?.1.strip_suffix(']')?.split(',').collect();
+    let fits = values.len() == pattern.len() && values.iter().zip(pattern).all(|(value, wanted)| wanted == ANY || value == wanted);
+    let free = pattern.iter().position(|wanted| wanted == ANY).filter(|_| fits)?;
+    Some(values[free])
 }

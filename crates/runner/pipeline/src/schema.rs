@@ -19,6 +19,8 @@ const OVERLAY: &str = "+overlay";
 
 /// A reference, such as `partition`, `phantom/truth`, `segment[M_1]`, `data.dataset` or `$model`.
 const REFERENCE: &str = r"^(data\.)?[A-Za-z0-9_$-][A-Za-z0-9_${}-]*(\[[A-Za-z0-9_,.${}-]+\])?(/[^/]+)*/?$";
+/// Each node of a `foreach`: `segment[*]`, `segment[*,0.5]`.
+const EACH: &str = r"^[A-Za-z0-9_$-][A-Za-z0-9_${}-]*\[([A-Za-z0-9_.${}-]+,)*\*(,[A-Za-z0-9_.${}-]+)*\](/[^/]+)*/?$";
 /// A variable of `foreach`, alone.
 const VARIABLE: &str = r"^\$(\{[A-Za-z0-9_-]+\}|[A-Za-z0-9_-]+)$";
 
@@ -40,6 +42,14 @@ pub fn schema(program: &str, stages: &[Entry]) -> Value {
             "description": "NODE, NODE/FOLDER, NODE[VALUE], data.NAME or data.NAME/FOLDER",
             "type": "string",
             "pattern": REFERENCE,
+        }),
+    );
+    definitions.insert(
+        "each".into(),
+        json!({
+            "description": "NODE[*]: each node of a `foreach`, under its values as names; other values may stand beside `*`",
+            "type": "string",
+            "pattern": EACH,
         }),
     );
     definitions.insert("node".into(), node(stages));
@@ -305,7 +315,7 @@ fn inputs(roles: &[Role], whole: bool) -> Value {
     for role in roles {
         let one = if whole { reference.clone() } else { json!({"anyOf": [reference, {"type": "null"}]}) };
         let many = json!({"type": "object", "minProperties": 1, "additionalProperties": one});
-        let mut kinds = vec![if role.many { many } else { reference.clone() }];
+        let mut kinds = if role.many { vec![many, json!({"$ref": format!("{DEFINITIONS}each")})] } else { vec![reference.clone()] };
         if !whole || !role.required {
             kinds.push(json!({"type": "null"}));
         }

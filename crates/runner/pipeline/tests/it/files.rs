@@ -43,7 +43,27 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "one input where many have names",
         "seed: 1\nstore: w\nnodes:\n  a: {stage: words, params: {text: x}}\n  j: {stage: join, params: {glue: x}, inputs: {parts: a}}\n",
-        "pipeline.yaml:5: nodes.j.inputs.parts: needs names for its many inputs: `parts: {NAME: NODE, …}`",
+        "pipeline.yaml:5: nodes.j.inputs.parts: needs names for its many inputs: `parts: {NAME: NODE, …}`, or `parts: NODE[*]`",
+    ),
+    (
+        "each of many where one is read",
+        "seed: 1\nstore: w\nnodes:\n  a: {foreach: {t: [x, y]}, stage: words, params: {text: $t}}\n  m:\n    stage: measure\n    inputs: {what: 'a[*]'}\n",
+        "pipeline.yaml:7: nodes.m.inputs.what: stage measure reads one `what`, not many",
+    ),
+    (
+        "each of many under a name",
+        "seed: 1\nstore: w\nnodes:\n  a: {foreach: {t: [x, y]}, stage: words, params: {text: $t}}\n  j:\n    stage: join\n    params: {glue: x}\n    inputs: {parts: {b: 'a[*]'}}\n",
+        "pipeline.yaml:8: nodes.j.inputs.parts.b: `*` gives names of its own: write `parts: NODE[*]`",
+    ),
+    (
+        "each of none",
+        "seed: 1\nstore: w\nnodes:\n  a: {foreach: {t: [x, y]}, stage: words, params: {text: $t}}\n  j:\n    stage: join\n    params: {glue: x}\n    inputs: {parts: 'a[*,z]'}\n",
+        "pipeline.yaml:8: nodes.j.inputs.parts: no node fits `a[*,z]`; the nodes are a[x], a[y]",
+    ),
+    (
+        "data that are many",
+        "seed: 1\nstore: w\ndata:\n  d: {from: 'a[*]'}\nnodes:\n  a: {foreach: {t: [x, y]}, stage: words, params: {text: $t}}\n",
+        "pipeline.yaml:4: data.d: is one file or folder; `*` stands for many",
     ),
     (
         "an unknown node",
@@ -221,6 +241,24 @@ nodes:
     assert_eq!(outcome.ran(), ["a[x,1]", "a[x,2]", "a[y,1]", "a[y,2]", "j"]);
     assert_eq!(lab.read("work/results/pipeline/j/joined.txt"), "x2+y1");
     assert_eq!(lab.run(&["a", "--force"]).must_succeed().ran().len(), 4, "the plain name stands for all of them");
+}
+
+#[test]
+fn an_input_of_many_takes_each_node_of_a_foreach_under_its_values() {
+    let pipeline = "seed: 1
+store: work
+nodes:
+  a: {foreach: {t: [y, x], n: [1, 2]}, stage: words, params: {text: '$t${n}'}}
+  some: {stage: join, params: {glue: '+'}, inputs: {parts: 'a[*,2]/words'}}
+  others: {stage: join, params: {glue: '+'}, inputs: {parts: 'a[y,*]/words'}}
+  named: {stage: join, params: {glue: '+'}, inputs: {parts: {x: 'a[x,2]/words', y: 'a[y,2]/words'}}}
+";
+    let lab = Lab::new(pipeline);
+    lab.run(&[]).must_succeed();
+    let joined = |node: &str| lab.read(&format!("work/results/pipeline/{node}/joined.txt"));
+    assert_eq!([joined("some"), joined("others"), joined("named")], ["x2+y2", "y1+y2", "x2+y2"], "in the order of names");
+    let objects = |node: &str| std::fs::canonicalize(lab.path(&format!("work/results/pipeline/{node}"))).unwrap();
+    assert_eq!(objects("some"), objects("named"), "it is the same node, written in short");
 }
 
 #[test]
