@@ -3,9 +3,9 @@
 /// What an entry may be, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// NIfTI, perhaps with an ending in other letters.
-    Nifti,
-    /// A scan in another format, or one that is not whole; in words.
+    /// A scan in one file of a format that is read, perhaps with an ending in other letters.
+    Scan,
+    /// A scan in another format, in several files, or one that is not whole; in words.
     OtherScan(&'static str),
     /// What systems, people and programs leave beside scans.
     Junk,
@@ -13,8 +13,27 @@ pub(crate) enum Kind {
     Unknown,
 }
 
+/// Endings of scans that are read: NIfTI, NRRD and MetaImage. A longer one comes before that which it ends with.
+pub(crate) const SCANS: [&str; 5] = [".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha"];
+
+/// The name without the ending of a scan, if it has one that is read.
+pub(crate) fn of_scan(name: &str) -> Option<&str> {
+    SCANS.iter().find_map(|ending| name.strip_suffix(ending))
+}
+
+/// How the name of a scan ends, in small letters; otherwise as that of a NIfTI file.
+pub(crate) fn ending(name: &str) -> &'static str {
+    let lower = name.to_lowercase();
+    SCANS.into_iter().find(|ending| lower.ends_with(ending)).unwrap_or(SCANS[0])
+}
+
+/// Whether a name, or a template of names, ends as that of a scan.
+pub(crate) fn is_scan(name: &str) -> bool {
+    of_scan(name).is_some()
+}
+
 /// Endings of scans that are not read here.
-const OTHER_SCANS: [(&str, &str); 25] = [
+const OTHER_SCANS: [(&str, &str); 23] = [
     (".nii.bz2", "a NIfTI file packed by bzip2"),
     (".nii.xz", "a NIfTI file packed by xz"),
     (".nii.zst", "a NIfTI file packed by zstd"),
@@ -25,10 +44,8 @@ const OTHER_SCANS: [(&str, &str); 25] = [
     (".filepart", "a file that is not whole (.filepart)"),
     (".download", "a file that is not whole (.download)"),
     (".tmp", "a file that is not whole (.tmp)"),
-    (".nrrd", "an NRRD file"),
-    (".nhdr", "an NRRD header"),
-    (".mha", "a MetaImage file"),
-    (".mhd", "a MetaImage header"),
+    (".nhdr", "an NRRD header with its voxels in another file"),
+    (".mhd", "a MetaImage header with its voxels in another file"),
     (".dcm", "a DICOM file"),
     (".ima", "a DICOM file"),
     (".hdr", "an Analyze header"),
@@ -55,12 +72,12 @@ pub(crate) fn kind(name: &str) -> Kind {
     let lower = name.to_lowercase();
     // A hidden file is no input, however it ends: macOS writes `._NAME` beside NAME, and interrupted writers `.writing-…`. What has no
     // more to its name than the ending lost its case.
-    let is_hidden = lower.starts_with('.') && lower != ".nii.gz" && lower != ".nii";
+    let is_hidden = lower.starts_with('.') && !SCANS.contains(&lower.as_str());
     if is_hidden || lower == "__macosx" || lower.starts_with('@') {
         return Kind::Junk;
     }
-    if lower.ends_with(".nii.gz") || lower.ends_with(".nii") {
-        return Kind::Nifti;
+    if is_scan(&lower) {
+        return Kind::Scan;
     }
     if let Some((_, format)) = OTHER_SCANS.iter().find(|(ending, _)| lower.ends_with(ending)) {
         return Kind::OtherScan(format);
@@ -85,8 +102,9 @@ pub(crate) fn stem(name: &str) -> &str {
     let mut stem = name;
     while let Some((rest, ending)) = stem.rsplit_once('.') {
         let ending = format!(".{}", ending.to_lowercase());
-        let known =
-            ending == ".nii" || OTHER_SCANS.iter().any(|(other, _)| *other == ending) || matches!(&*ending, ".bz2" | ".xz" | ".zst");
+        let known = SCANS.contains(&&*ending)
+            || OTHER_SCANS.iter().any(|(other, _)| *other == ending)
+            || matches!(&*ending, ".bz2" | ".xz" | ".zst");
         if !known {
             break;
         }
@@ -101,10 +119,10 @@ mod tests {
 
     #[test]
     fn what_might_be_a_scan_is_told_from_what_cannot() {
-        for name in ["case7.nii.gz", "a_0001.NII.GZ", "a.Nii", "_0000.nii.gz", ".nii.gz"] {
-            assert_eq!(kind(name), Kind::Nifti, "{name}");
+        for name in ["case7.nii.gz", "a_0001.NII.GZ", "a.Nii", "_0000.nii.gz", ".nii.gz", "a.nrrd", "a.Mha", "a.seg.nrrd"] {
+            assert_eq!(kind(name), Kind::Scan, "{name}");
         }
-        for name in ["a.nrrd", "a_0000.nii.gz.part", "a_0000.nii.bz2", "A.DCM", "a.mha", "a.tar", "b.gz"] {
+        for name in ["a.nhdr", "a_0000.nii.gz.part", "a_0000.nii.bz2", "A.DCM", "a.mhd", "a.tar", "b.gz"] {
             assert!(matches!(kind(name), Kind::OtherScan(_)), "{name}");
         }
         for name in [

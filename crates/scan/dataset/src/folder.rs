@@ -1,4 +1,5 @@
-//! The files of a folder by the challenge's naming: images `CASE_0000.nii.gz`, label maps `CASE.nii.gz`.
+//! The files of a folder by the challenge's naming: images `CASE_0000.nii.gz`, label maps `CASE.nii.gz`. NRRD and MetaImage files are
+//! taken in the same way, with their own endings.
 //!
 //! Every entry of a folder is taken, left out by name, or passed over because it cannot be a scan. A file that somebody meant as
 //! input and named otherwise must not vanish: a label map that is not seen makes a labelled case an unlabelled one.
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use stage_kit::{Aside, LeftOut};
 use walkdir::WalkDir;
 
-use crate::entry::{Kind, kind, without_endings};
+use crate::entry::{Kind, SCANS, ending, kind, of_scan, without_endings};
 
 const IMAGE_SUFFIX: &str = "_0000";
 
@@ -73,6 +74,16 @@ pub enum FolderError {
     /// A file that is not a scan.
     #[error("{0} is no scan by its name or its first bytes; expected a NIfTI, NRRD, MetaImage or DICOM file")]
     NoScan(PathBuf),
+    /// Label maps of one case, of which nobody knows which one counts.
+    #[error("{folder} holds several label maps of case {case}: {names}; keep one")]
+    Several {
+        /// The folder.
+        folder: PathBuf,
+        /// The case.
+        case: String,
+        /// The names of the files.
+        names: String,
+    },
     /// A file of another name.
     #[error("{0} is not named CASE_0000.nii.gz; rename it, so that its label map can be called CASE.nii.gz")]
     Name(PathBuf),
@@ -81,9 +92,9 @@ pub enum FolderError {
 /// The form of the names that a folder is listed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
-    /// `CASE_0000.nii.gz` or `CASE_0000.nii`.
+    /// `CASE_0000.nii.gz`, `.nii`, `.nrrd` or `.mha`.
     Images,
-    /// `CASE.nii.gz` or `CASE.nii`.
+    /// `CASE.nii.gz`, `.nii`, `.nrrd`, `.seg.nrrd` or `.mha`.
     Labels,
 }
 
@@ -104,8 +115,7 @@ impl Naming {
 
     /// The case of a file of this form.
     pub(crate) fn case(self, name: &str) -> Option<&str> {
-        let stem = name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"))?;
-        stem.strip_suffix(self.suffix()).filter(|case| !case.is_empty() && !case.starts_with('.'))
+        of_scan(name)?.strip_suffix(self.suffix()).filter(|case| !case.is_empty() && !case.starts_with('.'))
     }
 }
 
@@ -240,22 +250,22 @@ pub(crate) fn look_at(path: &Path, naming: Naming) -> Found {
     }
     match (naming.case(name), kind) {
         (Some(case), _) => Found::Taken(case.to_owned()),
-        (None, Kind::Nifti) => {
+        (None, Kind::Scan) => {
             let case = without_endings(name);
             let remedy = match case {
                 "" => format!("rename it to {}", naming.form()),
-                case => format!("rename it to {case}{}.nii.gz if it is case {case}", naming.suffix()),
+                case => format!("rename it to {case}{}{} if it is case {case}", naming.suffix(), ending(name)),
             };
             left_out(format!("the name {name}"), format!("a name of the form {}", naming.form()), remedy)
         }
         (None, Kind::OtherScan(format)) => left_out(
             format.to_owned(),
-            format!("a NIfTI file {}", naming.form()),
+            format!("{} (or .nii, .nrrd, .mha)", naming.form()),
             format!("convert it to {}{}.nii.gz", without_endings(name), naming.suffix()),
         ),
         (None, Kind::Unknown) => left_out(
             "a file of unknown kind".into(),
-            format!("a NIfTI file {}", naming.form()),
+            format!("{} (or .nii, .nrrd, .mha)", naming.form()),
             format!("convert it to {}, or move it out of the folder", naming.form()),
         ),
         (None, Kind::Junk) => Found::Else(None),
@@ -345,7 +355,20 @@ pub fn likely_case(name: &Path) -> String {
     without_endings(&name_of(name)).to_owned()
 }
 
-/// The images `CASE_0000.nii.gz` or `CASE_0000.nii` of a folder, by case, of which there must be some.
+/// The label map of a case in a folder, whatever its format; `CASE.nii.gz` if there is none.
+///
+/// # Errors
+/// When there are several.
+pub fn label_in(folder: &Path, case: &str) -> Result<PathBuf, FolderError> {
+    let names: Vec<String> = SCANS.iter().map(|ending| format!("{case}{ending}")).filter(|name| folder.join(name).exists()).collect();
+    match &names[..] {
+        [] => Ok(folder.join(format!("{case}.nii.gz"))),
+        [name] => Ok(folder.join(name)),
+        _ => Err(FolderError::Several { folder: folder.to_owned(), case: case.to_owned(), names: names.join(", ") }),
+    }
+}
+
+/// The images of a folder, by case, of which there must be some.
 ///
 /// # Errors
 /// When the folder cannot be listed or has none.
@@ -353,7 +376,7 @@ pub fn image_files(folder: &Path) -> Result<Vec<ImageFile>, FolderError> {
     list(folder, Naming::Images)?.some(Naming::Images)
 }
 
-/// The label maps `CASE.nii.gz` or `CASE.nii` of a folder, by case, of which there must be some.
+/// The label maps of a folder, by case, of which there must be some.
 ///
 /// # Errors
 /// When the folder cannot be listed or has none.

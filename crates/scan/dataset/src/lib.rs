@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use declaration::{DatasetConfig, Folders, Layout, Mark, Marks, Nnunet, Pattern, Side, SplitRule};
-pub use folder::{FolderError, ImageFile, Listing, Naming, image_files, images_at, label_files, likely_case, list};
+pub use folder::{FolderError, ImageFile, Listing, Naming, image_files, images_at, label_files, label_in, likely_case, list};
 use labels::{Classes, LabelPattern, Regions};
 pub use nnunet::{DatasetList, Label};
 pub use problem::{DatasetError, Problem, SplitError};

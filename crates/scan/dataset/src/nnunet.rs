@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::entry::is_scan;
 use crate::folder::Naming;
 use crate::problem::Problem;
 
@@ -68,8 +69,8 @@ impl DatasetList {
         let fields: Fields = serde_json::from_str(&text).map_err(|error| {
             failed(error.to_string(), "write it as nnU-Net's documentation says: labels: {\"background\": 0, \"liver\": 1}")
         })?;
-        if let Some(ending) = fields.file_ending.filter(|ending| ending != ".nii.gz" && ending != ".nii") {
-            return Err(failed(format!("file_ending is {ending}"), "only NIfTI is read; convert the files to .nii.gz"));
+        if let Some(ending) = fields.file_ending.filter(|ending| !is_scan(ending)) {
+            return Err(failed(format!("file_ending is {ending}"), "files .nii.gz, .nii, .nrrd and .mha are read; convert others to .nii.gz"));
         }
         let labels = labels(fields.labels.unwrap_or_default()).map_err(|found| {
             failed(found, "write labels as {\"background\": 0, \"liver\": 1}, or as {\"0\": \"background\", \"1\": \"liver\"}")

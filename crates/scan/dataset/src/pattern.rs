@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use stage_kit::LeftOut;
 
 use crate::declaration::Pattern;
-use crate::entry::{Kind, kind, without_endings};
+use crate::entry::{Kind, is_scan, kind, without_endings};
 use crate::files::{Found, WITHOUT_IMAGE, several};
 use crate::folder::{FolderError, trouble};
 use crate::problem::Problem;
@@ -36,8 +36,8 @@ impl Templates {
             if field != OTHERS && !template.names_case() {
                 return Err(failed("has no `{case}`, so that all files would be of one case"));
             }
-            if field != OTHERS && !text.ends_with(".nii.gz") && !text.ends_with(".nii") {
-                return Err(failed("does not end with `.nii.gz` or `.nii`; only NIfTI is read"));
+            if field != OTHERS && !is_scan(text) {
+                return Err(failed("does not end with `.nii.gz`, `.nii`, `.nrrd` or `.mha`; convert scans of other formats"));
             }
             Ok(template)
         };

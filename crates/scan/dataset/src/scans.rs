@@ -68,7 +68,7 @@ pub fn scans_at(path: &Path, apart: &Path) -> Result<Scans, FolderError> {
             let path = entry.map_err(failed)?.path();
             let name = name_of(&path);
             match look_at(&path, Naming::Images) {
-                Found::Taken(_) => add(&path, Format::Nifti),
+                Found::Taken(_) => add(&path, Format::of_name(&name).unwrap_or(Format::Nifti)),
                 Found::Else(left_out) => match scan_format(&path, &name) {
                     // The search for series names every such file.
                     Some(Format::Dicom) if READS_DICOM => {}
@@ -146,7 +146,7 @@ impl Scans {
         let found = dicom_series::find(&root, |path| kind(&name_of(path)) == Kind::Junk || is_apart(path));
         // The search has seen all files of the tree.
         let is_deep = |path: &&PathBuf| path.parent() != Some(&root);
-        let looks_like_scan = |name: &str| matches!(kind(name), Kind::Nifti | Kind::OtherScan(_));
+        let looks_like_scan = |name: &str| matches!(kind(name), Kind::Scan | Kind::OtherScan(_));
         *inside = too_deep(found.others.iter().filter(is_deep).cloned(), looks_like_scan);
         let is_named = |path: &&PathBuf| !is_deep(path) && Format::of_name(&name_of(path)) == Some(Format::Dicom);
         self.aside.left_out.extend(found.others.iter().filter(is_named).map(|path| LeftOut {
@@ -196,7 +196,7 @@ fn scan_format(path: &Path, name: &str) -> Option<Format> {
     let lower = name.to_lowercase();
     let is_label = lower.ends_with(".seg.nrrd") || lower.ends_with(".seg.nhdr");
     let may_be = match kind(name) {
-        Kind::Nifti | Kind::Unknown => true,
+        Kind::Scan | Kind::Unknown => true,
         Kind::OtherScan(_) => Format::of_name(name).is_some(),
         Kind::Junk => false,
     };

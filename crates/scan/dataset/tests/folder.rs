@@ -30,8 +30,18 @@ fn images_and_label_maps_are_listed_by_case_whatever_their_names() {
     let names = ["b_0000.nii.gz", "a_0000.nii", "with space_0000.nii.gz", "1.2.840_0000.nii.gz", "a_0000_0000.nii.gz", "-rf_0000.nii.gz"];
     let images = folder(&names);
     assert_eq!(ids(&image_files(images.path()).unwrap()), ["-rf", "1.2.840", "a", "a_0000", "b", "with space"]);
-    let labels = folder(&["a.nii", "b.nii.gz", "a_0000.nii.gz"]);
-    assert_eq!(ids(&label_files(labels.path()).unwrap()), ["a", "a_0000", "b"]);
+    let labels = folder(&["a.nii", "b.nii.gz", "a_0000.nii.gz", "c.nrrd", "d.seg.nrrd", "e.mha"]);
+    assert_eq!(ids(&label_files(labels.path()).unwrap()), ["a", "a_0000", "b", "c", "d", "e"]);
+    let other_formats = folder(&["a_0000.nrrd", "b_0000.mha", "c_0000.seg.nrrd"]);
+    assert_eq!(ids(&image_files(other_formats.path()).unwrap()), ["a", "b", "c"]);
+}
+
+#[test]
+fn the_label_map_of_a_case_may_have_any_format_but_not_two() {
+    let labels = folder(&["a.nii.gz", "b.seg.nrrd", "c.mha", "c.nii"]);
+    let found = |case| dataset::label_in(labels.path(), case).map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+    assert_eq!(["a", "b", "none"].map(|case| found(case).unwrap()), ["a.nii.gz", "b.seg.nrrd", "none.nii.gz"]);
+    assert!(found("c").unwrap_err().to_string().ends_with("several label maps of case c: c.nii, c.mha; keep one"));
 }
 
 #[test]
@@ -41,7 +51,7 @@ fn what_might_be_a_scan_is_left_out_by_name_with_what_to_do() {
         "case7.nii.gz",
         "case8_0001.nii.gz",
         "case9_0000.NII.GZ",
-        "caseA_0000.nrrd",
+        "caseA_0000.nhdr",
         "caseB_0000.nii.gz.part",
         "_0000.nii.gz",
         "IM0001",
@@ -57,7 +67,7 @@ fn what_might_be_a_scan_is_left_out_by_name_with_what_to_do() {
         ("case7.nii.gz", "the name case7.nii.gz"),
         ("case8_0001.nii.gz", "the name"),
         ("case9_0000.NII.GZ", "the name"),
-        ("caseA_0000.nrrd", "an NRRD file"),
+        ("caseA_0000.nhdr", "an NRRD header with its voxels in another file"),
         ("caseB_0000.nii.gz.part", "not whole"),
         ("_0000.nii.gz", "the name _0000.nii.gz"),
         ("IM0001", "unknown kind"),

@@ -223,7 +223,7 @@ mod nnunet {
             (json!({"labels": {"liver": [0, 1]}}), "a label has at least one value and not that of background"),
             (json!({"labels": {"one": "liver"}}), "labels: `one` leads to `liver`, and one of the two must be a number"),
             (json!({"labels": {"1": "liver", "2": "liver"}}), "`liver` stands there twice"),
-            (json!({"labels": liver(), "file_ending": ".nrrd"}), "file_ending is .nrrd; only NIfTI is read"),
+            (json!({"labels": liver(), "file_ending": ".png"}), "file_ending is .png; files .nii.gz, .nii, .nrrd and .mha are read"),
             (json!({"labels": liver(), "dataset": {"a": {"label": "a.nii.gz"}}}), "missing field `images`"),
             (json!({"labels": liver(), "training": ["a.nii.gz"]}), "has no `image`"),
             (

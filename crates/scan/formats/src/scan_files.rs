@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use volume::{NiftiFile, Source, SourceError};
+use volume::{ScanFile, Source, SourceError};
 
 #[cfg(not(feature = "dicom"))]
 use crate::error::{FormatError, Problem};
-use crate::{Format, metaimage, nrrd};
+use crate::Format;
 
 /// A scan that can be opened.
 #[derive(Clone, Debug)]
@@ -65,17 +65,11 @@ impl ScanFiles {
     /// Every file that it is read from.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        let other = match self.format {
-            Format::Nrrd => nrrd::data_file(&self.path),
-            Format::MetaImage => metaimage::data_file(&self.path),
-            #[cfg(feature = "dicom")]
-            Format::Dicom if self.series.is_some() => {
-                return self.series.iter().flat_map(dicom_series::Series::files).map(Path::to_owned).collect();
-            }
-            Format::Nifti | Format::Dicom => None,
-        };
-        let other = other.filter(|other| *other != self.path);
-        std::iter::once(self.path.clone()).chain(other).collect()
+        #[cfg(feature = "dicom")]
+        if let Some(series) = &self.series {
+            return series.files().map(Path::to_owned).collect();
+        }
+        std::iter::once(self.path.clone()).chain(volume::data_file(&self.path)).collect()
     }
 
     /// Opens it: what its header says is read and checked, and its slices come as they are asked for.
@@ -84,9 +78,7 @@ impl ScanFiles {
     /// When it cannot be read, or is no scan.
     pub fn open(&self) -> Result<Arc<dyn Source>, SourceError> {
         Ok(match self.format {
-            Format::Nifti => Arc::new(NiftiFile::open(&self.path)?),
-            Format::Nrrd => Arc::new(nrrd::open(&self.path)?),
-            Format::MetaImage => Arc::new(metaimage::open(&self.path)?),
+            Format::Nifti | Format::Nrrd | Format::MetaImage => Arc::new(ScanFile::with_data(&self.path)?),
             Format::Dicom => return self.open_series(),
         })
     }

@@ -53,6 +53,19 @@ fn names_do_not_matter_and_headers_name_the_files_of_their_voxels() {
 }
 
 #[test]
+fn what_reads_nifti_reads_the_others_if_they_are_one_file() {
+    let (voxels, grid) = expected();
+    for name in ["big_endian.nrrd", "ct.nrrd", "raw.nrrd", "ct.mha", "raw.mha"] {
+        let (read, header) = nifti::read_scalar(fixture(name)).unwrap();
+        assert_eq!((&*read.x_fastest(), header.grid()), (&voxels[..], grid), "{name}");
+    }
+    for name in ["detached.nhdr", "detached.mhd", "raw.mhd"] {
+        let error = nifti::read_header(fixture(name)).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("the voxels: in another file; expected header and voxels in one file"), "{error}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_file_is_said_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let said = |name: &str, change: &dyn Fn(Vec<u8>) -> Vec<u8>| {

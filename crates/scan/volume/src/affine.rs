@@ -73,6 +73,14 @@ impl Affine {
         Self::from_columns(columns.map(turned), turned(origin_mm))
     }
 
+    /// The axes and the origin in the coordinates of [`from_lps`](Self::from_lps).
+    #[must_use]
+    pub fn to_lps(&self) -> ([[f64; 3]; 3], [f64; 3]) {
+        // No `-0`, which some readers take for text.
+        let turned = |[x, y, z]: [f64; 3]| [0.0 - x, 0.0 - y, z + 0.0];
+        (from_fn(|axis| turned(self.column(axis))), turned(self.origin_mm()))
+    }
+
     /// Axes along RAS+ with the given voxel size in mm, from the voxel at `origin_mm`.
     #[must_use]
     pub fn from_spacing_mm(spacing_mm: [f64; 3], origin_mm: [f64; 3]) -> Self {

@@ -1,4 +1,4 @@
-//! Volumes in patient space: what a voxel array means in millimetres, and how it gets in and out of NIfTI files.
+//! Volumes in patient space: what a voxel array means in millimetres, and how it gets in and out of files.
 //!
 //! Arrays are indexed `[x, y, z]` in voxels and stored with x fastest, as NIfTI stores them. An [`Affine`] maps voxel
 //! indices to RAS+ millimetres (x grows to the patient's Right, y to Anterior, z to Superior). A [`Grid`] is a shape
@@ -28,6 +28,7 @@ mod body;
 mod grid;
 mod intensities;
 mod intensity;
+mod itk;
 mod label_scan;
 mod levels;
 mod model_grid;
@@ -48,6 +49,7 @@ pub use affine::{Affine, AffineError};
 pub use grid::{Box3, Grid, KEEP_SPACING};
 pub use intensities::{Doubt, DoubtKind, Intensities};
 pub use intensity::{foreground_box, window};
+pub use itk::data_file;
 pub use label_scan::{LabelPlanes, LabelScan};
 pub use model_grid::{ModelGrid, ModelGridError};
 pub use orientation::{Orientation, OrientationError};
@@ -58,5 +60,5 @@ pub use runs::{Keep, RunMap, keep_parts};
 pub use scaling::Scaling;
 pub use scan::{LabelsBack, Plane, Planes, Scan, ScanError};
 pub use sides::{Cut, Found, find_cuts};
-pub use source::{LabelSink, NiftiFile, Source, SourceError, SourceSlices};
+pub use source::{LabelSink, ScanFile, Source, SourceError, SourceSlices};
 pub use volume::{LabelVolume, ScalarVolume, Volume};

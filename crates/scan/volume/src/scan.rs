@@ -18,7 +18,7 @@ use crate::levels::{self, Levels};
 use crate::nifti::{Header, LabelWriter, NiftiError};
 use crate::placement::Placement;
 use crate::resample::LinearPlanes;
-use crate::source::{LabelSink, NiftiFile, Source, SourceError, SourceSlices};
+use crate::source::{LabelSink, ScanFile, Source, SourceError, SourceSlices};
 use crate::{Box3, Doubt, Grid, Intensities, ModelGrid, ModelGridError, ScalarVolume, body, foreground_box};
 
 /// More pixels than this in a plane are none of a patient: 4 m by 4 m at 1 mm.
@@ -69,12 +69,12 @@ pub struct Plane {
 }
 
 impl Scan {
-    /// The scan in a NIfTI file.
+    /// The scan in a NIfTI, NRRD or MetaImage file.
     ///
     /// # Errors
     /// When its header cannot be read, and as [`Scan::of`].
     pub fn open(path: &Path, model: &ModelGrid) -> Result<Self, ScanError> {
-        Self::of(Arc::new(NiftiFile::open(path)?), model)
+        Self::of(Arc::new(ScanFile::open(path)?), model)
     }
 
     /// The scan behind a source of slices.

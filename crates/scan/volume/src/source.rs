@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Grid;
-use crate::nifti::{self, Header, LabelReader, LabelWriter, NiftiError, SliceReader};
+use crate::nifti::{Header, LabelReader, LabelWriter, NiftiError, Parts, SliceReader};
 
 /// What is wrong with a scan or a label map, in the words of its format. It names the file.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
@@ -57,23 +57,36 @@ pub trait LabelSink: Send {
     fn finish(self: Box<Self>) -> Result<(), SourceError>;
 }
 
-/// A scan in a NIfTI file.
-pub struct NiftiFile {
+/// A scan in a NIfTI, NRRD or MetaImage file.
+pub struct ScanFile {
     path: PathBuf,
+    parts: Parts,
     header: Header,
 }
 
-impl NiftiFile {
-    /// Reads the header.
+impl ScanFile {
+    /// Reads the header of a scan in one file.
     ///
     /// # Errors
-    /// As [`read_header`](nifti::read_header).
+    /// As [`read_header`](crate::nifti::read_header).
     pub fn open(path: &Path) -> Result<Self, NiftiError> {
-        Ok(Self { path: path.to_owned(), header: nifti::read_header(path)? })
+        Self::of_parts(path, Parts::One)
+    }
+
+    /// Reads the header of a scan whose voxels may be in another file, which [`data_file`](crate::data_file) names.
+    ///
+    /// # Errors
+    /// As [`read_header`](crate::nifti::read_header).
+    pub fn with_data(path: &Path) -> Result<Self, NiftiError> {
+        Self::of_parts(path, Parts::Any)
+    }
+
+    fn of_parts(path: &Path, parts: Parts) -> Result<Self, NiftiError> {
+        Ok(Self { path: path.to_owned(), parts, header: SliceReader::of_parts(path, parts)?.header().clone() })
     }
 }
 
-impl Source for NiftiFile {
+impl Source for ScanFile {
     fn path(&self) -> &Path {
         &self.path
     }
@@ -83,7 +96,7 @@ impl Source for NiftiFile {
     }
 
     fn slices(&self) -> Result<Box<dyn SourceSlices>, SourceError> {
-        Ok(Box::new(SliceReader::open(&self.path)?))
+        Ok(Box::new(SliceReader::of_parts(&self.path, self.parts)?))
     }
 
     fn header(&self) -> Result<Header, SourceError> {

@@ -186,6 +186,37 @@ fn on_its_own_grid_a_case_keeps_every_voxel_of_the_body() {
     assert_eq!(index.classes, flare23::classes());
 }
 
+/// A file of 3D Slicer's format, with voxels as they are.
+fn write_nrrd(path: &Path, grid: &Grid, voxel_type: &str, voxels: &[u8]) {
+    let [nx, ny, nz] = grid.shape;
+    let [x, y, z] = grid.affine.origin_mm();
+    let header = format!(
+        "NRRD0004\ntype: {voxel_type}\ndimension: 3\nspace: right-anterior-superior\nsizes: {nx} {ny} {nz}\n\
+         space directions: (1,0,0) (0,1,0) (0,0,1)\nendian: little\nencoding: raw\nspace origin: ({x},{y},{z})\n\n"
+    );
+    std::fs::write(path, [header.as_bytes(), voxels].concat()).unwrap();
+}
+
+#[test]
+fn a_case_in_another_format_is_prepared_alike() {
+    let mut study = Study::new();
+    study.add("a", &[1, 2, 3, 4, 13, 14]);
+    study.run(params("volume", &["D_c"], &one_mm())).unwrap();
+    let expected = study.patch("a");
+    let case = &mut study.cases[0];
+    let (image, label) = (PathBuf::from("images/a_0000.nrrd"), PathBuf::from("labels/a.seg.nrrd"));
+    let root = study.root.path();
+    let (scan, _) = nifti::read_scalar(root.join(&case.image)).unwrap();
+    let stored: Vec<u8> = scan.x_fastest().iter().flat_map(|&hu| (hu as i16).to_le_bytes()).collect();
+    write_nrrd(&root.join(&image), &GRID, "int16", &stored);
+    let (labels, _) = nifti::read_labels(root.join(case.label.as_ref().unwrap())).unwrap();
+    write_nrrd(&root.join(&label), &GRID, "uint8", &labels.x_fastest());
+    (case.image, case.label) = (image, Some(label));
+    study.run(params("volume", &["D_c"], &one_mm())).unwrap();
+    let found = study.patch("a");
+    assert_eq!((found.image, found.labels), (expected.image, expected.labels));
+}
+
 #[test]
 fn slices_are_the_volume_with_z_first() {
     let mut study = Study::new();

@@ -102,7 +102,7 @@ impl CaseStage for Evaluate {
         let jobs = || {
             let cases = cases(io)?;
             let of_model = |(model, folder)| cases.iter().map(move |(case, image)| Job::new(model, folder, case, image.as_ref()));
-            Ok(io.inputs_under("predictions").into_iter().flat_map(of_model).collect())
+            io.inputs_under("predictions").into_iter().flat_map(of_model).collect()
         };
         let mut aside = dataset::list(io.input("truth")?, Naming::Labels)?.aside;
         if let Some(images) = io.input_opt("images")? {
@@ -181,18 +181,18 @@ struct Scores {
 }
 
 impl Job {
-    fn new(model: &str, folder: &Path, case: &ImageFile, image: Option<&PathBuf>) -> Self {
+    fn new(model: &str, folder: &Path, case: &ImageFile, image: Option<&PathBuf>) -> Result<Self> {
         let of_stage = folder.join("labels");
         let labels = if of_stage.is_dir() { &of_stage } else { folder };
-        Self {
+        Ok(Self {
             name: format!("{} of {model}", case.id),
             model: model.to_owned(),
             case: case.id.clone(),
             image: image.cloned(),
             truth: case.path.clone(),
-            prediction: labels.join(case.label_name()),
+            prediction: dataset::label_in(labels, &case.id)?,
             scores: format!("{model}/{}.json", case.id),
-        }
+        })
     }
 
     fn run(&self, scoring: &Scoring, work: &Path) -> Result<()> {

@@ -5,14 +5,13 @@ use std::path::Path;
 use super::LabelFile;
 use super::packed::PackedFile;
 use crate::error::FormatError;
-use crate::raw::to_lps;
 
 /// Room for the number of packed bytes.
 const DIGITS: usize = 12;
 
 pub(super) fn create(path: &Path, file: &LabelFile<'_>) -> Result<PackedFile, FormatError> {
     let grid = file.source.grid();
-    let (columns, origin) = to_lps(&grid.affine);
+    let (columns, origin) = grid.affine.to_lps();
     let spacing = grid.spacing_mm();
     let numbers = |numbers: &[f64]| numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(" ");
     let matrix: Vec<f64> = columns.iter().zip(spacing).flat_map(|(column, spacing)| column.map(|part| part / spacing)).collect();

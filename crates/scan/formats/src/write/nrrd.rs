@@ -8,7 +8,6 @@ use labels::{Class, snomed};
 use super::LabelFile;
 use super::packed::PackedFile;
 use crate::error::FormatError;
-use crate::raw::to_lps;
 
 pub(super) fn create(path: &Path, file: &LabelFile<'_>) -> Result<PackedFile, FormatError> {
     PackedFile::create(path, &header(file), true, None)
@@ -16,7 +15,7 @@ pub(super) fn create(path: &Path, file: &LabelFile<'_>) -> Result<PackedFile, Fo
 
 fn header(file: &LabelFile<'_>) -> String {
     let grid = file.source.grid();
-    let (columns, origin) = to_lps(&grid.affine);
+    let (columns, origin) = grid.affine.to_lps();
     let vector = |[x, y, z]: [f64; 3]| format!("({x},{y},{z})");
     let [nx, ny, nz] = grid.shape;
     let mut text = format!(

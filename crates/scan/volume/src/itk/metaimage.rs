@@ -4,25 +4,17 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use volume::nifti::VoxelType;
-use volume::{Affine, Grid};
-
-use crate::error::{FormatError, Problem, WRITE_ANEW, field};
-use crate::raw::{Begin, Packing, RawScan};
+use super::{Begin, Packing, RawScan, WRITE_ANEW, field, file_bytes};
+use crate::nifti::{Problem, VoxelType};
+use crate::{Affine, Grid};
 
 /// A header of more bytes than this is none.
 const MOST_HEADER: u64 = 1 << 20;
 
-/// Reads and checks the header.
-pub(crate) fn open(path: &Path) -> Result<RawScan, FormatError> {
-    let at = FormatError::at(path);
-    read(path).map_err(at)?.checked()
-}
-
-/// The file that holds the voxels.
-pub(crate) fn data_file(path: &Path) -> Option<PathBuf> {
+/// The file that holds the voxels, and whether it is another one.
+pub(super) fn data_file(path: &Path) -> Option<(PathBuf, bool)> {
     let (header, _) = Header::read(path).ok()?;
-    header.data_file(path).ok().map(|(file, _)| file)
+    header.data_file(path).ok()
 }
 
 const TYPES: [(&str, VoxelType); 12] = [
@@ -40,7 +32,8 @@ const TYPES: [(&str, VoxelType); 12] = [
     ("MET_DOUBLE", VoxelType::F64),
 ];
 
-fn read(path: &Path) -> Result<RawScan, Problem> {
+/// Reads the header.
+pub(super) fn read(path: &Path) -> Result<RawScan, Problem> {
     let (header, header_bytes) = Header::read(path)?;
     if !header.is("BinaryData", true)? {
         return Err(header.refused("BinaryData", "True"));
@@ -60,7 +53,7 @@ fn read(path: &Path) -> Result<RawScan, Problem> {
         Ok(skip @ 0..) => Begin::At(if is_detached { skip.unsigned_abs() } else { header_bytes }),
         _ => return Err(header.refused("HeaderSize", "a count of bytes, or -1 with voxels that are not compressed")),
     };
-    Ok(RawScan { path: path.to_owned(), data, begin, packing, voxel_type, big_endian, grid: header.grid()? })
+    Ok(RawScan { data, is_detached, begin, packing, voxel_type, big_endian, grid: header.grid()? })
 }
 
 /// The fields of a header with their values.
@@ -70,7 +63,7 @@ impl Header {
     /// Reads the lines up to `ElementDataFile`, which is the last, and says how many bytes they take.
     fn read(path: &Path) -> Result<(Self, u64), Problem> {
         let io = |error| Problem::Io { doing: "read the header", error };
-        crate::raw::file_bytes(path)?;
+        file_bytes(path)?;
         let mut file = BufReader::new(File::open(path).map_err(io)?).take(MOST_HEADER);
         let (mut fields, mut bytes, mut line) = (Vec::new(), 0, Vec::new());
         loop {

@@ -1,14 +1,20 @@
-//! Voxels that a header describes: in the same file or another one, as they are or packed, in either byte order.
+//! Files of ITK: NRRD and MetaImage. A header in text describes voxels in the same file or another one, as they are or packed, in
+//! either byte order. They are read as NIfTI's are, behind a NIfTI header that says the same.
+//!
+//! Both have the coordinates of ITK, to the patient's Left and to Posterior; an [`Affine`](crate::Affine) goes to the Right and to
+//! Anterior.
+
+mod metaimage;
+mod nrrd;
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
-use volume::nifti::{SliceReader, VoxelType};
-use volume::{Affine, Grid, Source, SourceError, SourceSlices};
 
-use crate::error::{FormatError, Problem, WRITE_ANEW, field};
+use crate::Grid;
+use crate::nifti::{Header, Problem, VoxelType};
 
 /// Bytes that are read at a time; a multiple of every voxel size.
 const BUFFER: usize = 1 << 18;
@@ -19,9 +25,74 @@ const MOST_DEFLATE_RATIO: u64 = 1032;
 /// More voxels than this are not read: a whole-body CT of 1024 x 1024 x 1024.
 const MOST_VOXELS: usize = 1 << 30;
 
+/// What to do about a header that contradicts itself.
+const WRITE_ANEW: &str = "write the image anew, for example with SimpleITK or 3D Slicer";
+
+/// So many bytes of a field are shown.
+const MOST_SHOWN: usize = 120;
+
+/// A format of ITK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Itk {
+    Nrrd,
+    MetaImage,
+}
+
+impl Itk {
+    /// The format of a file by its name, or else by its first bytes.
+    pub(crate) fn of(path: &Path, start: &[u8]) -> Option<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        match () {
+            () if [".nrrd", ".nhdr"].iter().any(|ending| name.ends_with(ending)) => Some(Self::Nrrd),
+            () if [".mha", ".mhd"].iter().any(|ending| name.ends_with(ending)) => Some(Self::MetaImage),
+            () if [".nii", ".nii.gz"].iter().any(|ending| name.ends_with(ending)) => None,
+            () if start.starts_with(b"NRRD000") => Some(Self::Nrrd),
+            () if start.starts_with(b"ObjectType") || start.starts_with(b"NDims") => Some(Self::MetaImage),
+            () => None,
+        }
+    }
+
+    /// Reads and checks the header.
+    pub(crate) fn read(self, path: &Path) -> Result<RawScan, Problem> {
+        let scan = match self {
+            Self::Nrrd => nrrd::read(path),
+            Self::MetaImage => metaimage::read(path),
+        };
+        scan?.checked()
+    }
+}
+
+/// The other file that holds the voxels of the header in `path`, if it is such a header.
+#[must_use]
+pub fn data_file(path: &Path) -> Option<PathBuf> {
+    let (file, is_other) = match Itk::of(path, &start_of(path)?)? {
+        Itk::Nrrd => nrrd::data_file(path),
+        Itk::MetaImage => metaimage::data_file(path),
+    }?;
+    is_other.then_some(file)
+}
+
+/// The first bytes of a regular file. A pipe would wait for a writer for ever.
+fn start_of(path: &Path) -> Option<Vec<u8>> {
+    let mut start = Vec::new();
+    path.is_file().then(|| File::open(path).ok()).flatten()?.take(16).read_to_end(&mut start).ok()?;
+    Some(start)
+}
+
+/// A finding about a field of a header.
+fn field(field: &'static str, found: impl Into<String>, expected: &'static str, remedy: &'static str) -> Problem {
+    let mut found: String = found.into();
+    if found.len() > MOST_SHOWN {
+        let end = (0..=MOST_SHOWN).rev().find(|&end| found.is_char_boundary(end)).unwrap_or(0);
+        found.truncate(end);
+        found.push('…');
+    }
+    Problem::Field { field, found: if found.is_empty() { "nothing".into() } else { found }, expected, remedy }
+}
+
 /// How voxels are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Packing {
+enum Packing {
     Raw,
     Gzip,
     Zlib,
@@ -29,44 +100,41 @@ pub(crate) enum Packing {
 
 /// Where in a file the voxels begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Begin {
+enum Begin {
     At(u64),
     /// They are the end of the file.
     AtEnd,
 }
 
-/// A scan whose header is in `path` and whose voxels are in `data`.
+/// What a header says. The voxels are in `data`.
 #[derive(Clone, Debug)]
 pub(crate) struct RawScan {
-    pub(crate) path: PathBuf,
-    pub(crate) data: PathBuf,
-    pub(crate) begin: Begin,
-    pub(crate) packing: Packing,
-    pub(crate) voxel_type: VoxelType,
-    pub(crate) big_endian: bool,
-    pub(crate) grid: Grid,
+    data: PathBuf,
+    /// Whether that is another file.
+    pub(crate) is_detached: bool,
+    begin: Begin,
+    packing: Packing,
+    voxel_type: VoxelType,
+    big_endian: bool,
+    grid: Grid,
 }
 
 impl RawScan {
     /// Checks what the header says against the file of voxels, before memory is taken for it.
-    pub(crate) fn checked(self) -> Result<Self, FormatError> {
-        let check = || -> Result<(), Problem> {
-            self.grid.affine.check()?;
-            if self.grid.voxels() > MOST_VOXELS || self.grid.shape.contains(&0) {
-                return Err(field("sizes", format!("{:?} voxels", self.grid.shape), "from 1 to 2^30 voxels", "crop or split the image"));
-            }
-            let (file, expected) = (file_bytes(&self.data)?, self.bytes());
-            let found = match self.begin {
-                Begin::At(at) => file.saturating_sub(at),
-                Begin::AtEnd => file,
-            };
-            let possible = if self.packing == Packing::Raw { found } else { found.saturating_mul(MOST_DEFLATE_RATIO) };
-            if possible < expected {
-                return Err(Problem::Truncated { file: self.data.clone(), found, expected });
-            }
-            Ok(())
+    fn checked(self) -> Result<Self, Problem> {
+        self.grid.affine.check()?;
+        if self.grid.voxels() > MOST_VOXELS || self.grid.shape.contains(&0) {
+            return Err(field("sizes", format!("{:?} voxels", self.grid.shape), "from 1 to 2^30 voxels", "crop or split the image"));
+        }
+        let (file, expected) = (file_bytes(&self.data)?, self.bytes());
+        let found = match self.begin {
+            Begin::At(at) => file.saturating_sub(at),
+            Begin::AtEnd => file,
         };
-        check().map_err(FormatError::at(&self.path))?;
+        let possible = if self.packing == Packing::Raw { found } else { found.saturating_mul(MOST_DEFLATE_RATIO) };
+        if possible < expected {
+            return Err(Problem::ShortData { file: self.data, found, expected });
+        }
         Ok(self)
     }
 
@@ -75,45 +143,34 @@ impl RawScan {
         self.grid.voxels() as u64 * self.voxel_type.bytes() as u64
     }
 
-    fn open(&self) -> Result<SliceReader, SourceError> {
-        let open = || -> io::Result<Voxels> {
-            let mut file = File::open(&self.data)?;
-            match self.begin {
-                Begin::At(at) => file.seek(SeekFrom::Start(at))?,
-                Begin::AtEnd => {
-                    let end = file.metadata()?.len();
-                    file.seek(SeekFrom::Start(end.saturating_sub(self.bytes())))?
-                }
-            };
-            let file = BufReader::with_capacity(BUFFER, file);
-            let from: Box<dyn Read + Send> = match self.packing {
-                Packing::Raw => Box::new(file),
-                Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
-                Packing::Zlib => Box::new(ZlibDecoder::new(file)),
-            };
-            Ok(Voxels { from, left: self.bytes(), turned: if self.big_endian { self.voxel_type.bytes() } else { 1 } })
+    /// The bytes of a NIfTI file that says the same: a header, and the voxels little-endian and x fastest.
+    pub(crate) fn as_nifti(&self) -> Result<impl BufRead + Send + use<>, Problem> {
+        let head = Header::on(&self.grid)?.encode(self.voxel_type);
+        let voxels = self.voxels().map_err(|error| Problem::Io { doing: "open the voxels", error })?;
+        Ok(Cursor::new(head).chain(BufReader::with_capacity(BUFFER, voxels)))
+    }
+
+    fn voxels(&self) -> io::Result<Voxels> {
+        let mut file = File::open(&self.data)?;
+        match self.begin {
+            Begin::At(at) => file.seek(SeekFrom::Start(at))?,
+            Begin::AtEnd => {
+                let end = file.metadata()?.len();
+                file.seek(SeekFrom::Start(end.saturating_sub(self.bytes())))?
+            }
         };
-        let voxels = open().map_err(|error| FormatError::at(&self.path)(Problem::Io { doing: "open the voxels", error }))?;
-        Ok(SliceReader::over(&self.path, &self.grid, self.voxel_type, BufReader::with_capacity(BUFFER, voxels))?)
-    }
-}
-
-impl Source for RawScan {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn grid(&self) -> Grid {
-        self.grid
-    }
-
-    fn slices(&self) -> Result<Box<dyn SourceSlices>, SourceError> {
-        Ok(Box::new(self.open()?))
+        let file = BufReader::with_capacity(BUFFER, file);
+        let from: Box<dyn Read + Send> = match self.packing {
+            Packing::Raw => Box::new(file),
+            Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
+            Packing::Zlib => Box::new(ZlibDecoder::new(file)),
+        };
+        Ok(Voxels { from, left: self.bytes(), turned: if self.big_endian { self.voxel_type.bytes() } else { 1 } })
     }
 }
 
 /// The size of a regular file. A pipe would wait for a writer for ever.
-pub(crate) fn file_bytes(path: &Path) -> Result<u64, Problem> {
+fn file_bytes(path: &Path) -> Result<u64, Problem> {
     let metadata = path.metadata().map_err(|error| Problem::Io { doing: "find the file of the voxels", error })?;
     if metadata.is_file() {
         return Ok(metadata.len());
@@ -151,11 +208,4 @@ impl Read for Voxels {
         }
         Ok(read)
     }
-}
-
-/// The axes and the origin in LPS of an affine to RAS.
-pub(crate) fn to_lps(affine: &Affine) -> ([[f64; 3]; 3], [f64; 3]) {
-    // No `-0`, which some readers take for text.
-    let turned = |[x, y, z]: [f64; 3]| [0.0 - x, 0.0 - y, z + 0.0];
-    (std::array::from_fn(|axis| turned(affine.column(axis))), turned(affine.origin_mm()))
 }

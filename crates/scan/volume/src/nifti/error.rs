@@ -1,4 +1,4 @@
-//! What can be wrong with a NIfTI file.
+//! What can be wrong with a file of voxels.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,28 @@ pub enum Problem {
         /// The system's answer.
         error: io::Error,
     },
+    /// The header of an NRRD or MetaImage file says what no scan can be, or what is not read.
+    #[error("{field}: {found}; expected {expected}; {remedy}")]
+    Field {
+        /// The field of the header.
+        field: &'static str,
+        /// What it says.
+        found: String,
+        /// What it should say.
+        expected: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Voxels are missing in the file that an NRRD or MetaImage header names.
+    #[error("truncated: {found} of {expected} bytes of voxels are there, in {}; copy or download the file again", file.display())]
+    ShortData {
+        /// The file that holds the voxels.
+        file: PathBuf,
+        /// Bytes there are.
+        found: u64,
+        /// Bytes that the header declares.
+        expected: u64,
+    },
     /// The compressed stream is damaged.
     #[error("the gzip stream is damaged ({error}); copy or download the file again")]
     CorruptGzip {
@@ -46,7 +68,7 @@ pub enum Problem {
         found: u64,
     },
     /// The first bytes are not those of NIfTI-1.
-    #[error("not a NIfTI-1 file: it begins with {found:02x?}, expected the header size 348; convert it to .nii.gz")]
+    #[error("not a NIfTI-1 file: it begins with {found:02x?}, expected the header size 348, or an NRRD or MetaImage file; convert it to .nii.gz")]
     NotNifti {
         /// The first four bytes.
         found: [u8; 4],

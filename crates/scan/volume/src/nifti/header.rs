@@ -177,7 +177,7 @@ impl Header {
 
     /// What stands before the voxels of a file, little-endian: the header for voxels of `voxel_type` without scaling, and that no
     /// extensions follow. Display range, intent, texts and slice timing are left empty: they spoke of the image.
-    pub(super) fn encode(&self, voxel_type: VoxelType) -> [u8; VOXELS_AT] {
+    pub(crate) fn encode(&self, voxel_type: VoxelType) -> [u8; VOXELS_AT] {
         let mut bytes = [0; VOXELS_AT];
         let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
         put(0, &(HEADER_BYTES as i32).to_le_bytes());

@@ -1,4 +1,4 @@
-//! NIfTI-1 files, `.nii` and `.nii.gz`.
+//! Scans and label maps in files: NIfTI-1, `.nii` and `.nii.gz`, is read and written; NRRD and MetaImage are read as if they were NIfTI.
 //!
 //! Which affine holds: the sform when its code is positive, else the qform when its code is positive, else (as nibabel
 //! decides) the voxel sizes with x running to the Left and the centre of the volume at 0 mm.
@@ -30,6 +30,7 @@ mod write;
 
 pub use error::{NiftiError, Problem};
 pub use header::{Header, VoxelType};
+pub(crate) use read::Parts;
 pub use read::{read_header, read_labels, read_scalar};
 pub use slices::{LabelReader, SliceReader, count_labels};
 pub use write::{LabelWriter, write_label_slices, write_labels, write_labels_on, write_nearest, write_scalar_i16};

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::gzip::{MAGIC, Members};
 use super::header::HEADER_BYTES;
 use super::{Header, NiftiError, Problem, VoxelType};
+use crate::itk::Itk;
 use crate::{LabelVolume, ScalarVolume, Volume};
 
 /// Bytes unpacked and converted at a time; a multiple of every voxel size.
@@ -38,11 +39,10 @@ const LABEL_TOLERANCE: f64 = 1e-4;
 ///
 /// # Errors
 ///
-/// When the file is not a readable NIfTI-1 file with one volume of real numbers and a plausible affine, or too small
-/// for what its header declares.
+/// When the file is not a readable file with one volume of real numbers and a plausible affine, or too small for what its header
+/// declares.
 pub fn read_header(path: impl AsRef<Path>) -> Result<Header, NiftiError> {
-    let path = path.as_ref();
-    open(path, |file, bytes| Ok(Stream::open(file, bytes)?.header))
+    open(path.as_ref(), Parts::One, |stream| Ok(stream.header))
 }
 
 /// Reads intensities, scaled by `scl_slope` and `scl_inter` where these are in force.
@@ -52,7 +52,7 @@ pub fn read_header(path: impl AsRef<Path>) -> Result<Header, NiftiError> {
 /// As [`read_header`], and when the file is truncated or damaged, has too many voxels to hold, or a value is NaN, infinite or
 /// beyond 1e10. A [`SliceReader`](super::SliceReader) reads any number of slices.
 pub fn read_scalar(path: impl AsRef<Path>) -> Result<(ScalarVolume, Header), NiftiError> {
-    open(path.as_ref(), scalar_from)
+    open(path.as_ref(), Parts::One, scalar_from)
 }
 
 /// Reads labels of any voxel type: each value must be an integer from 0 to 255. Whether these labels mean anything is
@@ -63,25 +63,45 @@ pub fn read_scalar(path: impl AsRef<Path>) -> Result<(ScalarVolume, Header), Nif
 /// As [`read_header`], and when the file is truncated or damaged, has too many voxels to hold, or a value is not a label. A
 /// [`LabelReader`](super::LabelReader) reads any number of slices.
 pub fn read_labels(path: impl AsRef<Path>) -> Result<(LabelVolume, Header), NiftiError> {
-    open(path.as_ref(), labels_from)
+    open(path.as_ref(), Parts::One, labels_from)
 }
 
-pub(super) fn open<T>(path: &Path, read: impl FnOnce(BufReader<File>, u64) -> Result<T, Problem>) -> Result<T, NiftiError> {
+/// Of which files a scan may consist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parts {
+    /// Of one alone, so that who knows the file knows the scan.
+    One,
+    /// Of a header and the file that it names, too.
+    Any,
+}
+
+/// Opens a file of any format, and reads its header.
+pub(super) fn open<T>(path: &Path, parts: Parts, read: impl FnOnce(Stream<'static>) -> Result<T, Problem>) -> Result<T, NiftiError> {
+    stream(path, parts).and_then(read).map_err(NiftiError::at(path))
+}
+
+fn stream(path: &Path, parts: Parts) -> Result<Stream<'static>, Problem> {
     let io = |error| Problem::Io { doing: "open the file", error };
-    let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file))).map_err(io);
-    opened
-        .and_then(|(metadata, file)| {
-            if metadata.is_dir() {
-                return Err(io(io::Error::from(io::ErrorKind::IsADirectory)));
-            }
-            read(BufReader::with_capacity(FILE_BUFFER, file), metadata.len())
-        })
-        .map_err(NiftiError::at(path))
+    let (metadata, file) = File::open(path).and_then(|file| Ok((file.metadata()?, file))).map_err(io)?;
+    if metadata.is_dir() {
+        return Err(io(io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    let mut file = BufReader::with_capacity(FILE_BUFFER, file);
+    let start = file.fill_buf().map_err(|error| Problem::Io { doing: "read the file", error })?;
+    let Some(format) = Itk::of(path, start) else { return Stream::open(file, metadata.len()) };
+    let scan = format.read(path)?;
+    if scan.is_detached && parts == Parts::One {
+        return Err(Problem::Field {
+            field: "the voxels",
+            found: "in another file".into(),
+            expected: "header and voxels in one file",
+            remedy: "write the image as .nrrd, .mha or .nii.gz",
+        });
+    }
+    Stream::open(scan.as_nifti()?, u64::MAX)
 }
 
-/// Intensities from the `file_bytes` bytes of a file.
-fn scalar_from<'a>(file: impl BufRead + Send + 'a, file_bytes: u64) -> Result<(ScalarVolume, Header), Problem> {
-    let stream = Stream::open(file, file_bytes)?;
+fn scalar_from(stream: Stream<'_>) -> Result<(ScalarVolume, Header), Problem> {
     let shape = stream.header.grid().shape;
     let scaling = stream.header.scaling();
     let mut bad = Unusable::of(&stream.header);
@@ -127,9 +147,7 @@ impl Unusable {
     }
 }
 
-/// Labels from the `file_bytes` bytes of a file.
-fn labels_from<'a>(file: impl BufRead + Send + 'a, file_bytes: u64) -> Result<(LabelVolume, Header), Problem> {
-    let stream = Stream::open(file, file_bytes)?;
+fn labels_from(stream: Stream<'_>) -> Result<(LabelVolume, Header), Problem> {
     let (values, header) = stream.voxels(MOST_LABELS, |header, piece, labels: &mut Vec<u8>| to_labels(header, piece, 0, labels))?;
     Ok((on_grid(&header, values)?, header))
 }

@@ -1,12 +1,10 @@
 //! Reading slice by slice, in the memory of a slice.
 
-use std::io::{BufRead, Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::header::HEADER_BYTES;
-use super::read::{Stream, Unusable, open, to_f32, to_labels, voxel_bytes};
-use super::{Header, NiftiError, Problem, VoxelType};
-use crate::{Cut, Grid, sides};
+use super::read::{Parts, Stream, Unusable, open, to_f32, to_labels, voxel_bytes};
+use super::{Header, NiftiError, Problem};
+use crate::{Cut, sides};
 
 /// Slices of more voxels than this are not read one by one: a CT slice has 512 × 512, the largest known 796 × 796.
 const MOST_PER_SLICE: usize = 1 << 23;
@@ -24,23 +22,12 @@ impl SliceReader {
     ///
     /// As [`read_header`](super::read_header), and when a slice is larger than any of CT.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NiftiError> {
-        let stored = Stored::open(path.as_ref())?;
-        Ok(Self { bad: Unusable::of(&stored.stream.header), stored })
+        Self::of_parts(path.as_ref(), Parts::One)
     }
 
-    /// Reads voxels of another format, stored as NIfTI stores them, little-endian and x fastest: `voxels` gives their bytes, and
-    /// `path` is the file for messages.
-    ///
-    /// # Errors
-    ///
-    /// When the grid does not fit a header, or a slice is larger than any of CT.
-    pub fn over(path: &Path, grid: &Grid, voxel_type: VoxelType, voxels: impl BufRead + Send + 'static) -> Result<Self, NiftiError> {
-        let open = || {
-            let header = Header::on(grid)?.encode(voxel_type);
-            let head = [&header[..HEADER_BYTES], &[0; 4]].concat();
-            Stored::of(path, Stream::open(Cursor::new(head).chain(voxels), u64::MAX)?)
-        };
-        let stored = open().map_err(NiftiError::at(path))?;
+    /// The same, of a scan that may consist of several files.
+    pub(crate) fn of_parts(path: &Path, parts: Parts) -> Result<Self, NiftiError> {
+        let stored = Stored::open(path, parts)?;
         Ok(Self { bad: Unusable::of(&stored.stream.header), stored })
     }
 
@@ -83,7 +70,7 @@ impl LabelReader {
     ///
     /// As [`read_header`](super::read_header), and when a slice is larger than any of CT.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, NiftiError> {
-        Ok(Self { stored: Stored::open(path.as_ref())?, cuts: Vec::new() })
+        Ok(Self { stored: Stored::open(path.as_ref(), Parts::One)?, cuts: Vec::new() })
     }
 
     /// The same, with the labels of left parts in place of those in the file.
@@ -141,8 +128,8 @@ struct Stored {
 }
 
 impl Stored {
-    fn open(path: &Path) -> Result<Self, NiftiError> {
-        open(path, |file, bytes| Self::of(path, Stream::open(file, bytes)?))
+    fn open(path: &Path, parts: Parts) -> Result<Self, NiftiError> {
+        open(path, parts, |stream| Self::of(path, stream))
     }
 
     fn of(path: &Path, stream: Stream<'static>) -> Result<Self, Problem> {

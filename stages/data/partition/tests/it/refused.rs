@@ -81,7 +81,7 @@ fn parameters_that_make_no_sense_are_refused_by_name() {
         ("/datasets/more/patient", json!("{patient}/{case}"), "does not tell a patient"),
         ("/datasets/more/split", json!({"folds": 1, "fold": 0}), "dataset more: split: folds: 1, expected at least 2"),
         ("/datasets/set", pattern(json!({"images": "ct/x.nii.gz"})), "layout: pattern: images: `ct/x.nii.gz` has no `{case}`"),
-        ("/datasets/set", pattern(json!({"images": "{case}.mha"})), "does not end with `.nii.gz` or `.nii`"),
+        ("/datasets/set", pattern(json!({"images": "{case}.mhd"})), "does not end with `.nii.gz`, `.nii`, `.nrrd` or `.mha`"),
         ("/datasets/set", pattern(json!({"images": "../{case}.nii"})), "is no path within the dataset"),
         ("/datasets/set", pattern(json!({"images": "{id}.nii"})), "has braces around something else"),
         ("/datasets/set", pattern(json!({"images": "{patient}/{case}.nii", "labels": "{case}.nii"})), "must name the `{patient}`"),
