@@ -124,6 +124,26 @@ fn row<'a>(target: &str, summaries: &'a [Summary], scores: impl Fn(&'a Summary) 
     Row { target: target.to_owned(), cells: cells.collect() }
 }
 
+/// A line for each model: the mean of each group of classes, and the classes of which it has found nothing in any case.
+///
+/// # Errors
+/// As [`Table::of`].
+pub fn short(summaries: &[Summary]) -> Result<String, MetricsError> {
+    Table::of(summaries)?;
+    let groups: Vec<String> = summaries.iter().take(1).flat_map(|summary| &summary.groups).map(|group| group.group.counted()).collect();
+    let mut text = String::from("| Model |");
+    groups.iter().for_each(|group| text += &format!(" {0} DSC(%) | {0} NSD(%) |", group.replace('|', "\\|")));
+    text += &format!(" never found |\n|---|{}---|", "---:|".repeat(2 * groups.len()));
+    for summary in summaries {
+        text += &format!("\n| {} |", summary.model.replace('|', "\\|"));
+        summary.groups.iter().for_each(|group| text += &format!(" {} | {} |", group.scores.dsc.percent(), group.scores.nsd.percent()));
+        let missed = summary.classes.iter().filter(|class| class.scores.dsc.mean == Some(0.0));
+        let missed: Vec<String> = missed.map(|class| class.class.name.replace('|', "\\|")).collect();
+        text += &format!(" {} |", if missed.is_empty() { "–".to_owned() } else { missed.join(", ") });
+    }
+    Ok(text + "\n")
+}
+
 /// One line per case and class: `case,class,dsc,nsd,hd_mm,hd95_mm,note`; an undefined score is left empty.
 pub fn cases_to_csv(cases: &[(String, CaseScores)]) -> String {
     let heads = ["case", "class", "dsc", "nsd", "hd_mm", "hd95_mm", "note"].map(str::to_owned);

@@ -65,7 +65,7 @@ pub struct Evaluate;
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const ABOUT: &'static str =
         "Scores label maps against the ground truth: DSC and NSD per case and class, by the challenge's rules and plainly";
     const READS: &'static [Role] = &[
@@ -279,6 +279,9 @@ fn write_tables(protocol: Protocol, jobs: &[Job], io: &StageIo) -> Result<()> {
     }
     let table = Table::of(&summaries)?;
     write_atomic_text(&io.output.join(format!("{name}.md")), &table.to_markdown())?;
+    if protocol == Protocol::Plain {
+        write_atomic_text(&io.output.join("short.md"), &metrics::table::short(&summaries)?)?;
+    }
     write_atomic_text(&io.output.join(format!("{name}.csv")), &table.to_csv())?;
     write_atomic_text(&io.output.join(format!("{name}.json")), &serde_json::to_string_pretty(&summaries)?)
 }

@@ -7,6 +7,7 @@
 
 mod args;
 mod care;
+mod demo;
 mod dry;
 mod help;
 mod look;
@@ -81,7 +82,7 @@ pub fn main(program: &Program) -> ExitCode {
         Verb::Completions(completions) => show::completions(command(program), completions),
         Verb::Schema => show::schema(program),
         Verb::Init(init) => show::init(program, init),
-        Verb::Demo(demo) => verbs::demo(program, demo),
+        Verb::Demo(demo) => demo::demo(program, demo),
         Verb::Gc(gc) => care::gc(program, gc),
         Verb::Verify(file) => care::verify(program, file),
         Verb::Unlock(unlock) => care::unlock(program, unlock),

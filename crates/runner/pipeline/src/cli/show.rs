@@ -37,6 +37,14 @@ pub(super) fn init(program: &Program, args: &InitArgs) -> Result<u8> {
 /// `report`.
 pub(super) fn report(program: &Program, args: &ReportArgs) -> Result<u8> {
     let opened = Opened::new(program, &args.choice, DEFAULT_PIPELINE)?;
+    let file = args.choice.file.pipeline.clone().unwrap_or_else(|| DEFAULT_PIPELINE.into());
+    let bytes = write_page(program, &opened, file, &args.output)?;
+    say(&format!("{}: {}\n", args.output.display(), size(bytes)));
+    Ok(DONE)
+}
+
+/// Writes the page about a pipeline file, and says how large it is.
+pub(super) fn write_page(program: &Program, opened: &Opened, file: PathBuf, output: &Path) -> Result<u64> {
     let (_, all) = opened.wanted(&[])?;
     let note = |text: String| eprintln!("{text}");
     let planner = Planner::new(&opened.pipeline, &opened.store, &opened.hasher, &note);
@@ -45,16 +53,15 @@ pub(super) fn report(program: &Program, args: &ReportArgs) -> Result<u8> {
     let snapshot = Snapshot {
         pipeline: &opened.pipeline,
         store: &opened.store,
-        file: args.choice.file.pipeline.clone().unwrap_or_else(|| DEFAULT_PIPELINE.into()),
+        file,
         nodes: nodes(&planner, &states)?,
         latest_run: RunNote::latest(&opened.pipeline),
         program: (program.name, program.version),
         taken: utc(SystemTime::now()),
     };
     let page = (program.report)(&snapshot)?;
-    stage_kit::write_atomic_text(&args.output, &page).with_context(|| format!("cannot write the page {}", args.output.display()))?;
-    say(&format!("{}: {}\n", args.output.display(), size(page.len() as u64)));
-    Ok(DONE)
+    stage_kit::write_atomic_text(output, &page).with_context(|| format!("cannot write the page {}", output.display()))?;
+    Ok(page.len() as u64)
 }
 
 /// `diff`.

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, Result};
 use clap::ValueEnum as _;
 
-use super::args::{Choice, DemoArgs, File, GraphArgs, GraphFormat, HowArgs, Place, RunArgs, StageVerb, Trust};
+use super::args::{Choice, File, GraphArgs, GraphFormat, HowArgs, Place, RunArgs, StageVerb, Trust};
 use super::dry::dry_run;
 use super::{DONE, FAILED, INTERRUPTED, LOCKED, Program, WRONG};
 use crate::cases::Filter;
@@ -92,7 +92,7 @@ fn overrides(choice: &Choice) -> Overrides {
 }
 
 pub(super) const DEFAULT_PIPELINE: &str = "pipeline.yaml";
-const DEMO_PIPELINE: &str = "pipelines/demo.yaml";
+pub(super) const DEMO_PIPELINE: &str = "pipelines/demo.yaml";
 
 /// `run`.
 pub(super) fn run(program: &Program, args: &RunArgs) -> Result<u8> {
@@ -100,7 +100,7 @@ pub(super) fn run(program: &Program, args: &RunArgs) -> Result<u8> {
     run_opened(program, &opened, args).map(|(code, _)| code)
 }
 
-fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> Result<(u8, Summary)> {
+pub(super) fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> Result<(u8, Summary)> {
     let begun = Instant::now();
     let (named, wanted) = opened.wanted(&args.nodes)?;
     let display = Display::default();
@@ -211,47 +211,6 @@ pub(super) fn graph(program: &Program, args: &GraphArgs) -> Result<u8> {
         GraphFormat::Svg => draw::svg(&opened.pipeline),
     });
     Ok(DONE)
-}
-
-/// `demo`.
-pub(super) fn demo(program: &Program, args: &DemoArgs) -> Result<u8> {
-    if args.choice.file.pipeline.is_none() && !Path::new(DEMO_PIPELINE).is_file() {
-        eprintln!(
-            "error: there is no {DEMO_PIPELINE} here; run the demonstration in the project's folder, or name the file with --pipeline"
-        );
-        return Ok(WRONG);
-    }
-    let opened = Opened::to_run(program, &args.choice, &args.how, DEMO_PIPELINE)?;
-    let (choice, how) = (args.choice.clone(), args.how.clone());
-    let run = RunArgs { choice, how, ..RunArgs::default() };
-    let (code, summary) = run_opened(program, &opened, &run)?;
-    if code != DONE {
-        return Ok(code);
-    }
-    if let Some(last) = opened.pipeline.nodes.iter().rfind(|node| node.stage.name == "evaluate") {
-        let folder = opened.store.result(&last.name);
-        for table in markdown_files(&folder)? {
-            let text = std::fs::read_to_string(&table).with_context(|| format!("cannot read {}", table.display()))?;
-            let name = table.file_stem().unwrap_or_default().to_string_lossy();
-            say(&format!("\n{}, {name}:\n\n{text}", last.name));
-        }
-        say(&format!("\nTables and results: {}\n", folder.display()));
-    }
-    if summary.done.is_empty() {
-        say("Nothing had changed, so nothing was run.\n");
-    } else {
-        say(&format!("Run `{} demo` once more: nothing has changed, and nothing will be run.\n", program.name));
-    }
-    Ok(DONE)
-}
-
-/// The Markdown files right in a folder, by name.
-fn markdown_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let list = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let mut files: Vec<PathBuf> =
-        list.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
-    files.sort();
-    Ok(files)
 }
 
 /// `stage`.
