@@ -1,6 +1,6 @@
 //! The 3-D U-Net of the teachers M_c, M_o1 and M_o2 (paper 2.3; MONAI's BasicUNet).
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +49,7 @@ impl UNet3d {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn forward<C: Compute>(&self, compute: &C, image: &C::Map) -> Result<Tensor> {
+    pub fn forward<C: Compute>(&self, compute: &C, image: &C::Map) -> Result<C::Logits> {
         let mut skips = vec![self.conv_0.forward(compute, &[image])?];
         for down in &self.downs {
             let next = down.forward(compute, &skips[skips.len() - 1])?; // (b, f_i, d/2^i, h/2^i, w/2^i)

@@ -1,6 +1,6 @@
 //! The blocks of MONAI's BasicUNet, for two and three spatial dimensions alike.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 
 use crate::compute::Compute;
 use crate::params::{Init, ParamSpec};
@@ -29,7 +29,7 @@ impl Head {
         conv_specs(&self.name, self.dims, 1, self.inputs, self.classes, specs);
     }
 
-    pub(crate) fn forward<C: Compute>(&self, compute: &C, x: &C::Map) -> Result<Tensor> {
+    pub(crate) fn forward<C: Compute>(&self, compute: &C, x: &C::Map) -> Result<C::Logits> {
         compute.head(&self.name, x)
     }
 

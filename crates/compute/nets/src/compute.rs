@@ -1,4 +1,5 @@
-//! How the layers of a network are computed: with gradients for training, or frozen for inference.
+//! How the layers of a network are computed: with gradients for training, frozen for inference, or not at all: whoever implements
+//! [`Compute`] may write them down instead.
 
 use candle_core::{Result, Tensor};
 use ops::Norm;
@@ -6,14 +7,16 @@ use ops::Norm;
 use crate::params::Params;
 
 /// The slope of LeakyReLU for negative values.
-pub(crate) const SLOPE: f64 = 0.1;
-/// The term under the root of the instance norm.
-pub(crate) const EPSILON: f64 = 1e-5;
+pub const SLOPE: f64 = 0.1;
+/// The term under the root of norms.
+pub const EPSILON: f64 = 1e-5;
 
 /// The layers that networks are made of. Names are those of parameters without their last part.
 pub trait Compute {
     /// What passes between layers.
     type Map;
+    /// What heads give.
+    type Logits;
 
     /// 3×3 convolution of maps whose channels are joined, instance norm, LeakyReLU: `NAME.conv` and `NAME.adn.N`.
     ///
@@ -38,12 +41,13 @@ pub trait Compute {
     ///
     /// # Errors
     /// As above.
-    fn head(&self, name: &str, x: &Self::Map) -> Result<Tensor>;
+    fn head(&self, name: &str, x: &Self::Map) -> Result<Self::Logits>;
 }
 
 /// With gradients for live parameters.
 impl Compute for Params {
     type Map = Tensor;
+    type Logits = Tensor;
 
     fn conv_norm_act(&self, name: &str, sources: &[&Tensor]) -> Result<Tensor> {
         let get = |leaf: &str| self.get(&format!("{name}.{leaf}"));

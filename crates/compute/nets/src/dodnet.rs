@@ -6,14 +6,16 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Result, Tensor};
 use ops::ConvOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Network;
+use crate::compute::Compute as _;
+use crate::layers::Layers;
 use crate::params::{Init, ParamSpec, Params};
-use crate::preactivated::{ResidualConfig, ResidualTrunk, norm_relu, norm_specs};
+use crate::preactivated::{ResidualConfig, ResidualTrunk, norm_specs};
 
 /// The size of a dynamic head, and what its controller sees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,7 +42,7 @@ impl DynamicHeadConfig {
     ///
     /// # Errors
     /// Names the parameter, its value and what it must be.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> std::result::Result<(), String> {
         if self.depth == 0 || self.width == 0 {
             return Err(format!("head: depth {} and width {} must be at least 1", self.depth, self.width));
         }
@@ -62,11 +64,24 @@ impl DynamicHeadConfig {
 }
 
 /// What the heads of all tasks share.
-pub struct DoDNetFeatures {
+pub struct DoDNetFeatures<M = Tensor> {
     /// `(b, width, d, h, w)`.
-    map: Tensor,
+    map: M,
     /// `(b, c)`, when the controller sees the image.
-    pooled: Option<Tensor>,
+    pooled: Option<M>,
+}
+
+/// A head whose filters a controller makes: `controller`, a 1×1×1 convolution.
+pub struct DynamicHead<'a, M> {
+    /// What the head looks at, `(b, width, d, h, w)`.
+    pub map: &'a M,
+    /// What the controller sees of the image, `(b, c)`.
+    pub pooled: Option<&'a M>,
+    /// So many values tell it the task, 1 for its own and 0 for the others; none if it is not told.
+    pub tasks: usize,
+    /// Inputs and outputs of each layer of 1×1×1 convolutions with ReLU between them. The controller's values are the weights of all
+    /// layers, then their biases.
+    pub layers: Vec<(usize, usize)>,
 }
 
 /// The network.
@@ -99,15 +114,14 @@ impl DoDNet {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn features(&self, params: &Params, image: &Tensor) -> candle_core::Result<DoDNetFeatures> {
-        let encoded = self.trunk.encode(params, "", image)?;
+    pub fn features<C: Layers>(&self, compute: &C, image: &C::Map) -> Result<DoDNetFeatures<C::Map>> {
+        let encoded = self.trunk.encode(compute, "", image)?;
         let pooled = match self.head.image_feature {
-            true => Some(norm_relu(params, "GAP.0", &encoded[4], self.groups)?.flatten_from(2)?.mean(2)?),
+            true => Some(compute.mean(&compute.group_norm_relu("GAP.0", &encoded[4], self.groups)?)?),
             false => None,
         };
-        let decoded = self.trunk.decode(params, "", &encoded, None)?;
-        let x = norm_relu(params, "precls_conv.0", &decoded[0], self.groups)?;
-        let map = ops::conv(&x, &params.get("precls_conv.2.weight")?, Some(&params.get("precls_conv.2.bias")?), 1, 0)?;
+        let decoded = self.trunk.decode(compute, "", &encoded, &[])?;
+        let map = compute.head("precls_conv.2", &compute.group_norm_relu("precls_conv.0", &decoded[0], self.groups)?)?;
         Ok(DoDNetFeatures { map, pooled })
     }
 
@@ -115,12 +129,21 @@ impl DoDNet {
     ///
     /// # Errors
     /// When there are no pairs, or as [`DoDNet::features`].
-    pub fn logits(&self, params: &Params, features: &DoDNetFeatures, pairs: &[(usize, usize)]) -> candle_core::Result<Tensor> {
-        let filters = self.filters(params, features, pairs)?;
+    pub fn logits<C: Layers>(&self, compute: &C, features: &DoDNetFeatures<C::Map>, pairs: &[(usize, usize)]) -> Result<C::Map> {
+        let tasks = if self.head.task_encoding { self.tasks } else { 0 };
+        let layers = self.head.layers(self.outputs);
+        compute.dynamic_head(&DynamicHead { map: &features.map, pooled: features.pooled.as_ref(), tasks, layers }, pairs)
+    }
+}
+
+impl DynamicHead<'_, Tensor> {
+    /// Logits of pairs of a sample and a task, as [`DoDNet::logits`] gives them.
+    pub(crate) fn run(&self, params: &Params, pairs: &[(usize, usize)]) -> Result<Tensor> {
+        let filters = self.filters(params, pairs)?;
         let mut first = 0;
         let mut logits = Vec::new();
         for of_sample in pairs.chunk_by(|a, b| a.0 == b.0) {
-            let map = features.map.narrow(0, of_sample[0].0, 1)?;
+            let map = self.map.narrow(0, of_sample[0].0, 1)?;
             logits.push(self.apply(&map, &filters.narrow(0, first, of_sample.len())?)?);
             first += of_sample.len();
         }
@@ -128,43 +151,40 @@ impl DoDNet {
     }
 
     /// The generated values `(pairs, generated)`: the weights of all layers, then their biases.
-    fn filters(&self, params: &Params, features: &DoDNetFeatures, pairs: &[(usize, usize)]) -> candle_core::Result<Tensor> {
-        let device = features.map.device();
+    fn filters(&self, params: &Params, pairs: &[(usize, usize)]) -> Result<Tensor> {
         let mut seen = Vec::new();
-        if let Some(pooled) = &features.pooled {
-            let rows = pairs.iter().map(|&(sample, _)| pooled.narrow(0, sample, 1)).collect::<candle_core::Result<Vec<_>>>()?;
+        if let Some(pooled) = self.pooled {
+            let rows = pairs.iter().map(|&(sample, _)| pooled.narrow(0, sample, 1)).collect::<Result<Vec<_>>>()?;
             seen.push(Tensor::cat(&rows, 0)?);
         }
-        if self.head.task_encoding {
+        if self.tasks > 0 {
             let code = pairs.iter().flat_map(|&(_, task)| (0..self.tasks).map(move |k| f32::from(u8::from(k == task))));
-            seen.push(Tensor::from_iter(code, device)?.reshape((pairs.len(), self.tasks))?.to_dtype(DType::F32)?);
+            seen.push(Tensor::from_iter(code, self.map.device())?.reshape((pairs.len(), self.tasks))?.to_dtype(DType::F32)?);
         }
         let seen = Tensor::cat(&seen, 1)?.reshape((pairs.len(), (), 1, 1, 1))?;
-        let filters = ops::conv(&seen, &params.get("controller.weight")?, Some(&params.get("controller.bias")?), 1, 0)?;
-        filters.flatten_from(1)
+        params.head("controller", &seen)?.flatten_from(1)
     }
 
     /// The heads of the tasks of one sample: `map (1, width, d, h, w)` and `filters (t, generated)` to `(t, outputs, d, h, w)`.
-    fn apply(&self, map: &Tensor, filters: &Tensor) -> candle_core::Result<Tensor> {
+    fn apply(&self, map: &Tensor, filters: &Tensor) -> Result<Tensor> {
         let tasks = filters.dim(0)?;
-        let layers = self.head.layers(self.outputs);
         let mut weight_at = 0;
-        let mut bias_at = layers.iter().map(|(inputs, outputs)| inputs * outputs).sum();
+        let mut bias_at = self.layers.iter().map(|(inputs, outputs)| inputs * outputs).sum();
         let mut x = map.clone();
-        for (layer, &(inputs, outputs)) in layers.iter().enumerate() {
+        for (layer, &(inputs, outputs)) in self.layers.iter().enumerate() {
             let weight = filters.narrow(1, weight_at, inputs * outputs)?.reshape((tasks * outputs, inputs, 1, 1, 1))?;
             let bias = filters.narrow(1, bias_at, outputs)?.reshape(tasks * outputs)?;
             // All tasks look at the same map; from the second layer on each has one of its own.
             let groups = if layer == 0 { 1 } else { tasks };
             x = ops::conv_with(&x, &weight, Some(&bias), ConvOptions { groups, ..ConvOptions::new(1, 0) })?;
-            if layer + 1 < layers.len() {
+            if layer + 1 < self.layers.len() {
                 x = x.relu()?;
             }
             weight_at += inputs * outputs;
             bias_at += outputs;
         }
         let size = x.dims()[2..].to_vec();
-        x.reshape([&[tasks, self.outputs], &size[..]].concat())
+        x.reshape([&[tasks, x.dim(1)? / tasks], &size[..]].concat())
     }
 }
 

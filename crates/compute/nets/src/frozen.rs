@@ -163,6 +163,7 @@ impl<K: Ord, T> Kept<K, T> {
 
 impl<E: Element> Compute for Frozen<E> {
     type Map = Map<E>;
+    type Logits = Tensor;
 
     fn conv_norm_act(&self, name: &str, sources: &[&Map<E>]) -> Result<Map<E>> {
         let get = |leaf: &str| self.params.get(&format!("{name}.{leaf}"));

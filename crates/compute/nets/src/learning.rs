@@ -163,6 +163,7 @@ fn still<E: Element>(maps: Vec<Map<E>>) -> Passed<E> {
 
 impl<E: Element> Compute for Partly<E> {
     type Map = Passed<E>;
+    type Logits = Tensor;
 
     fn conv_norm_act(&self, name: &str, sources: &[&Passed<E>]) -> Result<Passed<E>> {
         if let Some(maps) = self.before(name, sources) {

@@ -1,18 +1,15 @@
 //! The U-Nets of MultiTalent (Ulrich et al., MICCAI 2023, 2.2), which are nnU-Net's: strided convolutions on the way down,
 //! transposed ones on the way up, instance norm; with plain or residual blocks in the encoder.
 
-use candle_core::Tensor;
-use ops::{ConvOptions, Norm};
+use candle_core::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::params::{Init, ParamSpec, Params};
-use crate::preactivated::beside;
+use crate::layers::Layers;
+use crate::params::{Init, ParamSpec};
 
 /// The slope of LeakyReLU for negative values.
 const SLOPE: f64 = 0.01;
-/// The term under the root of the instance norm.
-const EPSILON: f64 = 1e-5;
 
 /// More levels than any patch has sides for.
 const MOST_LEVELS: usize = 10;
@@ -46,7 +43,7 @@ impl UNetConfig {
     ///
     /// # Errors
     /// Names the parameter, its value and what it must be.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> std::result::Result<(), String> {
         let Self { features, strides, blocks, first_kernel } = self;
         crate::size::check_channels("features", features)?;
         if !(2..=MOST_LEVELS).contains(&features.len()) {
@@ -134,37 +131,35 @@ impl UNetTrunk {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn encode(&self, params: &Params, prefix: &str, image: &Tensor) -> candle_core::Result<Vec<Tensor>> {
+    pub fn encode<C: Layers>(&self, compute: &C, prefix: &str, image: &C::Map) -> Result<Vec<C::Map>> {
         let mut x = image.clone();
         if self.config.blocks.is_some() {
-            x = self.stem(prefix).forward(params, &x)?;
+            x = self.stem(prefix).forward(compute, &x)?;
         }
         let mut maps = Vec::with_capacity(self.config.features.len());
         for level in 0..self.config.features.len() {
             for part in self.encoder_level(prefix, level) {
-                x = part.forward(params, &x)?;
+                x = part.forward(compute, &x)?;
             }
             maps.push(x.clone());
         }
         Ok(maps)
     }
 
-    /// The maps of the encoder to those of the decoder, full resolution first. `told` `(b, values)` is what a decoder is told that
-    /// [`UNetTrunk::told`] speaks of.
+    /// The maps of the encoder to those of the decoder, full resolution first. `told` are the values that a decoder is told that
+    /// [`UNetTrunk::told`] speaks of, the same of all samples.
     ///
     /// # Errors
     /// As [`UNetTrunk::encode`].
-    pub fn decode(&self, params: &Params, prefix: &str, encoded: &[Tensor], told: Option<&Tensor>) -> candle_core::Result<Vec<Tensor>> {
+    pub fn decode<C: Layers>(&self, compute: &C, prefix: &str, encoded: &[C::Map], told: &[f32]) -> Result<Vec<C::Map>> {
         let deepest = self.config.features.len() - 1;
         let mut x = encoded[deepest].clone();
         let mut decoded = Vec::with_capacity(deepest);
         for level in (0..deepest).rev() {
-            let options = ConvOptions { stride: self.config.strides[level], ..ConvOptions::new(1, 0) };
-            let weight = params.get(&format!("{}.weight", self.up(prefix, level)))?;
-            let raised = ops::conv_transpose_with(&x, &weight, None, options, [0; 3])?;
-            x = beside(ops::concat_channels(&[&raised, &encoded[level]])?, told)?;
+            let raised = compute.raise(&self.up(prefix, level), &x, self.config.strides[level])?;
+            x = compute.beside(compute.join(&raised, &encoded[level])?, told)?;
             for conv in self.decoder_level(prefix, level) {
-                x = conv.forward(params, &x)?;
+                x = conv.forward(compute, &x)?;
             }
             decoded.push(x.clone());
         }
@@ -241,18 +236,17 @@ impl Part {
         }
     }
 
-    fn forward(&self, params: &Params, x: &Tensor) -> candle_core::Result<Tensor> {
+    fn forward<C: Layers>(&self, compute: &C, x: &C::Map) -> Result<C::Map> {
         let convs = match self {
-            Self::Plain(conv) => return conv.forward(params, x),
+            Self::Plain(conv) => return conv.forward(compute, x),
             Self::Residual(conv) => conv.residual(),
         };
-        let y = convs[1].0.normalised(params, &convs[0].0.forward(params, x)?, 1.0)?;
+        let y = convs[1].0.normalised(compute, &convs[0].0.forward(compute, x)?, 1.0)?;
         let skip = match convs.get(2) {
             None => x.clone(),
-            Some((projection, _)) => projection.normalised(params, x, 1.0)?,
+            Some((projection, _)) => projection.normalised(compute, x, 1.0)?,
         };
-        let sum = (y + skip)?;
-        &sum.relu()? - (sum.neg()?.relu()? * SLOPE)?
+        compute.leaky_relu(&compute.add(&y, &skip)?, SLOPE)
     }
 }
 
@@ -291,15 +285,12 @@ impl Conv {
         specs.push(spec("norm.bias", vec![*outputs], Init::Zeros));
     }
 
-    fn forward(&self, params: &Params, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.normalised(params, x, SLOPE)
+    fn forward<C: Layers>(&self, compute: &C, x: &C::Map) -> Result<C::Map> {
+        self.normalised(compute, x, SLOPE)
     }
 
     /// With another slope than LeakyReLU's; 1 leaves it out. The convolution has no bias, which the norm would take away.
-    fn normalised(&self, params: &Params, x: &Tensor, slope: f64) -> candle_core::Result<Tensor> {
-        let get = |leaf: &str| params.get(&format!("{}.{leaf}", self.name));
-        let options = ConvOptions { stride: self.stride, padding: self.kernel.map(|side| side / 2), ..params.walk(1, 0) };
-        let norm = Norm { gamma: &get("norm.weight")?, beta: &get("norm.bias")?, eps: EPSILON, slope };
-        ops::conv_norm_leaky_relu(&[x], &get("conv.weight")?, None, options, norm)
+    fn normalised<C: Layers>(&self, compute: &C, x: &C::Map, slope: f64) -> Result<C::Map> {
+        compute.conv_norm(&self.name, x, self.stride, self.kernel.map(|side| side / 2), slope)
     }
 }

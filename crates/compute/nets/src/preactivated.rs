@@ -1,16 +1,12 @@
 //! The residual encoder-decoder that DoDNet and the methods it is compared with share (Zhang et al., CVPR 2021, 3.2), under
 //! the names of the authors' code: blocks normalise first, and every convolution but the last standardises its weights.
 
-use candle_core::Tensor;
+use candle_core::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::params::{Init, ParamSpec, Params};
-
-/// The term under the root of the group norm.
-const EPSILON: f64 = 1e-5;
-/// The term under the root of the weights' standardisation.
-const WEIGHT_EPSILON: f64 = 1e-12;
+use crate::layers::Layers;
+use crate::params::{Init, ParamSpec};
 
 /// The size of a residual encoder-decoder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,7 +25,7 @@ impl ResidualConfig {
     ///
     /// # Errors
     /// Names the parameter, its value and what it must be.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> std::result::Result<(), String> {
         let Self { features, blocks, groups } = self;
         crate::size::check_channels("features", features)?;
         if *groups == 0 || features.iter().any(|&n| n % groups != 0) {
@@ -91,31 +87,31 @@ impl ResidualTrunk {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn encode(&self, params: &Params, prefix: &str, image: &Tensor) -> candle_core::Result<Vec<Tensor>> {
-        let mut x = conv(params, &format!("{prefix}conv1"), image, 1, 1)?;
+    pub fn encode<C: Layers>(&self, compute: &C, prefix: &str, image: &C::Map) -> Result<Vec<C::Map>> {
+        let mut x = compute.standard_conv(&format!("{prefix}conv1"), image, 1, 1)?;
         let mut maps = Vec::with_capacity(5);
         for level in self.encoder(prefix) {
             for block in level {
-                x = block.forward(params, &x, None, self.config.groups)?;
+                x = block.forward(compute, &x, &[], self.config.groups)?;
             }
             maps.push(x.clone()); // (b, f_i, d/2^i, h/2^i, w/2^i)
         }
-        let fused = norm_relu(params, &format!("{prefix}fusionConv.0"), &x, self.config.groups)?;
-        maps[4] = conv(params, &format!("{prefix}fusionConv.2"), &fused, 1, 0)?;
+        let fused = compute.group_norm_relu(&format!("{prefix}fusionConv.0"), &x, self.config.groups)?;
+        maps[4] = compute.standard_conv(&format!("{prefix}fusionConv.2"), &fused, 1, 0)?;
         Ok(maps)
     }
 
-    /// The maps of the encoder to those of the decoder, full resolution first. `told` `(b, values)` is what a decoder is told that
-    /// [`ResidualTrunk::told`] speaks of.
+    /// The maps of the encoder to those of the decoder, full resolution first. `told` are the values that a decoder is told that
+    /// [`ResidualTrunk::told`] speaks of, the same of all samples.
     ///
     /// # Errors
     /// As [`ResidualTrunk::encode`].
-    pub fn decode(&self, params: &Params, prefix: &str, encoded: &[Tensor], told: Option<&Tensor>) -> candle_core::Result<Vec<Tensor>> {
+    pub fn decode<C: Layers>(&self, compute: &C, prefix: &str, encoded: &[C::Map], told: &[f32]) -> Result<Vec<C::Map>> {
         let mut decoded = Vec::with_capacity(4);
         let mut x = encoded[4].clone();
         for (block, skip) in self.decoder(prefix).iter().zip(encoded[..4].iter().rev()) {
-            let raised = ops::upsample_linear(&x, &skip.dims()[2..])?;
-            x = block.forward(params, &(raised + skip)?, told, self.config.groups)?;
+            let raised = compute.resize_like(&x, skip)?;
+            x = block.forward(compute, &compute.add(&raised, skip)?, told, self.config.groups)?;
             decoded.push(x.clone());
         }
         decoded.reverse();
@@ -190,15 +186,16 @@ impl Block {
         }
     }
 
-    fn forward(&self, params: &Params, x: &Tensor, told: Option<&Tensor>, groups: usize) -> candle_core::Result<Tensor> {
+    fn forward<C: Layers>(&self, compute: &C, x: &C::Map, told: &[f32], groups: usize) -> Result<C::Map> {
         let name = |leaf: &str| format!("{}.{leaf}", self.name);
-        let normalised = norm_relu(params, &name("gn1"), x, groups)?;
-        let y = conv(params, &name("conv1"), &beside(normalised, told)?, self.stride, 1)?;
-        let y = conv(params, &name("conv2"), &norm_relu(params, &name("gn2"), &y, groups)?, 1, 1)?;
+        let normalised = compute.group_norm_relu(&name("gn1"), x, groups)?;
+        let y = compute.standard_conv(&name("conv1"), &compute.beside(normalised, told)?, self.stride, 1)?;
+        let y = compute.standard_conv(&name("conv2"), &compute.group_norm_relu(&name("gn2"), &y, groups)?, 1, 1)?;
         if !self.projects() {
-            return y + x;
+            return compute.add(&y, x);
         }
-        y + conv(params, &name("downsample.2"), &norm_relu(params, &name("downsample.0"), x, groups)?, self.stride, 0)?
+        let normalised = compute.group_norm_relu(&name("downsample.0"), x, groups)?;
+        compute.add(&y, &compute.standard_conv(&name("downsample.2"), &normalised, self.stride, 0)?)
     }
 }
 
@@ -210,28 +207,4 @@ fn conv_spec(name: &str, kernel: usize, inputs: usize, outputs: usize) -> ParamS
 pub(crate) fn norm_specs(name: &str, channels: usize, specs: &mut Vec<ParamSpec>) {
     specs.push(ParamSpec { name: format!("{name}.weight"), shape: vec![channels], init: Init::Ones });
     specs.push(ParamSpec { name: format!("{name}.bias"), shape: vec![channels], init: Init::Zeros });
-}
-
-/// A map `(b, c, d, h, w)` with a channel for each value of `told` `(b, values)`, the same in all voxels.
-pub(crate) fn beside(map: Tensor, told: Option<&Tensor>) -> candle_core::Result<Tensor> {
-    let Some(told) = told else { return Ok(map) };
-    let (samples, values) = told.dims2()?;
-    let shape = [&[samples, values], &map.dims()[2..]].concat();
-    let told = told.reshape((samples, values, 1, 1, 1))?.broadcast_as(shape)?.contiguous()?;
-    ops::concat_channels(&[&map, &told])
-}
-
-/// Convolution with standardised weights and no bias.
-fn conv(params: &Params, name: &str, x: &Tensor, stride: usize, padding: usize) -> candle_core::Result<Tensor> {
-    let weight = params.get(&format!("{name}.weight"))?;
-    #[expect(clippy::cast_precision_loss, reason = "filters are small")]
-    let n = weight.elem_count() as f64 / weight.dim(0)? as f64;
-    // The authors divide by the deviation of a sample, n - 1 in its denominator; the operation by that of a population.
-    let weight = (ops::standardize_weights(&weight, WEIGHT_EPSILON)? * ((n - 1.0) / n).sqrt())?;
-    ops::conv_with(x, &weight, None, params.walk(stride, padding))
-}
-
-pub(crate) fn norm_relu(params: &Params, name: &str, x: &Tensor, groups: usize) -> candle_core::Result<Tensor> {
-    let get = |leaf: &str| params.get(&format!("{name}.{leaf}"));
-    ops::group_norm_leaky_relu(x, groups, &get("weight")?, &get("bias")?, EPSILON, 0.0)
 }

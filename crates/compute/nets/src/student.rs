@@ -1,7 +1,7 @@
 //! The dual-decoding 2-D U-Net (paper 2.3 and Fig. 2): one encoder, a shared start of the decoder, and for each group of classes
 //! a decoder of the last two levels; the paper has two groups, organs and cancer.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +132,7 @@ impl DualUNet2d {
     ///
     /// # Errors
     /// When there is no such output, or memory runs out.
-    pub fn logits<C: Compute>(&self, compute: &C, slices: &C::Map, outputs: &[usize]) -> Result<Vec<Tensor>> {
+    pub fn logits<C: Compute>(&self, compute: &C, slices: &C::Map, outputs: &[usize]) -> Result<Vec<C::Logits>> {
         let features = self.features(compute, slices)?;
         let mut last = None;
         let logits = |&output: &usize| {

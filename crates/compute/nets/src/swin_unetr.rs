@@ -97,7 +97,7 @@ impl SwinTrunk {
     }
 
     /// The maps of the encoder to the five of the decoder, full resolution first.
-    pub(crate) fn decode(&self, params: &Params, encoded: &[Tensor]) -> candle_core::Result<Vec<Tensor>> {
+    pub(crate) fn decode(&self, params: &Params, encoded: &[&Tensor]) -> candle_core::Result<Vec<Tensor>> {
         let mut decoded = Vec::with_capacity(self.decoders.len());
         let mut x = encoded[5].clone();
         for (decoder, skip) in self.decoders.iter().zip(encoded[..5].iter().rev()) {
@@ -138,7 +138,8 @@ impl SwinUnetr {
     /// # Errors
     /// When a side is no multiple of 32 or memory runs out.
     pub fn forward(&self, params: &Params, image: &Tensor) -> candle_core::Result<Tensor> {
-        let decoded = self.trunk.decode(params, &self.trunk.encode(params, image)?)?;
+        let encoded = self.trunk.encode(params, image)?;
+        let decoded = self.trunk.decode(params, &encoded.iter().collect::<Vec<_>>())?;
         self.out.forward(params, &decoded[0])
     }
 

@@ -1,13 +1,17 @@
 //! Encoder-decoders that several methods share, with heads on their maps.
 
-use candle_core::Tensor;
+use candle_core::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::layers::Layers;
 use crate::nnunet::{UNetConfig, UNetTrunk};
-use crate::params::{Init, ParamSpec, Params};
-use crate::preactivated::{ResidualConfig, ResidualTrunk, norm_relu, norm_specs};
+use crate::params::{Init, ParamSpec};
+use crate::preactivated::{ResidualConfig, ResidualTrunk, norm_specs};
 use crate::swin_unetr::{STRIDE, SwinTrunk, SwinUnetrConfig};
+
+/// What of a Swin UNETR is computed with trained parameters alone.
+const ATTENTION: &str = "attention in shifted windows";
 
 /// The kind and the size of an encoder-decoder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,7 +36,7 @@ impl TrunkConfig {
     ///
     /// # Errors
     /// Names the parameter, its value and what it must be.
-    pub fn check(&self, patch: [usize; 3]) -> Result<(), String> {
+    pub fn check(&self, patch: [usize; 3]) -> std::result::Result<(), String> {
         let (reduction, channels) = match self {
             Self::Residual(config) => config.check().map(|()| ([16; 3], config.features[0])),
             Self::UNet(config) => config.check().map(|()| (config.reduction(), config.features[0])),
@@ -125,12 +129,14 @@ impl Trunk {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn encode(&self, params: &Params, prefix: &str, image: &Tensor) -> candle_core::Result<Vec<Tensor>> {
+    pub fn encode<C: Layers>(&self, compute: &C, prefix: &str, image: &C::Map) -> Result<Vec<C::Map>> {
         match &self.kind {
-            Kind::Residual(trunk, _) => trunk.encode(params, prefix, image),
-            Kind::UNet(trunk) => trunk.encode(params, prefix, image),
-            Kind::Swin(trunk) if prefix.is_empty() => trunk.encode(params, image),
-            Kind::Swin(trunk) => trunk.encode(&params.under(prefix), image),
+            Kind::Residual(trunk, _) => trunk.encode(compute, prefix, image),
+            Kind::UNet(trunk) => trunk.encode(compute, prefix, image),
+            Kind::Swin(trunk) => compute.as_trained(ATTENTION, &[image], |params, x| match prefix {
+                "" => trunk.encode(params, x[0]),
+                _ => trunk.encode(&params.under(prefix), x[0]),
+            }),
         }
     }
 
@@ -138,26 +144,22 @@ impl Trunk {
     ///
     /// # Errors
     /// As [`Trunk::encode`].
-    pub fn decode(&self, params: &Params, prefix: &str, encoded: &[Tensor]) -> candle_core::Result<Vec<Tensor>> {
-        self.decode_told(params, prefix, encoded, None)
+    pub fn decode<C: Layers>(&self, compute: &C, prefix: &str, encoded: &[C::Map]) -> Result<Vec<C::Map>> {
+        self.decode_told(compute, prefix, encoded, &[])
     }
 
-    /// The same by a decoder that is told some values `(b, values)` of each sample at every level ([`Trunk::told`]).
+    /// The same by a decoder that is told some values at every level ([`Trunk::told`]), the same of all samples.
     ///
     /// # Errors
     /// As [`Trunk::encode`].
-    pub fn decode_told(
-        &self,
-        params: &Params,
-        prefix: &str,
-        encoded: &[Tensor],
-        told: Option<&Tensor>,
-    ) -> candle_core::Result<Vec<Tensor>> {
+    pub fn decode_told<C: Layers>(&self, compute: &C, prefix: &str, encoded: &[C::Map], told: &[f32]) -> Result<Vec<C::Map>> {
         match &self.kind {
-            Kind::Residual(trunk, _) => trunk.decode(params, prefix, encoded, told),
-            Kind::UNet(trunk) => trunk.decode(params, prefix, encoded, told),
-            Kind::Swin(trunk) if prefix.is_empty() => trunk.decode(params, encoded),
-            Kind::Swin(trunk) => trunk.decode(&params.under(prefix), encoded),
+            Kind::Residual(trunk, _) => trunk.decode(compute, prefix, encoded, told),
+            Kind::UNet(trunk) => trunk.decode(compute, prefix, encoded, told),
+            Kind::Swin(trunk) => compute.as_trained(ATTENTION, &encoded.iter().collect::<Vec<_>>(), |params, maps| match prefix {
+                "" => trunk.decode(params, maps),
+                _ => trunk.decode(&params.under(prefix), maps),
+            }),
         }
     }
 
@@ -165,13 +167,12 @@ impl Trunk {
     ///
     /// # Errors
     /// As [`Trunk::encode`].
-    pub fn head(&self, params: &Params, prefix: &str, level: usize, map: &Tensor) -> candle_core::Result<Tensor> {
+    pub fn head<C: Layers>(&self, compute: &C, prefix: &str, level: usize, map: &C::Map) -> Result<C::Logits> {
         let name = format!("{prefix}head.{level}");
-        let map = match self.kind {
-            Kind::Residual(_, groups) => norm_relu(params, &format!("{name}.norm"), map, groups)?,
-            Kind::UNet(_) | Kind::Swin(_) => map.clone(),
-        };
-        ops::conv(&map, &params.get(&format!("{name}.weight"))?, Some(&params.get(&Self::head_bias(prefix, level))?), 1, 0)
+        match self.kind {
+            Kind::Residual(_, groups) => compute.head(&name, &compute.group_norm_relu(&format!("{name}.norm"), map, groups)?),
+            Kind::UNet(_) | Kind::Swin(_) => compute.head(&name, map),
+        }
     }
 
     /// Channels of the decoder's maps, full resolution first.
@@ -196,8 +197,8 @@ fn under(prefix: &str, add: impl Fn(&mut Vec<ParamSpec>)) -> Vec<ParamSpec> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Network as _, SwinUnetr};
-    use candle_core::Device;
+    use crate::{Network as _, Params, SwinUnetr};
+    use candle_core::{Device, Tensor};
     use random::Streams;
 
     #[test]

@@ -2,9 +2,9 @@
 
 mod parameters;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use labels::{Classes, LabelPattern};
-use nets::{DoDNet, Params, Trunk};
+use nets::{DoDNet, Layers, Trunk};
 
 use crate::annotation::Datasets;
 use crate::class::Class;
@@ -41,15 +41,15 @@ pub struct Row {
 }
 
 /// Logits `(rows, channels, d, h, w)` and what they are about.
-pub struct Output {
+pub struct Output<M = Tensor> {
     /// At full resolution, or a part of it with deep supervision.
-    pub logits: Tensor,
+    pub logits: M,
     /// One for each row.
     pub rows: Vec<Row>,
     /// How much its level counts in the loss.
     pub weight: f64,
     /// The last decoder map behind the logits, where each head has a network of its own.
-    pub features: Option<Tensor>,
+    pub features: Option<M>,
 }
 
 impl Output {
@@ -186,49 +186,61 @@ impl Model {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn forward(&self, params: &Params, image: &Tensor, wanted: &[Vec<usize>], levels: bool) -> candle_core::Result<Vec<Output>> {
+    pub fn forward<C: Layers>(
+        &self,
+        compute: &C,
+        image: &C::Map,
+        wanted: &[Vec<usize>],
+        levels: bool,
+    ) -> candle_core::Result<Vec<Output<C::Map>>> {
+        let own = |head: usize| self.heads[head].classes.len();
         match &self.kind {
-            Kind::Dodnet(network) => self.dodnet(network, params, image, wanted),
-            Kind::Shared { trunk, levels: all } => self.shared(trunk, if levels { *all } else { 1 }, params, image, wanted),
-            Kind::Exclusive(trunk) => self.exclusive(trunk, params, image),
+            Kind::Dodnet(network) => self.dodnet(network, compute, image, wanted),
+            Kind::Shared { trunk, levels: all } => self.shared(trunk, if levels { *all } else { 1 }, compute, image, wanted),
+            Kind::Exclusive(trunk) => self.exclusive(trunk, compute, image, wanted.len()),
             Kind::Decoders(trunk) => {
-                let encoded = trunk.encode(params, "", image)?;
-                self.one_by_one(wanted, |head, samples| {
+                let encoded = trunk.encode(compute, "", image)?;
+                self.one_by_one(wanted, own, |head, samples| {
                     let prefix = self.prefix(head);
-                    let encoded = encoded.iter().map(|map| select(map, samples)).collect::<candle_core::Result<Vec<_>>>()?;
-                    let decoded = trunk.decode(params, &prefix, &encoded)?;
-                    Ok((trunk.head(params, &prefix, 0, &decoded[0])?, None))
+                    let encoded = encoded.iter().map(|map| compute.select(map, samples)).collect::<candle_core::Result<Vec<_>>>()?;
+                    let decoded = trunk.decode(compute, &prefix, &encoded)?;
+                    Ok((trunk.head(compute, &prefix, 0, &decoded[0])?, None))
                 })
             }
-            Kind::Conditional { trunk, told } => self.conditional(trunk, *told, params, image, wanted),
-            Kind::Networks { trunk, .. } => self.one_by_one(wanted, |head, samples| {
+            Kind::Conditional { trunk, told } => self.conditional(trunk, *told, compute, image, wanted),
+            Kind::Networks { trunk, .. } => self.one_by_one(wanted, own, |head, samples| {
                 let prefix = self.prefix(head);
-                let encoded = trunk.encode(params, &prefix, &select(image, samples)?)?;
-                let last = trunk.decode(params, &prefix, &encoded)?.swap_remove(0);
-                Ok((trunk.head(params, &prefix, 0, &last)?, Some(last)))
+                let encoded = trunk.encode(compute, &prefix, &compute.select(image, samples)?)?;
+                let last = trunk.decode(compute, &prefix, &encoded)?.swap_remove(0);
+                Ok((trunk.head(compute, &prefix, 0, &last)?, Some(last)))
             }),
         }
     }
 
-    fn dodnet(&self, network: &DoDNet, params: &Params, image: &Tensor, wanted: &[Vec<usize>]) -> candle_core::Result<Vec<Output>> {
+    fn dodnet<C: Layers>(
+        &self,
+        network: &DoDNet,
+        compute: &C,
+        image: &C::Map,
+        wanted: &[Vec<usize>],
+    ) -> candle_core::Result<Vec<Output<C::Map>>> {
         let pairs: Vec<(usize, usize)> =
             wanted.iter().enumerate().flat_map(|(sample, heads)| heads.iter().map(move |&head| (sample, head))).collect();
-        let logits = network.logits(params, &network.features(params, image)?, &pairs)?;
-        let channels = logits.dim(1)?;
-        let row = |&(sample, head): &(usize, usize)| Row { sample, channels: self.channels(head, channels) };
+        let logits = network.logits(compute, &network.features(compute, image)?, &pairs)?;
+        let row = |&(sample, head): &(usize, usize)| Row { sample, channels: self.channels(head, self.most_classes()) };
         let rows = pairs.iter().map(row).collect();
         Ok(vec![Output { logits, rows, weight: 1.0, features: None }])
     }
 
-    fn shared(
+    fn shared<C: Layers>(
         &self,
         trunk: &Trunk,
         levels: usize,
-        params: &Params,
-        image: &Tensor,
+        compute: &C,
+        image: &C::Map,
         wanted_of_all: &[Vec<usize>],
-    ) -> candle_core::Result<Vec<Output>> {
-        let decoded = trunk.decode(params, "", &trunk.encode(params, "", image)?)?;
+    ) -> candle_core::Result<Vec<Output<C::Map>>> {
+        let decoded = trunk.decode(compute, "", &trunk.encode(compute, "", image)?)?;
         let row = |(sample, wanted): (usize, &Vec<usize>)| {
             let of_head = |head: usize| {
                 let channels = self.channels(head, self.heads[head].classes.len());
@@ -238,47 +250,52 @@ impl Model {
         };
         let rows: Vec<Row> = wanted_of_all.iter().enumerate().map(row).collect();
         let output = |level: usize| {
-            let logits = trunk.head(params, "", level, &decoded[level])?;
+            let logits = trunk.head(compute, "", level, &decoded[level])?;
             Ok(Output { logits, rows: rows.clone(), weight: level_weight(level, levels), features: None })
         };
         (0..levels).map(output).collect()
     }
 
-    fn exclusive(&self, trunk: &Trunk, params: &Params, image: &Tensor) -> candle_core::Result<Vec<Output>> {
-        let logits = trunk.head(params, "", 0, &trunk.decode(params, "", &trunk.encode(params, "", image)?)?[0])?;
+    fn exclusive<C: Layers>(&self, trunk: &Trunk, compute: &C, image: &C::Map, samples: usize) -> candle_core::Result<Vec<Output<C::Map>>> {
+        let logits = trunk.head(compute, "", 0, &trunk.decode(compute, "", &trunk.encode(compute, "", image)?)?[0])?;
         let channels: Vec<_> = std::iter::once(None).chain(self.channels(0, self.heads[0].classes.len())).collect();
-        let samples = image.dim(0)?;
         let rows = (0..samples).map(|sample| Row { sample, channels: channels.clone() }).collect();
         Ok(vec![Output { logits, rows, weight: 1.0, features: None }])
     }
 
-    fn conditional(
+    fn conditional<C: Layers>(
         &self,
         trunk: &Trunk,
         told: Told,
-        params: &Params,
-        image: &Tensor,
+        compute: &C,
+        image: &C::Map,
         wanted: &[Vec<usize>],
-    ) -> candle_core::Result<Vec<Output>> {
+    ) -> candle_core::Result<Vec<Output<C::Map>>> {
         // What does not know the task is computed once.
-        let encoded = if told == Told::Input { Vec::new() } else { trunk.encode(params, "", image)? };
-        self.one_by_one(wanted, |head, samples| {
-            let encoded = match told {
-                Told::Input => trunk.encode(params, "", &self.told(&select(image, samples)?, head)?)?,
-                _ => encoded.iter().map(|map| select(map, samples)).collect::<candle_core::Result<_>>()?,
-            };
-            let code = (told == Told::Decoder).then(|| self.code(samples.len(), head, image)).transpose()?;
-            let decoded = trunk.decode_told(params, "", &encoded, code.as_ref())?;
-            Ok((trunk.head(params, "", 0, &decoded[0])?, None))
-        })
+        let encoded = if told == Told::Input { Vec::new() } else { trunk.encode(compute, "", image)? };
+        let most = self.most_classes();
+        self.one_by_one(
+            wanted,
+            |_| most,
+            |head, samples| {
+                let code = self.code(head);
+                let encoded = match told {
+                    Told::Input => trunk.encode(compute, "", &compute.beside(compute.select(image, samples)?, &code)?)?,
+                    _ => encoded.iter().map(|map| compute.select(map, samples)).collect::<candle_core::Result<_>>()?,
+                };
+                let decoded = trunk.decode_told(compute, "", &encoded, if told == Told::Decoder { &code } else { &[] })?;
+                Ok((trunk.head(compute, "", 0, &decoded[0])?, None))
+            },
+        )
     }
 
-    /// One output for every head that is wanted of any sample, of the samples of which it is.
-    fn one_by_one(
+    /// One output for every head that is wanted of any sample, of the samples of which it is; its logits have so many channels.
+    fn one_by_one<M>(
         &self,
         wanted: &[Vec<usize>],
-        logits: impl Fn(usize, &[usize]) -> candle_core::Result<(Tensor, Option<Tensor>)>,
-    ) -> candle_core::Result<Vec<Output>> {
+        channels: impl Fn(usize) -> usize,
+        logits: impl Fn(usize, &[usize]) -> candle_core::Result<(M, Option<M>)>,
+    ) -> candle_core::Result<Vec<Output<M>>> {
         let mut outputs = Vec::new();
         for head in 0..self.heads.len() {
             let samples: Vec<usize> = (0..wanted.len()).filter(|&sample| wanted[sample].contains(&head)).collect();
@@ -286,7 +303,7 @@ impl Model {
                 continue;
             }
             let (logits, features) = logits(head, &samples)?;
-            let channels = self.channels(head, logits.dim(1)?);
+            let channels = self.channels(head, channels(head));
             let row = |sample: usize| Row { sample, channels: channels.clone() };
             let rows = samples.into_iter().map(row).collect();
             outputs.push(Output { logits, rows, weight: 1.0, features });
@@ -314,21 +331,14 @@ impl Model {
         format!("{}.", self.heads[head].name)
     }
 
-    /// The code of a task for so many samples: `(b, tasks)`, one for the task and zero for the others.
-    fn code(&self, samples: usize, head: usize, like: &Tensor) -> candle_core::Result<Tensor> {
-        let tasks = self.heads.len();
-        let code = (0..samples).flat_map(|_| (0..tasks).map(|k| f32::from(u8::from(k == head))));
-        Tensor::from_iter(code, like.device())?.reshape((samples, tasks))
+    /// The code of a task: one for itself and zero for the others.
+    fn code(&self, head: usize) -> Vec<f32> {
+        (0..self.heads.len()).map(|k| f32::from(u8::from(k == head))).collect()
     }
 
-    /// The image with a channel for each task, ones for the task that is asked for.
-    fn told(&self, image: &Tensor, head: usize) -> candle_core::Result<Tensor> {
-        let channel = |k: usize| if k == head { image.ones_like() } else { image.zeros_like() };
-        let mut channels = vec![image.clone()];
-        for k in 0..self.heads.len() {
-            channels.push(channel(k)?);
-        }
-        Tensor::cat(&channels, 1)?.to_dtype(DType::F32)
+    /// The channels of heads that share their last layer.
+    fn most_classes(&self) -> usize {
+        self.heads.iter().map(|head| head.classes.len()).max().unwrap_or(0)
     }
 }
 
@@ -336,13 +346,4 @@ impl Model {
 fn level_weight(level: usize, levels: usize) -> f64 {
     let weight = |level: usize| 0.5_f64.powi(level as i32);
     weight(level) / (0..levels).map(weight).sum::<f64>()
-}
-
-/// Some samples of a batch.
-fn select(x: &Tensor, samples: &[usize]) -> candle_core::Result<Tensor> {
-    if samples.len() == x.dim(0)? {
-        return Ok(x.clone());
-    }
-    let rows = samples.iter().map(|&sample| x.narrow(0, sample, 1)).collect::<candle_core::Result<Vec<_>>>()?;
-    Tensor::cat(&rows, 0)
 }
