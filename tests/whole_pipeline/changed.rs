@@ -117,7 +117,7 @@ fn a_changed_parameter_runs_its_node_and_what_follows() {
 #[test]
 fn another_precision_is_another_training() {
     let lab = Lab::new("nodes: {M_1: {params: {network: {features: [16, 16, 16, 16, 16, 16]}}}}\n");
-    let weights = || fs::read(lab.result("M_1").join("weights.safetensors")).expect("a training ends with its weights");
+    let weights = || crate::method::parameters(&lab.result("M_1"));
     lab.run(&["M_1"]).must_succeed();
     let single = weights();
     assert_eq!(lab.run(&["M_1", "--set", "M_1.fit.precision=f32"]).must_succeed().ran(), [""; 0]);

@@ -1,12 +1,12 @@
 //! What a finished training says of its model.
 
 use labels::{Classes, LabelPattern};
-use model_card::{Kind, ModelCard, ModelInput, Origin, Output};
+use model_card::{Kind, Measure, ModelCard, ModelInput, Origin, Output};
 use serde_json::Value;
 use volume::ModelGrid;
 
 use crate::batch::BatchSource;
-use crate::fit::Fitted;
+use crate::fit::{Fitted, Run, Select};
 use crate::sampler::Sampling;
 
 impl BatchSource {
@@ -24,23 +24,29 @@ impl BatchSource {
 }
 
 impl Fitted {
-    /// The card of the model with these weights, trained on `cases`. It keeps those of the classes that `outputs` find, or all if
-    /// there are no outputs.
+    /// Where its weights come from: a training `run` on `cases`.
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "a card says as much")]
-    pub fn card(
-        &self,
-        kind: Kind,
-        network: Value,
-        classes: &Classes,
-        outputs: Vec<Output>,
-        input: ModelInput,
-        cases: String,
-        seed: u64,
-    ) -> ModelCard {
-        let best = self.best;
-        let found = outputs.iter().map(Output::pattern).reduce(LabelPattern::union).unwrap_or_else(|| classes.pattern());
-        let origin = Origin { cases, seed, best_epoch: best.epoch, validation_score: best.score };
-        ModelCard { kind, network, classes: classes.only(found), outputs, input, origin }
+    pub fn origin(&self, cases: String, seed: u64, select: Select, run: &Run) -> Origin {
+        let measure = match select {
+            Select::HighestDice => Measure::Dice,
+            Select::LowestLoss | Select::LastEpoch => Measure::Loss,
+        };
+        Origin {
+            cases,
+            seed,
+            best_epoch: self.best.epoch,
+            validation_score: self.best.score,
+            measure: Some(measure),
+            node: Some(run.node.clone()),
+            key: run.key.clone(),
+            inputs: run.inputs.clone(),
+        }
     }
+}
+
+/// The card of a model that was trained on `classes`. It keeps those that `outputs` find, or all if there are no outputs.
+#[must_use]
+pub fn card(kind: Kind, network: Value, classes: &Classes, outputs: Vec<Output>, input: ModelInput, origin: Origin) -> ModelCard {
+    let found = outputs.iter().map(Output::pattern).reduce(LabelPattern::union).unwrap_or_else(|| classes.pattern());
+    ModelCard { kind, network, classes: classes.only(found), outputs, input, origin }
 }

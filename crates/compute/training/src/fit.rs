@@ -11,7 +11,7 @@ use candle_core::{DType, Tensor};
 use nets::Params;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{ABOUT, Digested, Progress, Report, StageIo};
+use stage_kit::{ABOUT, Progress, Report, StageIo};
 
 use crate::batch::{Batch, BatchSource};
 use crate::checkpoint::{Best, Checkpoint, CheckpointFolder, Tensors, TrainingState};
@@ -183,6 +183,10 @@ pub struct Run {
     /// What makes this training differ from others, besides its [`FitConfig`] and live parameters: parameters of the
     /// network, seed, inputs.
     pub identity: String,
+    /// The key of the work, where a runner has planned it.
+    pub key: Option<String>,
+    /// Digests of the inputs, by role.
+    pub inputs: BTreeMap<String, String>,
     /// Wall time between checkpoints within an epoch. Has no influence on results.
     pub checkpoint_interval: Duration,
     /// Once it is set, the step under way is the last: a checkpoint is written, and the training ends as [`Interrupted`].
@@ -196,10 +200,9 @@ impl Run {
     /// # Errors
     /// When an input cannot be read, or the process cannot listen for signals.
     pub fn of(io: &StageIo, mut identity: String) -> Result<Self> {
+        let inputs = io.digests()?;
         if !io.planned {
             // The folder of the checkpoint may be that of a training on other inputs.
-            let digest = |(role, path): (&String, &PathBuf)| Ok((role.clone(), Digested::of(path)?.digest));
-            let inputs: BTreeMap<String, String> = io.inputs.iter().map(digest).collect::<Result<_>>()?;
             identity = serde_json::json!({ "parameters": identity, "inputs": inputs }).to_string();
         }
         Ok(Self {
@@ -208,6 +211,8 @@ impl Run {
             checkpoints: io.work.join("checkpoint"),
             report: io.report,
             identity,
+            key: io.known.key.clone(),
+            inputs,
             checkpoint_interval: Duration::from_secs(600),
             stop: stage_kit::stop_on_signals()?,
         })

@@ -32,6 +32,7 @@ pub use augment::{
     MirrorConfig, Noise, NoiseConfig, OffsetConfig, Preset, RangeConfig, Resampling, RotationConfig, ZoomConfig,
 };
 pub use batch::{Batch, BatchError, BatchSource, HostBatch, Targets};
+pub use card::card;
 pub use checkpoint::{Best, Checkpoint, CheckpointError, CheckpointFolder, STATE_FILE, Tensors, TrainingState};
 pub use curves::{CURVE_FILE, CurveRow, Detail, PLOT_FILE, TIMES_FILE, Validation, csv, write_curves};
 pub use fit::{Diverged, EVENT_FILE, FitConfig, Fitted, Interrupted, Run, Select, Trainable, fit};

@@ -61,7 +61,7 @@ pub struct ModelInput {
 }
 
 /// Where the weights come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     /// The cases that it was trained on, such as `D_l4`.
     pub cases: String,
@@ -71,6 +71,29 @@ pub struct Origin {
     pub best_epoch: u64,
     /// The validation score of that epoch: the Dice score or the loss, as `fit.select` says.
     pub validation_score: f64,
+    /// Which of the two it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measure: Option<Measure>,
+    /// The node of the pipeline that trained it, or the stage where it ran alone. A training whose key is the same under another name
+    /// is not done again, and so keeps the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The key of the training in the store; none where no runner planned it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Digests of what it was trained on, by the roles of the stage's inputs: `tree:…` of a folder, `file:…` of a file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, String>,
+}
+
+/// What tells how good an epoch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// The mean Dice score of the validation cases, from 0 to 1.
+    Dice,
+    /// The validation loss.
+    Loss,
 }
 
 /// All that a trained model says of itself.

@@ -27,7 +27,7 @@ fn card() -> ModelCard {
             crop_foreground: true,
             patch: vec![96, 80],
         },
-        origin: Origin { cases: "D_l4".into(), seed: 1, best_epoch: 3, validation_score: 0.5 },
+        origin: Origin { cases: "D_l4".into(), seed: 1, best_epoch: 3, validation_score: 0.5, ..Origin::default() },
     }
 }
 

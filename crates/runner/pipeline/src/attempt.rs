@@ -164,7 +164,7 @@ impl Attempt<'_> {
         command.arg("--output").arg(folder.join("output"));
         command.arg("--work").arg(folder.join("work"));
         command.args(["--planned", "--progress", "json", "--node", &job.node]);
-        command.args(["--seed", &job.seed.to_string()]);
+        command.args(["--key", &job.key, "--seed", &job.seed.to_string()]);
         command.args(["--device", &self.device()]);
         if let Some(threads) = self.threads {
             command.args(["--threads", &threads.to_string()]);
@@ -179,6 +179,7 @@ impl Attempt<'_> {
             let mut value = std::ffi::OsString::from(format!("{role}="));
             value.push(&input.path);
             command.arg("--input").arg(value);
+            command.arg("--digest").arg(format!("{role}={}", input.digest));
         }
         command
     }

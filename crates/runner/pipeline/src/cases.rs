@@ -178,6 +178,7 @@ fn surroundings(node: &Node, inputs: BTreeMap<String, PathBuf>, device: DeviceCh
         device,
         report: Report::default(),
         planned: true,
+        known: Default::default(),
         sink: None,
     }
 }

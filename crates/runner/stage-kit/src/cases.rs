@@ -184,6 +184,7 @@ mod tests {
             device: Default::default(),
             report: Default::default(),
             planned: false,
+            known: Default::default(),
             sink: None,
         }
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::entry::{Entry, Stage};
-use crate::io::{DeviceChoice, StageIo};
+use crate::io::{DeviceChoice, Known, StageIo};
 use crate::progress::{ProgressStyle, Report};
 use crate::sink::Sink;
 
@@ -38,6 +38,12 @@ pub struct StageArgs {
     /// The folders belong to this work alone
     #[arg(long, hide = true)]
     pub planned: bool,
+    /// The key of this work in the runner's store
+    #[arg(long, hide = true)]
+    pub key: Option<String>,
+    /// The digest of an input, as the runner knows it
+    #[arg(long = "digest", value_name = "ROLE=DIGEST", value_parser = role_and_digest, hide = true)]
+    pub digests: Vec<(String, String)>,
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -54,6 +60,10 @@ fn role_and_path(text: &str) -> Result<(String, PathBuf), String> {
         Some((role, path)) if !role.is_empty() && !path.is_empty() => Ok((role.to_owned(), path.into())),
         _ => Err(format!("`{text}` is not ROLE=PATH")),
     }
+}
+
+fn role_and_digest(text: &str) -> Result<(String, String), String> {
+    role_and_path(text).map(|(role, _)| (role.clone(), text[role.len() + 1..].to_owned()))
 }
 
 #[derive(Parser)]
@@ -146,6 +156,7 @@ fn run(entry: &Entry, args: &StageArgs, params: serde_json::Value, report: Repor
         device: args.device,
         report,
         planned: args.planned,
+        known: Known { key: args.key.clone(), digests: args.digests.iter().cloned().collect() },
         sink: None,
     };
     if let Some(list) = &args.cases {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digested;
 use crate::progress::Report;
 use crate::sink::Sink;
 
@@ -30,6 +31,15 @@ pub enum DeviceChoice {
 /// and whoever reads the result reads the same.
 pub const ABOUT: &str = "about";
 
+/// What a runner knows of the work that it has planned; nothing where a stage runs alone.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The key of the work.
+    pub key: Option<String>,
+    /// Digests of inputs, by role.
+    pub digests: BTreeMap<String, String>,
+}
+
 /// The inputs, the output folder and the surroundings of one run of a stage.
 #[derive(Clone, Debug)]
 pub struct StageIo {
@@ -50,6 +60,8 @@ pub struct StageIo {
     /// Whether a runner has planned this: its folders belong to this work alone, because their name holds the digests of
     /// parameters and inputs.
     pub planned: bool,
+    /// What that runner knows of it.
+    pub known: Known,
     /// Where finished cases go, for a stage that works case by case under a runner.
     pub sink: Option<Sink>,
 }
@@ -81,6 +93,18 @@ impl StageIo {
             path.display()
         );
         Ok(Some(path))
+    }
+
+    /// The digests of all inputs, by role: those that the runner knows, others read now.
+    ///
+    /// # Errors
+    /// Names what cannot be read.
+    pub fn digests(&self) -> Result<BTreeMap<String, String>> {
+        let digest = |(role, path): (&String, &PathBuf)| match self.known.digests.get(role) {
+            Some(digest) => Ok((role.clone(), digest.clone())),
+            None => Ok((role.clone(), Digested::of(path)?.digest)),
+        };
+        self.inputs.iter().map(digest).collect()
     }
 
     /// The inputs of a role of many, by name: `predictions.M_1` gives `("M_1", path)`.

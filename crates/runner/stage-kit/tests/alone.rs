@@ -108,6 +108,7 @@ impl Bench {
             device: DeviceChoice::Cpu,
             report: Report::default(),
             planned: false,
+            known: Default::default(),
             sink: None,
         }
     }

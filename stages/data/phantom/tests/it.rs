@@ -43,6 +43,7 @@ impl DataSet {
             device: Default::default(),
             report: Default::default(),
             planned: false,
+            known: Default::default(),
             sink: None,
         };
         STAGE.run(params(changes), &io)

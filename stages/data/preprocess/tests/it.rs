@@ -117,6 +117,7 @@ impl Study {
             device: Default::default(),
             report: Default::default(),
             planned: false,
+            known: Default::default(),
             sink: None,
         };
         Entry::of::<Preprocess>().run(params, &io)?;

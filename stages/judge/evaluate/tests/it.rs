@@ -80,6 +80,7 @@ impl Cases {
             device: Default::default(),
             report: Default::default(),
             planned: false,
+            known: Default::default(),
             sink: None,
         };
         Entry::of::<Evaluate>().run(params, &io).map_err(|error| format!("{error:#}"))

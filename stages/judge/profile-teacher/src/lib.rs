@@ -139,6 +139,7 @@ mod tests {
                 device: stage_kit::DeviceChoice::Cpu,
                 report: Default::default(),
                 planned: false,
+                known: Default::default(),
                 sink: None,
             };
             ProfileTeacher::run(&config, &io).unwrap();

@@ -25,6 +25,7 @@ fn overlaid(folder: &std::path::Path, params: Value) -> Result<Vec<u8>, String> 
         device: Default::default(),
         report: Default::default(),
         planned: false,
+        known: Default::default(),
         sink: None,
     };
     Entry::of::<Overlay>().run(params, &io).map_err(|error| format!("{error:#}"))?;

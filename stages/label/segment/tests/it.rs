@@ -64,6 +64,7 @@ fn run(folder: &Path, params: Value) -> Result<(), String> {
         device: Default::default(),
         report: Default::default(),
         planned: false,
+        known: Default::default(),
         sink: None,
     };
     Entry::of::<Segment>().run(params, &io).map_err(|error| format!("{error:#}"))

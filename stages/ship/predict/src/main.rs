@@ -154,6 +154,8 @@ fn arguments(cli: Cli) -> Result<(Config, StageArgs)> {
         node: None,
         cases: None,
         planned: false,
+        key: None,
+        digests: Vec::new(),
     };
     Ok((config, args))
 }

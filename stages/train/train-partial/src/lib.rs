@@ -125,7 +125,7 @@ pub struct TrainPartial;
 
 impl Stage for TrainPartial {
     const NAME: &'static str = "train-partial";
-    const REVISION: u32 = 6;
+    const REVISION: u32 = 7;
     const ABOUT: &'static str = "Trains one model on datasets of which each has other classes annotated (DoDNet, MultiTalent, baselines)";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: volume`"),
@@ -176,7 +176,8 @@ impl Stage for TrainPartial {
         let cases = declared.datasets.iter().map(|dataset| dataset.subset.clone()).collect::<Vec<_>>().join(", ");
         let classes = manifest.classes.only(trainee.model.pattern());
         let network = serde_json::to_value(declared.about(&classes))?;
-        let card = fitted.card(Kind::Partial, network, &classes, Vec::new(), input, cases, io.seed);
+        let origin = fitted.origin(cases, io.seed, config.fit.select, &run);
+        let card = training::card(Kind::Partial, network, &classes, Vec::new(), input, origin);
         Ok(trainee.params.save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
     }
 }

@@ -155,6 +155,7 @@ impl Study {
             device: DeviceChoice::Cpu,
             report: Report::default(),
             planned: false,
+            known: Default::default(),
             sink: None,
         }
     }

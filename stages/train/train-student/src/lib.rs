@@ -87,7 +87,7 @@ pub struct TrainStudent;
 
 impl Stage for TrainStudent {
     const NAME: &'static str = "train-student";
-    const REVISION: u32 = 7;
+    const REVISION: u32 = 8;
     const ABOUT: &'static str = "Trains one step of the 2-D U-Net with a decoder for each group of classes, parts of it frozen";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: slices`"),
@@ -142,7 +142,8 @@ impl Stage for TrainStudent {
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &student, sources.training, &run)?;
         let network = serde_json::to_value(&config.network)?;
-        let card = fitted.card(Kind::Student, network, &classes, outputs, input, config.subset.clone(), io.seed);
+        let origin = fitted.origin(config.subset.clone(), io.seed, config.fit.select, &run);
+        let card = training::card(Kind::Student, network, &classes, outputs, input, origin);
         Ok(student.weights.params().save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
     }
 }

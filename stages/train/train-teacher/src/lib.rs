@@ -96,7 +96,7 @@ pub struct TrainTeacher;
 
 impl Stage for TrainTeacher {
     const NAME: &'static str = "train-teacher";
-    const REVISION: u32 = 7;
+    const REVISION: u32 = 8;
     const ABOUT: &'static str = "Trains a 3-D teacher (U-Net, UNETR or Swin UNETR) on the cases of one subset";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: volume`"),
@@ -143,7 +143,8 @@ impl Stage for TrainTeacher {
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
         let fitted = training::fit(&config.fit, &teacher, sources.training, &run)?;
         let network = serde_json::to_value(&config.network)?;
-        let card = fitted.card(Kind::Teacher, network, &classes, vec![output], input, config.subset.clone(), io.seed);
+        let origin = fitted.origin(config.subset.clone(), io.seed, config.fit.select, &run);
+        let card = training::card(Kind::Teacher, network, &classes, vec![output], input, origin);
         Ok(teacher.weights.params().save(&io.output.join("weights.safetensors"), &card.to_metadata()?)?)
     }
 }

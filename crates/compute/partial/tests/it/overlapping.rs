@@ -165,7 +165,7 @@ fn a_model_comes_back_from_its_card_alone() {
             crop_foreground: false,
             patch: vec![SIDE; 3],
         },
-        origin: Origin { cases: "kits".into(), seed: 1, best_epoch: 1, validation_score: 0.5 },
+        origin: Origin { cases: "kits".into(), seed: 1, best_epoch: 1, validation_score: 0.5, ..Origin::default() },
     };
     params.save(&path, &card.to_metadata().unwrap()).unwrap();
     let trained = TrainedModel::load(&path, &Device::Cpu).unwrap();

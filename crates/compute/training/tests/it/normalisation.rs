@@ -1,8 +1,11 @@
 //! How intensities are shown to a network, and what its card says of it.
 
-use model_card::{Kind, ModelCard};
+use model_card::{Kind, Measure, ModelCard};
 use prepared::Layout;
-use training::{AugmentConfig, BatchSource, Best, FitConfig, Fitted, Normalisation, Order, Sampling, Sources, Target, Trust};
+use stage_kit::{Known, StageIo};
+use training::{
+    AugmentConfig, BatchSource, Best, FitConfig, Fitted, Normalisation, Order, Run, Sampling, Select, Sources, Target, Trust, card,
+};
 use volume::Scaling;
 
 use crate::toy::{classes, paper_augmentation, prepared_cases, source, targets};
@@ -63,7 +66,16 @@ fn the_training_cases_decide_for_both_sides_and_the_card_says_so() {
 
     let best = Best { epoch: 3, score: 0.5 };
     let fitted = Fitted { weights: Default::default(), best, curve: Vec::new() };
-    let card = |outputs: Vec<Target>| fitted.card(Kind::Student, 1.into(), &classes(), outputs, training.model_input(), "D_l1".into(), 7);
+    let run = Run::of(
+        &StageIo { known: Known { key: Some("key".into()), digests: [("prepared".into(), "tree:1".into())].into() }, ..io },
+        "it".into(),
+    )
+    .unwrap();
+    let origin = fitted.origin("D_l1".into(), 7, Select::HighestDice, &run);
+    assert_eq!((origin.node.as_deref(), origin.key.as_deref(), origin.measure), (Some("student"), Some("key"), Some(Measure::Dice)));
+    assert_eq!(origin.inputs["prepared"], "tree:1", "as the runner says");
+    assert!(origin.inputs["partition"].starts_with("tree:"), "and read where it does not: {:?}", origin.inputs);
+    let card = |outputs: Vec<Target>| card(Kind::Student, 1.into(), &classes(), outputs, training.model_input(), origin.clone());
     let tumors = card(vec![Target::of_group(&classes(), 1)]);
     assert_eq!((tumors.classes.keys_of(tumors.classes.pattern()), tumors.input.scaling), (vec!["core".to_owned()], scaling));
     assert_eq!(card(Vec::new()).classes, classes(), "without outputs the heads say what is found");

@@ -36,6 +36,8 @@ pub(crate) fn run(folder: &Path, checkpoint_interval: Duration) -> Run {
         checkpoints: folder.join("checkpoint"),
         report: stage_kit::Report::default(),
         identity: "seed 5".into(),
+        key: None,
+        inputs: Default::default(),
         checkpoint_interval,
         stop: Arc::default(),
     }
@@ -225,6 +227,7 @@ fn a_checkpoint_belongs_to_the_inputs_that_it_was_made_from() {
             device: Default::default(),
             report: Default::default(),
             planned,
+            known: Default::default(),
             sink: None,
         };
         Run::of(&io, "seed 5".into()).unwrap().identity

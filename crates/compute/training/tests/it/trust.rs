@@ -98,6 +98,7 @@ pub(crate) fn io(folder: &Path, trust: &[u8], validation: &[usize]) -> StageIo {
         device: Default::default(),
         report: Default::default(),
         planned: false,
+        known: Default::default(),
         sink: None,
     }
 }

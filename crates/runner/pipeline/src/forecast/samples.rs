@@ -108,6 +108,7 @@ impl<'a> Samples<'a> {
             device: self.device,
             report: Report::default(),
             planned: true,
+            known: Default::default(),
             sink: None,
         };
         let cost = node.stage.sample(node.params.clone(), ahead, chore, &io)?;

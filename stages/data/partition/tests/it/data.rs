@@ -102,6 +102,7 @@ impl Data {
             device: Default::default(),
             report: Default::default(),
             planned: false,
+            known: Default::default(),
             sink: None,
         };
         let run = Entry::of::<Partition>().run(params.clone(), &io);

@@ -135,6 +135,7 @@ fn a_value_that_is_not_declared_leaves_its_case_out_and_a_changed_declaration_re
             device: Default::default(),
             report: Default::default(),
             planned: false,
+            known: Default::default(),
             sink: None,
         };
         let entry = stage_kit::Entry::of::<partition::Partition>();
