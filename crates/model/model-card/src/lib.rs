@@ -7,6 +7,7 @@
 mod asked;
 mod file;
 mod output;
+mod page;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use volume::{ModelGrid, Scaling};
 pub use asked::{Answer, Asked};
 pub use file::{MODEL_FILE, WEIGHTS_FILE, model_file};
 pub use output::Output;
+pub use page::Publication;
 
 /// What kind of model a file of weights holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use volume::{ModelGrid, Scaling};
 
-use crate::{Answer, Asked, Kind, ModelCard, ModelInput, Origin, Output, model_file};
+use crate::{Answer, Asked, Kind, Measure, ModelCard, ModelInput, Origin, Output, Publication, model_file};
 
 fn classes() -> Classes {
     serde_json::from_value(json!([
@@ -163,4 +163,59 @@ fn a_folder_stands_for_the_model_in_it() {
     std::fs::write(path("model.safetensors"), "").unwrap();
     assert_eq!(model_file(folder.path()), path("model.safetensors"));
     assert_eq!(model_file(&path("else.safetensors")), path("else.safetensors"));
+}
+
+#[test]
+fn a_page_says_what_the_model_is_where_it_comes_from_and_what_its_publisher_adds() {
+    let known = Origin {
+        node: Some("M_4".into()),
+        key: Some("0123".into()),
+        measure: Some(Measure::Dice),
+        inputs: [("prepared".to_owned(), "tree:abc".to_owned())].into(),
+        ..card().origin
+    };
+    let card = ModelCard { origin: known, ..card() };
+    let publication = Publication {
+        licence: Some("cc-by-4.0".into()),
+        datasets: vec!["some/data".into()],
+        limits: vec!["No children.".into()],
+        ..Publication::default()
+    };
+    let page = publication.page(&card, &["model.safetensors", "model.onnx"]).unwrap();
+    let (front, body) = page.strip_prefix("---\n").unwrap().split_once("---\n").unwrap();
+    let front: Value = serde_yaml::from_str(front).unwrap();
+    assert_eq!((&front["license"], &front["datasets"]), (&json!("cc-by-4.0"), &json!(["some/data"])));
+    assert!(front["tags"].as_array().unwrap().contains(&json!("onnx")));
+    let index = &front["model-index"][0];
+    assert_eq!((&index["name"], &index["results"][0]["metrics"][0]["value"]), (&json!("M_4"), &json!(0.5)));
+    for part in [
+        "# M_4",
+        "| organ | `kidney` | 200 | Kidney |",
+        "8 mm, 8 mm, that of the scan",
+        "-200 to 300 HU",
+        "less 0.5, divided by 0.5",
+        "Pixels of a crop: 96 × 80",
+        "Cases: D_l4",
+        "after epoch 3: 0.5",
+        "Key of the training: `0123`",
+        "Digest of its `prepared`: `tree:abc`",
+        "No children.",
+        "--model model.safetensors",
+        "InferenceSession(\"model.onnx\")",
+    ] {
+        assert!(body.contains(part), "{part}: {body}");
+    }
+}
+
+#[test]
+fn a_loss_is_no_score_on_the_hub_and_an_earlier_card_is_read_without_its_origin() {
+    let loss = ModelCard { origin: Origin { measure: Some(Measure::Loss), ..card().origin }, ..card() };
+    let page = Publication::default().page(&loss, &["model.safetensors"]).unwrap();
+    assert!(!page.contains("model-index") && page.contains("loss of the validation cases, after epoch 3: 0.5"), "{page}");
+    assert!(page.contains("Not stated"), "nobody has said the licence: {page}");
+    let mut earlier = serde_json::to_value(card()).unwrap();
+    let origin = json!({"cases": "D_l4", "seed": 1, "best_epoch": 3, "validation_score": 0.5});
+    assert_eq!(earlier["origin"], origin, "what is not known is not written");
+    earlier["origin"] = origin;
+    assert_eq!(of_text(&earlier).unwrap(), Some(card()));
 }

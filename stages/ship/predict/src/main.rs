@@ -1,13 +1,13 @@
 //! `predict IN OUT`: label maps of CT scans, as a challenge calls it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use formats::Format;
 use inference::{Manner, Model};
-use model_card::MODEL_FILE;
+use model_card::{MODEL_FILE, ModelCard, model_file};
 use nets::Precision;
 use predict::{Config, LabelFormat, Predict};
 use stage_kit::{DeviceChoice, Entry, ProgressStyle, Report, StageArgs};
@@ -31,18 +31,22 @@ use stage_kit::{DeviceChoice, Entry, ProgressStyle, Report, StageArgs};
     predict scans labels --only liver --statistics  one class, with its volume\n  \
     predict scans labels --model a.safetensors --model b.safetensors --flips\n  \
     predict scans labels --model organs.safetensors --model tumors.safetensors\n  \
+    predict --describe model.safetensors            what a model finds and where it comes from\n  \
     predict --install model.safetensors             from now on the model of this program"
 )]
 struct Cli {
     /// A folder of scans, one scan, or a folder of DICOM series
-    #[arg(value_name = "IN", required_unless_present = "install")]
+    #[arg(value_name = "IN", required_unless_present_any = ["install", "describe"])]
     images: Option<PathBuf>,
     /// The folder for label maps; of one scan also the file, such as NAME.nii.gz or NAME.seg.nrrd
-    #[arg(value_name = "OUT", required_unless_present = "install")]
+    #[arg(value_name = "OUT", required_unless_present_any = ["install", "describe"])]
     output: Option<PathBuf>,
     /// The model; of several that find the same the mean of their probabilities, others add what they find on top [default: model.safetensors beside this program]
     #[arg(long, value_name = "FILE")]
     model: Vec<PathBuf>,
+    /// Tells what a model is, which classes it finds and how it was trained, and ends
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "output", "model", "install"])]
+    describe: Option<PathBuf>,
     /// Checks a model, puts it beside this program, and ends
     #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "output", "model"])]
     install: Option<PathBuf>,
@@ -97,10 +101,15 @@ fn precision(text: &str) -> Result<Precision, String> {
 fn main() -> ExitCode {
     ops::tune_process();
     let cli = Cli::parse();
-    if let Some(model) = &cli.install {
-        return match install(model) {
-            Ok(place) => {
-                println!("{}", place.display());
+    let answer = match (&cli.describe, &cli.install) {
+        (Some(model), _) => Some(describe(model)),
+        (None, Some(model)) => Some(install(model).map(|place| format!("{}\n", place.display()))),
+        (None, None) => None,
+    };
+    if let Some(answer) = answer {
+        return match answer {
+            Ok(text) => {
+                print!("{text}");
                 ExitCode::SUCCESS
             }
             Err(error) => failed(&error),
@@ -120,6 +129,15 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 /// Where this program looks for a model of its own.
 fn own_model() -> PathBuf {
     std::env::current_exe().unwrap_or_default().with_file_name(MODEL_FILE)
+}
+
+/// What a model says of itself.
+fn describe(model: &Path) -> Result<String> {
+    let model = model_file(model);
+    let card = ModelCard::of(&nets::metadata(&model)?, &model)?;
+    card.map(|card| card.page()).with_context(|| {
+        format!("{} does not say how it was trained, because its weights come from elsewhere or from an earlier version", model.display())
+    })
 }
 
 /// Puts a model that can be opened beside this program.

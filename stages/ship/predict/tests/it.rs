@@ -605,6 +605,32 @@ fn a_model_of_train_partial_labels_a_scan_too() {
     assert!(labels.data.iter().all(|label| [0, 1, 14, 200].contains(label)) && labels.data.iter().any(|&label| label > 0));
 }
 
+#[test]
+fn a_model_describes_itself_and_weights_without_a_card_say_so() {
+    let bench = Bench::new();
+    let describe = |model: &str| Command::new(env!("CARGO_BIN_EXE_predict")).arg("--describe").arg(bench.path(model)).output().unwrap();
+    let told = describe("model.safetensors");
+    must_succeed(&told);
+    let text = String::from_utf8(told.stdout).unwrap();
+    for part in [
+        "A student",
+        "`liver` | 1 | Liver",
+        "Spacing along x, y, z: 2 mm, 2 mm, 5 mm",
+        "-200 to 300 HU",
+        "Cases: D_l4",
+        "after epoch 1: 0.5",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let network = DualUNet2d::new(&DualUNet2dConfig { features: FEATURES }, &[("organ_decoder".to_owned(), 2)]);
+    let params = Params::init(&network.parameters(), Streams::new(1), &Device::Cpu).unwrap();
+    params.save(&bench.path("plain.safetensors"), &Default::default()).unwrap();
+    let refused = describe("plain.safetensors");
+    assert!(!refused.status.success());
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("plain.safetensors does not say how it was trained"), "{error}");
+}
+
 /// The same CT in every format, each in a folder of its own.
 fn formats_of_one_ct(bench: &Bench) -> [(&'static str, &'static str); 4] {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../crates/scan");
