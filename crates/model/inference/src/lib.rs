@@ -26,5 +26,5 @@ pub use params::{StudentConfig, StudentParams};
 pub use slices::{PlaneLabels, SliceWindow, SliceWindowParams, WindowSize};
 pub use student::Student;
 pub use view::{View, ViewParams, WindowParams};
-pub use volumetric::{Look, VolumeNetwork, VolumeParams, Volumetric};
+pub use volumetric::{Look, TrainedTeacher, VolumeNetwork, VolumeParams, Volumetric};
 pub use window::{HELD, LESS, SlidingWindow, WindowError};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{Device, Result, Tensor};
 use labels::Classes;
-use model_card::Output;
+use model_card::{ModelInput, Output};
 use nets::{DualUNet2d, Network, Params, Trained, WeightsError};
 use random::Streams;
 use volume::{ModelGrid, Scaling};
@@ -49,7 +49,7 @@ impl Student {
     ///
     /// # Errors
     /// As [`Student::load`].
-    pub(crate) fn open(model: &Path, manner: &Manner, device: &Device) -> std::result::Result<Self, ModelError> {
+    pub fn open(model: &Path, manner: &Manner, device: &Device) -> std::result::Result<Self, ModelError> {
         let mut params = exported_params(model)?.unwrap_or_default();
         params.precision = manner.precision.unwrap_or(params.precision);
         Self::load(&params, model, device)?.with_flips(manner.flips)
@@ -79,6 +79,20 @@ impl Student {
         metadata.insert(FIELD.into(), serde_json::to_string(params).map_err(failed)?);
         let saved = student.members.iter().try_for_each(|member| member.weights.params().save(model, &metadata));
         Ok(saved?)
+    }
+
+    /// Structure and parameters; of several those of the first.
+    #[must_use]
+    pub fn network(&self) -> (&DualUNet2d, &Params) {
+        let first = &self.members[0];
+        (&first.network, first.weights.params())
+    }
+
+    /// How scans are shown to it. A student that is shown whole slices has no patch.
+    #[must_use]
+    pub fn input(&self) -> ModelInput {
+        let StudentConfig { grid, scaling, crop_foreground, window, .. } = self.config;
+        ModelInput { grid, scaling, crop_foreground, patch: window.size.map(Vec::from).unwrap_or_default() }
     }
 
     /// With `flips`, takes the mean over a slice and its three mirror images, in those from left to right with left and right classes

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Result, Tensor};
 use labels::Classes;
-use model_card::{Kind, ModelCard, Output};
+use model_card::{Answer, Kind, ModelCard, Output};
 use ndarray::{Array3, ShapeBuilder as _};
 use nets::{Network as _, Params, Precision, Teacher, TeacherConfig, Trained};
 use random::Streams;
@@ -86,26 +86,8 @@ impl Volumetric {
     /// # Errors
     /// When the file is missing or damaged, is of another kind of model, says too little, or contradicts the parameters.
     pub fn load(params: &VolumeParams, weights: &Path, device: &Device) -> std::result::Result<Self, ModelError> {
-        let card = ModelCard::of(&nets::metadata(weights)?, weights)?;
-        card.as_ref().map_or(Ok(()), |card| card.must_be(Kind::Teacher, weights))?;
-        let unreadable = |error: serde_json::Error| {
-            let reason = format!("holds a network that cannot be read ({error})");
-            ModelError::NotAModel { path: weights.into(), reason }
-        };
-        let network = params.network.as_ref().map(serde_json::to_value).transpose().map_err(unreadable)?;
-        let (answer, view) = params.view.resolve(network, params.classes.as_ref(), card.as_ref(), weights)?;
-        let config: TeacherConfig = serde_json::from_value(answer.network).map_err(unreadable)?;
-        let of_file = |reason: String| ModelError::NetworkOf { path: weights.into(), reason };
-        config.check(view.window.patch).map_err(of_file)?;
-        let [output] = <[Output; 1]>::try_from(answer.outputs).map_err(|outputs| {
-            let groups = outputs.into_iter().map(|output| output.group).collect();
-            ModelError::ManyGroups { path: weights.into(), groups }
-        })?;
-        let network = Teacher::new(&config, output.channels());
-        let values = Params::init(&network.parameters(), Streams::new(0), device)?;
-        values.load(weights)?;
-        let trained = TrainedTeacher { network, weights: Trained::new(values, params.precision), outputs: [output] };
-        Ok(Self::new(Box::new(trained), answer.classes, answer.scaling, view, device))
+        let (teacher, answer, view) = TrainedTeacher::load(params, weights, device)?;
+        Ok(Self::new(Box::new(teacher), answer.classes, answer.scaling, view, device))
     }
 
     /// A model of a network of any kind, which finds these classes and was trained on windowed intensities in this scaling.
@@ -238,10 +220,51 @@ impl Volumetric {
 }
 
 /// A teacher with its weights.
-struct TrainedTeacher {
+pub struct TrainedTeacher {
     network: Teacher,
     weights: Trained,
     outputs: [Output; 1],
+}
+
+impl TrainedTeacher {
+    /// The teacher behind weights as [`Volumetric::load`] takes them, what they say of themselves, and how scans are shown to it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load(params: &VolumeParams, weights: &Path, device: &Device) -> std::result::Result<(Self, Answer, View), ModelError> {
+        let card = ModelCard::of(&nets::metadata(weights)?, weights)?;
+        card.as_ref().map_or(Ok(()), |card| card.must_be(Kind::Teacher, weights))?;
+        let unreadable = |error: serde_json::Error| {
+            let reason = format!("holds a network that cannot be read ({error})");
+            ModelError::NotAModel { path: weights.into(), reason }
+        };
+        let network = params.network.as_ref().map(serde_json::to_value).transpose().map_err(unreadable)?;
+        let (answer, view) = params.view.resolve(network, params.classes.as_ref(), card.as_ref(), weights)?;
+        let config: TeacherConfig = serde_json::from_value(answer.network.clone()).map_err(unreadable)?;
+        let of_file = |reason: String| ModelError::NetworkOf { path: weights.into(), reason };
+        config.check(view.window.patch).map_err(of_file)?;
+        let [output] = <[Output; 1]>::try_from(answer.outputs.clone()).map_err(|outputs| {
+            let groups = outputs.into_iter().map(|output| output.group).collect();
+            ModelError::ManyGroups { path: weights.into(), groups }
+        })?;
+        let network = Teacher::new(&config, output.channels());
+        let values = Params::init(&network.parameters(), Streams::new(0), device)?;
+        values.load(weights)?;
+        let weights = Trained::new(values, params.precision);
+        Ok((Self { network, weights, outputs: [output] }, answer, view))
+    }
+
+    /// Its structure.
+    #[must_use]
+    pub fn network(&self) -> &Teacher {
+        &self.network
+    }
+
+    /// Its parameters.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        self.weights.params()
+    }
 }
 
 impl VolumeNetwork for TrainedTeacher {
