@@ -95,3 +95,24 @@ fn weights_that_say_nothing_need_all_that_matters() {
     );
     lab.run(&["again", "--pipeline", "said.yaml"]).must_succeed();
 }
+
+#[test]
+fn a_model_says_which_training_of_the_store_it_comes_from() {
+    let lab = Lab::new("");
+    lab.run(&["M_1", "model"]).must_succeed();
+    let object = fs::canonicalize(lab.result("M_1")).unwrap();
+    let key = object.file_name().unwrap().to_str().unwrap();
+    let record = fs::read_to_string(lab.path(&format!("store/records/{key}.json"))).unwrap();
+    // A seal follows the record.
+    let record: serde_json::Value = serde_json::Deserializer::from_str(&record).into_iter().next().unwrap().unwrap();
+    let bytes = fs::read(object.join("weights.safetensors")).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let card: serde_json::Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["card"]).unwrap();
+    let origin = &card["origin"];
+    assert_eq!((origin["node"].as_str(), origin["key"].as_str()), (Some("M_1"), Some(key)));
+    for (role, input) in record["inputs"].as_object().unwrap() {
+        assert_eq!(origin["inputs"][role], input["digest"], "{role}");
+    }
+    let page = fs::read_to_string(lab.result("model").join("README.md")).unwrap();
+    assert!(page.starts_with("---\n") && page.contains("Trained by: `M_4`"), "{page}");
+}

@@ -158,7 +158,7 @@ fn training(merged: &Merged, plan: &Plan, labelled: &[String]) -> String {
   # One file for `predict`.
   model:
     stage: export
-    inputs: {{student: student}}
+    inputs: {{model: student}}
     params: {{}}
 ",
         labelled = labelled.join(", "),
