@@ -42,7 +42,7 @@ fn save(network: &impl Network, kind: Kind, patch: Vec<usize>, path: &Path) {
             crop_foreground: true,
             patch,
         },
-        origin: Origin { cases: "D".into(), seed: 1, best_epoch: 1, validation_score: 0.5 },
+        origin: Origin { cases: "D".into(), seed: 1, best_epoch: 1, validation_score: 0.5, ..Origin::default() },
     };
     let params = Params::init(&network.parameters(), Streams::new(3), &Device::Cpu).unwrap();
     params.save(path, &card.to_metadata().unwrap()).unwrap();
@@ -77,6 +77,7 @@ fn bench(folder: &Path) {
             device: Default::default(),
             report: Default::default(),
             planned: false,
+            known: Default::default(),
             sink: None,
         };
         std::fs::create_dir_all(&io.work).unwrap();

@@ -42,7 +42,7 @@ impl Opened {
     }
 
     /// The same for a verb that runs nodes.
-    fn to_run(program: &Program, choice: &Choice, how: &HowArgs, default: &str) -> Result<Self> {
+    pub(super) fn to_run(program: &Program, choice: &Choice, how: &HowArgs, default: &str) -> Result<Self> {
         let device = how.device.and_then(|device| Some(device.to_possible_value()?.get_name().to_owned()));
         let overrides = Overrides { device, slurm: how.slurm.clone(), ..overrides(choice) };
         Ok(Self::read(program, choice, &overrides, default)?.trusting(&how.trust))
