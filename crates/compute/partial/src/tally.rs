@@ -1,6 +1,7 @@
 //! Validation: the mean loss, and the Dice score of every output over what is annotated of it.
 
 use candle_core::{DType, Tensor};
+use ranks::Sums;
 use training::{Detail, Validation};
 
 use crate::annotation::Datasets;
@@ -75,6 +76,12 @@ impl PartialTally {
         }
         let dice = occurring.iter().sum::<f64>() / occurring.len().max(1) as f64;
         Validation { loss: self.loss_sum / self.samples, dice, details }
+    }
+}
+
+impl Sums for PartialTally {
+    fn sums(&mut self) -> Vec<&mut f64> {
+        [&mut self.loss_sum, &mut self.samples].into_iter().chain(self.voxels.iter_mut().flatten().flatten()).collect()
     }
 }
 

@@ -196,7 +196,11 @@ impl BatchSource {
     /// # Errors
     /// Names the case that cannot be read, and its file.
     pub fn assemble(&self, epoch: &Epoch<'_>, number: u64, step: u64) -> Result<HostBatch, BatchError> {
-        let samples = epoch.batch(step);
+        self.assemble_samples(number, epoch.batch(step))
+    }
+
+    /// The same of samples of that epoch.
+    pub(crate) fn assemble_samples(&self, number: u64, samples: Vec<Sample>) -> Result<HostBatch, BatchError> {
         let voxels = samples.len() * self.sampler.sampling().box_shape().iter().product::<usize>();
         let targets = self.targets.outputs.len();
         let weights = (!self.targets.trust.is_unused()).then(|| vec![1.0_f32; voxels]);

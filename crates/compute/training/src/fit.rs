@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Tensor};
 use nets::Params;
+use ranks::Ranks;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{ABOUT, Progress, Report, StageIo};
@@ -18,6 +19,7 @@ use crate::checkpoint::{Best, Checkpoint, CheckpointFolder, Tensors, TrainingSta
 use crate::curves::{CurveRow, Validation, write_curves};
 use crate::loader::{Loader, Position};
 use crate::optim::{Accumulator, Optimizer, OptimizerConfig};
+use crate::parts::{Cut, Parts};
 use crate::precision::TrainingPrecision;
 use crate::schedule::LrSchedule;
 use crate::tensorboard::EventFile;
@@ -36,15 +38,15 @@ pub trait Trainable {
     /// Those of the network.
     fn loss(&self, batch: &Batch) -> Result<Tensor>;
 
-    /// The losses of the parts of a batch, each handed on as soon as it is there, so that one graph is held at a time, with a factor.
-    /// The products sum to the loss of the batch, however it is cut, and so do their gradients. This one serves losses that are
-    /// means over the samples; all others need their own.
+    /// The losses of this rank's parts of a batch, each handed on as soon as it is there, so that one graph is held at a time, with a
+    /// factor. The products of all parts sum to the loss of the batch, however it is cut, and so do their gradients. This one serves
+    /// losses that are means over the samples; all others need their own.
     ///
     /// # Errors
     /// Those of the network, and of `take`.
-    fn losses(&self, parts: &[Batch], take: &mut dyn FnMut(&Tensor, f64) -> Result<()>) -> Result<()> {
-        let samples: usize = parts.iter().map(Batch::len).sum();
-        parts.iter().try_for_each(|part| take(&self.loss(part)?, part.len() as f64 / samples as f64))
+    fn losses(&self, parts: &Parts<'_>, take: &mut dyn FnMut(&Tensor, f64) -> Result<()>) -> Result<()> {
+        let samples = parts.samples().len();
+        parts.own().iter().try_for_each(|part| take(&self.loss(part)?, part.len() as f64 / samples as f64))
     }
 
     /// Whether a batch may leave live parameters without a gradient, as where each dataset has a head of its own. Their
@@ -53,11 +55,11 @@ pub trait Trainable {
         false
     }
 
-    /// How good the present weights are. Must depend on nothing but the weights.
+    /// How good the present weights are: the same on every rank, which share the work. Must depend on nothing but the weights.
     ///
     /// # Errors
     /// Those of the network and of the validation data.
-    fn validate(&self) -> Result<Validation>;
+    fn validate(&self, ranks: &Ranks) -> Result<Validation>;
 }
 
 /// By what the best epoch is told.
@@ -134,6 +136,22 @@ pub struct FitConfig {
 }
 
 impl FitConfig {
+    /// Refuses more processes than a batch has parts.
+    ///
+    /// # Errors
+    /// Says how many it has, and what to do.
+    pub fn check_processes(&self, processes: usize) -> Result<()> {
+        let parts = self.batch_size.div_ceil(self.micro_batch.unwrap_or(self.batch_size).max(1));
+        anyhow::ensure!(
+            processes <= parts,
+            "processes is {processes}, and a batch of {} samples has {parts} part{} to share out; take at most {parts}, or a smaller \
+             `fit.micro_batch`, which is the size of a part (and changes rounding)",
+            self.batch_size,
+            if parts == 1 { "" } else { "s" }
+        );
+        Ok(())
+    }
+
     /// The loss of the trainings.
     #[must_use]
     pub fn loss(&self) -> ops::DiceCe {
@@ -191,6 +209,8 @@ pub struct Run {
     pub checkpoint_interval: Duration,
     /// Once it is set, the step under way is the last: a checkpoint is written, and the training ends as [`Interrupted`].
     pub stop: Arc<AtomicBool>,
+    /// The processes that train together. The first one writes; all read the checkpoint.
+    pub ranks: Ranks,
 }
 
 impl Run {
@@ -215,6 +235,7 @@ impl Run {
             inputs,
             checkpoint_interval: Duration::from_secs(600),
             stop: stage_kit::stop_on_signals()?,
+            ranks: io.ranks.clone(),
         })
     }
 }
@@ -262,21 +283,25 @@ pub struct Diverged {
 }
 
 /// Trains `model` on the batches of `source`, from the beginning or from the checkpoint in `run`, and leaves it with
-/// the weights of its best epoch. A training that is killed and resumed ends with the same bits as one that is not.
+/// the weights of its best epoch. A training that is killed and resumed ends with the same bits as one that is not, and one in several
+/// processes with those of one process. All but the first process get nothing: what is left to do is the first one's.
 ///
 /// # Errors
 /// When a case cannot be read, the loss diverges, the checkpoint is of another training, or a file cannot be written; and
 /// when it is asked to end.
-pub fn fit(config: &FitConfig, model: &dyn Trainable, source: BatchSource, run: &Run) -> Result<Fitted> {
+pub fn fit(config: &FitConfig, model: &dyn Trainable, source: BatchSource, run: &Run) -> Result<Option<Fitted>> {
     config.check()?;
+    config.check_processes(run.ranks.size())?;
     for folder in [&run.output.join(ABOUT), &run.checkpoints] {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     let mut fitting = Fitting::begin(config, model, source, run)?;
     while fitting.state.position.epoch < config.epochs {
-        fitting.epoch()?;
+        if let Some(interrupted) = fitting.epoch()? {
+            return if run.ranks.is_first() { Err(interrupted.into()) } else { Ok(None) };
+        }
     }
-    fitting.end()
+    if run.ranks.is_first() { fitting.end().map(Some) } else { Ok(None) }
 }
 
 /// A training under way.
@@ -289,7 +314,8 @@ struct Fitting<'a> {
     optimizer: Optimizer,
     checkpoints: CheckpointFolder,
     state: TrainingState,
-    events: EventFile,
+    /// Of the first rank.
+    events: Option<EventFile>,
     progress: Progress,
     last_save: Instant,
 }
@@ -309,22 +335,33 @@ impl<'a> Fitting<'a> {
                 state
             }
         };
+        let ranks = &run.ranks;
+        if ranks.size() > 1 {
+            let standing = [serde_json::to_vec(&(state.position, state.best))?, fingerprint(model.params(), &optimizer)?].concat();
+            ranks.agree(
+                &standing,
+                "the checkpoint or weights that it starts from",
+                "all must see the same files; wait a moment and try again",
+            )?;
+        }
         let steps_per_epoch = source.sampler().steps_per_epoch();
         let progress = run.report.start(&run.node, "steps", config.epochs * steps_per_epoch);
         progress.resume_from(state.position.epoch * steps_per_epoch + state.position.step);
-        let events = EventFile::resume(&run.output.join(ABOUT).join(EVENT_FILE), state.event_bytes)?;
-        let loader = Loader::start(Arc::new(source), state.position, config.epochs)?;
+        let events = || EventFile::resume(&run.output.join(ABOUT).join(EVENT_FILE), state.event_bytes);
+        let events = ranks.is_first().then(events).transpose()?;
+        let loader = Loader::start(Arc::new(source), Cut::new(config.micro_batch, ranks), state.position, config.epochs)?;
         let last_save = Instant::now();
         Ok(Self { config, model, run, steps_per_epoch, loader, optimizer, checkpoints, state, events, progress, last_save })
     }
 
-    fn epoch(&mut self) -> Result<()> {
+    /// The rest of an epoch, unless it is asked to end within it.
+    fn epoch(&mut self) -> Result<Option<Interrupted>> {
         let mut begun = Instant::now();
         while self.state.position.step < self.steps_per_epoch {
             let loss = self.step()?;
             self.progress.step(&format!("epoch {}/{}, loss {loss:.4}", self.state.position.epoch + 1, self.config.epochs));
-            let asked_to_end = self.run.stop.load(Ordering::Relaxed);
-            if asked_to_end || self.last_save.elapsed() >= self.run.checkpoint_interval {
+            let (asked_to_end, is_due) = self.asked()?;
+            if asked_to_end || is_due {
                 self.ensure_finite_weights()?;
                 self.state.seconds += begun.elapsed().as_secs_f64();
                 begun = Instant::now();
@@ -332,41 +369,56 @@ impl<'a> Fitting<'a> {
             }
             if asked_to_end {
                 let Position { epoch, step } = self.state.position;
-                return Err(Interrupted { epoch: epoch + 1, step, checkpoints: self.run.checkpoints.clone() }.into());
+                return Ok(Some(Interrupted { epoch: epoch + 1, step, checkpoints: self.run.checkpoints.clone() }));
             }
         }
         self.ensure_finite_weights()?;
-        let validation = self.model.validate().with_context(|| format!("validation of epoch {}", self.state.position.epoch + 1))?;
+        let validation =
+            self.model.validate(&self.run.ranks).with_context(|| format!("validation of epoch {}", self.state.position.epoch + 1))?;
         self.state.seconds += begun.elapsed().as_secs_f64();
-        self.close_epoch(validation)
+        self.close_epoch(validation)?;
+        Ok(None)
+    }
+
+    /// Whether any rank was asked to end, and whether a checkpoint is due by the first one's clock.
+    fn asked(&self) -> Result<(bool, bool)> {
+        let is_due = self.last_save.elapsed() >= self.run.checkpoint_interval;
+        let all = self.run.ranks.gather(&[u8::from(self.run.stop.load(Ordering::Relaxed)), u8::from(is_due)])?;
+        Ok((all.iter().any(|flags| flags[0] > 0), all[0][1] > 0))
     }
 
     /// One step of the optimizer; returns the loss of its batch.
     fn step(&mut self) -> Result<f64> {
         let params = self.model.params();
         let batch = self.loader.next_batch()?.context("internal error: the loader ended before the epoch did")?;
-        let batch = batch.into_tensors(&params.device())?;
+        let parts = batch.into_parts(&params.device(), &self.run.ranks)?;
         let lr = self.learning_rate(self.state.position.step);
         let mut accumulator = match self.model.may_leave_parameters_out() {
             true => Accumulator::unreached_are_zero(),
             false => Accumulator::default(),
-        };
-        let mut batch_loss = 0.0;
-        let parts = batch.micro_batches(self.config.micro_batch.unwrap_or(batch.len()))?;
+        }
+        .among(&self.run.ranks);
+        let mut losses = Vec::new();
         self.model.losses(&parts, &mut |loss, share| {
             let value = f64::from(loss.to_dtype(DType::F32)?.to_scalar::<f32>()?);
             self.ensure_finite(|| "the loss".into(), value, self.state.position.step)?;
             accumulator.add(params, loss, share)?;
-            batch_loss += value * share;
+            losses.push(vec![value * share]);
             Ok(())
         })?;
+        for _ in losses.len()..parts.rounds() {
+            accumulator.pass(params)?;
+        }
+        accumulator.gather(params)?;
+        let batch_loss: f64 = parts.gather(&losses)?.concat().iter().sum();
         if let Some(longest) = self.config.clip_gradient {
             accumulator.clip(params, longest)?;
         }
         self.optimizer.step(&accumulator.into_gradients(), lr)?;
-        self.events.scalars(self.optimizer.steps(), &[("train/loss", batch_loss), ("train/learning_rate", lr)])?;
-        self.state.loss_sum += batch_loss * batch.len() as f64;
-        self.state.samples += batch.len() as u64;
+        self.tell(&[("train/loss", batch_loss), ("train/learning_rate", lr)])?;
+        let samples = parts.samples().len();
+        self.state.loss_sum += batch_loss * samples as f64;
+        self.state.samples += samples as u64;
         self.state.position.step += 1;
         Ok(batch_loss)
     }
@@ -388,7 +440,7 @@ impl<'a> Fitting<'a> {
         scalars.retain(|(_, value)| !value.is_nan());
         scalars.extend(validation.details.iter().map(|detail| (format!("validation/{}", detail.name), detail.value)));
         let scalars: Vec<(&str, f64)> = scalars.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
-        self.events.scalars(self.optimizer.steps(), &scalars)?;
+        self.tell(&scalars)?;
         let row = CurveRow {
             epoch,
             learning_rate: self.learning_rate(self.steps_per_epoch - 1),
@@ -402,7 +454,13 @@ impl<'a> Fitting<'a> {
         self.state.position = Position { epoch, step: 0 };
         (self.state.loss_sum, self.state.samples, self.state.seconds) = (0.0, 0, 0.0);
         self.save(is_best)?;
-        write_curves(&self.run.output, &self.state.curve)
+        if self.run.ranks.is_first() { write_curves(&self.run.output, &self.state.curve) } else { Ok(()) }
+    }
+
+    /// Adds values to the event file.
+    fn tell(&mut self, scalars: &[(&str, f64)]) -> Result<()> {
+        let step = self.optimizer.steps();
+        Ok(self.events.as_mut().map_or(Ok(()), |events| events.scalars(step, scalars))?)
     }
 
     fn summary(&self, row: &CurveRow) -> String {
@@ -434,12 +492,16 @@ impl<'a> Fitting<'a> {
     }
 
     fn save(&mut self, is_best: bool) -> Result<()> {
-        self.state.optimizer_steps = self.optimizer.steps();
-        self.state.event_bytes = self.events.sync()?;
-        let weights: Tensors = self.model.params().all().map(|(name, var)| (name.to_owned(), var.as_detached_tensor())).collect();
-        self.checkpoints.save(&self.state, &weights, &self.optimizer.moments(), is_best)?;
         self.last_save = Instant::now();
-        Ok(())
+        if self.run.ranks.size() > 1 {
+            let held = fingerprint(self.model.params(), &self.optimizer)?;
+            self.run.ranks.agree(&held, "its weights after the same steps", "give all ranks machines with the same kind of processor")?;
+        }
+        let Some(events) = &mut self.events else { return Ok(()) };
+        self.state.optimizer_steps = self.optimizer.steps();
+        self.state.event_bytes = events.sync()?;
+        let weights: Tensors = self.model.params().all().map(|(name, var)| (name.to_owned(), var.as_detached_tensor())).collect();
+        Ok(self.checkpoints.save(&self.state, &weights, &self.optimizer.moments(), is_best)?)
     }
 
     fn end(self) -> Result<Fitted> {
@@ -452,6 +514,17 @@ impl<'a> Fitting<'a> {
         write_curves(&self.run.output, &self.state.curve)?;
         Ok(Fitted { weights, best, curve: self.state.curve })
     }
+}
+
+/// A checksum of all parameters and of what the optimizer keeps.
+fn fingerprint(params: &Params, optimizer: &Optimizer) -> Result<Vec<u8>> {
+    let mut sum = 0;
+    for tensor in params.all().map(|(_, var)| var.as_detached_tensor()).chain(optimizer.moments().into_values()) {
+        for value in tensor.flatten_all()?.to_vec1::<f32>()? {
+            sum = crc32c::crc32c_append(sum, &value.to_le_bytes());
+        }
+    }
+    Ok(sum.to_le_bytes().to_vec())
 }
 
 fn set_all(params: &Params, values: &Tensors) -> Result<()> {

@@ -18,6 +18,7 @@ mod loader;
 mod normalisation;
 mod optim;
 mod pace;
+mod parts;
 mod precision;
 mod sampler;
 mod schedule;
@@ -25,6 +26,7 @@ mod sgd;
 mod sources;
 mod tally;
 mod tensorboard;
+mod together;
 mod trust;
 
 pub use augment::{
@@ -42,10 +44,11 @@ pub use model_card::Output as Target;
 pub use normalisation::Normalisation;
 pub use optim::{Accumulator, OptimError, Optimizer, OptimizerConfig};
 pub use pace::{STEPS, VALIDATION, cases, weight_bytes};
+pub use parts::{Cut, Drawn, Parts};
 pub use precision::TrainingPrecision;
 pub use sampler::{Epoch, Foreground, Order, Sample, Sampler, SamplerError, Sampling};
 pub use schedule::{AfterWarmup, LrSchedule};
 pub use sources::Sources;
-pub use tally::{Tally, validate};
+pub use tally::{Tally, over_batches, validate};
 pub use tensorboard::{EventError, EventFile};
 pub use trust::{Trust, Truth};

@@ -6,11 +6,13 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 use candle_nn::{Optimizer as _, ParamsAdamW};
 use nets::Params;
+use ranks::{RankError, Ranks};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::adamw::AdamW;
 use crate::sgd::{Sgd, SgdConfig};
+use crate::together::Together;
 
 /// Why a step of training cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +26,9 @@ pub enum OptimError {
     /// A failure of the tensor library.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+    /// Other ranks are lost.
+    #[error(transparent)]
+    Ranks(RankError),
 }
 
 /// Sums gradients over the micro-batches of a batch.
@@ -34,6 +39,8 @@ pub enum OptimError {
 pub struct Accumulator {
     sum: GradStore,
     unreached_are_zero: bool,
+    /// Where other ranks have parts of the batch too.
+    together: Option<Together>,
 }
 
 impl Accumulator {
@@ -44,6 +51,15 @@ impl Accumulator {
         Self { unreached_are_zero: true, ..Self::default() }
     }
 
+    /// For a batch of which each of the ranks has some parts. In each round every rank calls [`Accumulator::add`], or
+    /// [`Accumulator::pass`] if it has no part left; then [`Accumulator::gather`] makes the sums whole. They are those of one rank with
+    /// all parts, to the bit.
+    #[must_use]
+    pub fn among(self, ranks: &Ranks) -> Self {
+        let together = (ranks.size() > 1).then(|| Together::new(ranks.clone()));
+        Self { together, ..self }
+    }
+
     /// Adds the gradients of `share · loss` with respect to all live parameters.
     ///
     /// # Errors
@@ -51,21 +67,44 @@ impl Accumulator {
     pub fn add(&mut self, params: &Params, loss: &Tensor, share: f64) -> Result<(), OptimError> {
         // The exact factor 1 is left out, so that a batch in one piece is bit-identical to no accumulation.
         let store = if share == 1.0 { loss.backward()? } else { (loss * share)?.backward()? };
-        let mut unreached = Vec::new();
-        for (name, var) in params.live() {
-            let sum = match (self.sum.get(&var), store.get(&var)) {
+        let gradients: Vec<Option<Tensor>> = params.live().map(|(_, var)| store.get(&var).cloned()).collect();
+        let live = params.live().zip(&gradients);
+        let unreached: Vec<String> = live.filter(|(_, gradient)| gradient.is_none()).map(|((name, _), _)| format!("`{name}`")).collect();
+        if !unreached.is_empty() && !self.unreached_are_zero {
+            return Err(OptimError::NoGradient(unreached.join(", ")));
+        }
+        if let Some(together) = &mut self.together {
+            return together.add(&vars(params), Some(&gradients));
+        }
+        for ((_, var), gradient) in params.live().zip(gradients) {
+            let sum = match (self.sum.get(&var), gradient) {
                 (Some(sum), Some(gradient)) => (sum + gradient)?,
-                (None, Some(gradient)) => gradient.clone(),
-                (Some(sum), None) if self.unreached_are_zero => sum.clone(),
-                (None, None) if self.unreached_are_zero => var.zeros_like()?,
-                (_, None) => {
-                    unreached.push(format!("`{name}`"));
-                    continue;
-                }
+                (None, Some(gradient)) => gradient,
+                (Some(_), None) => continue,
+                (None, None) => var.zeros_like()?,
             };
             self.sum.insert(&var, sum.detach());
         }
-        if unreached.is_empty() { Ok(()) } else { Err(OptimError::NoGradient(unreached.join(", "))) }
+        Ok(())
+    }
+
+    /// A round in which this rank has no part.
+    ///
+    /// # Errors
+    /// When a rank is lost.
+    pub fn pass(&mut self, params: &Params) -> Result<(), OptimError> {
+        self.together.as_mut().map_or(Ok(()), |together| together.add(&vars(params), None))
+    }
+
+    /// Makes the sums of all ranks known to each of them, after the last round.
+    ///
+    /// # Errors
+    /// When a rank is lost.
+    pub fn gather(&mut self, params: &Params) -> Result<(), OptimError> {
+        if let Some(together) = self.together.take() {
+            self.sum = together.gathered(&vars(params))?;
+        }
+        Ok(())
     }
 
     /// Brings the gradients of the live parameters together to a Euclidean length of at most `longest`, as PyTorch's
@@ -94,6 +133,10 @@ impl Accumulator {
     pub fn into_gradients(self) -> GradStore {
         self.sum
     }
+}
+
+fn vars(params: &Params) -> Vec<Var> {
+    params.live().map(|(_, var)| var).collect()
 }
 
 /// How gradients move parameters.

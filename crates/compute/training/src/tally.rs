@@ -1,7 +1,8 @@
 //! Validation: the mean loss, and the Dice score of each class over all validation samples together.
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use ranks::{Ranks, Sums};
 
 use crate::batch::{Batch, BatchSource};
 use crate::curves::{Detail, Validation};
@@ -70,6 +71,40 @@ impl Tally {
     }
 }
 
+impl Sums for Tally {
+    fn sums(&mut self) -> Vec<&mut f64> {
+        [&mut self.loss_sum, &mut self.samples].into_iter().chain(self.voxels.iter_mut().flatten()).collect()
+    }
+}
+
+/// Goes over all batches of a validation. Each rank has a `look` at its own; what it saw is added to sums that all ranks hold, in the
+/// order of the batches.
+///
+/// # Errors
+/// Those of `look` and `add`, and of the cases; and when a rank is lost.
+pub fn over_batches<S: Sums, T>(
+    source: &BatchSource,
+    device: &Device,
+    ranks: &Ranks,
+    sums: &mut S,
+    look: impl Fn(&Batch) -> Result<T>,
+    add: impl Fn(&mut S, &Batch, T) -> Result<()>,
+) -> Result<()> {
+    let epoch = source.sampler().epoch(0);
+    let steps = usize::try_from(source.sampler().steps_per_epoch())?;
+    let mut own = ranks.own(steps);
+    for _ in 0..ranks.rounds(steps) {
+        let looked = own.next().map(|step| {
+            let batch = source.assemble(&epoch, 0, step as u64)?.into_tensors(device)?;
+            anyhow::Ok((look(&batch)?, batch))
+        });
+        let add = &add;
+        let in_turn = looked.transpose()?.map(|(looked, batch)| move |sums: &mut S| add(sums, &batch, looked));
+        ranks.in_turn(sums, in_turn)?;
+    }
+    Ok(())
+}
+
 /// The validation of a model: `forward` gives for a batch the logits and the truth of each of `tallies`.
 ///
 /// The Dice score is the mean over all classes of all tallies that occur; a class that does not occur has the detail 1.
@@ -79,18 +114,17 @@ impl Tally {
 #[expect(clippy::cast_precision_loss, reason = "few classes")]
 pub fn validate(
     source: &BatchSource,
-    device: &candle_core::Device,
+    device: &Device,
+    ranks: &Ranks,
     mut tallies: Vec<Tally>,
     forward: impl Fn(&Batch) -> Result<Vec<(Tensor, Truth)>>,
 ) -> Result<Validation> {
-    let epoch = source.sampler().epoch(0);
-    for step in 0..source.sampler().steps_per_epoch() {
-        let batch = source.assemble(&epoch, 0, step)?.into_tensors(device)?;
-        for (tally, (logits, truth)) in tallies.iter_mut().zip(forward(&batch)?) {
-            // No gradient is wanted: without this the graph of the whole forward pass would stay in memory.
-            tally.add(&logits.detach(), &truth)?;
-        }
-    }
+    // No gradient is wanted: without this the graph of the whole forward pass would stay in memory.
+    let detached = |(logits, truth): (Tensor, Truth)| (logits.detach(), truth);
+    let look = |batch: &Batch| Ok(forward(batch)?.into_iter().map(detached).collect::<Vec<_>>());
+    over_batches(source, device, ranks, &mut tallies, look, |tallies, _, looked| {
+        tallies.iter_mut().zip(looked).try_for_each(|(tally, (logits, truth))| Ok(tally.add(&logits, &truth)?))
+    })?;
     let scores: Vec<(&str, Option<f64>)> = tallies.iter().flat_map(Tally::scores).collect();
     let occurring: Vec<f64> = scores.iter().filter_map(|(_, score)| *score).collect();
     Ok(Validation {

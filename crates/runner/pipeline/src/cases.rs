@@ -180,5 +180,6 @@ fn surroundings(node: &Node, inputs: BTreeMap<String, PathBuf>, device: DeviceCh
         planned: true,
         known: Default::default(),
         sink: None,
+        ranks: Default::default(),
     }
 }

@@ -186,6 +186,7 @@ mod tests {
             planned: false,
             known: Default::default(),
             sink: None,
+            ranks: Default::default(),
         }
     }
 

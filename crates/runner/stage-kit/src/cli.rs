@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
+use ranks::Ranks;
 
 use crate::entry::{Entry, Stage};
 use crate::io::{DeviceChoice, Known, StageIo};
@@ -44,7 +45,10 @@ pub struct StageArgs {
     /// The digest of an input, as the runner knows it
     #[arg(long = "digest", value_name = "ROLE=DIGEST", value_parser = role_and_digest, hide = true)]
     pub digests: Vec<(String, String)>,
-    /// Threads to compute with [default: all cores]
+    /// Processes to train with, which `mpirun` starts [default: one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub processes: Option<u16>,
+    /// Threads to compute with, of each process [default: all cores, shared out]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     /// How progress is shown
@@ -115,13 +119,41 @@ fn run_with(entry: &Entry, args: &StageArgs, params: Result<serde_json::Value>) 
             return ExitCode::from(2);
         }
     };
-    match run(entry, args, params, report) {
+    let ranks = match ranks_of(entry, args, &params) {
+        Ok(ranks) => ranks,
+        Err(error) => {
+            report.note(&format!("error: {error:#}"));
+            return ExitCode::from(2);
+        }
+    };
+    let whose = if ranks.size() > 1 { format!(" (rank {} of {})", ranks.rank(), ranks.size()) } else { String::new() };
+    match run(entry, args, params, report, &ranks) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report.note(&format!("error: {}: {error:#}", args.node.as_deref().unwrap_or(entry.name)));
+            report.note(&format!("error: {}{whose}: {error:#}", args.node.as_deref().unwrap_or(entry.name)));
+            // The others wait for this one.
+            ranks.abort();
             ExitCode::FAILURE
         }
     }
+}
+
+/// This process among those that a launcher has started. One that is to work in several becomes the launcher.
+fn ranks_of(entry: &Entry, args: &StageArgs, params: &serde_json::Value) -> Result<Ranks> {
+    let asked = args.processes.map(usize::from);
+    if let Some(processes) = asked.filter(|&processes| processes > 1 && !ranks::is_launched()) {
+        entry.check_processes(params.clone(), processes)?;
+        return Err(ranks::launch(processes).into());
+    }
+    let ranks = ranks::join()?;
+    let size = ranks.size();
+    ensure!(
+        asked.is_none_or(|asked| asked == size),
+        "--processes is {}, and the launcher has started {size}; leave one of the two out",
+        asked.unwrap_or_default()
+    );
+    entry.check_processes(params.clone(), size)?;
+    Ok(ranks)
 }
 
 /// As [`Entry::resolve`]; on failure it lists every wrong parameter.
@@ -141,8 +173,9 @@ fn read_params(path: &Path) -> Result<serde_json::Value> {
     serde_yaml::from_str(&text).with_context(|| format!("{} is neither YAML nor JSON", path.display()))
 }
 
-fn run(entry: &Entry, args: &StageArgs, params: serde_json::Value, report: Report) -> Result<()> {
-    if let Some(threads) = args.threads {
+fn run(entry: &Entry, args: &StageArgs, params: serde_json::Value, report: Report, ranks: &Ranks) -> Result<()> {
+    let shared_out = || std::thread::available_parallelism().map_or(1, |cores| (usize::from(cores) / ranks.on_this_machine()).max(1));
+    if let Some(threads) = args.threads.or_else(|| (ranks.size() > 1).then(shared_out)) {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the worker threads")?;
     }
     let mut beside = args.output.clone().into_os_string();
@@ -154,10 +187,11 @@ fn run(entry: &Entry, args: &StageArgs, params: serde_json::Value, report: Repor
         work: args.work.clone().unwrap_or_else(|| beside.into()),
         seed: args.seed,
         device: args.device,
-        report,
+        report: if ranks.is_first() { report } else { Report::silent() },
         planned: args.planned,
         known: Known { key: args.key.clone(), digests: args.digests.iter().cloned().collect() },
         sink: None,
+        ranks: ranks.clone(),
     };
     if let Some(list) = &args.cases {
         io.sink = Some(Sink::open(list, &io.output, &io.work, &io.node)?);
@@ -166,7 +200,7 @@ fn run(entry: &Entry, args: &StageArgs, params: serde_json::Value, report: Repor
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     entry.run(params, &io)?;
-    if args.work.is_none() {
+    if args.work.is_none() && ranks.is_first() {
         // Nobody else looks after the default checkpoint folder.
         std::fs::remove_dir_all(&io.work).with_context(|| format!("cannot remove {}", io.work.display()))?;
     }

@@ -98,6 +98,16 @@ pub trait Stage {
         Ok(())
     }
 
+    /// Refuses more processes than can share the work.
+    ///
+    /// # Errors
+    /// Says how many can.
+    fn check_processes(config: &Self::Config, processes: usize) -> Result<()> {
+        let _ = config;
+        ensure!(processes == 1, "stage {} works in one process; leave `processes` out, or take `cpus` for more threads", Self::NAME);
+        Ok(())
+    }
+
     /// What the work will come to, told before it and before its inputs are there.
     ///
     /// # Errors
@@ -143,6 +153,7 @@ pub struct Entry {
     pub example: &'static str,
     by_case: Option<ByCase>,
     resolve: fn(Value) -> Result<Value>,
+    check_processes: fn(Value, usize) -> Result<()>,
     schema: fn(&mut SchemaGenerator) -> Schema,
     run: fn(Value, &StageIo) -> Result<()>,
     forecast: fn(Value, &Ahead) -> Result<Forecast>,
@@ -163,6 +174,7 @@ impl Entry {
             example: S::EXAMPLE,
             by_case: S::BY_CASE,
             resolve: resolve::<S>,
+            check_processes: |params, processes| S::check_processes(&parse::<S>(params)?, processes),
             schema: <S::Config as JsonSchema>::json_schema,
             run: run::<S>,
             forecast: |params, ahead| S::forecast(&parse::<S>(params)?, ahead),
@@ -176,6 +188,14 @@ impl Entry {
     /// Names the field and what was expected.
     pub fn resolve(&self, params: Value) -> Result<Value> {
         (self.resolve)(params)
+    }
+
+    /// [`Stage::check_processes`] for complete parameters.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_processes(&self, params: Value, processes: usize) -> Result<()> {
+        (self.check_processes)(params, processes)
     }
 
     /// The JSON schema of the parameters; those of parts with a name go to the generator's definitions.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ranks::Ranks;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,8 @@ pub struct StageIo {
     pub known: Known,
     /// Where finished cases go, for a stage that works case by case under a runner.
     pub sink: Option<Sink>,
+    /// This process among those that do the work together.
+    pub ranks: Ranks,
 }
 
 impl StageIo {

@@ -38,6 +38,7 @@ pub use memory::{forget_peak_memory, note_memory, peak_memory};
 pub use mistakes::Mistake;
 pub use nearest::nearest;
 pub use progress::{Progress, ProgressStyle, Report, Update};
+pub use ranks::Ranks;
 pub use shown::{shown, some_of};
 pub use sink::Sink;
 pub use stop::stop_on_signals;

@@ -40,17 +40,27 @@ pub struct Update {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     style: ProgressStyle,
+    is_silent: bool,
 }
 
 impl Report {
     /// A report in the given style.
     #[must_use]
     pub fn new(style: ProgressStyle) -> Self {
-        Self { style }
+        Self { style, is_silent: false }
+    }
+
+    /// A report that says nothing, for processes beside the one that speaks.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self { style: ProgressStyle::Lines, is_silent: true }
     }
 
     /// Says one line to the user, [harmlessly](shown()). While a bar is drawn use [`Progress::note`], which does not tear it.
     pub fn note(&self, text: &str) {
+        if self.is_silent {
+            return;
+        }
         // A closed standard error is no reason to stop working.
         let _ = writeln!(std::io::stderr(), "{}", shown(text));
     }

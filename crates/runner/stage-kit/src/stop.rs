@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-/// Sets the returned flag when the process is asked to end; a second signal ends it at once.
+/// Sets the returned flag when the process is asked to end; a second signal ends it at once. SIGUSR1 asks as well, however often: it is
+/// what launchers of several processes hand on to them.
 ///
 /// # Errors
 /// When the kernel refuses the handlers.
@@ -19,6 +20,7 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .context("cannot listen for signals")?;
     }
+    signal_hook::flag::register(SIGUSR1, Arc::clone(&stop)).context("cannot listen for signals")?;
     Ok(stop)
 }
 

@@ -110,6 +110,7 @@ impl Bench {
             planned: false,
             known: Default::default(),
             sink: None,
+            ranks: Default::default(),
         }
     }
 

@@ -45,6 +45,7 @@ impl DataSet {
             planned: false,
             known: Default::default(),
             sink: None,
+            ranks: Default::default(),
         };
         STAGE.run(params(changes), &io)
     }

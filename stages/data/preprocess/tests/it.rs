@@ -119,6 +119,7 @@ impl Study {
             planned: false,
             known: Default::default(),
             sink: None,
+            ranks: Default::default(),
         };
         Entry::of::<Preprocess>().run(params, &io)?;
         Ok(Index::load(&self.path("out"))?)

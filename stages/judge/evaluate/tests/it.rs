@@ -82,6 +82,7 @@ impl Cases {
             planned: false,
             known: Default::default(),
             sink: None,
+            ranks: Default::default(),
         };
         Entry::of::<Evaluate>().run(params, &io).map_err(|error| format!("{error:#}"))
     }

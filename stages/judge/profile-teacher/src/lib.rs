@@ -141,6 +141,7 @@ mod tests {
                 planned: false,
                 known: Default::default(),
                 sink: None,
+                ranks: Default::default(),
             };
             ProfileTeacher::run(&config, &io).unwrap();
             serde_json::from_str(&std::fs::read_to_string(folder.path().join("profile.json")).unwrap()).unwrap()

@@ -27,6 +27,7 @@ fn overlaid(folder: &std::path::Path, params: Value) -> Result<Vec<u8>, String> 
         planned: false,
         known: Default::default(),
         sink: None,
+        ranks: Default::default(),
     };
     Entry::of::<Overlay>().run(params, &io).map_err(|error| format!("{error:#}"))?;
     let (labels, header) = nifti::read_labels(folder.join("out/labels/a.nii.gz")).unwrap();

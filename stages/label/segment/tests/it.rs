@@ -66,6 +66,7 @@ fn run(folder: &Path, params: Value) -> Result<(), String> {
         planned: false,
         known: Default::default(),
         sink: None,
+        ranks: Default::default(),
     };
     Entry::of::<Segment>().run(params, &io).map_err(|error| format!("{error:#}"))
 }

@@ -12,9 +12,10 @@ use anyhow::{Result, ensure};
 use candle_core::Tensor;
 use nets::{DecoderConfig, Hidden, Masked, Network, Params, TeacherConfig};
 use random::{Streams, permutation};
+use ranks::Sums;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Role, Stage, StageIo};
+use stage_kit::{Ranks, Role, Stage, StageIo};
 use training::{
     Augment, AugmentConfig, Batch, BatchSource, FitConfig, Normalisation, Run, Sample, Sampling, Select, Sources, Targets, Trainable,
     Trust, Validation,
@@ -88,6 +89,10 @@ impl Stage for PretrainEncoder {
         config.fit.check()
     }
 
+    fn check_processes(config: &Config, processes: usize) -> Result<()> {
+        config.fit.check_processes(processes)
+    }
+
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         let network = config.masked()?;
         let streams = Streams::new(io.seed);
@@ -102,7 +107,7 @@ impl Stage for PretrainEncoder {
         let pretraining =
             Pretraining { hidden: config.hidden_of(network.cubes()), network, params, streams, validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
-        let fitted = training::fit(&config.fit, &pretraining, sources.training, &run)?;
+        let Some(fitted) = training::fit(&config.fit, &pretraining, sources.training, &run)? else { return Ok(()) };
         reconstructions::draw(&pretraining, &io.output.join("reconstructions.png"))?;
         let metadata = BTreeMap::from([
             ("network".into(), serde_json::to_string(&config.network)?),
@@ -165,6 +170,18 @@ impl Pretraining {
     }
 }
 
+/// Those of a validation, summed over its samples.
+struct Losses {
+    sum: f64,
+    samples: f64,
+}
+
+impl Sums for Losses {
+    fn sums(&mut self) -> Vec<&mut f64> {
+        vec![&mut self.sum, &mut self.samples]
+    }
+}
+
 impl Trainable for Pretraining {
     fn params(&self) -> &Params {
         &self.params
@@ -174,14 +191,14 @@ impl Trainable for Pretraining {
         Ok(self.network.loss(&self.params, &batch.image, &self.hide(&batch.samples)?)?)
     }
 
-    fn validate(&self) -> Result<Validation> {
-        let (mut sum, mut samples) = (0.0, 0.0);
-        for batch in self.validation_batches() {
-            let batch = batch?;
-            let loss = self.loss(&batch)?.detach().to_scalar::<f32>()?;
-            sum += f64::from(loss) * batch.len() as f64;
-            samples += batch.len() as f64;
-        }
-        Ok(Validation { loss: sum / samples, dice: f64::NAN, details: Vec::new() })
+    fn validate(&self, ranks: &Ranks) -> Result<Validation> {
+        let mut losses = Losses { sum: 0.0, samples: 0.0 };
+        let look = |batch: &Batch| Ok(self.loss(batch)?.detach().to_scalar::<f32>()?);
+        training::over_batches(&self.validation, &self.params.device(), ranks, &mut losses, look, |losses, batch, loss| {
+            losses.sum += f64::from(loss) * batch.len() as f64;
+            losses.samples += batch.len() as f64;
+            Ok(())
+        })?;
+        Ok(Validation { loss: losses.sum / losses.samples, dice: f64::NAN, details: Vec::new() })
     }
 }

@@ -13,8 +13,10 @@ use nets::{Network as _, Params};
 use partial::{Dataset, Datasets, Dice, Loss, Model, ModelConfig, Output, PartialTally, Truth, Whole};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Role, Stage, StageIo};
-use training::{Augment, AugmentConfig, Batch, FitConfig, FreezePlan, Normalisation, Run, Sampling, Trainable, Trust, Validation};
+use stage_kit::{Ranks, Role, Stage, StageIo};
+use training::{
+    Augment, AugmentConfig, Batch, Cut, FitConfig, FreezePlan, Normalisation, Parts, Run, Sample, Sampling, Trainable, Trust, Validation,
+};
 
 use crate::cases::{Cases, Labelled};
 
@@ -154,6 +156,10 @@ impl Stage for TrainPartial {
         config.fit.check()
     }
 
+    fn check_processes(config: &Config, processes: usize) -> Result<()> {
+        config.fit.check_processes(processes)
+    }
+
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         let manifest = Manifest::load(io.input("partition")?)?;
         let declared = config.model.resolved(&manifest)?;
@@ -172,7 +178,7 @@ impl Stage for TrainPartial {
         let input = training.source.model_input();
         let trainee = Trainee { model, params, loss, datasets, cases: training.datasets, validation, part: config.fit.micro_batch };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
-        let fitted = training::fit(&config.fit, &trainee, training.source, &run)?;
+        let Some(fitted) = training::fit(&config.fit, &trainee, training.source, &run)? else { return Ok(()) };
         let cases = declared.datasets.iter().map(|dataset| dataset.subset.clone()).collect::<Vec<_>>().join(", ");
         let classes = manifest.classes.only(trainee.model.pattern());
         let network = serde_json::to_value(declared.about(&classes))?;
@@ -206,6 +212,30 @@ struct Trainee {
     part: Option<usize>,
 }
 
+/// What the loss of a part takes from all parts, from what this rank knows of its own.
+fn gathered(parts: &Parts<'_>, own: Vec<Vec<Tensor>>) -> Result<Vec<Vec<Tensor>>> {
+    if parts.ranks().size() == 1 {
+        return Ok(own);
+    }
+    let values = |sums: &Vec<Tensor>| -> Result<Vec<f32>> {
+        let each = sums.iter().map(|sum| sum.flatten_all()?.to_vec1::<f32>()).collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(each.concat())
+    };
+    let all = parts.gather(&own.iter().map(values).collect::<Result<Vec<_>>>()?)?;
+    // A rank without a part has nothing to compute with them.
+    let Some(shapes) = own.first() else { return Ok(Vec::new()) };
+    let of_part = |values: Vec<f32>| {
+        let mut rest = values.as_slice();
+        let sums = shapes.iter().map(|sum| {
+            let (own, others) = rest.split_at(sum.elem_count());
+            rest = others;
+            Tensor::from_slice(own, sum.dims(), sum.device())
+        });
+        Ok(sums.collect::<candle_core::Result<_>>()?)
+    };
+    all.into_iter().map(of_part).collect()
+}
+
 /// A part of a batch, its datasets, what the model says of it, and its loss.
 type Told<'a> = (&'a Batch, &'a [usize], &'a [Output], Tensor);
 
@@ -218,21 +248,22 @@ impl Trainee {
         Ok(if learning { outputs } else { outputs.into_iter().map(Output::detached).collect() })
     }
 
-    /// The loss of a batch in parts, whose cases have these datasets; those of the parts sum to it.
-    fn in_parts(&self, parts: &[Batch], of_case: &[usize], learning: bool, take: &mut dyn FnMut(Told<'_>) -> Result<()>) -> Result<()> {
-        let of_part = |part: &Batch| part.samples.iter().map(|sample| of_case[sample.case]).collect();
-        let datasets: Vec<Vec<usize>> = parts.iter().map(of_part).collect();
-        let mut whole = Whole::of(&datasets.concat());
-        if parts.len() > 1 && self.loss.is_of_whole_batches() {
-            let sums = parts.iter().zip(&datasets).map(|(part, datasets)| {
+    /// The losses of this rank's parts of a batch, whose cases have these datasets; those of all parts sum to that of the batch.
+    fn in_parts(&self, parts: &Parts<'_>, of_case: &[usize], learning: bool, take: &mut dyn FnMut(Told<'_>) -> Result<()>) -> Result<()> {
+        let datasets_of = |samples: &[Sample]| samples.iter().map(|sample| of_case[sample.case]).collect::<Vec<_>>();
+        let datasets: Vec<Vec<usize>> = parts.own().iter().map(|part| datasets_of(&part.samples)).collect();
+        let mut whole = Whole::of(&datasets_of(parts.samples()));
+        if parts.all() > 1 && self.loss.is_of_whole_batches() {
+            let sums = parts.own().iter().zip(&datasets).map(|(part, datasets)| {
                 let outputs = self.outputs(part, datasets, learning)?;
                 Ok(self.loss.sums(&outputs, &Truth::of(part, datasets), &self.datasets)?)
             });
-            whole = whole.with_sums(sums.collect::<Result<_>>()?);
+            whole = whole.with_sums(gathered(parts, sums.collect::<Result<_>>()?)?);
         }
-        for (place, (part, datasets)) in parts.iter().zip(&datasets).enumerate() {
+        for (own, (part, datasets)) in parts.own().iter().zip(&datasets).enumerate() {
             let outputs = self.outputs(part, datasets, learning)?;
-            let loss = self.loss.of_part(&self.model, &outputs, &Truth::of(part, datasets), &self.datasets, (&whole, place))?;
+            let about_whole = (&whole, parts.place(own));
+            let loss = self.loss.of_part(&self.model, &outputs, &Truth::of(part, datasets), &self.datasets, about_whole)?;
             take((part, datasets, &outputs, loss))?;
         }
         Ok(())
@@ -250,27 +281,32 @@ impl Trainable for Trainee {
 
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
         let mut whole = None;
-        self.losses(std::slice::from_ref(batch), &mut |loss, _| {
+        self.losses(&Parts::whole(batch), &mut |loss, _| {
             whole = Some(loss.clone());
             Ok(())
         })?;
         whole.context("a batch without samples has no loss")
     }
 
-    fn losses(&self, parts: &[Batch], take: &mut dyn FnMut(&Tensor, f64) -> Result<()>) -> Result<()> {
+    fn losses(&self, parts: &Parts<'_>, take: &mut dyn FnMut(&Tensor, f64) -> Result<()>) -> Result<()> {
         self.in_parts(parts, &self.cases, true, &mut |(_, _, _, loss)| take(&loss, 1.0))
     }
 
-    fn validate(&self) -> Result<Validation> {
+    fn validate(&self, ranks: &Ranks) -> Result<Validation> {
         let Labelled { source, datasets: of_case } = &self.validation;
         let epoch = source.sampler().epoch(0);
         let mut tally = PartialTally::new(&self.model);
         for step in 0..source.sampler().steps_per_epoch() {
-            let batch = source.assemble(&epoch, 0, step)?.into_tensors(&self.params.device())?;
-            let parts = batch.micro_batches(self.part.unwrap_or(batch.len()))?;
+            let parts = source.draw(&epoch, 0, step, Cut::new(self.part, ranks))?.into_parts(&self.params.device(), ranks)?;
+            let (samples, mut rounds) = (parts.samples().len(), 0..parts.rounds());
             self.in_parts(&parts, of_case, false, &mut |(part, datasets, outputs, loss)| {
-                Ok(tally.add(&self.model, outputs, &Truth::of(part, datasets), &self.datasets, (&loss, batch.len()))?)
+                rounds.next();
+                let add = |tally: &mut PartialTally| -> Result<()> {
+                    Ok(tally.add(&self.model, outputs, &Truth::of(part, datasets), &self.datasets, (&loss, samples))?)
+                };
+                ranks.in_turn(&mut tally, Some(add))
             })?;
+            rounds.try_for_each(|_| ranks.pass_turn(&mut tally))?;
         }
         Ok(tally.validation(&self.model))
     }

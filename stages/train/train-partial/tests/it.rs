@@ -11,7 +11,7 @@ use ndarray::Array3;
 use partial::TrainedModel;
 use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, INDEX_FILE, Index, LabelSource, Layout, PreparedCase, case_path, write_case};
 use serde_json::{Value, json};
-use stage_kit::{DeviceChoice, Report, Stage, StageIo, write_atomic, write_atomic_text};
+use stage_kit::{DeviceChoice, Ranks, Report, Stage, StageIo, write_atomic, write_atomic_text};
 use train_partial::{Config, TrainPartial};
 
 const SIDE: usize = 16;
@@ -157,6 +157,7 @@ impl Study {
             planned: false,
             known: Default::default(),
             sink: None,
+            ranks: Default::default(),
         }
     }
 
@@ -213,6 +214,36 @@ fn methods() -> Vec<(&'static str, Value)> {
         ("per_dataset", json!({"per_dataset": {"network": network()}})),
         ("mutual_partial", json!({"mutual_partial": {"network": network(), "difference": {"prediction": 0.1, "features": 0.1}}})),
     ]
+}
+
+/// Trains by so many ranks, which are threads here; returns the bytes of the model and of the curve.
+fn train_together(study: &Study, name: &str, config: &Config, size: usize) -> [Vec<u8>; 2] {
+    let io = study.io(name);
+    std::thread::scope(|scope| {
+        let ranks = |ranks: Ranks| StageIo { ranks, ..io.clone() };
+        let ranks: Vec<StageIo> = Ranks::in_threads(size).into_iter().map(ranks).collect();
+        let threads: Vec<_> =
+            ranks.into_iter().map(|io| scope.spawn(move || TrainPartial::run(config, &io).map_err(|e| format!("{e:#}")))).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+    });
+    ["weights.safetensors", "curve.csv"].map(|file| std::fs::read(io.output.join(file)).unwrap())
+}
+
+/// Among the methods are one whose loss takes sums over the whole batch, ones with heads that a part of a batch does not reach, and one
+/// whose networks learn from each other.
+#[test]
+fn any_number_of_processes_trains_every_method_to_the_bytes_of_one() {
+    let study = Study::new(false);
+    for (name, method) in methods() {
+        let patch = if name == "dodnet" { [16, 16, 16] } else { [8, 8, 8] };
+        // Six samples in batches of five and one, in parts of two: 3 parts, then 1.
+        let config = config(&method, &json!({}), &json!({"patch": patch, "fit": {"batch_size": 5, "micro_batch": 2, "epochs": 2}}));
+        let config: Config = serde_json::from_value(config).unwrap();
+        let alone = train_together(&study, &format!("{name}_1"), &config, 1);
+        for size in [2, 3] {
+            assert!(train_together(&study, &format!("{name}_{size}"), &config, size) == alone, "{name}, {size} processes");
+        }
+    }
 }
 
 #[test]

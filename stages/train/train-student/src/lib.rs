@@ -11,7 +11,7 @@ use nets::{DualUNet2d, DualUNet2dConfig, Learning, Network, Params};
 use ops::DiceCe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Ahead, Chore, Cost, Forecast, Role, Stage, StageIo};
+use stage_kit::{Ahead, Chore, Cost, Forecast, Ranks, Role, Stage, StageIo};
 use training::{
     Augment, AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable,
     Trust, Truth, Validation,
@@ -112,6 +112,10 @@ impl Stage for TrainStudent {
         config.fit.check()
     }
 
+    fn check_processes(config: &Config, processes: usize) -> Result<()> {
+        config.fit.check_processes(processes)
+    }
+
     fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
         ahead::forecast(config, ahead)
     }
@@ -140,7 +144,7 @@ impl Stage for TrainStudent {
         let (weights, loss) = (Learning::new(params), config.fit.loss());
         let student = Student { network, weights, targets: places, names, loss, validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
-        let fitted = training::fit(&config.fit, &student, sources.training, &run)?;
+        let Some(fitted) = training::fit(&config.fit, &student, sources.training, &run)? else { return Ok(()) };
         let network = serde_json::to_value(&config.network)?;
         let origin = fitted.origin(config.subset.clone(), io.seed, config.fit.select, &run);
         let card = training::card(Kind::Student, network, &classes, outputs, input, origin);
@@ -220,9 +224,9 @@ impl Trainable for Student {
         summed(self.loss, &self.forward(batch)?)
     }
 
-    fn validate(&self) -> Result<Validation> {
+    fn validate(&self, ranks: &Ranks) -> Result<Validation> {
         let tallies = self.names.iter().map(|names| Tally::new(names, false)).collect();
-        training::validate(&self.validation, &self.params().device(), tallies, |batch| self.forward(batch))
+        training::validate(&self.validation, &self.params().device(), ranks, tallies, |batch| self.forward(batch))
     }
 }
 

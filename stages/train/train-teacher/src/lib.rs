@@ -14,7 +14,7 @@ use nets::{Learning, Network, Params, Teacher, TeacherConfig};
 use ops::DiceCe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Ahead, Chore, Cost, Forecast, Role, Stage, StageIo};
+use stage_kit::{Ahead, Chore, Cost, Forecast, Ranks, Role, Stage, StageIo};
 use training::{
     Augment, AugmentConfig, Batch, BatchSource, FitConfig, FreezePlan, Normalisation, Run, Sampling, Sources, Tally, Targets, Trainable,
     Trust, Truth, Validation,
@@ -115,6 +115,10 @@ impl Stage for TrainTeacher {
         config.fit.check()
     }
 
+    fn check_processes(config: &Config, processes: usize) -> Result<()> {
+        config.fit.check_processes(processes)
+    }
+
     fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
         ahead::forecast(config, ahead)
     }
@@ -141,7 +145,7 @@ impl Stage for TrainTeacher {
         let (weights, loss) = (Learning::new(params), config.fit.loss());
         let teacher = Training { network, weights, names, loss, validation: sources.validation };
         let run = Run::of(io, serde_json::to_string(&(config, io.seed))?)?;
-        let fitted = training::fit(&config.fit, &teacher, sources.training, &run)?;
+        let Some(fitted) = training::fit(&config.fit, &teacher, sources.training, &run)? else { return Ok(()) };
         let network = serde_json::to_value(&config.network)?;
         let origin = fitted.origin(config.subset.clone(), io.seed, config.fit.select, &run);
         let card = training::card(Kind::Teacher, network, &classes, vec![output], input, origin);
@@ -204,9 +208,9 @@ impl Trainable for Training {
         Ok(self.loss.loss(&logits, truth.target())?)
     }
 
-    fn validate(&self) -> Result<Validation> {
+    fn validate(&self, ranks: &Ranks) -> Result<Validation> {
         let tally = Tally::new(&self.names, true);
-        training::validate(&self.validation, &self.params().device(), vec![tally], |batch| Ok(vec![self.forward(batch)?]))
+        training::validate(&self.validation, &self.params().device(), ranks, vec![tally], |batch| Ok(vec![self.forward(batch)?]))
     }
 }
 

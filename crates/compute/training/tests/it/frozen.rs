@@ -39,7 +39,7 @@ impl Trainable for Student {
         self.organ_loss(batch)
     }
 
-    fn validate(&self) -> Result<Validation> {
+    fn validate(&self, _: &stage_kit::Ranks) -> Result<Validation> {
         let loss = f64::from(self.organ_loss(&self.validation)?.to_scalar::<f32>()?);
         Ok(Validation { loss, dice: 1.0 / (1.0 + loss), details: Vec::new() })
     }

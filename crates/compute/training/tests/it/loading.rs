@@ -6,12 +6,17 @@ use candle_core::Device;
 use labels::{Classes, Regions};
 use prepared::{Layout, case_path};
 use random::Streams;
-use training::{BatchSource, HostBatch, Loader, Order, Position, Sampler, Sampling, Target, Targets, Trust};
+use training::{BatchSource, Cut, HostBatch, Loader, Order, Position, Sampler, Sampling, Target, Targets, Trust};
 
 use crate::toy::{cases_of, prepared_cases, slices, source};
 
+/// All parts of all batches, for one rank.
+fn all() -> Cut {
+    Cut::new(None, &stage_kit::Ranks::Alone)
+}
+
 fn drain(mut loader: Loader) -> Vec<HostBatch> {
-    std::iter::from_fn(|| loader.next_batch().unwrap()).collect()
+    std::iter::from_fn(|| loader.next_batch().unwrap()).map(|drawn| drawn.own).collect()
 }
 
 #[test]
@@ -22,18 +27,18 @@ fn the_loader_hands_out_in_order_what_direct_assembly_gives() {
         .flat_map(|epoch| (0..3).map(move |step| (epoch, step)))
         .map(|(epoch, step)| source.assemble(&source.sampler().epoch(epoch), epoch, step).unwrap())
         .collect();
-    assert_eq!(drain(Loader::start(source.clone(), Position { epoch: 0, step: 0 }, 3).unwrap()), direct);
+    assert_eq!(drain(Loader::start(source.clone(), all(), Position { epoch: 0, step: 0 }, 3).unwrap()), direct);
     // A loader that starts in the middle gives the rest, noise included.
-    assert_eq!(drain(Loader::start(source.clone(), Position { epoch: 1, step: 2 }, 3).unwrap()), direct[5..]);
+    assert_eq!(drain(Loader::start(source.clone(), all(), Position { epoch: 1, step: 2 }, 3).unwrap()), direct[5..]);
     // An epoch of which only the validation is missing has no more batches.
-    assert_eq!(drain(Loader::start(source, Position { epoch: 0, step: 3 }, 2).unwrap()), direct[3..6]);
+    assert_eq!(drain(Loader::start(source, all(), Position { epoch: 0, step: 3 }, 2).unwrap()), direct[3..6]);
 }
 
 #[test]
 fn a_loader_may_be_dropped_with_batches_in_flight() {
     let folder = tempfile::tempdir().unwrap();
     let source = Arc::new(slices(folder.path(), Order::EachEpochAnew, 1));
-    let mut loader = Loader::start(source.clone(), Position { epoch: 0, step: 0 }, 1000).unwrap();
+    let mut loader = Loader::start(source.clone(), all(), Position { epoch: 0, step: 0 }, 1000).unwrap();
     loader.next_batch().unwrap();
     drop(loader);
     let begun = std::time::Instant::now();
@@ -164,7 +169,7 @@ fn a_damaged_case_is_named_with_its_file_and_ends_the_batches() {
     let path = case_path(folder.path(), "case1");
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();
-    let mut loader = Loader::start(Arc::new(source), Position { epoch: 0, step: 0 }, 1).unwrap();
+    let mut loader = Loader::start(Arc::new(source), all(), Position { epoch: 0, step: 0 }, 1).unwrap();
     let error = loop {
         match loader.next_batch() {
             Ok(batch) => assert!(batch.is_some(), "the damage went unnoticed"),

@@ -9,6 +9,7 @@
 //! - `parts`: any cut of a batch into parts is the batch
 //! - `resume`: the loop, its results, and what a kill does to them
 //! - `sides`: samples that are rotated, zoomed and mirrored, and which class is which in a mirror image
+//! - `together`: several ranks, which train as one does
 //! - `trust`: how much labels count, and which cases are left out
 
 mod augment;
@@ -20,5 +21,6 @@ mod optimizer;
 mod parts;
 mod resume;
 mod sides;
+mod together;
 mod toy;
 mod trust;

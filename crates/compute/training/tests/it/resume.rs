@@ -40,6 +40,7 @@ pub(crate) fn run(folder: &Path, checkpoint_interval: Duration) -> Run {
         inputs: Default::default(),
         checkpoint_interval,
         stop: Arc::default(),
+        ranks: stage_kit::Ranks::Alone,
     }
 }
 
@@ -55,7 +56,7 @@ fn train_as(config: &FitConfig, run: &Run, folder: &Path, calls: u64) -> anyhow:
     let mut toy = Toy::new(&source);
     FreezePlan { live: vec!["encoder.*".into(), "organ_decoder.*".into()] }.apply(&mut toy.params).unwrap();
     toy.calls_left.set(calls);
-    let fitted = fit(config, &toy, source, run)?;
+    let fitted = fit(config, &toy, source, run)?.unwrap();
     Ok((fitted, toy))
 }
 
@@ -148,7 +149,11 @@ fn training_learns_leaves_its_curves_and_returns_the_best_epoch() {
     let lowest = losses.iter().copied().fold(f64::INFINITY, f64::min);
     assert_eq!(fitted.best.score, lowest);
     assert_eq!(losses[fitted.best.epoch as usize - 1], lowest);
-    assert_eq!(training::Trainable::validate(&toy).unwrap().loss, lowest, "the model is left with the best weights");
+    assert_eq!(
+        training::Trainable::validate(&toy, &stage_kit::Ranks::Alone).unwrap().loss,
+        lowest,
+        "the model is left with the best weights"
+    );
     let output = folder.path().join("output");
     assert_eq!(std::fs::read_to_string(output.join(CURVE_FILE)).unwrap().lines().count(), 21);
     assert!(std::fs::read_to_string(output.join(PLOT_FILE)).unwrap().starts_with("<svg"));
@@ -163,7 +168,7 @@ fn the_best_epoch_is_not_the_last_when_training_goes_wrong() {
     let (fitted, toy) = train(folder.path(), &config, SELDOM, u64::MAX).unwrap();
     let dice: Vec<f64> = fitted.curve.iter().map(|row| row.validation.dice).collect();
     assert!(fitted.best.epoch < 6 && dice.iter().all(|&dice| dice <= fitted.best.score), "{dice:?}");
-    assert_eq!(training::Trainable::validate(&toy).unwrap().dice, fitted.best.score);
+    assert_eq!(training::Trainable::validate(&toy, &stage_kit::Ranks::Alone).unwrap().dice, fitted.best.score);
 }
 
 #[test]
@@ -229,6 +234,7 @@ fn a_checkpoint_belongs_to_the_inputs_that_it_was_made_from() {
             planned,
             known: Default::default(),
             sink: None,
+            ranks: Default::default(),
         };
         Run::of(&io, "seed 5".into()).unwrap().identity
     };

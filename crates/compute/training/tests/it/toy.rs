@@ -187,7 +187,7 @@ impl Trainable for Toy {
         Ok((organs + cancer)?)
     }
 
-    fn validate(&self) -> Result<Validation> {
+    fn validate(&self, _: &stage_kit::Ranks) -> Result<Validation> {
         let (organs, cancer) = self.losses(&self.validation)?;
         let loss = f64::from((organs + cancer)?.to_scalar::<f32>()?);
         Ok(Validation { loss, dice: 1.0 / (1.0 + loss), details: Vec::new() })

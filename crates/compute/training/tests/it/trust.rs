@@ -100,6 +100,7 @@ pub(crate) fn io(folder: &Path, trust: &[u8], validation: &[usize]) -> StageIo {
         planned: false,
         known: Default::default(),
         sink: None,
+        ranks: Default::default(),
     }
 }
 

@@ -110,6 +110,7 @@ impl<'a> Samples<'a> {
             planned: true,
             known: Default::default(),
             sink: None,
+            ranks: Default::default(),
         };
         let cost = node.stage.sample(node.params.clone(), ahead, chore, &io)?;
         stage_kit::write_atomic_text(&path, &(serde_json::to_string_pretty(&Kept { of, cost, load: self.load })? + "\n"))?;

@@ -104,6 +104,7 @@ impl Data {
             planned: false,
             known: Default::default(),
             sink: None,
+            ranks: Default::default(),
         };
         let run = Entry::of::<Partition>().run(params.clone(), &io);
         // A stage that runs alone ends with an error if cases were left out, after it has done everything else.

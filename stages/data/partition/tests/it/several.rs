@@ -137,6 +137,7 @@ fn a_value_that_is_not_declared_leaves_its_case_out_and_a_changed_declaration_re
             planned: false,
             known: Default::default(),
             sink: None,
+            ranks: Default::default(),
         };
         let entry = stage_kit::Entry::of::<partition::Partition>();
         let plan = entry.cases(entry.resolve(params.clone()).unwrap(), &io).unwrap().unwrap();
