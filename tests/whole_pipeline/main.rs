@@ -19,6 +19,7 @@
 //! - `collection`: four datasets with contradicting definitions, from `flare init` to a model
 //! - `filtering`: pseudo-labels with trust in them, learned from in two rounds
 //! - `memory`: what a worker holds of a large scan
+//! - `processes`: trainings in several processes
 //! - `lab`: a folder with a pipeline file, and the program that runs it
 
 mod alone;
@@ -38,6 +39,7 @@ mod page;
 mod papers;
 mod partial;
 mod plan;
+mod processes;
 mod submission;
 mod transformers;
 mod validator;

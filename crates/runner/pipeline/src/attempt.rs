@@ -11,8 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use case_store::CaseList;
 use clap::ValueEnum as _;
+use rustix::process::Signal;
 
-use crate::child::{self, Ended, Word};
+use crate::child::{self, Ended, Patience, Word};
 use crate::digest::Hasher;
 use crate::executor::Failure;
 use crate::job::{Job, Part};
@@ -81,7 +82,7 @@ impl Attempt<'_> {
             }
             tell(word);
         };
-        match child::run(self.command(), lease.share()?, log, tell, stop, self.grace)? {
+        match child::run(self.command(), lease.share()?, log, tell, stop, self.patience())? {
             Ended::Well => {}
             Ended::Stopped => return Err(Failure::Stopped),
             Ended::Badly(status) => return Err(self.failed(&child::describe(status))),
@@ -169,6 +170,9 @@ impl Attempt<'_> {
         if let Some(threads) = self.threads {
             command.args(["--threads", &threads.to_string()]);
         }
+        if job.resources.processes > 1 {
+            command.args(["--processes", &job.resources.processes.to_string()]);
+        }
         if job.cases.is_some() {
             command.arg("--cases").arg(folder.join(LIST));
         }
@@ -182,6 +186,12 @@ impl Attempt<'_> {
             command.arg("--digest").arg(format!("{role}={}", input.digest));
         }
         command
+    }
+
+    /// How the stage is asked to end. A launcher of several processes ends them at once upon SIGTERM, and hands SIGUSR1 on to them.
+    fn patience(&self) -> Patience {
+        let ask = if self.job.resources.processes > 1 { Signal::USR1 } else { Signal::TERM };
+        Patience { ask, grace: self.grace }
     }
 
     fn device(&self) -> String {

@@ -36,6 +36,21 @@ pub fn die_with_parent(parent: u32) -> Result<()> {
     Ok(())
 }
 
+/// The process that has started this one.
+#[must_use]
+pub fn parent_process() -> Option<u32> {
+    getppid().and_then(|pid| u32::try_from(pid.as_raw_pid()).ok())
+}
+
+/// How a child is asked to end.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    /// The signal that asks.
+    pub(crate) ask: Signal,
+    /// How long it may take before it is killed.
+    pub(crate) grace: Duration,
+}
+
 /// What a running stage has to tell.
 pub enum Word {
     /// How far it is.
@@ -45,14 +60,14 @@ pub enum Word {
 }
 
 /// Runs `command` to its end. Its words go to `tell`, and its lines into `log` as well.
-/// Asked to stop, the stage has the time of `grace` before it is killed.
+/// Asked to stop, the stage has some time before it is killed.
 pub(crate) fn run(
     mut command: Command,
     stdin: Stdio,
     mut log: File,
     tell: impl Fn(Word) + Sync,
     stop: &AtomicBool,
-    grace: Duration,
+    patience: Patience,
 ) -> Result<Ended> {
     // A group of its own: Ctrl-C on the terminal reaches the runner alone, which then ends its stages in good order.
     command.process_group(0).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -70,7 +85,7 @@ pub(crate) fn run(
                 tell(Word::Line(line.to_owned()));
             });
         });
-        wait(&mut child, stop, grace).context("cannot wait for the stage")
+        wait(&mut child, stop, patience).context("cannot wait for the stage")
     })
 }
 
@@ -87,7 +102,7 @@ fn each_line(from: Option<impl Read>, mut each: impl FnMut(&str)) {
 
 /// Waits for the end, and brings it about when `stop` is set. Only this thread reaps the child, so that no signal can
 /// reach a stranger under the same number.
-fn wait(child: &mut Child, stop: &AtomicBool, grace: Duration) -> Result<Ended> {
+fn wait(child: &mut Child, stop: &AtomicBool, Patience { ask, grace }: Patience) -> Result<Ended> {
     let begun = Instant::now();
     let mut asked: Option<Instant> = None;
     loop {
@@ -103,7 +118,7 @@ fn wait(child: &mut Child, stop: &AtomicBool, grace: Duration) -> Result<Ended> 
         }
         match asked {
             None if stop.load(Ordering::Relaxed) => {
-                signal(child, Signal::TERM);
+                signal(child, ask);
                 asked = Some(Instant::now());
             }
             Some(when) if when.elapsed() > grace => signal(child, Signal::KILL),

@@ -93,7 +93,7 @@ const GRACE: Duration = Duration::from_secs(30);
 
 impl Executor for Local<'_> {
     fn execute(&self, store: &Store, job: &Job, tell: &(dyn Fn(Word) + Sync), stop: &AtomicBool) -> Result<(), Failure> {
-        let threads = job.resources.cpus.or(self.threads);
+        let threads = job.resources.cpus.or_else(|| self.threads.map(|threads| (threads / job.resources.processes).max(1)));
         let Self { executable, hasher, .. } = self;
         Attempt { store, job, part: Part::Whole, executable, threads, hasher, grace: GRACE }.run(tell, stop)
     }

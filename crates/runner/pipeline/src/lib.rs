@@ -59,7 +59,7 @@ mod yaml;
 
 pub use attempt::Attempt;
 pub use cases::{Cases, Filter, PlannedCase};
-pub use child::{Word, die_with_parent};
+pub use child::{Word, die_with_parent, parent_process};
 pub use diff::{Comparison, compare};
 pub use digest::{Digest, Hasher, Tree};
 pub use display::Display;

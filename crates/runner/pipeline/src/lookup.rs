@@ -137,6 +137,10 @@ impl Builder<'_> {
             }
         }
         let params = self.params(raw, stage)?;
+        if let Err(error) = stage.check_processes(params.clone(), raw.resources.processes) {
+            self.problem(&["nodes", &raw.written, "resources", "processes"], format!("{}: {error:#}", raw.name));
+            return None;
+        }
         let seed = raw.seed.unwrap_or(self.seed);
         Some(Node { name: raw.name.clone(), stage: *stage, params, seed, inputs, resources: raw.resources })
     }

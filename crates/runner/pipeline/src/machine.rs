@@ -33,7 +33,7 @@ impl Machine {
         let sum = |amount: fn(&Resources) -> u64| self.taken.values().map(|t| amount(&t.resources)).sum::<u64>() + amount(asked);
         let used: Vec<&String> = self.taken.values().flat_map(|taken| &taken.cards).collect();
         let free: Vec<String> = self.cards.iter().filter(|card| !used.contains(card)).cloned().collect();
-        let fits = sum(|r| r.cpus.unwrap_or(0) as u64) <= self.cpus as u64
+        let fits = sum(|r| r.all_cpus().unwrap_or(0) as u64) <= self.cpus as u64
             && sum(|r| r.memory.unwrap_or(0)) <= self.memory
             && asked.gpus <= free.len();
         if !fits && !self.taken.is_empty() {

@@ -1,13 +1,16 @@
-//! What a node may take of a machine: `resources: {cpus: 4, gpus: 1, memory: 16 GB, time: 8 h, batch: 50}`.
+//! What a node may take of a machine: `resources: {cpus: 4, gpus: 1, memory: 16 GB, time: 8 h, processes: 4, batch: 50}`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// What a node asks for. It is no part of the node's key: results do not depend on it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
-    /// Cores, which are also its threads; without it the nodes that run at once share the cores.
+    /// Cores of each process, which are also its threads; without it the nodes that run at once share the cores.
     pub cpus: Option<usize>,
+    /// Processes that share the work of one training.
+    #[serde(default = "one")]
+    pub processes: usize,
     /// Graphics cards.
     pub gpus: usize,
     /// Memory, in bytes.
@@ -18,7 +21,18 @@ pub struct Resources {
     pub batch: Option<usize>,
 }
 
-const KEYS: [&str; 5] = ["cpus", "gpus", "memory", "time", "batch"];
+/// A job that an earlier version has prepared is for one process.
+fn one() -> usize {
+    1
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { cpus: None, processes: one(), gpus: 0, memory: None, time: None, batch: None }
+    }
+}
+
+const KEYS: [&str; 6] = ["cpus", "processes", "gpus", "memory", "time", "batch"];
 
 impl Resources {
     /// Reads what stands under `resources:`; on failure tells the key at fault, if it is one, and the reason.
@@ -35,6 +49,7 @@ impl Resources {
             let at_least_one = || count().filter(|&n| n > 0).ok_or_else(|| refuse("whole number from 1"));
             match key.as_str() {
                 "cpus" => resources.cpus = Some(at_least_one()?),
+                "processes" => resources.processes = at_least_one()?,
                 "gpus" => resources.gpus = count().ok_or_else(|| refuse("whole number"))?,
                 "memory" => resources.memory = Some(quantity(value, &MEMORY).ok_or_else(|| refuse("memory, such as `16 GB` or `500 MB`"))?),
                 "time" => resources.time = Some(quantity(value, &TIME).ok_or_else(|| refuse("time, such as `8 h` or `90 min`"))?),
@@ -44,7 +59,16 @@ impl Resources {
                 }
             }
         }
+        if resources.processes > 1 && resources.gpus > 0 {
+            let message = "several processes compute on the CPU alone, and would share one graphics card; leave `gpus` or `processes` out";
+            return Err((Some("processes".into()), message.into()));
+        }
         Ok(resources)
+    }
+
+    /// All cores that it takes, as far as it says.
+    pub(crate) fn all_cpus(&self) -> Option<usize> {
+        self.cpus.map(|cpus| cpus.saturating_mul(self.processes))
     }
 }
 
@@ -76,16 +100,23 @@ mod tests {
     #[test]
     fn amounts_have_units() {
         let read = Resources::parse(&json!({"cpus": 4, "gpus": 1, "memory": "1.5 GB", "time": "90min", "batch": 20})).unwrap();
-        let expected = Resources { cpus: Some(4), gpus: 1, memory: Some(1_500_000_000), time: Some(5400), batch: Some(20) };
+        let expected = Resources { cpus: Some(4), processes: 1, gpus: 1, memory: Some(1_500_000_000), time: Some(5400), batch: Some(20) };
         assert_eq!(read, expected);
+        let several = Resources::parse(&json!({"cpus": 4, "processes": 3})).unwrap();
+        assert_eq!((several.processes, several.all_cpus()), (3, Some(12)));
         assert_eq!(Resources::parse(&Value::Null), Ok(Resources::default()));
     }
 
     #[test]
     fn what_is_no_amount_is_refused_with_its_key() {
-        for (key, value) in
-            [("cpus", json!(0)), ("memory", json!("16")), ("memory", json!(16)), ("time", json!("1 year")), ("ram", json!(1))]
-        {
+        for (key, value) in [
+            ("cpus", json!(0)),
+            ("processes", json!(0)),
+            ("memory", json!("16")),
+            ("memory", json!(16)),
+            ("time", json!("1 year")),
+            ("ram", json!(1)),
+        ] {
             assert_eq!(Resources::parse(&json!({ key: value })).unwrap_err().0.as_deref(), Some(key));
         }
     }

@@ -297,7 +297,8 @@ fn node_of(stages: &[Entry], kind: &Value) -> Value {
                 "type": ["object", "null"],
                 "additionalProperties": false,
                 "properties": {
-                    "cpus": {"description": "Cores, which are also its threads.", "type": ["integer", "null"], "minimum": 1},
+                    "cpus": {"description": "Cores of each process, which are also its threads.", "type": ["integer", "null"], "minimum": 1},
+                    "processes": {"description": "Processes that share the work of one training, by MPI.", "type": ["integer", "null"], "minimum": 1},
                     "gpus": {"description": "Graphics cards.", "type": ["integer", "null"], "minimum": 0},
                     "memory": {"description": "Such as `16 GB`.", "type": ["string", "null"]},
                     "time": {"description": "The longest that it may take, such as `8 h`.", "type": ["string", "null"]},

@@ -18,11 +18,11 @@ use crate::error::Usage;
 use crate::executor::{Executor, Local};
 use crate::graph::Pipeline;
 use crate::journal::RunNote;
-use crate::plan::Planner;
+use crate::plan::{Planner, State};
 use crate::run::{Options, Summary};
 use crate::store::Store;
 use crate::text::{duration, instead, utc};
-use crate::{Hasher, Overrides, Slurm, die_with_parent, draw};
+use crate::{Hasher, Overrides, Slurm, die_with_parent, draw, parent_process};
 
 /// A pipeline with its store.
 pub(super) struct Opened {
@@ -127,6 +127,7 @@ pub(super) fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> 
         jobs: args.how.jobs.map_or(if on_slurm { usize::MAX } else { 1 }, usize::from),
         version: program.version.to_owned(),
     };
+    check_processes(&planner, &options.wanted, on_slurm)?;
     let stop = stage_kit::stop_on_signals()?;
     let started = utc(SystemTime::now());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -161,6 +162,22 @@ pub(super) fn run_opened(program: &Program, opened: &Opened, args: &RunArgs) -> 
         _ => DONE,
     };
     Ok((code, summary))
+}
+
+/// Refuses nodes that are to be run in several processes where that cannot be done, before anything runs.
+fn check_processes(planner: &Planner<'_>, wanted: &BTreeSet<usize>, on_slurm: bool) -> Result<()> {
+    let several = |index: &&usize| planner.pipeline.nodes[**index].resources.processes > 1;
+    // A cluster's machines have a launcher of their own.
+    let possible = if on_slurm { ranks::check_built() } else { ranks::check().map(drop) };
+    let (Some(_), Err(error)) = (wanted.iter().find(several), possible) else { return Ok(()) };
+    let states = planner.survey(wanted)?;
+    match wanted.iter().filter(several).find(|index| !matches!(states.get(index), Some(State::Fresh(_)))) {
+        Some(&index) => {
+            let node = &planner.pipeline.nodes[index];
+            Err(Usage(format!("{}: `processes: {}`: {error}", node.name, node.resources.processes)).into())
+        }
+        None => Ok(()),
+    }
 }
 
 fn summary_line(summary: &Summary, results: &Path, begun: Instant) -> String {
@@ -215,7 +232,9 @@ pub(super) fn graph(program: &Program, args: &GraphArgs) -> Result<u8> {
 
 /// `stage`.
 pub(super) fn stage(program: &Program, verb: &StageVerb) -> ExitCode {
-    if let Some(parent) = verb.parent
+    // A launcher stands between the runner and the processes that it starts; they die with the launcher, and that with the runner.
+    let parent = if ranks::is_launched() { parent_process() } else { verb.parent };
+    if let Some(parent) = parent
         && let Err(error) = die_with_parent(parent)
     {
         eprintln!("error: {error:#}");

@@ -60,10 +60,12 @@ pub(super) fn arguments(options: &SlurmOptions, job: &Job, name: &str, n_jobs: u
         format!("--output={}/%a.out", folder.to_string_lossy().replace('%', "%%")),
         // The runner submits again what was lost; Slurm doing the same would make two of it.
         "--no-requeue".to_owned(),
-        "--nodes=1".to_owned(),
-        "--ntasks=1".to_owned(),
+        format!("--ntasks={}", resources.processes),
         format!("--cpus-per-task={}", cpus(job)),
     ];
+    if resources.processes == 1 {
+        arguments.push("--nodes=1".to_owned());
+    }
     arguments.extend(resources.memory.map(|bytes| format!("--mem={}M", bytes.div_ceil(1 << 20))));
     arguments.extend(resources.time.map(|seconds| format!("--time={}", seconds.div_ceil(60))));
     // Slurm may be a minute early: of a short time nothing would be left.
@@ -165,16 +167,16 @@ mod tests {
             ..SlurmOptions::default()
         };
         let folder = PathBuf::from("/store/100%/slurm");
-        let asks = Resources { cpus: Some(4), gpus: 2, memory: Some(16_000_000_000), time: Some(5401), batch: None };
+        let asks = Resources { cpus: Some(4), gpus: 2, memory: Some(16_000_000_000), time: Some(5401), ..Resources::default() };
         let expected = [
             "--parsable",
             "--job-name=n",
             "--array=0-79",
             "--output=/store/100%%/slurm/%a.out",
             "--no-requeue",
-            "--nodes=1",
             "--ntasks=1",
             "--cpus-per-task=4",
+            "--nodes=1",
             "--mem=15259M",
             "--time=91",
             "--signal=B:TERM@120",
@@ -186,6 +188,15 @@ mod tests {
         ];
         assert_eq!(arguments(&options, &job(asks), "n", 80, &folder), expected);
         let short = arguments(&SlurmOptions::default(), &job(Resources { time: Some(120), ..Resources::default() }), "n", 1, &folder);
-        assert_eq!(short[7..], ["--cpus-per-task=1", "--time=2"], "no warning at the very beginning, and nothing that nobody asks for");
+        assert_eq!(
+            short[6..],
+            ["--cpus-per-task=1", "--nodes=1", "--time=2"],
+            "no warning at the very beginning, and nothing that nobody asks for"
+        );
+        let several = arguments(&SlurmOptions::default(), &job(Resources { processes: 3, ..Resources::default() }), "n", 1, &folder);
+        assert!(
+            several.contains(&"--ntasks=3".to_owned()) && !several.contains(&"--nodes=1".to_owned()),
+            "processes may be on several machines"
+        );
     }
 }
