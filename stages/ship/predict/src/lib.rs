@@ -44,7 +44,7 @@ pub struct Config {
     pub flips: bool,
     /// Removes small parts of the model's first group, as the winner of FLARE23 does: of `liver`, `spleen`, `pancreas`,
     /// `right_adrenal`, `left_adrenal` and `stomach` everything but the largest part, of `right_kidney`, `left_kidney` and
-    /// `gallbladder` what is below a tenth of it. Off in the paper.
+    /// `gallbladder` what is below a tenth of it; `kidney_left` is `left_kidney`. Off in the paper.
     pub clean_up: bool,
     /// Writes CASE.png with slices of the scan and the labels on them.
     pub preview: bool,
@@ -71,7 +71,7 @@ pub struct Predict;
 
 impl Stage for Predict {
     const NAME: &'static str = "predict";
-    const REVISION: u32 = 6;
+    const REVISION: u32 = 7;
     const ABOUT: &'static str = "Labels CT scans with trained models: segment, overlay and resample-back in one go";
     const READS: &'static [Role] = &[
         Role::required("images", "a folder of CT scans in NIfTI, NRRD, MetaImage or DICOM, or one such file").by_case(),
