@@ -27,7 +27,8 @@ pub struct DatasetConfig {
     /// For each class the value or values that show it in the label maps; with the layout `nnunet` also names of `dataset.json`.
     /// There, classes that are left out are known by their names in `dataset.json`. With other layouts they are not labelled; if none
     /// is here, each is shown by its own value. Where a label stands for structures on both sides of the body, `{left: kidneys}` and
-    /// `{right: kidneys}` tell them apart: it is cut along a sagittal plane between its two parts.
+    /// `{right: kidneys}` tell them apart: it is cut along a sagittal plane between its two parts. `[]` says that the annotators looked
+    /// for a class and that no case has it: to a training, all of these scans are examples of what it is not.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, Marks>,
     /// Values, or names of `dataset.json`, that count as background.

@@ -94,7 +94,7 @@ pub enum LabelError {
         /// The text as given.
         text: String,
     },
-    /// A class without values, or with that of background.
+    /// Values that a class cannot have.
     #[error("`{key}`: {values:?} cannot be the values of a class; give at least one, and none that is 0")]
     BadRegion {
         /// The class.

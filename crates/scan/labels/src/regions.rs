@@ -28,17 +28,18 @@ impl Regions {
         Self { values: classes.iter().map(|value| (value, LabelPattern::of(value))).collect(), ..Self::default() }
     }
 
-    /// The regions of a declaration: values for each class by its key, and values that count as background.
+    /// The regions of a declaration: values for each class by its key, and values that count as background. A class without values is
+    /// one that annotators looked for and found nowhere.
     ///
     /// # Errors
-    /// When a key is no class, a class has no value or that of background, a value is both ignored and a class's, or it shows two
+    /// When a key is no class, a class has the value of background, a value is both ignored and a class's, or it shows two
     /// classes of one group, which exclude each other.
     pub fn declared(classes: &Classes, declared: &BTreeMap<String, Vec<u8>>, ignored: &[u8]) -> Result<Self, LabelError> {
         let ignored: LabelPattern = ignored.iter().copied().collect();
         let mut values = BTreeMap::new();
         for (key, of_class) in declared {
             let class = classes.class(key)?;
-            if of_class.is_empty() || of_class.contains(&BACKGROUND) {
+            if of_class.contains(&BACKGROUND) {
                 return Err(LabelError::BadRegion { key: key.clone(), values: of_class.clone() });
             }
             let region: LabelPattern = of_class.iter().copied().collect();

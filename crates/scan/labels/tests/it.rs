@@ -150,14 +150,24 @@ fn a_kidney_may_contain_its_tumor() {
 }
 
 #[test]
+fn a_class_without_values_is_annotated_and_nowhere() {
+    let values = BTreeMap::from([("kidney".to_owned(), vec![1]), ("tumor".to_owned(), Vec::new())]);
+    let regions = Regions::declared(&kits(), &values, &[]).unwrap();
+    assert_eq!((regions.classes(), regions.of_class(40)), (set(&[1, 40]), LabelPattern::EMPTY));
+    assert_eq!((regions.shown_by(1), regions.table(&[40], &kits()).unwrap()), (set(&[1]), [0; 256]));
+    // A model's tumor counts as wrong there, and is not added to the label map.
+    let lesions = Completion::of(&kits(), 1, &regions, regions.classes()).unwrap();
+    assert_eq!((lesions.target(0, 40), lesions.target(1, 40)), (0, 0));
+}
+
+#[test]
 fn regions_that_contradict_themselves_are_refused() {
     let refused = |values: &[(&str, &[u8])], ignored: &[u8]| {
         let values: BTreeMap<String, Vec<u8>> = values.iter().map(|(key, values)| ((*key).to_owned(), values.to_vec())).collect();
         Regions::declared(&kits(), &values, ignored).unwrap_err().to_string()
     };
     assert!(refused(&[("tumor", &[2]), ("cyst", &[1, 2])], &[]).contains("the value 2 is one of `tumor` and of `cyst`"));
-    assert!(refused(&[("tumor", &[])], &[]).contains("`tumor`: [] cannot be the values"));
-    assert!(refused(&[("tumor", &[0])], &[]).contains("cannot be the values"));
+    assert!(refused(&[("tumor", &[0])], &[]).contains("`tumor`: [0] cannot be the values"));
     assert!(refused(&[("tumor", &[3])], &[3]).contains("the value 3 is one of `tumor` and is ignored"));
     assert!(refused(&[("mass", &[3])], &[]).contains("no class `mass`"));
 }

@@ -193,7 +193,7 @@ fn tell_unseen(io: &StageIo, manifest: &Manifest) {
         let labelled = || manifest.cases.iter().filter(|case| case.dataset == *dataset && case.label.is_some());
         let shown = labelled().map(|case| case.pattern).fold(LabelPattern::EMPTY, LabelPattern::union);
         let unseen: Vec<String> =
-            regions.classes().minus(shown).iter().map(|class| unseen(manifest, class, regions.of_class(class))).collect();
+            regions.classes().minus(shown).iter().filter_map(|class| unseen(manifest, class, regions.of_class(class))).collect();
         if !unseen.is_empty() && labelled().next().is_some() {
             let cases = labelled().count();
             io.report.note(&format!("{}: dataset {dataset}: none of its {cases} labelled cases shows {}", io.node, unseen.join(", ")));
@@ -201,9 +201,12 @@ fn tell_unseen(io: &StageIo, manifest: &Manifest) {
     }
 }
 
-fn unseen(manifest: &Manifest, class: u8, values: LabelPattern) -> String {
+/// A class with values that none of the cases shows; nothing of a class that is declared to be nowhere.
+fn unseen(manifest: &Manifest, class: u8, values: LabelPattern) -> Option<String> {
     let values: Vec<String> = values.iter().map(|value| value.to_string()).collect();
-    format!("{} ({} {})", manifest.classes.key_of(class), if values.len() == 1 { "value" } else { "values" }, values.join(", "))
+    (!values.is_empty()).then(|| {
+        format!("{} ({} {})", manifest.classes.key_of(class), if values.len() == 1 { "value" } else { "values" }, values.join(", "))
+    })
 }
 
 fn write(io: &StageIo, config: &Config, manifest: &Manifest) -> Result<()> {

@@ -89,6 +89,18 @@ fn without_rules_each_dataset_is_a_subset_of_its_name() {
 }
 
 #[test]
+fn a_class_that_a_dataset_has_nowhere_is_annotated_there() {
+    let mut data = Data::new();
+    let mut params = six(&mut data);
+    params["datasets"]["spleen"]["values"] = json!({"sarcoma": []});
+    params["datasets"]["kits"]["values"] = json!({"sarcoma": []});
+    let done = data.partition(&params).unwrap();
+    assert_eq!(done.annotated("spleen__spleen_2"), "spleen sarcoma");
+    assert_eq!(done.annotated("kits__case_1"), "tumor kidney sarcoma");
+    assert_eq!(done.annotated("abdomen__ts_1"), "liver spleen kidney");
+}
+
+#[test]
 fn subsets_gather_cases_of_several_datasets_and_unions_of_subsets() {
     let mut data = Data::new();
     let params = with(
