@@ -273,7 +273,7 @@ fn main() -> ExitCode {
 }
 
 /// A file without nodes.
-fn init(_: &[(String, std::path::PathBuf)]) -> Result<String> {
+fn init(_: &[(String, std::path::PathBuf)], _: Option<f64>) -> Result<String> {
     Ok("seed: 1\nnodes: {}\n".to_owned())
 }
 

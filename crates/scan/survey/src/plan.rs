@@ -54,6 +54,10 @@ pub struct Plan {
     pub pixel_mm: f64,
     /// Pixels of its crops.
     pub crop: [usize; 2],
+    /// Passes of the 3-D model over the labelled cases.
+    pub epochs: usize,
+    /// Patches that it is validated on after each.
+    pub validation_patches: usize,
 }
 
 /// Of the smallest voxels, so many are taken where one axis is far coarser than the others (nnU-Net).
@@ -72,17 +76,22 @@ const MOST_VOXELS: u64 = 1 << 21;
 /// The paper's crop is the largest.
 const LARGEST_CROP: usize = 224;
 
+/// Patches that make a step of the 3-D model. They come from as many cases, so that a step learns from several datasets.
+pub(crate) const BATCH: usize = 2;
+
+/// Few cases are passed over more often, until there are so many steps.
+const LEAST_EPOCHS: usize = 200;
+const LEAST_STEPS: usize = 4000;
+
+/// Patches of validation after an epoch: half as many as steps, which take about a tenth of their time.
+const MOST_VALIDATED: usize = 64;
+const LEAST_VALIDATED: usize = 4;
+
 impl Plan {
-    /// The plan for scans and so much memory.
+    /// The plan for scans and so much memory; `spacing_mm` for voxels of another size than the scans'.
     #[must_use]
-    pub fn of(scans: &Scans, memory_bytes: u64) -> Self {
-        let share = |axis: usize, share: f64| quantile(scans.grids.iter().map(|(_, spacing)| spacing[axis]).collect(), share);
-        let median = [0, 1, 2].map(|axis| share(axis, 0.5));
-        let finest = median.into_iter().fold(f64::INFINITY, f64::min);
-        let spacing_mm = [0, 1, 2].map(|axis| {
-            let mm = if median[axis] > COARSE * finest { share(axis, TENTH) } else { median[axis] };
-            (mm * 100.0).round() / 100.0
-        });
+    pub fn of(scans: &Scans, spacing_mm: Option<f64>, memory_bytes: u64) -> Self {
+        let spacing_mm = spacing_mm.map_or_else(|| native(scans), |mm| [mm; 3]);
         let side = |axis: usize| {
             let voxels = scans.grids.iter().map(|(shape, spacing)| shape[axis] as f64 * spacing[axis] / spacing_mm[axis]).collect();
             quantile(voxels, 0.5)
@@ -91,8 +100,28 @@ impl Plan {
         let voxels = (memory_bytes / 2 / BYTES_A_VOXEL).clamp((2 * RASTER as u64).pow(3), MOST_VOXELS) as f64;
         let pixel_mm = (spacing_mm[0].min(spacing_mm[1]) * 100.0).round() / 100.0;
         let crop = [0, 1].map(|axis| to_raster(whole[axis] * spacing_mm[axis] / pixel_mm).clamp(2 * RASTER, LARGEST_CROP));
-        Self { spacing_mm, window_hu: scans.labelled.window_hu(), patch: patch(whole, voxels), pixel_mm, crop }
+        let steps = scans.counts.iter().map(|[labelled, ..]| labelled).sum::<usize>().div_ceil(BATCH).max(1);
+        Self {
+            spacing_mm,
+            window_hu: scans.labelled.window_hu(),
+            patch: patch(whole, voxels),
+            pixel_mm,
+            crop,
+            epochs: LEAST_STEPS.div_ceil(steps).max(LEAST_EPOCHS),
+            validation_patches: (steps / 2).clamp(LEAST_VALIDATED, MOST_VALIDATED),
+        }
     }
+}
+
+/// The median of the scans' voxel sizes; on an axis that is far coarser than the others that of the finer scans.
+fn native(scans: &Scans) -> [f64; 3] {
+    let share = |axis: usize, share: f64| quantile(scans.grids.iter().map(|(_, spacing)| spacing[axis]).collect(), share);
+    let median = [0, 1, 2].map(|axis| share(axis, 0.5));
+    let finest = median.into_iter().fold(f64::INFINITY, f64::min);
+    [0, 1, 2].map(|axis| {
+        let mm = if median[axis] > COARSE * finest { share(axis, TENTH) } else { median[axis] };
+        (mm * 100.0).round() / 100.0
+    })
 }
 
 /// The sides of the typical scan, made smaller where they are longest until they have so few voxels.
@@ -110,7 +139,7 @@ fn to_raster(side: f64) -> usize {
 }
 
 /// 1 for no values.
-fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
+pub(crate) fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(((values.len().max(1) - 1) as f64 * share).round() as usize).copied().unwrap_or(1.0)
 }
@@ -126,15 +155,34 @@ mod tests {
     #[test]
     fn the_spacing_is_the_median_and_of_far_coarser_axes_the_tenth() {
         let alike = scans(&[([400, 400, 200], [0.8, 0.8, 1.0]), ([300, 300, 100], [1.0, 1.0, 2.0]), ([500, 500, 100], [0.7, 0.7, 1.5])]);
-        assert_eq!(Plan::of(&alike, 1 << 40).spacing_mm, [0.8, 0.8, 1.5]);
+        assert_eq!(Plan::of(&alike, None, 1 << 40).spacing_mm, [0.8, 0.8, 1.5]);
         let coarse = scans(&[([400, 400, 50], [0.8, 0.8, 5.0]), ([300, 300, 200], [0.8, 0.8, 1.0]), ([500, 500, 50], [0.8, 0.8, 5.0])]);
-        assert_eq!(Plan::of(&coarse, 1 << 40).spacing_mm, [0.8, 0.8, 1.0]);
+        assert_eq!(Plan::of(&coarse, None, 1 << 40).spacing_mm, [0.8, 0.8, 1.0]);
+    }
+
+    #[test]
+    fn a_spacing_that_is_asked_for_makes_patch_and_crop_smaller() {
+        let scans = scans(&[([400, 300, 80], [0.9, 0.9, 5.0])]);
+        let plan = Plan::of(&scans, Some(3.0), 1 << 40);
+        assert_eq!((plan.spacing_mm, plan.pixel_mm), ([3.0; 3], 3.0));
+        assert_eq!((plan.patch, plan.crop), ([128, 96, 128], [128, 96]), "all of 360 x 270 x 400 mm, to 48 mm");
+    }
+
+    #[test]
+    fn few_cases_are_passed_over_more_often_and_validated_on_less() {
+        let of = |counts: &[[usize; 3]]| {
+            let plan = Plan::of(&Scans { counts: counts.to_vec(), ..Scans::default() }, None, 1 << 40);
+            (plan.epochs, plan.validation_patches)
+        };
+        assert_eq!(of(&[[2, 0, 0], [17, 0, 0], [5, 100, 1]]), (334, 6), "12 steps of two cases, 4,008 in all");
+        assert_eq!(of(&[[400, 0, 0]]), (200, 64));
+        assert_eq!(of(&[[1, 0, 0]]), (4000, 4));
     }
 
     #[test]
     fn patches_fit_the_memory_and_the_scans() {
         let scans = scans(&[([400, 300, 200], [1.0; 3])]);
-        let of = |memory: u64| Plan::of(&scans, memory).patch;
+        let of = |memory: u64| Plan::of(&scans, None, memory).patch;
         assert_eq!(of(1 << 40), [128, 128, 128], "the paper's, whatever the memory");
         for memory in [1 << 20, 1 << 28, 1 << 30, 1 << 33] {
             let patch = of(memory);
@@ -142,7 +190,7 @@ mod tests {
             assert!(patch == [32; 3] || patch.iter().product::<usize>() as u64 * BYTES_A_VOXEL <= memory / 2, "{patch:?}");
         }
         let small = super::tests::scans(&[([60, 50, 20], [1.0; 3])]);
-        assert_eq!(Plan::of(&small, 1 << 40).patch, [64, 48, 32]);
-        assert_eq!(Plan::of(&small, 1 << 40).crop, [64, 48]);
+        assert_eq!(Plan::of(&small, None, 1 << 40).patch, [64, 48, 32]);
+        assert_eq!(Plan::of(&small, None, 1 << 40).crop, [64, 48]);
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::folder::Folder;
 use crate::merge::Merged;
-use crate::plan::{Plan, Scans};
+use crate::plan::{BATCH, Plan, Scans};
 
 /// The whole file.
 pub(crate) fn text(found: &[Folder], merged: &Merged, datasets: &[(String, DatasetConfig)], scans: &Scans, plan: &Plan) -> Result<String> {
@@ -77,7 +77,7 @@ fn labelled_subsets(datasets: &[(String, DatasetConfig)], scans: &Scans) -> Vec<
 }
 
 fn training(merged: &Merged, plan: &Plan, labelled: &[String]) -> String {
-    let Plan { spacing_mm: [x, y, z], window_hu: [low, high], patch, pixel_mm, crop } = plan;
+    let Plan { spacing_mm: [x, y, z], window_hu: [low, high], patch, pixel_mm, crop, epochs, validation_patches } = plan;
     let decoders = merged.classes.groups().iter().map(labels::Group::key).collect::<Vec<_>>().join(", ");
     let strides = strides(*patch);
     format!(
@@ -88,7 +88,7 @@ fn training(merged: &Merged, plan: &Plan, labelled: &[String]) -> String {
     params:
       subsets: [{labelled}]
       layout: volume
-      grid: {{spacing_mm: [{x}, {y}, {z}], window_hu: [{low}, {high}]}}    # the median of the scans, and 99 % of what is labelled
+      grid: {{spacing_mm: [{x}, {y}, {z}], window_hu: [{low}, {high}]}}    # voxels of the scans in the mean, or as asked for; what is labelled in most cases
       crop_foreground: true
 
   teacher:
@@ -104,19 +104,19 @@ fn training(merged: &Merged, plan: &Plan, labelled: &[String]) -> String {
       dice: squared
       prior: 0.01
       patch: {patch:?}    # what the memory at hand allows
-      patches_per_case: 2
+      patches_per_case: 1    # so that the samples of a batch come from several cases
       foreground: {{probability: 0.5, margin: 8}}
       augment: &augment {{preset: nnunet, mirror: {{probability: 0}}}}    # mirror images help where no class has a side: docs/augmentation.md
       fit:
-        batch_size: 2
-        epochs: 200
+        batch_size: {BATCH}
+        epochs: {epochs}
         max_steps_per_epoch: 250
         learning_rate: 1.0e-2
         clip_gradient: 12
         schedule: {{warmup: {{epochs: 1, then: cosine}}}}
         weight_decay: 1.0e-5
         select: highest_dice
-      validation_patches: 64
+      validation_patches: {validation_patches}
 
   # True labels stay; the teacher adds what the annotators of a dataset did not look for.
   pseudo_labels:

@@ -280,6 +280,15 @@ pub(crate) struct InitArgs {
     /// The file to write; one that is there already stays, and is an error
     #[arg(long, short, value_name = "FILE", default_value = "pipeline.yaml")]
     pub(crate) output: PathBuf,
+    /// The voxel size of the networks, in place of the scans' median: a coarse one, such as 3, for a machine without a GPU
+    #[arg(long, value_name = "MM", value_parser = spacing)]
+    pub(crate) spacing: Option<f64>,
+}
+
+/// A voxel size in mm.
+fn spacing(text: &str) -> Result<f64, String> {
+    let mm: f64 = text.parse().map_err(|_| "it must be a number of mm, such as 3".to_owned())?;
+    if (0.1..=20.0).contains(&mm) { Ok(mm) } else { Err("it must be from 0.1 to 20 mm".to_owned()) }
 }
 
 /// How to run the demonstration.

@@ -22,6 +22,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("init KiTS=/data/kits LiTS=/data/lits", "writes pipeline.yaml: classes merged by name, what is unsure as comments"),
             ("init A=a B=b -o mine.yaml", "another file; then `run -p mine.yaml`"),
+            ("init A=a B=b --spacing 3", "voxels of 3 mm: a small model, trained without a GPU"),
         ],
     ),
     (

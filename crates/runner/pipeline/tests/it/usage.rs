@@ -33,6 +33,8 @@ fn wrong_usage_ends_with_2_whatever_the_verb() {
         (&["diff", "pipeline.yaml"], "extends no other file"),
         (&["init", "A=b", "-o", "pipeline.yaml"], "is there already"),
         (&["init", "A=gone", "-o", "mine.yaml"], "A=gone: there is no such folder"),
+        (&["init", "A=work", "--spacing", "0"], "it must be from 0.1 to 20 mm"),
+        (&["init", "A=work", "--spacing", "fine"], "it must be a number of mm, such as 3"),
         (&["stages", "wrods"], "did you mean `words`?"),
         (&["stage", "wrods", "--output", "out"], "did you mean `words`?"),
         (&["stage", "measure", "--output", "out"], "stage measure needs `--input what=PATH` (a file or folder)"),
