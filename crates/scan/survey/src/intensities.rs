@@ -1,5 +1,6 @@
 //! The intensities of what is labelled, and the window that shows them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use dataset::CaseFiles;
@@ -11,11 +12,11 @@ use crate::plan::quantile;
 /// So many labelled cases of each dataset are read.
 const CASES: usize = 3;
 
-/// The shares of a case's labelled voxels that its window leaves out below and above, as nnU-Net does.
+/// The shares of a label's voxels in a case that its bounds leave out below and above, as nnU-Net does.
 const TAILS: [f64; 2] = [0.005, 0.995];
 
-/// So many of the cases may have a bound beyond that of the window. One dataset of lung nodules among those of the abdomen would
-/// otherwise make the window so wide that soft tissue has little contrast in it.
+/// So many of the labels may have a bound beyond that of the window. Gas in a stomach, or a nodule of the lung among organs of the
+/// abdomen, would otherwise make the window so wide that soft tissue has little contrast in it.
 const BEYOND: f64 = 0.25;
 
 /// Bounds are rounded to so many HU, away from the middle.
@@ -24,7 +25,7 @@ const STEP_HU: f64 = 25.0;
 /// The window of the paper, for data without any label that can be read.
 const PAPERS: [f64; 2] = [-200.0, 300.0];
 
-/// Of each labelled case that was read the intensities in HU between which its labelled voxels lie, but for the tails.
+/// Of each label of each case that was read the intensities in HU between which its voxels lie, but for the tails.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Labelled(Vec<[f64; 2]>);
 
@@ -37,12 +38,11 @@ impl Labelled {
         let labelled: Vec<(&Path, &Path)> = cases.iter().filter_map(|case| Some((case.image.as_path(), case.label.as_deref()?))).collect();
         let stride = labelled.len().div_ceil(CASES).max(1);
         let some: Vec<_> = labelled.into_iter().step_by(stride).collect();
-        self.0.extend(
-            some.par_iter().filter_map(|(image, label)| of(&root.join(image), &root.join(label)).ok().flatten()).collect::<Vec<_>>(),
-        );
+        let found: Vec<_> = some.par_iter().filter_map(|(image, label)| of(&root.join(image), &root.join(label)).ok()).collect();
+        self.0.extend(found.into_iter().flatten());
     }
 
-    /// The window that shows what is labelled in most cases, in HU.
+    /// The window that shows most labels, in HU.
     pub(crate) fn window_hu(&self) -> [f64; 2] {
         if self.0.is_empty() {
             return PAPERS;
@@ -53,16 +53,17 @@ impl Labelled {
     }
 }
 
-/// The bounds of a case; none if nothing is labelled in it.
-fn of(image: &Path, label: &Path) -> Result<Option<[f64; 2]>, NiftiError> {
+/// The bounds of each label of a case.
+fn of(image: &Path, label: &Path) -> Result<Vec<[f64; 2]>, NiftiError> {
     let (mut images, mut labels) = (SliceReader::open(image)?, LabelReader::open(label)?);
-    let (mut found, mut slice, mut map) = (vec![0u64; BINS], Vec::new(), Vec::new());
+    let (mut found, mut slice, mut map) = (BTreeMap::new(), Vec::new(), Vec::new());
     while images.next_slice(&mut slice)? && labels.next_slice(&mut map)? {
-        for (hu, _) in slice.iter().zip(&map).filter(|(_, label)| **label > 0) {
-            found[((hu - LOWEST).max(0.0) as usize).min(BINS - 1)] += 1;
+        for (hu, label) in slice.iter().zip(&map).filter(|(_, label)| **label > 0) {
+            let bins: &mut Vec<u64> = found.entry(*label).or_insert_with(|| vec![0; BINS]);
+            bins[((hu - LOWEST).max(0.0) as usize).min(BINS - 1)] += 1;
         }
     }
-    Ok(bounds(&found))
+    Ok(found.values().filter_map(|bins| bounds(bins)).collect())
 }
 
 /// The intensities between which all voxels but the tails lie, from the number of voxels at each whole HU from [`LOWEST`].
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_case_is_seen_without_its_tails() {
+    fn a_label_is_seen_without_its_tails() {
         let mut found = vec![0; BINS];
         assert_eq!(bounds(&found), None);
         let bin = |hu: f32| (hu - LOWEST) as usize;
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_shows_most_cases_and_is_the_papers_without_labels() {
+    fn the_window_shows_most_labels_and_is_the_papers_without_any() {
         assert_eq!(Labelled::default().window_hu(), PAPERS);
         assert_eq!(Labelled(vec![[-60.0, 130.0]]).window_hu(), [-75.0, 150.0]);
         let abdomen = [[-60.0, 130.0], [-40.0, 170.0], [-30.0, 210.0], [-50.0, 120.0]];

@@ -88,7 +88,7 @@ fn training(merged: &Merged, plan: &Plan, labelled: &[String]) -> String {
     params:
       subsets: [{labelled}]
       layout: volume
-      grid: {{spacing_mm: [{x}, {y}, {z}], window_hu: [{low}, {high}]}}    # voxels of the scans in the mean, or as asked for; what is labelled in most cases
+      grid: {{spacing_mm: [{x}, {y}, {z}], window_hu: [{low}, {high}]}}    # as most scans have it, or as asked for; what most labels show
       crop_foreground: true
 
   teacher:
