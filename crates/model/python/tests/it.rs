@@ -78,6 +78,7 @@ fn bench(folder: &Path) {
             report: Default::default(),
             planned: false,
             known: Default::default(),
+            ranks: Default::default(),
             sink: None,
         };
         std::fs::create_dir_all(&io.work).unwrap();
