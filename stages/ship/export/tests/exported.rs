@@ -62,6 +62,7 @@ impl Bench {
             report: Default::default(),
             planned: false,
             known: Default::default(),
+            ranks: Default::default(),
             sink: None,
         };
         Export::run(&config, &io)

@@ -167,6 +167,7 @@ fn arguments(cli: Cli) -> Result<(Config, StageArgs)> {
         output,
         seed: 0,
         device: cli.device,
+        processes: None,
         threads: cli.threads,
         progress: cli.progress,
         node: None,
