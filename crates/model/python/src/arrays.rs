@@ -95,7 +95,9 @@ impl SourceSlices for Slices {
         if self.next == self.shape[2] {
             return match self.unusable {
                 0 => Ok(false),
-                count => Err(format!("{ARRAY}: {count} voxels are NaN, infinite or beyond ±{MOST_VALUE:e}; replace them before use").into()),
+                count => {
+                    Err(format!("{ARRAY}: {count} voxels are NaN, infinite or beyond ±{MOST_VALUE:e}; replace them before use").into())
+                }
             };
         }
         let z = self.next;

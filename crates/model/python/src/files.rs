@@ -30,7 +30,6 @@ pub(crate) fn read_labels(py: Python<'_>, path: PathBuf) -> PyResult<Image<'_, u
 
 /// Writes a label map in the format that the name ends with.
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "as Python gives them")]
 pub(crate) fn write(path: PathBuf, labels: PyReadonlyArray3<'_, u8>, affine: PyReadonlyArray2<'_, f64>) -> PyResult<()> {
     write_labels(&path, &labels, &affine, &[])
 }

@@ -2,6 +2,8 @@
 //!
 //! `python/flare/__init__.py` is what people import. It brings arrays into the types that are taken here.
 
+#![expect(clippy::needless_pass_by_value, reason = "what Python gives comes by value")]
+
 mod arrays;
 mod files;
 mod model;

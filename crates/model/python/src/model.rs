@@ -31,8 +31,8 @@ impl Model {
     #[pyo3(signature = (*models, exact = false, flips = false, device = "auto"))]
     fn new(py: Python<'_>, models: &Bound<'_, PyTuple>, exact: bool, flips: bool, device: &str) -> PyResult<Self> {
         let files: Vec<PathBuf> = models.iter().map(|path| Ok(model_file(&path.extract::<PathBuf>()?))).collect::<PyResult<_>>()?;
-        let device: DeviceChoice = serde_json::from_value(device.into())
-            .map_err(|_| told(format!("device {device:?}; expected auto, cpu, cuda or cuda-tf32")))?;
+        let device: DeviceChoice =
+            serde_json::from_value(device.into()).map_err(|_| told(format!("device {device:?}; expected auto, cpu, cuda or cuda-tf32")))?;
         let precision = Some(if exact { Precision::F32 } else { Precision::Auto });
         let manner = Manner { precision, flips, partial: Some(partial::open) };
         let open = || inference::Model::open(&files, &manner, &nets::device(device)?).map_err(anyhow::Error::from);
@@ -65,7 +65,6 @@ impl Model {
     }
 
     /// Writes a label map with the names and colours of the classes.
-    #[expect(clippy::needless_pass_by_value, reason = "as Python gives them")]
     fn write(&self, path: PathBuf, labels: PyReadonlyArray3<'_, u8>, affine: PyReadonlyArray2<'_, f64>) -> PyResult<()> {
         files::write_labels(&path, &labels, &affine, &self.model.classes().all())
     }

@@ -12,7 +12,6 @@ use crate::told;
 
 /// DSC, NSD and Hausdorff distances of each class, as `evaluate` gives them by its plain protocol.
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "as Python gives them")]
 pub(crate) fn evaluate<'py>(
     py: Python<'py>,
     truth: PyReadonlyArray3<'py, u8>,
@@ -28,7 +27,9 @@ pub(crate) fn evaluate<'py>(
     let scoring = Scoring::of(&declared);
     let scores = py.detach(|| evaluate_case(prediction, truth, spacing_mm, &scoring, Protocol::Plain)).map_err(|error| {
         let remedy = match error {
-            MetricsError::BadValues { map: MapKind::Truth | MapKind::Prediction, .. } => "; add these values to `classes`, or set them to 0",
+            MetricsError::BadValues { map: MapKind::Truth | MapKind::Prediction, .. } => {
+                "; add these values to `classes`, or set them to 0"
+            }
             _ => "",
         };
         told(format!("{error}{remedy}"))

@@ -34,7 +34,10 @@ fn save(network: &impl Network, kind: Kind, patch: Vec<usize>, path: &Path) {
     let card = ModelCard {
         kind,
         network: json!({"features": FEATURES}),
-        outputs: (0..classes.groups().len()).take(if kind == Kind::Teacher { 1 } else { 2 }).map(|k| Output::of_group(&classes, k)).collect(),
+        outputs: (0..classes.groups().len())
+            .take(if kind == Kind::Teacher { 1 } else { 2 })
+            .map(|k| Output::of_group(&classes, k))
+            .collect(),
         classes,
         input: ModelInput {
             grid: ModelGrid { spacing_mm: [Some(2.0), Some(2.0), Some(5.0)], window_hu: [-200.0, 300.0] },

@@ -242,7 +242,10 @@ impl Builder<'_> {
             })
             .collect();
         if fitting.is_empty() {
-            self.problem(field, format!("no node fits `{family}[{}]`; {}", pattern.join(","), instead(family, "the nodes are", &names(all))));
+            self.problem(
+                field,
+                format!("no node fits `{family}[{}]`; {}", pattern.join(","), instead(family, "the nodes are", &names(all))),
+            );
         }
         fitting
     }

@@ -47,7 +47,9 @@ impl Reference {
                 };
             }
         }
-        Err(format!("`{text}` is no reference; write `NODE`, `NODE/FOLDER`, `NODE[VALUE]`, `NODE[*]` or `data.NAME` (paths stand under `data:`)"))
+        Err(format!(
+            "`{text}` is no reference; write `NODE`, `NODE/FOLDER`, `NODE[VALUE]`, `NODE[*]` or `data.NAME` (paths stand under `data:`)"
+        ))
     }
 }
 
@@ -72,7 +74,24 @@ mod tests {
 
     #[test]
     fn what_is_no_reference_is_refused() {
-        for text in ["", "/data/FLARE23", "../x", "a/../b", "a//b", "a[", "a[]", "a[x*]", "a[*,*]", "*", "data.a[*]", "$step", "data.", "data.a.b", "a b", "./a"] {
+        for text in [
+            "",
+            "/data/FLARE23",
+            "../x",
+            "a/../b",
+            "a//b",
+            "a[",
+            "a[]",
+            "a[x*]",
+            "a[*,*]",
+            "*",
+            "data.a[*]",
+            "$step",
+            "data.",
+            "data.a.b",
+            "a b",
+            "./a",
+        ] {
             assert!(Reference::parse(text).is_err(), "{text}");
         }
     }

@@ -70,7 +70,10 @@ impl DatasetList {
             failed(error.to_string(), "write it as nnU-Net's documentation says: labels: {\"background\": 0, \"liver\": 1}")
         })?;
         if let Some(ending) = fields.file_ending.filter(|ending| !is_scan(ending)) {
-            return Err(failed(format!("file_ending is {ending}"), "files .nii.gz, .nii, .nrrd and .mha are read; convert others to .nii.gz"));
+            return Err(failed(
+                format!("file_ending is {ending}"),
+                "files .nii.gz, .nii, .nrrd and .mha are read; convert others to .nii.gz",
+            ));
         }
         let labels = labels(fields.labels.unwrap_or_default()).map_err(|found| {
             failed(found, "write labels as {\"background\": 0, \"liver\": 1}, or as {\"0\": \"background\", \"1\": \"liver\"}")

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use volume::{ScanFile, Source, SourceError};
 
+use crate::Format;
 #[cfg(not(feature = "dicom"))]
 use crate::error::{FormatError, Problem};
-use crate::Format;
 
 /// A scan that can be opened.
 #[derive(Clone, Debug)]

@@ -128,7 +128,11 @@ fn tables_hold_both_models_side_by_side_by_both_protocols() {
     assert!(liver.starts_with("| Liver | 100.00 ± 0.00 | 100.00 ± 0.00 | 89.43 ± "), "{liver}");
     assert!(plain.contains("| Spleen | – | – | – | – |"), "nobody has a spleen, which plainly is no score: {plain}");
     assert!(cases.text("out/official.md").contains("| Spleen | 100.00 ± 0.00 |"), "and officially is a full one");
-    assert!(cases.text("out/short.md").starts_with("| Model | 13 organs DSC(%) | 13 organs NSD(%) | tumor DSC(%) |"), "{}", cases.text("out/short.md"));
+    assert!(
+        cases.text("out/short.md").starts_with("| Model | 13 organs DSC(%) | 13 organs NSD(%) | tumor DSC(%) |"),
+        "{}",
+        cases.text("out/short.md")
+    );
     assert!(cases.text("out/cases/M_2.plain.csv").contains("\na,liver,0.93"), "{}", cases.text("out/cases/M_2.plain.csv"));
     let summaries: Value = serde_json::from_str(&cases.text("out/plain.json")).unwrap();
     assert_eq!(summaries.as_array().unwrap().len(), 2);

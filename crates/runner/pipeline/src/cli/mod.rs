@@ -39,9 +39,12 @@ pub struct Program {
     pub stages: &'static [Entry],
     /// Writes the page of the verb `report`, which knows what the stages' results mean.
     pub report: fn(&Snapshot<'_>) -> anyhow::Result<String>,
-    /// Writes the pipeline file of the verb `init` for folders and the names of their datasets, and for voxels of so many mm if given.
-    pub init: fn(&[(String, PathBuf)], Option<f64>) -> anyhow::Result<String>,
+    /// Writes the pipeline file of the verb `init`.
+    pub init: WriteFile,
 }
+
+/// Writes a pipeline file for folders and the names of their datasets, and for voxels of so many mm if given.
+pub type WriteFile = fn(&[(String, PathBuf)], Option<f64>) -> anyhow::Result<String>;
 
 /// Everything went well, or there was nothing to do.
 const DONE: u8 = 0;

@@ -68,7 +68,9 @@ pub enum Problem {
         found: u64,
     },
     /// The first bytes are not those of NIfTI-1.
-    #[error("not a NIfTI-1 file: it begins with {found:02x?}, expected the header size 348, or an NRRD or MetaImage file; convert it to .nii.gz")]
+    #[error(
+        "not a NIfTI-1 file: it begins with {found:02x?}, expected the header size 348, or an NRRD or MetaImage file; convert it to .nii.gz"
+    )]
     NotNifti {
         /// The first four bytes.
         found: [u8; 4],
