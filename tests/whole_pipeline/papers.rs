@@ -242,7 +242,7 @@ fn multitalent_runs_on_the_thirteen_datasets_and_goes_on_to_another() {
   u_net_amos_whole: *short
   u_net_amos: {params: {fit: {epochs: 1}}}
   labels: {params: {flips: false}}
-  scores_kits19: {inputs: {predictions: {u_net: "shown[u_net,$dataset]"}}}
+  scores_kits19: {inputs: {predictions: {u_net: 'shown[u_net,$dataset]'}}}
 ",
     );
     scans.run(&["scores_kits19", "resenc", "u_net_btcv", "u_net_amos"]);
@@ -300,7 +300,7 @@ fn mutual_learning_runs_on_nine_datasets_from_head_to_pelvis() {
       fit: {epochs: 1, max_steps_per_epoch: 2}
       validation_patches: 1
   full: {params: {model: {method: {mutual_full: {network: *tiny}}}}}
-  scores_kidney: {inputs: {predictions: {full: "shown[full,$dataset]"}}}
+  scores_kidney: {inputs: {predictions: {full: 'shown[full,$dataset]'}}}
 ",
     );
     scans.run(&["scores_kidney", "no_prediction_difference", "no_feature_similarity"]);

@@ -242,10 +242,12 @@ impl Builder<'_> {
             })
             .collect();
         if fitting.is_empty() {
-            self.problem(
-                field,
-                format!("no node fits `{family}[{}]`; {}", pattern.join(","), instead(family, "the nodes are", &names(all))),
-            );
+            let of_family: Vec<&str> = all.iter().filter(|node| node.written == family).map(|node| node.name.as_str()).collect();
+            let instead = match &of_family[..] {
+                [] => instead(family, "the nodes are", &names(all)),
+                nodes => format!("the nodes are {}", nodes.join(", ")),
+            };
+            self.problem(field, format!("no node fits `{family}[{}]`; {instead}", pattern.join(",")));
         }
         fitting
     }

@@ -119,6 +119,9 @@ fn true_regions(classes: &Classes, declared: Declared<'_>) -> Result<Regions, Me
         let is_of_class = |key: &String| classes.class(key).is_ok() || !declared.unions.contains_key(key);
         declared.truth.iter().filter(|(key, _)| is_of_class(key)).map(|(key, values)| (key.clone(), values.clone())).collect()
     };
+    if let Some((key, values)) = told.iter().find(|(_, values)| values.is_empty()) {
+        return Err(MetricsError::Truth { reason: LabelError::BadRegion { key: key.clone(), values: values.clone() } });
+    }
     Regions::declared(classes, &told, declared.ignored).map_err(|reason| MetricsError::Truth { reason })
 }
 

@@ -218,7 +218,8 @@ fn methods() -> Vec<(&'static str, Value)> {
 
 /// Trains by so many ranks, which are threads here; returns the bytes of the model and of the curve.
 fn train_together(study: &Study, name: &str, config: &Config, size: usize) -> [Vec<u8>; 2] {
-    let io = study.io(name);
+    // The model says who trained it.
+    let io = StageIo { node: "together".into(), ..study.io(name) };
     std::thread::scope(|scope| {
         let ranks = |ranks: Ranks| StageIo { ranks, ..io.clone() };
         let ranks: Vec<StageIo> = Ranks::in_threads(size).into_iter().map(ranks).collect();
