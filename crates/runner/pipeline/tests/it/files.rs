@@ -83,7 +83,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "a path where a reference stands",
         "seed: 1\nstore: w\nnodes:\n  m:\n    stage: measure\n    inputs: {what: /data/x}\n",
-        "pipeline.yaml:6: nodes.m.inputs.what: `/data/x` is no reference; write `NODE`, `NODE/FOLDER`, `NODE[VALUE]` or `data.NAME` (paths stand under `data:`)",
+        "pipeline.yaml:6: nodes.m.inputs.what: `/data/x` is no reference; write `NODE`, `NODE/FOLDER`, `NODE[VALUE]`, `NODE[*]` or `data.NAME` (paths stand under `data:`)",
     ),
     (
         "data from a node that is not there",
