@@ -84,7 +84,7 @@ def test_scores_are_those_of_the_definition(image):
 
 def test_what_cannot_be_used_is_an_error_in_words(tmp_path, image):
     model = flare.Model(BENCH / "student.safetensors")
-    unusable = image.get_fdata()
+    unusable = image.get_fdata().copy()
     unusable[3, 4, 5] = np.nan
     for call, words in [
         (lambda: flare.Model(tmp_path / "none.safetensors"), "none.safetensors"),
@@ -116,11 +116,13 @@ def test_other_threads_run_while_a_model_computes(image):
         while not done.is_set():
             counted[0] += 1
 
-    thread = threading.Thread(target=count)
+    thread = threading.Thread(target=count, daemon=True)
     thread.start()
     before = counted[0]
-    model.predict(image.get_fdata(), image.affine)
-    after = counted[0]
-    done.set()
+    try:
+        model.predict(image.get_fdata(), image.affine)
+        after = counted[0]
+    finally:
+        done.set()
     thread.join()
     assert after > before + 1
