@@ -43,7 +43,7 @@ mod started {
         ranks::check().inspect_err(|error| references::skipped(&format!("{what}: {error}"))).is_ok()
     }
 
-    /// What the training has made, but for what tells of the work.
+    /// The files that the training has written, without the folder `about/`.
     fn results(lab: &Lab) -> BTreeMap<PathBuf, Vec<u8>> {
         let files = lab.files("store/results/lab").into_iter();
         files.filter(|(path, _)| path.iter().any(|part| part == "M_1") && !path.iter().any(|part| part == "about")).map(relative).collect()

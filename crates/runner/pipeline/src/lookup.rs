@@ -242,8 +242,7 @@ impl Builder<'_> {
             })
             .collect();
         if fitting.is_empty() {
-            let of_family: Vec<&str> = all.iter().filter(|node| node.written == family).map(|node| node.name.as_str()).collect();
-            let instead = match &of_family[..] {
+            let instead = match &family_of(all, family)[..] {
                 [] => instead(family, "the nodes are", &names(all)),
                 nodes => format!("the nodes are {}", nodes.join(", ")),
             };
@@ -256,7 +255,7 @@ impl Builder<'_> {
         if let Some(&index) = index.get(name) {
             return Some(Source::Node { index, sub });
         }
-        let family: Vec<&str> = all.iter().filter(|node| node.written == name).map(|node| node.name.as_str()).collect();
+        let family = family_of(all, name);
         if !family.is_empty() {
             self.problem(field, format!("`{name}` stands for {} nodes; name one of {}", family.len(), family.join(", ")));
         } else if self.document.value.get("nodes").and_then(|nodes| nodes.get(name)).is_none() {
@@ -265,6 +264,11 @@ impl Builder<'_> {
         }
         None
     }
+}
+
+/// The names of the nodes that are written as one.
+fn family_of<'a>(all: &'a [RawNode], written: &str) -> Vec<&'a str> {
+    all.iter().filter(|node| node.written == written).map(|node| node.name.as_str()).collect()
 }
 
 fn names(all: &[RawNode]) -> Vec<&str> {

@@ -119,10 +119,9 @@ fn true_regions(classes: &Classes, declared: Declared<'_>) -> Result<Regions, Me
         let is_of_class = |key: &String| classes.class(key).is_ok() || !declared.unions.contains_key(key);
         declared.truth.iter().filter(|(key, _)| is_of_class(key)).map(|(key, values)| (key.clone(), values.clone())).collect()
     };
-    if let Some((key, values)) = told.iter().find(|(_, values)| values.is_empty()) {
-        return Err(MetricsError::Truth { reason: LabelError::BadRegion { key: key.clone(), values: values.clone() } });
-    }
-    Regions::declared(classes, &told, declared.ignored).map_err(|reason| MetricsError::Truth { reason })
+    // A dataset may say that it has a class nowhere; nothing can be scored against that.
+    let sound = told.iter().try_for_each(|(key, values)| true_values(key, values, declared.ignored).map(drop));
+    sound.and_then(|()| Regions::declared(classes, &told, declared.ignored)).map_err(|reason| MetricsError::Truth { reason })
 }
 
 /// The place of a union's group, and the union.
@@ -158,7 +157,7 @@ fn union(
     Ok((group, Scored { class, prediction, truth: shown, nsd_tolerance_mm: None }))
 }
 
-/// The values that `truth` gives to a union.
+/// The values that `truth` gives to a class or a union.
 fn true_values(key: &str, values: &[u8], ignored: &[u8]) -> Result<LabelPattern, LabelError> {
     if values.is_empty() || values.contains(&BACKGROUND) {
         return Err(LabelError::BadRegion { key: key.to_owned(), values: values.to_vec() });
