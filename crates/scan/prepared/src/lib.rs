@@ -13,7 +13,7 @@
 //! | `trust_GROUP` | uint8  | trust in the label of a voxel in that group, 0 to 255  | pseudo labels were weighed |
 //!
 //! The axes are (x, y, z) in the layout `volume` and (z, x, y) in the layout `slices` (see [`Layout`]). The attributes of the group
-//! are the fields of [`CaseInfo`], and `scale`. In Python:
+//! are the fields of [`CaseInfo`], and `scale`. In Python, with `pip install zarr pcodec`:
 //!
 //! ```python
 //! case = zarr.open_group(zarr.storage.ZipStore("cases/FLARE23_0001.zarr.zip", mode="r"), mode="r")
@@ -25,11 +25,11 @@
 //! used ([`Regions::table`](labels::Regions::table)). The labels of teachers come in groups of which each may show something at a
 //! voxel; they are one map too, of the values that [`Regions::product`](labels::Regions::product) gives their combinations.
 //!
-//! `scale` is four times the width of the window in HU (at most 65535): an image errs by at most 1/8 HU, where CT itself is stored in
-//! steps of 1 HU. Finer steps hold what resampling computes of noise, and that cannot be compressed.
+//! `scale` is twice the width of the window in HU (at most 65535): an image errs by at most a quarter of a HU, where CT itself is stored
+//! in steps of 1 HU. Finer steps hold what resampling computes of noise, and each halving costs an eighth of a byte a voxel.
 //!
-//! Arrays are cut into chunks of about 1×128×128 voxels (`slices`) or 32×32×32 (`volume`), each of them compressed by zstd at level 3
-//! with a checksum. The codec `sharding_indexed` puts those of a slab of up to 32 voxels along the slowest axis into one entry, with
+//! Arrays are cut into chunks of about 1×128×128 voxels (`slices`) or 32×32×32 (`volume`), each of them compressed and with a
+//! checksum: the image by [pco](https://github.com/pcodec/pcodec), maps by zstd. The codec `sharding_indexed` puts those of a slab of up to 32 voxels along the slowest axis into one entry, with
 //! a table of their places at its end. So a case is written slab by slab, and has few entries. Chunks of zeros are left out.
 //!
 //! On public scans, in a window of 500 HU, `examples/loader.rs` and two cores that nobody else used:
@@ -50,6 +50,7 @@
 //! zarr-python 3.1 reads our files, and we read those in `tests/data`, which it wrote.
 
 mod archive;
+mod codec;
 mod error;
 mod info;
 mod intensities;

@@ -1,16 +1,14 @@
 //! Shards: chunks that are compressed each by itself, and behind them a table of where each lies.
 //!
-//! A chunk of zeros alone is not stored. The table has a checksum of its own, and so has every chunk, in its zstd frame.
+//! A chunk of zeros alone is not stored. The table has a checksum of its own, and so has every chunk.
 
 use std::io;
 use std::ops::Range;
 
-use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe;
-
 use crate::PreparedError;
 use crate::archive::{Archive, Content};
-use crate::zarr::{Cut, DataType, ZSTD_LEVEL, shard_entry};
+use crate::codec::{Packer, Unpacker};
+use crate::zarr::{Cut, DataType, shard_entry};
 
 /// What the table has for the begin and the length of a chunk that is not stored.
 const ABSENT: u64 = u64::MAX;
@@ -22,17 +20,15 @@ const CHECKSUM: usize = 4;
 /// Makes shards.
 pub(crate) struct ShardWriter {
     cut: Cut,
-    compressor: Compressor<'static>,
+    packer: Packer,
     chunk: Vec<u8>,
     packed: Vec<u8>,
 }
 
 impl ShardWriter {
     pub(crate) fn new(cut: Cut, data_type: DataType) -> io::Result<Self> {
-        let mut compressor = Compressor::new(ZSTD_LEVEL)?;
-        compressor.include_checksum(true)?;
-        let bytes = cut.chunk_voxels() * data_type.bytes();
-        Ok(Self { cut, compressor, chunk: vec![0; bytes], packed: Vec::with_capacity(zstd_safe::compress_bound(bytes)) })
+        let chunk = vec![0; cut.chunk_voxels() * data_type.bytes()];
+        Ok(Self { cut, packer: Packer::new(data_type)?, chunk, packed: Vec::new() })
     }
 
     /// The shard of a slab in C order, whole along the two faster axes; none if all voxels are 0.
@@ -44,7 +40,7 @@ impl ShardWriter {
             let (begin, length) = if self.chunk.iter().all(|byte| *byte == 0) {
                 (ABSENT, ABSENT)
             } else {
-                self.compressor.compress_to_buffer(&self.chunk, &mut self.packed)?;
+                self.packer.pack(&self.chunk, &mut self.packed)?;
                 shard.extend_from_slice(&self.packed);
                 ((shard.len() - self.packed.len()) as u64, self.packed.len() as u64)
             };
@@ -78,7 +74,7 @@ impl ShardWriter {
 pub(crate) struct ShardReader<'a> {
     archive: &'a Archive,
     cut: Cut,
-    decompressor: Decompressor<'static>,
+    unpacker: Unpacker,
     table: Vec<u8>,
     packed: Vec<u8>,
     chunk: Vec<u8>,
@@ -86,8 +82,8 @@ pub(crate) struct ShardReader<'a> {
 
 impl<'a> ShardReader<'a> {
     pub(crate) fn new(archive: &'a Archive, cut: Cut) -> Result<Self, PreparedError> {
-        let decompressor = Decompressor::new().map_err(|error| archive.damaged(format!("no chunk can be decompressed: {error}")))?;
-        Ok(Self { archive, cut, decompressor, table: Vec::new(), packed: Vec::new(), chunk: Vec::new() })
+        let unpacker = Unpacker::new().map_err(|error| archive.damaged(format!("no chunk can be decompressed: {error}")))?;
+        Ok(Self { archive, cut, unpacker, table: Vec::new(), packed: Vec::new(), chunk: Vec::new() })
     }
 
     /// Hands every chunk that has voxels of the region to `visit`, with its first voxel: its bytes in C order, also those beyond
@@ -103,7 +99,6 @@ impl<'a> ShardReader<'a> {
             return Ok(());
         }
         let Cut { shard, chunk, .. } = self.cut;
-        self.chunk.reserve(self.cut.chunk_voxels() * data_type.bytes());
         for place in places(touched(region, shard)) {
             let name = shard_entry(array, place);
             let content = self.archive.content(&name)?;
@@ -153,15 +148,11 @@ impl<'a> ShardReader<'a> {
             return Ok(());
         };
         let damaged = |reason: String| self.archive.damaged(format!("a chunk of its shard {name} {reason}"));
-        if begin.checked_add(length).is_none_or(|end| end > content.size) || length > zstd_safe::compress_bound(bytes) as u64 {
+        if begin.checked_add(length).is_none_or(|end| end > content.size) || !Unpacker::can_be(data_type, length, bytes) {
             return Err(damaged(format!("would be the {length} bytes at {begin} of {}", content.size)));
         }
         self.archive.read(content.begin + begin, length, &mut self.packed)?;
-        let decoded = self.decompressor.decompress_to_buffer(&self.packed, &mut self.chunk);
-        match decoded.map_err(|error| damaged(format!("cannot be decompressed: {error}")))? {
-            found if found == bytes => Ok(()),
-            found => Err(damaged(format!("has {found} bytes, expected {bytes}"))),
-        }
+        self.unpacker.unpack(data_type, &self.packed, bytes, &mut self.chunk).map_err(damaged)
     }
 }
 

@@ -57,10 +57,10 @@ fn write_in_parts<S: CaseSource>(out: &mut impl Write, source: &S, info: &CaseIn
     Ok(add_metadata(archive, info, &cut, scale, &maps)?)
 }
 
-/// The stored value of the upper end of a window: steps of a quarter HU, or fewer where 16 bits do not hold them.
+/// The stored value of the upper end of a window: steps of half a HU, or fewer where 16 bits do not hold them.
 pub(crate) fn scale_of([from, to]: [f32; 2]) -> u16 {
     // The cast saturates.
-    ((to - from) * 4.0).round().max(1.0) as u16
+    ((to - from) * 2.0).round().max(1.0) as u16
 }
 
 /// The nearest step. The cast cuts off, saturates, and takes NaN to 0; `f32::round` would be a call for each voxel where the

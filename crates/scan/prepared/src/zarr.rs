@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::codec;
 use crate::info::{CaseInfo, Layout};
 
 /// The voxels of inner chunks along each side, at most.
@@ -18,9 +19,6 @@ const MOST_CHUNK_VOXELS: usize = 1 << 24;
 
 /// More than this has no case along an axis.
 const LONGEST_SIDE: usize = 1 << 20;
-
-/// How good and how slow the compression is.
-pub(crate) const ZSTD_LEVEL: i32 = 3;
 
 /// How an array is cut into pieces. All arrays of a case are cut alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +99,7 @@ pub(crate) fn group_metadata(info: &CaseInfo, scale: u16) -> Result<Value, serde
 
 /// The metadata of an array.
 pub(crate) fn array_metadata(cut: &Cut, data_type: DataType, layout: Layout) -> Value {
-    let little_endian = || json!({"name": "bytes", "configuration": {"endian": "little"}});
-    let zstd = json!({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": true}});
+    let little_endian = json!({"name": "bytes", "configuration": {"endian": "little"}});
     json!({
         "zarr_format": 3,
         "node_type": "array",
@@ -113,8 +110,8 @@ pub(crate) fn array_metadata(cut: &Cut, data_type: DataType, layout: Layout) -> 
         "fill_value": 0,
         "codecs": [{"name": "sharding_indexed", "configuration": {
             "chunk_shape": cut.chunk,
-            "codecs": [little_endian(), zstd],
-            "index_codecs": [little_endian(), {"name": "crc32c"}],
+            "codecs": codec::metadata(data_type),
+            "index_codecs": [little_endian, {"name": "crc32c"}],
             "index_location": "end",
         }}],
         "attributes": {},
@@ -132,7 +129,7 @@ pub(crate) fn read_group(json: &[u8]) -> Result<(CaseInfo, u16), String> {
     Ok((info, scale))
 }
 
-/// How an array is cut, if it is one that we read: of the type and the shape that are expected, in shards of zstd.
+/// How an array is cut, if it is one that we read: of the type and the shape that are expected, in shards of our codecs.
 pub(crate) fn read_array(json: &[u8], data_type: DataType, shape: [usize; 3]) -> Result<Cut, String> {
     let metadata = parsed(json, "array")?;
     let found = (metadata.get("data_type").and_then(Value::as_str), sides(metadata.get("shape")));
@@ -146,9 +143,9 @@ pub(crate) fn read_array(json: &[u8], data_type: DataType, shape: [usize; 3]) ->
     let shard = sides(named(metadata.get("chunk_grid"), "regular")?.get("chunk_shape"));
     let [sharding] = codecs(metadata.get("codecs"), ["sharding_indexed"])?;
     let chunk = sides(sharding.get("chunk_shape"));
-    let [bytes, _] = codecs(sharding.get("codecs"), ["bytes", "zstd"])?;
+    let [first, _] = codecs(sharding.get("codecs"), codec::names(data_type))?;
     let [index_bytes, _] = codecs(sharding.get("index_codecs"), ["bytes", "crc32c"])?;
-    must_be(Some(bytes.get("endian").unwrap_or(&json!("little"))), "endian", &json!("little"))?;
+    must_be(Some(first.get("endian").unwrap_or(&json!("little"))), "endian", &json!("little"))?;
     must_be(index_bytes.get("endian"), "endian", &json!("little"))?;
     must_be(Some(sharding.get("index_location").unwrap_or(&json!("end"))), "index_location", &json!("end"))?;
     let (Some(shard), Some(chunk)) = (shard, chunk) else { return Err("its chunks have no shape of three sides".into()) };

@@ -43,7 +43,7 @@ pub struct Config {
 
 impl Stage for Preprocess {
     const NAME: &'static str = "preprocess";
-    const REVISION: u32 = 4;
+    const REVISION: u32 = 5;
     const ABOUT: &'static str = "Resample, window and crop cases onto the model grid, for random access in training";
     const READS: &'static [Role] = &[
         dataset::DATASETS,

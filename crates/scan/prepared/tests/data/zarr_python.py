@@ -1,6 +1,6 @@
 """Writes volume.zarr.zip and slices.zarr.zip: small prepared cases by zarr-python 3.1, which the crate must read.
 
-    pip install zarr==3.1.6
+    pip install zarr==3.1.6 numcodecs==0.16.6 pcodec==1.1.0
     python zarr_python.py
 
 The values are those of `golden` in ../it.rs. Chunks and shards differ from ours along all axes, one shard is empty, and so are
@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import zarr
+from zarr.codecs.numcodecs import PCodec
 
 AFFINE = [[1.0, 0.0, 0.0, -5.5], [0.0, 1.0, 0.0, 2.0], [0.0, 0.0, 2.5, 0.1], [0.0, 0.0, 0.0, 1.0]]
 SHAPE = [13, 11, 9]
@@ -30,7 +31,7 @@ def info(layout):
         "annotated": ANNOTATED,
         "regions": REGIONS,
         "source": "true",
-        "scale": 2000,
+        "scale": 1000,
     }
 
 
@@ -44,14 +45,20 @@ def write():
     for layout, axes in [("volume", (0, 1, 2)), ("slices", (2, 0, 1))]:
         with zarr.storage.ZipStore(f"{layout}.zarr.zip", mode="w") as store:
             group = zarr.create_group(store, attributes=info(layout))
-            for name, data in [("image", (place % 2001).astype("uint16")), ("labels", (place % 15).astype("uint8"))]:
+            for name, data in [("image", (place % 1001).astype("uint16")), ("labels", (place % 15).astype("uint8"))]:
                 data = data.transpose(axes)
                 chunks, shards = ((3, 4, 2), (6, 8, 6)) if layout == "volume" else ((1, 3, 4), (4, 6, 8))
                 array = group.create_array(
                     name, shape=data.shape, dtype=data.dtype, chunks=chunks, shards=shards,
-                    compressors=zarr.codecs.ZstdCodec(level=3, checksum=True),
+                    **codecs(name),
                 )
                 array[...] = data
+
+
+def codecs(name):
+    if name == "image":
+        return {"serializer": PCodec(level=6), "compressors": zarr.codecs.Crc32cCodec()}
+    return {"compressors": zarr.codecs.ZstdCodec(level=3, checksum=True)}
 
 
 def read(path):
