@@ -6,7 +6,9 @@ use serde_json::Value;
 use volume::ModelGrid;
 
 use crate::batch::BatchSource;
-use crate::fit::{Fitted, Run, Select};
+use crate::fit::Fitted;
+use crate::protocol::Select;
+use crate::run::Run;
 use crate::sampler::Sampling;
 
 impl BatchSource {

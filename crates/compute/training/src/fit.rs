@@ -1,27 +1,23 @@
 //! The training loop that all trainings of the method share (paper 3.2, Tables 2 and 3).
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use candle_core::{DType, Tensor};
 use nets::Params;
 use ranks::Ranks;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use stage_kit::{ABOUT, Progress, Report, StageIo};
+use stage_kit::{ABOUT, Progress};
 
 use crate::batch::{Batch, BatchSource};
 use crate::checkpoint::{Best, Checkpoint, CheckpointFolder, Tensors, TrainingState};
 use crate::curves::{CurveRow, Validation, write_curves};
 use crate::loader::{Loader, Position};
-use crate::optim::{Accumulator, Optimizer, OptimizerConfig};
+use crate::optim::{Accumulator, Optimizer};
 use crate::parts::{Cut, Parts};
-use crate::precision::TrainingPrecision;
-use crate::schedule::LrSchedule;
+use crate::protocol::FitConfig;
+use crate::run::{Diverged, Interrupted, Run};
 use crate::tensorboard::EventFile;
 
 /// The event file, in the folder [`stage_kit::ABOUT`] of the output folder: TensorBoard lays values over the time of day too.
@@ -62,184 +58,6 @@ pub trait Trainable {
     fn validate(&self, ranks: &Ranks) -> Result<Validation>;
 }
 
-/// By what the best epoch is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Select {
-    /// The lowest validation loss (paper 3.2: the 3-D networks, by their Dice loss).
-    LowestLoss,
-    /// The highest validation Dice score (paper 3.2: the 2-D networks).
-    HighestDice,
-    /// The last epoch, whatever its scores (DoDNet, MultiTalent).
-    LastEpoch,
-}
-
-impl Select {
-    fn score(self, validation: &Validation) -> f64 {
-        match self {
-            Self::LowestLoss | Self::LastEpoch => validation.loss,
-            Self::HighestDice => validation.dice,
-        }
-    }
-
-    /// Of equal epochs the earlier one is kept. A score that is no number is never better.
-    fn is_better(self, score: f64, best: Option<Best>) -> bool {
-        match (self, best) {
-            (Self::LastEpoch, _) => true,
-            (_, None) => !score.is_nan(),
-            (Self::LowestLoss, Some(best)) => score < best.score,
-            (Self::HighestDice, Some(best)) => score > best.score,
-        }
-    }
-}
-
-/// The protocol of a training.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FitConfig {
-    /// Passes over the training cases.
-    pub epochs: u64,
-    /// Samples that make one step of the optimizer.
-    pub batch_size: usize,
-    /// Samples that are on the device at once; gradients are summed over the parts of a batch. Changes rounding and
-    /// nothing else; has no place beside `batch_dice`. Off: the whole batch at once.
-    #[serde(default)]
-    pub micro_batch: Option<usize>,
-    /// Whether a class's Dice score is that of the whole batch, which then is not taken in parts, and not the mean
-    /// over the samples. Of the slices of a torso most lack most organs, and by the loss of such a slice alone a class can
-    /// only shrink; small organs come up sooner by the score of a batch. Equation 1 of the paper leaves open which, and
-    /// MONAI's default, which the paper most likely used, is the sample: off.
-    #[serde(default)]
-    pub batch_dice: bool,
-    /// Ends epochs early, after this many steps. Off in the paper.
-    #[serde(default)]
-    pub max_steps_per_epoch: Option<u64>,
-    /// Initial learning rate.
-    pub learning_rate: f64,
-    /// The course of the learning rate.
-    pub schedule: LrSchedule,
-    /// How gradients move parameters; AdamW in the paper.
-    #[serde(default, skip_serializing_if = "OptimizerConfig::is_default")]
-    #[schemars(extend("default" = "adam_w"))]
-    pub optimizer: OptimizerConfig,
-    /// The greatest length of the gradient of a step, over all parameters; longer ones are shortened. Off in the paper.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clip_gradient: Option<f64>,
-    /// Weight decay: decoupled with AdamW, a part of the gradient with `sgd`.
-    pub weight_decay: f64,
-    /// By what the best epoch is told.
-    pub select: Select,
-    /// What the large convolutions multiply; single precision in the paper.
-    #[serde(default, skip_serializing_if = "TrainingPrecision::is_default")]
-    #[schemars(extend("default" = "f32"))]
-    pub precision: TrainingPrecision,
-}
-
-impl FitConfig {
-    /// Refuses more processes than a batch has parts.
-    ///
-    /// # Errors
-    /// Says how many it has, and what to do.
-    pub fn check_processes(&self, processes: usize) -> Result<()> {
-        let parts = self.batch_size.div_ceil(self.micro_batch.unwrap_or(self.batch_size).max(1));
-        anyhow::ensure!(
-            processes <= parts,
-            "processes is {processes}, and a batch of {} samples has {parts} part{} to share out; take at most {parts}, or a smaller \
-             `fit.micro_batch`, which is the size of a part (and changes rounding)",
-            self.batch_size,
-            if parts == 1 { "" } else { "s" }
-        );
-        Ok(())
-    }
-
-    /// The loss of the trainings.
-    #[must_use]
-    pub fn loss(&self) -> ops::DiceCe {
-        ops::DiceCe { squared: true, batch: self.batch_dice }
-    }
-
-    /// Why the parameters make no sense, if they do not.
-    ///
-    /// # Errors
-    /// Names the parameter, its value and what it must be.
-    pub fn check(&self) -> Result<()> {
-        let positive = [
-            ("epochs", self.epochs),
-            ("batch_size", self.batch_size as u64),
-            ("micro_batch", self.micro_batch.map_or(1, |n| n as u64)),
-            ("max_steps_per_epoch", self.max_steps_per_epoch.unwrap_or(1)),
-        ];
-        for (name, value) in positive {
-            anyhow::ensure!(value > 0, "{name} is 0; it must be at least 1");
-        }
-        anyhow::ensure!(
-            !self.batch_dice || self.micro_batch.is_none_or(|size| size >= self.batch_size),
-            "micro_batch: `batch_dice` takes the Dice score of the whole batch, which parts of it do not have; leave one of the two out"
-        );
-        let rate = self.learning_rate;
-        anyhow::ensure!(rate.is_finite() && rate > 0.0, "learning_rate is {rate}; it must be above 0");
-        let decay = self.weight_decay;
-        anyhow::ensure!(decay.is_finite() && decay >= 0.0, "weight_decay is {decay}; it must be 0 or more");
-        let longest = self.clip_gradient.unwrap_or(1.0);
-        anyhow::ensure!(longest.is_finite() && longest > 0.0, "clip_gradient is {longest}; it must be above 0");
-        self.optimizer.check().map_err(anyhow::Error::msg)?;
-        self.schedule.check(self.epochs).map_err(anyhow::Error::msg)
-    }
-}
-
-/// Where a training reads and writes.
-#[derive(Clone, Debug)]
-pub struct Run {
-    /// Name for messages.
-    pub node: String,
-    /// Folder of the curve and the plot, and in [`ABOUT`] of the times and the event file.
-    pub output: PathBuf,
-    /// Folder of the checkpoint.
-    pub checkpoints: PathBuf,
-    /// The way to the user.
-    pub report: Report,
-    /// What makes this training differ from others, besides its [`FitConfig`] and live parameters: parameters of the
-    /// network, seed, inputs.
-    pub identity: String,
-    /// The key of the work, where a runner has planned it.
-    pub key: Option<String>,
-    /// Digests of the inputs, by role.
-    pub inputs: BTreeMap<String, String>,
-    /// Wall time between checkpoints within an epoch. Has no influence on results.
-    pub checkpoint_interval: Duration,
-    /// Once it is set, the step under way is the last: a checkpoint is written, and the training ends as [`Interrupted`].
-    pub stop: Arc<AtomicBool>,
-    /// The processes that train together. The first one writes; all read the checkpoint.
-    pub ranks: Ranks,
-}
-
-impl Run {
-    /// The run of a stage, with a checkpoint every ten minutes besides those at the end of each epoch, and with one more
-    /// when the process is asked to end.
-    ///
-    /// # Errors
-    /// When an input cannot be read, or the process cannot listen for signals.
-    pub fn of(io: &StageIo, mut identity: String) -> Result<Self> {
-        let inputs = io.digests()?;
-        if !io.planned {
-            // The folder of the checkpoint may be that of a training on other inputs.
-            identity = serde_json::json!({ "parameters": identity, "inputs": inputs }).to_string();
-        }
-        Ok(Self {
-            node: io.node.clone(),
-            output: io.output.clone(),
-            checkpoints: io.work.join("checkpoint"),
-            report: io.report,
-            identity,
-            key: io.known.key.clone(),
-            inputs,
-            checkpoint_interval: Duration::from_secs(600),
-            stop: stage_kit::stop_on_signals()?,
-            ranks: io.ranks.clone(),
-        })
-    }
-}
-
 /// A finished training.
 #[derive(Debug)]
 pub struct Fitted {
@@ -249,37 +67,6 @@ pub struct Fitted {
     pub best: Best,
     /// All epochs.
     pub curve: Vec<CurveRow>,
-}
-
-/// The training was asked to end.
-#[derive(Debug, thiserror::Error)]
-#[error("asked to end in epoch {epoch} after step {step}; the checkpoint in {} goes on from there", .checkpoints.display())]
-pub struct Interrupted {
-    /// Counted from 1.
-    pub epoch: u64,
-    /// Counted from 1.
-    pub step: u64,
-    /// The folder of the checkpoint.
-    pub checkpoints: PathBuf,
-}
-
-/// Training has left the realm of numbers.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{what} became {value} in epoch {epoch}, step {step}, at learning rate {learning_rate:e}; \
-     lower `learning_rate`, or lengthen the warm-up. The checkpoint, if there is one, is from before"
-)]
-pub struct Diverged {
-    /// The loss, or a parameter.
-    pub what: String,
-    /// Infinite or NaN.
-    pub value: f64,
-    /// Counted from 1.
-    pub epoch: u64,
-    /// Counted from 1.
-    pub step: u64,
-    /// The rate at that step.
-    pub learning_rate: f64,
 }
 
 /// Trains `model` on the batches of `source`, from the beginning or from the checkpoint in `run`, and leaves it with
@@ -533,27 +320,4 @@ fn set_all(params: &Params, values: &Tensors) -> Result<()> {
         params.set(name, &value.to_device(var.device())?).with_context(|| format!("the checkpoint's parameter `{name}`"))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_epoch_that_is_kept_is_the_best_or_the_last() {
-        let kept = |select: Select, scores: &[f64]| {
-            let mut best: Option<Best> = None;
-            for (epoch, &score) in (1..).zip(scores) {
-                if select.is_better(score, best) {
-                    best = Some(Best { epoch, score });
-                }
-            }
-            best.map(|best| best.epoch)
-        };
-        let scores = [f64::NAN, 0.5, 0.2, 0.9, 0.3, f64::NAN];
-        assert_eq!(
-            [Select::LowestLoss, Select::HighestDice, Select::LastEpoch].map(|select| kept(select, &scores)),
-            [Some(3), Some(4), Some(6)]
-        );
-    }
 }

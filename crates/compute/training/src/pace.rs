@@ -9,8 +9,8 @@ use random::Streams;
 use stage_kit::{Chore, Forecast, Lot};
 
 use crate::batch::Batch;
-use crate::fit::FitConfig;
 use crate::optim::{Accumulator, Optimizer};
+use crate::protocol::FitConfig;
 use crate::sampler::Sample;
 
 /// What is counted of a training.

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::StageIo;
 
-use crate::fit::FitConfig;
+use crate::protocol::FitConfig;
 
 /// What the large 3×3 convolutions multiply in training; heads, the first layer, norms, losses, sums and the weights themselves are
 /// in single precision in any case.

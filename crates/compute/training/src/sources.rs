@@ -8,8 +8,8 @@ use stage_kit::StageIo;
 
 use crate::augment::Augment;
 use crate::batch::{BatchSource, Targets};
-use crate::fit::FitConfig;
 use crate::normalisation::Normalisation;
+use crate::protocol::FitConfig;
 use crate::sampler::{Order, Sampler, Sampling};
 
 /// Where a training gets its batches, and where its validation does.
