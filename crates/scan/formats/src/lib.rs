@@ -3,11 +3,10 @@
 //! [`ScanFiles`] opens a scan in any of them as a [`volume::Source`], whose slices come one by one.
 
 mod error;
-mod format;
 mod scan_files;
 mod write;
 
 pub use error::{FormatError, Problem};
-pub use format::Format;
 pub use scan_files::ScanFiles;
+pub use volume::Format;
 pub use write::{LabelFile, itk_snap_labels, slicer_colors};

@@ -25,6 +25,7 @@
 mod affine;
 mod back;
 mod body;
+mod format;
 mod grid;
 mod intensities;
 mod intensity;
@@ -46,6 +47,7 @@ mod source;
 mod volume;
 
 pub use affine::{Affine, AffineError};
+pub use format::Format;
 pub use grid::{Box3, Grid, KEEP_SPACING};
 pub use intensities::{Doubt, DoubtKind, Intensities};
 pub use intensity::{foreground_box, window};

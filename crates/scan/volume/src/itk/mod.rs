@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 
-use crate::Grid;
 use crate::nifti::{Header, Problem, VoxelType};
+use crate::{Format, Grid};
 
 /// Bytes that are read at a time; a multiple of every voxel size.
 const BUFFER: usize = 1 << 18;
@@ -31,52 +31,25 @@ const WRITE_ANEW: &str = "write the image anew, for example with SimpleITK or 3D
 /// So many bytes of a field are shown.
 const MOST_SHOWN: usize = 120;
 
-/// A format of ITK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Itk {
-    Nrrd,
-    MetaImage,
-}
-
-impl Itk {
-    /// The format of a file by its name, or else by its first bytes.
-    pub(crate) fn of(path: &Path, start: &[u8]) -> Option<Self> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-        match () {
-            () if [".nrrd", ".nhdr"].iter().any(|ending| name.ends_with(ending)) => Some(Self::Nrrd),
-            () if [".mha", ".mhd"].iter().any(|ending| name.ends_with(ending)) => Some(Self::MetaImage),
-            () if [".nii", ".nii.gz"].iter().any(|ending| name.ends_with(ending)) => None,
-            () if start.starts_with(b"NRRD000") => Some(Self::Nrrd),
-            () if start.starts_with(b"ObjectType") || start.starts_with(b"NDims") => Some(Self::MetaImage),
-            () => None,
-        }
-    }
-
-    /// Reads and checks the header.
-    pub(crate) fn read(self, path: &Path) -> Result<RawScan, Problem> {
-        let scan = match self {
-            Self::Nrrd => nrrd::read(path),
-            Self::MetaImage => metaimage::read(path),
-        };
-        scan?.checked()
-    }
+/// Reads and checks the header of a file in a format of ITK; none of another format.
+pub(crate) fn read(path: &Path, format: Option<Format>) -> Option<Result<RawScan, Problem>> {
+    let scan = match format {
+        Some(Format::Nrrd) => nrrd::read(path),
+        Some(Format::MetaImage) => metaimage::read(path),
+        _ => return None,
+    };
+    Some(scan.and_then(RawScan::checked))
 }
 
 /// The other file that holds the voxels of the header in `path`, if it is such a header.
 #[must_use]
 pub fn data_file(path: &Path) -> Option<PathBuf> {
-    let (file, is_other) = match Itk::of(path, &start_of(path)?)? {
-        Itk::Nrrd => nrrd::data_file(path),
-        Itk::MetaImage => metaimage::data_file(path),
+    let (file, is_other) = match Format::of_file(path)? {
+        Format::Nrrd => nrrd::data_file(path),
+        Format::MetaImage => metaimage::data_file(path),
+        _ => None,
     }?;
     is_other.then_some(file)
-}
-
-/// The first bytes of a regular file. A pipe would wait for a writer for ever.
-fn start_of(path: &Path) -> Option<Vec<u8>> {
-    let mut start = Vec::new();
-    path.is_file().then(|| File::open(path).ok()).flatten()?.take(16).read_to_end(&mut start).ok()?;
-    Some(start)
 }
 
 /// A finding about a field of a header.

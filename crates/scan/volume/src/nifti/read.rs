@@ -7,8 +7,8 @@ use std::path::Path;
 use super::gzip::{MAGIC, Members};
 use super::header::HEADER_BYTES;
 use super::{Header, NiftiError, Problem, VoxelType};
-use crate::itk::Itk;
-use crate::{LabelVolume, ScalarVolume, Volume};
+use crate::itk;
+use crate::{Format, LabelVolume, ScalarVolume, Volume};
 
 /// Bytes unpacked and converted at a time; a multiple of every voxel size.
 const PIECE: usize = 1 << 18;
@@ -88,8 +88,8 @@ fn stream(path: &Path, parts: Parts) -> Result<Stream<'static>, Problem> {
     }
     let mut file = BufReader::with_capacity(FILE_BUFFER, file);
     let start = file.fill_buf().map_err(|error| Problem::Io { doing: "read the file", error })?;
-    let Some(format) = Itk::of(path, start) else { return Stream::open(file, metadata.len()) };
-    let scan = format.read(path)?;
+    let format = Format::of_path(path).or_else(|| Format::of_start(start));
+    let Some(scan) = itk::read(path, format).transpose()? else { return Stream::open(file, metadata.len()) };
     if scan.is_detached && parts == Parts::One {
         return Err(Problem::Field {
             field: "the voxels",

@@ -6,6 +6,9 @@ use std::io::Read as _;
 use std::path::Path;
 use std::str::FromStr;
 
+/// By so many of its first bytes a file is told.
+const START: usize = 132;
+
 /// A format of scans and label maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
@@ -62,24 +65,26 @@ impl Format {
     /// The format of a file by its name, or else by its first bytes.
     #[must_use]
     pub fn of_file(path: &Path) -> Option<Self> {
-        let named = Self::of_name(&path.file_name().unwrap_or_default().to_string_lossy());
-        named.or_else(|| Self::of_start(path))
+        // A pipe would wait for a writer for ever.
+        let read = || {
+            let mut start = Vec::new();
+            path.is_file().then(|| File::open(path).ok()).flatten()?.take(START as u64).read_to_end(&mut start).ok()?;
+            Some(start)
+        };
+        Self::of_path(path).or_else(|| Self::of_start(&read()?))
     }
 
-    fn of_start(path: &Path) -> Option<Self> {
-        // A pipe would wait for a writer for ever.
-        let mut start = [0; 132];
-        let mut file = path.is_file().then(|| File::open(path).ok()).flatten()?;
-        let mut found = 0;
-        while let Ok(more @ 1..) = file.read(&mut start[found..]) {
-            found += more;
-        }
-        let start = &start[..found];
+    pub(crate) fn of_path(path: &Path) -> Option<Self> {
+        Self::of_name(&path.file_name().unwrap_or_default().to_string_lossy())
+    }
+
+    /// The format of a file that begins so.
+    pub(crate) fn of_start(start: &[u8]) -> Option<Self> {
         match start {
             _ if start.starts_with(b"NRRD000") => Some(Self::Nrrd),
             _ if start.starts_with(b"ObjectType") || start.starts_with(b"NDims") => Some(Self::MetaImage),
             _ if start.starts_with(&348i32.to_le_bytes()) || start.starts_with(&348i32.to_be_bytes()) => Some(Self::Nifti),
-            _ if start.ends_with(b"DICM") && found == 132 => Some(Self::Dicom),
+            _ if start.get(128..START) == Some(b"DICM") => Some(Self::Dicom),
             _ => None,
         }
     }
