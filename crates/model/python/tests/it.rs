@@ -69,21 +69,8 @@ fn bench(folder: &Path) {
     let scan = ScalarVolume { data: Array3::from_shape_fn([61, 50, 23].f(), value), affine };
     nifti::write_scalar_i16(folder.join("scans/a_0000.nii.gz"), &scan).unwrap();
     for model in ["student", "teacher"] {
-        let io = StageIo {
-            node: "predict".into(),
-            inputs: [("images", folder.join("scans")), ("model", folder.join(format!("{model}.safetensors")))]
-                .map(|(role, path)| (role.to_owned(), path))
-                .into(),
-            output: folder.join(model),
-            work: folder.join("work"),
-            seed: 1,
-            device: Default::default(),
-            report: Default::default(),
-            planned: false,
-            known: Default::default(),
-            ranks: Default::default(),
-            sink: None,
-        };
+        let inputs = [("images", folder.join("scans")), ("model", folder.join(format!("{model}.safetensors")))];
+        let io = StageIo::new("predict", inputs, folder.join(model), folder.join("work"), 1);
         std::fs::create_dir_all(&io.work).unwrap();
         Entry::of::<Predict>().run(json!({"exact": true}), &io).unwrap();
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use case_store::{CaseEntry, CaseList, Common, Seen};
 use serde_json::Value;
-use stage_kit::{CasePlan, DeviceChoice, Report, StageIo};
+use stage_kit::{CasePlan, DeviceChoice, StageIo};
 
 use crate::digest::{Hasher, Tree};
 use crate::graph::{Node, Pipeline};
@@ -167,19 +167,5 @@ fn find(own: &[&Opened<'_>], path: &Path) -> Option<String> {
 }
 
 fn surroundings(node: &Node, inputs: BTreeMap<String, PathBuf>, device: DeviceChoice) -> StageIo {
-    let nowhere = PathBuf::new();
-    let seed = node.seed;
-    StageIo {
-        node: node.name.clone(),
-        inputs,
-        output: nowhere.clone(),
-        work: nowhere,
-        seed,
-        device,
-        report: Report::default(),
-        planned: true,
-        known: Default::default(),
-        sink: None,
-        ranks: Default::default(),
-    }
+    StageIo { device, planned: true, ..StageIo::new(&node.name, inputs, PathBuf::new(), PathBuf::new(), node.seed) }
 }

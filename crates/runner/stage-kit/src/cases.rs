@@ -175,19 +175,7 @@ mod tests {
     use super::*;
 
     fn io() -> StageIo {
-        StageIo {
-            node: "test".into(),
-            inputs: Default::default(),
-            output: "out".into(),
-            work: "work".into(),
-            seed: 0,
-            device: Default::default(),
-            report: Default::default(),
-            planned: false,
-            known: Default::default(),
-            sink: None,
-            ranks: Default::default(),
-        }
+        StageIo::new("test", std::collections::BTreeMap::<String, std::path::PathBuf>::new(), "out", "work", 0)
     }
 
     #[test]

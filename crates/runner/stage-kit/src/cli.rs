@@ -180,18 +180,14 @@ fn run(entry: &Entry, args: &StageArgs, params: serde_json::Value, report: Repor
     }
     let mut beside = args.output.clone().into_os_string();
     beside.push(".work");
+    let (node, work) = (args.node.as_deref().unwrap_or(entry.name), args.work.clone().unwrap_or_else(|| beside.into()));
     let mut io = StageIo {
-        node: args.node.clone().unwrap_or_else(|| entry.name.to_owned()),
-        inputs: args.inputs.iter().cloned().collect(),
-        output: args.output.clone(),
-        work: args.work.clone().unwrap_or_else(|| beside.into()),
-        seed: args.seed,
         device: args.device,
         report: if ranks.is_first() { report } else { Report::silent() },
         planned: args.planned,
         known: Known { key: args.key.clone(), digests: args.digests.iter().cloned().collect() },
-        sink: None,
         ranks: ranks.clone(),
+        ..StageIo::new(node, args.inputs.iter().cloned(), &args.output, work, args.seed)
     };
     if let Some(list) = &args.cases {
         io.sink = Some(Sink::open(list, &io.output, &io.work, &io.node)?);

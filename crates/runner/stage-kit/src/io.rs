@@ -70,6 +70,29 @@ pub struct StageIo {
 }
 
 impl StageIo {
+    /// A run that no runner has planned, by one process, on the device that is there. What differs is set by the fields.
+    pub fn new(
+        node: impl Into<String>,
+        inputs: impl IntoIterator<Item = (impl Into<String>, impl Into<PathBuf>)>,
+        output: impl Into<PathBuf>,
+        work: impl Into<PathBuf>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            node: node.into(),
+            inputs: inputs.into_iter().map(|(role, path)| (role.into(), path.into())).collect(),
+            output: output.into(),
+            work: work.into(),
+            seed,
+            device: DeviceChoice::default(),
+            report: Report::default(),
+            planned: false,
+            known: Known::default(),
+            sink: None,
+            ranks: Ranks::default(),
+        }
+    }
+
     /// The path behind a role.
     ///
     /// # Errors

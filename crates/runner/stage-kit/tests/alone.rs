@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use stage_kit::{ByCase, CaseSpec, CaseStage, DeviceChoice, Entry, Look, Report, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{ByCase, CaseSpec, CaseStage, DeviceChoice, Entry, Look, Role, Stage, StageIo, write_atomic_text};
 
 /// Writes texts between two others.
 struct Frame;
@@ -99,19 +99,8 @@ impl Bench {
     }
 
     fn io(&self, output: &str) -> StageIo {
-        StageIo {
-            node: "frame".into(),
-            inputs: BTreeMap::from([("texts".to_owned(), self.path("texts")), ("after".to_owned(), self.path("after"))]),
-            output: self.path(output),
-            work: self.path("work"),
-            seed: 1,
-            device: DeviceChoice::Cpu,
-            report: Report::default(),
-            planned: false,
-            known: Default::default(),
-            sink: None,
-            ranks: Default::default(),
-        }
+        let inputs = ["texts", "after"].map(|role| (role, self.path(role)));
+        StageIo { device: DeviceChoice::Cpu, ..StageIo::new("frame", inputs, self.path(output), self.path("work"), 1) }
     }
 
     fn run_with(&self, before: &str, io: &StageIo) -> Result<()> {

@@ -34,19 +34,7 @@ impl DataSet {
         let [output, work] = ["out", "work"].map(|name| self.folder.path().join(name));
         fs::create_dir_all(&output).unwrap();
         fs::create_dir_all(&work).unwrap();
-        let io = StageIo {
-            node: "phantom".into(),
-            inputs: BTreeMap::new(),
-            output,
-            work,
-            seed,
-            device: Default::default(),
-            report: Default::default(),
-            planned: false,
-            known: Default::default(),
-            sink: None,
-            ranks: Default::default(),
-        };
+        let io = StageIo::new("phantom", BTreeMap::<String, PathBuf>::new(), output, work, seed);
         STAGE.run(params(changes), &io)
     }
 

@@ -108,19 +108,7 @@ impl Study {
         if self.path("pseudo").exists() {
             inputs.insert("pseudo".into(), self.path("pseudo"));
         }
-        let io = StageIo {
-            node: "preprocess".into(),
-            inputs,
-            output: self.path("out"),
-            work: self.path("work"),
-            seed: 1,
-            device: Default::default(),
-            report: Default::default(),
-            planned: false,
-            known: Default::default(),
-            sink: None,
-            ranks: Default::default(),
-        };
+        let io = StageIo::new("preprocess", inputs, self.path("out"), self.path("work"), 1);
         Entry::of::<Preprocess>().run(params, &io)?;
         Ok(Index::load(&self.path("out"))?)
     }

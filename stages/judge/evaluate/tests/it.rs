@@ -71,19 +71,8 @@ impl Cases {
         given.entry("classes").or_insert_with(|| serde_json::to_value(labels::flare23::classes()).unwrap());
         let roles = [("truth", "truth"), ("predictions.M_1", "M_1"), ("predictions.M_2", "M_2"), ("images", "images")];
         let given = if with_images { &roles[..] } else { &roles[..3] };
-        let io = StageIo {
-            node: "scores".into(),
-            inputs: given.iter().map(|(role, folder)| ((*role).to_owned(), self.path(folder))).collect(),
-            output: self.path("out"),
-            work: self.path("work"),
-            seed: 1,
-            device: Default::default(),
-            report: Default::default(),
-            planned: false,
-            known: Default::default(),
-            sink: None,
-            ranks: Default::default(),
-        };
+        let inputs = given.iter().map(|(role, folder)| (*role, self.path(folder)));
+        let io = StageIo::new("scores", inputs, self.path("out"), self.path("work"), 1);
         Entry::of::<Evaluate>().run(params, &io).map_err(|error| format!("{error:#}"))
     }
 

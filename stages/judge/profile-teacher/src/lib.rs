@@ -130,19 +130,8 @@ mod tests {
             let config: Config =
                 serde_json::from_value(json!({"network": network, "channels": channels, "patch": [32, 32, 32], "steps": 1})).unwrap();
             ProfileTeacher::check(&config).unwrap();
-            let io = StageIo {
-                node: "profile".into(),
-                inputs: Default::default(),
-                output: folder.path().to_owned(),
-                work: folder.path().to_owned(),
-                seed: 1,
-                device: stage_kit::DeviceChoice::Cpu,
-                report: Default::default(),
-                planned: false,
-                known: Default::default(),
-                sink: None,
-                ranks: Default::default(),
-            };
+            let none: [(String, std::path::PathBuf); 0] = [];
+            let io = StageIo { device: stage_kit::DeviceChoice::Cpu, ..StageIo::new("profile", none, folder.path(), folder.path(), 1) };
             ProfileTeacher::run(&config, &io).unwrap();
             serde_json::from_str(&std::fs::read_to_string(folder.path().join("profile.json")).unwrap()).unwrap()
         };

@@ -16,19 +16,7 @@ fn write(folder: &std::path::Path, map: &str, label: impl Fn(usize) -> u8) {
 }
 
 fn overlaid(folder: &std::path::Path, params: Value) -> Result<Vec<u8>, String> {
-    let io = StageIo {
-        node: "overlay".into(),
-        inputs: [("labels".to_owned(), folder.join("labels"))].into(),
-        output: folder.join("out"),
-        work: folder.join("work"),
-        seed: 1,
-        device: Default::default(),
-        report: Default::default(),
-        planned: false,
-        known: Default::default(),
-        sink: None,
-        ranks: Default::default(),
-    };
+    let io = StageIo::new("overlay", [("labels", folder.join("labels"))], folder.join("out"), folder.join("work"), 1);
     Entry::of::<Overlay>().run(params, &io).map_err(|error| format!("{error:#}"))?;
     let (labels, header) = nifti::read_labels(folder.join("out/labels/a.nii.gz")).unwrap();
     assert!(header.grid().approx_eq(&GRID));

@@ -55,19 +55,8 @@ fn segmented(folder: &Path, air: usize, crop_foreground: bool) -> Result<[Array3
 }
 
 fn run(folder: &Path, params: Value) -> Result<(), String> {
-    let io = StageIo {
-        node: "segment".into(),
-        inputs: ["images", "student"].map(|role| (role.to_owned(), folder.join(role))).into(),
-        output: folder.join("out"),
-        work: folder.join("work"),
-        seed: 1,
-        device: Default::default(),
-        report: Default::default(),
-        planned: false,
-        known: Default::default(),
-        sink: None,
-        ranks: Default::default(),
-    };
+    let io =
+        StageIo::new("segment", ["images", "student"].map(|role| (role, folder.join(role))), folder.join("out"), folder.join("work"), 1);
     Entry::of::<Segment>().run(params, &io).map_err(|error| format!("{error:#}"))
 }
 

@@ -52,19 +52,7 @@ impl Bench {
     fn export(&self, params: Value) -> anyhow::Result<()> {
         let config: Config = serde_json::from_value(Entry::of::<Export>().resolve(params)?)?;
         std::fs::create_dir_all(self.path("out"))?;
-        let io = StageIo {
-            node: "model".into(),
-            inputs: [("model".to_owned(), self.path("trained"))].into(),
-            output: self.path("out"),
-            work: self.path("work"),
-            seed: 1,
-            device: Default::default(),
-            report: Default::default(),
-            planned: false,
-            known: Default::default(),
-            ranks: Default::default(),
-            sink: None,
-        };
+        let io = StageIo::new("model", [("model", self.path("trained"))], self.path("out"), self.path("work"), 1);
         Export::run(&config, &io)
     }
 

@@ -11,7 +11,7 @@ use ndarray::Array3;
 use partial::TrainedModel;
 use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, INDEX_FILE, Index, LabelSource, Layout, PreparedCase, case_path, write_case};
 use serde_json::{Value, json};
-use stage_kit::{DeviceChoice, Ranks, Report, Stage, StageIo, write_atomic, write_atomic_text};
+use stage_kit::{DeviceChoice, Ranks, Stage, StageIo, write_atomic, write_atomic_text};
 use train_partial::{Config, TrainPartial};
 
 const SIDE: usize = 16;
@@ -145,20 +145,8 @@ impl Study {
     }
 
     fn io(&self, name: &str) -> StageIo {
-        let input = |role: &str| (role.to_owned(), self.path(role));
-        StageIo {
-            node: name.into(),
-            inputs: [input("prepared"), input("partition")].into(),
-            output: self.path(name),
-            work: self.path(&format!("{name}_work")),
-            seed: 1,
-            device: DeviceChoice::Cpu,
-            report: Report::default(),
-            planned: false,
-            known: Default::default(),
-            sink: None,
-            ranks: Default::default(),
-        }
+        let inputs = ["prepared", "partition"].map(|role| (role, self.path(role)));
+        StageIo { device: DeviceChoice::Cpu, ..StageIo::new(name, inputs, self.path(name), self.path(&format!("{name}_work")), 1) }
     }
 
     /// The trained model, or why there is none.

@@ -223,19 +223,8 @@ fn a_checkpoint_belongs_to_the_inputs_that_it_was_made_from() {
     std::fs::create_dir(&prepared).unwrap();
     let identity = |planned: bool, case: &str| {
         std::fs::write(prepared.join("case"), case).unwrap();
-        let io = stage_kit::StageIo {
-            node: "toy".into(),
-            inputs: std::collections::BTreeMap::from([("prepared".to_owned(), prepared.clone())]),
-            output: folder.path().join("output"),
-            work: folder.path().to_owned(),
-            seed: 5,
-            device: Default::default(),
-            report: Default::default(),
-            planned,
-            known: Default::default(),
-            sink: None,
-            ranks: Default::default(),
-        };
+        let alone = stage_kit::StageIo::new("toy", [("prepared", &prepared)], folder.path().join("output"), folder.path(), 5);
+        let io = stage_kit::StageIo { planned, ..alone };
         Run::of(&io, "seed 5".into()).unwrap().identity
     };
     let one = identity(false, "one");

@@ -89,19 +89,7 @@ pub(crate) fn io(folder: &Path, trust: &[u8], validation: &[usize]) -> StageIo {
     let manifest = Manifest { classes: classes(), regions: BTreeMap::new(), subsets, cases: (0..3).map(case).collect() };
     let manifest = serde_json::to_string(&manifest).unwrap();
     stage_kit::write_atomic_text(&folder.join("partition").join(MANIFEST_FILE), &manifest).unwrap();
-    StageIo {
-        node: "student".into(),
-        inputs: BTreeMap::from(["prepared", "partition"].map(|role| (role.to_owned(), folder.join(role)))),
-        output: folder.join("output"),
-        work: folder.join("work"),
-        seed: 1,
-        device: Default::default(),
-        report: Default::default(),
-        planned: false,
-        known: Default::default(),
-        sink: None,
-        ranks: Default::default(),
-    }
+    StageIo::new("student", ["prepared", "partition"].map(|role| (role, folder.join(role))), folder.join("output"), folder.join("work"), 1)
 }
 
 fn open(io: &StageIo, targets: Targets) -> anyhow::Result<[Vec<String>; 2]> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stage_kit::{Ahead, Chore, Cost, DeviceChoice, Report, StageIo};
+use stage_kit::{Ahead, Chore, Cost, DeviceChoice, StageIo};
 
 use crate::graph::Node;
 use crate::store::Store;
@@ -99,19 +99,7 @@ impl<'a> Samples<'a> {
         let scratch = tempfile::tempdir_in(folder).with_context(|| format!("cannot make a folder in {}", folder.display()))?;
         let (output, work) = (scratch.path().join("output"), scratch.path().join("work"));
         [&output, &work].into_iter().try_for_each(std::fs::create_dir)?;
-        let io = StageIo {
-            node: node.name.clone(),
-            inputs: ahead.paths.clone(),
-            output,
-            work,
-            seed: node.seed,
-            device: self.device,
-            report: Report::default(),
-            planned: true,
-            known: Default::default(),
-            sink: None,
-            ranks: Default::default(),
-        };
+        let io = StageIo { device: self.device, planned: true, ..StageIo::new(&node.name, &ahead.paths, output, work, node.seed) };
         let cost = node.stage.sample(node.params.clone(), ahead, chore, &io)?;
         stage_kit::write_atomic_text(&path, &(serde_json::to_string_pretty(&Kept { of, cost, load: self.load })? + "\n"))?;
         Ok(cost)

@@ -93,19 +93,8 @@ impl Data {
 
     pub(crate) fn partition_of(&self, params: &Value, inputs: &[&str], seed: u64) -> anyhow::Result<Done> {
         let output = tempfile::tempdir().unwrap();
-        let io = StageIo {
-            node: "partition".into(),
-            inputs: inputs.iter().map(|name| (format!("datasets.{name}"), self.path(name))).collect(),
-            output: output.path().join("out"),
-            work: output.path().join("work"),
-            seed,
-            device: Default::default(),
-            report: Default::default(),
-            planned: false,
-            known: Default::default(),
-            sink: None,
-            ranks: Default::default(),
-        };
+        let inputs = inputs.iter().map(|name| (format!("datasets.{name}"), self.path(name)));
+        let io = StageIo::new("partition", inputs, output.path().join("out"), output.path().join("work"), seed);
         let run = Entry::of::<Partition>().run(params.clone(), &io);
         // A stage that runs alone ends with an error if cases were left out, after it has done everything else.
         run.or_else(|error| if format!("{error:#}").contains("everything else is done") { Ok(()) } else { Err(error) })?;

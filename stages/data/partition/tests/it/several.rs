@@ -138,19 +138,8 @@ fn a_value_that_is_not_declared_leaves_its_case_out_and_a_changed_declaration_re
     assert!(finding.found.contains("77 (2 voxels)") && finding.found.contains("{1,2,3,9}"), "{finding:?}");
     assert!(finding.remedy.contains("`ignore`"), "{finding:?}");
     let keys = |params: &Value| {
-        let io = stage_kit::StageIo {
-            node: "partition".into(),
-            inputs: params["datasets"].as_object().unwrap().keys().map(|name| (format!("datasets.{name}"), data.path(name))).collect(),
-            output: data.path("out"),
-            work: data.path("work"),
-            seed: 1,
-            device: Default::default(),
-            report: Default::default(),
-            planned: false,
-            known: Default::default(),
-            sink: None,
-            ranks: Default::default(),
-        };
+        let inputs = params["datasets"].as_object().unwrap().keys().map(|name| (format!("datasets.{name}"), data.path(name)));
+        let io = stage_kit::StageIo::new("partition", inputs, data.path("out"), data.path("work"), 1);
         let entry = stage_kit::Entry::of::<partition::Partition>();
         let plan = entry.cases(entry.resolve(params.clone()).unwrap(), &io).unwrap().unwrap();
         (format!("{:?} {:?}", plan.params, plan.cases), plan.rest)
