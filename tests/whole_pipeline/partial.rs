@@ -61,7 +61,7 @@ pub(crate) fn nodes(name: &str, method: &str, epochs: u64) -> String {
       window: {{patch: [32, 32, 32], overlap: 0.5}}
       flips: {flips}
       rule: {{combine: maximum, threshold: 0.5}}
-      clean: {{largest_part: [liver], smallest_voxels: {{tumor: 2}}}}
+      keep_parts: {{liver: largest, tumor: {{voxels: 2}}}}
   {name}_overlay:
     stage: overlay
     inputs: {{labels: {name}_labels}}

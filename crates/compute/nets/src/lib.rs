@@ -49,7 +49,7 @@ pub use teacher::{Teacher, TeacherConfig};
 pub use trunk::{Trunk, TrunkConfig};
 pub use unetr::{Unetr, UnetrConfig};
 pub use vit::{Vit, VitBlock, patches};
-pub use weights::{Taken, WeightsError, metadata};
+pub use weights::{Taken, WeightsError, metadata, with_other_metadata};
 
 /// Something with parameters.
 pub trait Network {

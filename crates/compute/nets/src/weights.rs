@@ -235,6 +235,19 @@ fn with_metadata<'b>(bytes: &'b [u8], metadata: &BTreeMap<String, String>) -> Op
     Some(([&(header.len() as u64).to_le_bytes()[..], &header].concat(), data))
 }
 
+/// The bytes of a `.safetensors` file with other metadata; none if they are no such file.
+#[must_use]
+pub fn with_other_metadata(bytes: &[u8], metadata: &BTreeMap<String, String>) -> Option<Vec<u8>> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let (header, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let mut tensors: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    tensors.remove("__metadata__");
+    let plain = serde_json::to_vec(&tensors).ok()?;
+    let plain = [&(plain.len() as u64).to_le_bytes()[..], &plain].concat();
+    let (header, _) = with_metadata(&plain, metadata)?;
+    Some([&header, data].concat())
+}
+
 /// The metadata of a `.safetensors` file; a PyTorch state dict has none. Only the header is read.
 ///
 /// # Errors

@@ -1,12 +1,11 @@
 //! One network from datasets that label different things: what is annotated where ([`Datasets`], [`Task`]), the methods that
-//! learn from it ([`Model`]), their losses ([`Loss`]), and the way from their outputs to label maps ([`Rule`], [`Clean`]).
+//! learn from it ([`Model`]), their losses ([`Loss`]), and the way from their outputs to label maps ([`Rule`]).
 //!
 //! Every method but one has independent yes-or-no outputs, each for a class and a *head*: a task or a dataset. What is not
 //! annotated in a sample takes no part in its loss, and its outputs get a gradient of exactly 0.
 
 mod annotation;
 mod class;
-mod clean;
 mod error;
 mod loss;
 mod method;
@@ -23,7 +22,6 @@ mod whole;
 
 pub use annotation::{Dataset, Datasets, Task};
 pub use class::Class;
-pub use clean::{Clean, Cleaner};
 pub use error::PartialError;
 pub use loss::{Dice, Loss, Objective};
 pub use method::{MethodConfig, ModelConfig, Told};

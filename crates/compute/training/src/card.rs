@@ -1,7 +1,7 @@
 //! What a finished training says of its model.
 
 use labels::{Classes, LabelPattern};
-use model_card::{Kind, Measure, ModelCard, ModelInput, Origin, Output};
+use model_card::{KeepParts, Kind, Measure, ModelCard, ModelInput, Origin, Output};
 use serde_json::Value;
 use volume::ModelGrid;
 
@@ -50,5 +50,5 @@ impl Fitted {
 #[must_use]
 pub fn card(kind: Kind, network: Value, classes: &Classes, outputs: Vec<Output>, input: ModelInput, origin: Origin) -> ModelCard {
     let found = outputs.iter().map(Output::pattern).reduce(LabelPattern::union).unwrap_or_else(|| classes.pattern());
-    ModelCard { kind, network, classes: classes.only(found), outputs, input, origin }
+    ModelCard { kind, network, classes: classes.only(found), outputs, input, origin, keep_parts: KeepParts::default() }
 }

@@ -69,24 +69,6 @@ pub enum ModelError {
     /// Windows that cannot be laid.
     #[error("window: {0}")]
     Window(#[from] WindowError),
-    /// A number that cannot be a volume.
-    #[error("smallest_part_ml.{key}: {ml} is not a volume in mL; leave it out to keep every part")]
-    SmallestPart {
-        /// The group or class.
-        key: String,
-        /// The value.
-        ml: f64,
-    },
-    /// A volume for what the model does not find.
-    #[error("smallest_part_ml: the model at {path} finds no group or class `{key}`; it finds {}", .known.join(", "))]
-    SmallestPartOf {
-        /// The file of weights.
-        path: PathBuf,
-        /// What was asked for.
-        key: String,
-        /// The groups and classes that it finds.
-        known: Vec<String>,
-    },
     /// A model grid that makes no sense.
     #[error(transparent)]
     Grid(#[from] ModelGridError),

@@ -1,7 +1,8 @@
 //! The label maps of a scan on the model grid.
 
+use model_card::KeptParts;
 use ndarray::{Array3, Axis};
-use volume::{Box3, RunMap};
+use volume::{Box3, RunMap, Scan};
 
 use crate::slices::PlaneLabels;
 
@@ -37,6 +38,16 @@ impl LabelMaps {
             map
         };
         Self { region, maps: maps.iter().map(of_map).collect() }
+    }
+
+    /// Without the connected parts that are not kept; `scan` tells how large a voxel is.
+    #[must_use]
+    pub fn keeping(mut self, kept: &KeptParts, scan: &Scan) -> Self {
+        if !kept.is_all() {
+            let voxel_ml = scan.grid().voxel_mm3() / 1000.0;
+            self.maps.iter_mut().for_each(|map| map.keep_parts(|value| kept.keep(value, voxel_ml)));
+        }
+        self
     }
 
     pub(crate) fn set_plane(&mut self, plane: &LabelledPlane) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use labels::Classes;
-use model_card::{Kind, ModelCard, Output};
+use model_card::{KeptParts, Kind, ModelCard, Output};
 use nets::Precision;
 use volume::{Box3, ModelGrid, RunMap, Scan};
 
@@ -99,6 +99,17 @@ impl Model {
         self.parts[0].grid()
     }
 
+    /// Which connected parts of what is found are kept.
+    #[must_use]
+    pub fn kept(&self) -> KeptParts {
+        self.parts.iter().fold(KeptParts::default(), |all, part| {
+            all.and(match part {
+                Part::Student(student) => &student.config.kept,
+                Part::Volumetric(model) => model.kept(),
+            })
+        })
+    }
+
     /// The part of a scan that the models are shown, the foreground or all of it, as in their trainings.
     ///
     /// # Errors
@@ -178,7 +189,7 @@ impl Part {
                 let open = manner.partial.ok_or_else(|| ModelError::Partial { path: path.into() })?;
                 let network = open(path, &card, device).map_err(|reason| ModelError::OpenPartial { path: path.into(), reason })?;
                 let view = ViewParams::default().of(&card, path)?;
-                Volumetric::new(network, card.classes, card.input.scaling, view, device)
+                Volumetric::new(network, card.classes, card.input.scaling, view, device).keeping(&card.keep_parts)?
             }
         };
         Ok(Self::Volumetric(model.with_flips(manner.flips)?))

@@ -1,14 +1,13 @@
 //! How a trained student is shown a scan.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use labels::Classes;
-use model_card::{Asked, Kind, ModelCard, Output};
+use model_card::{Asked, KeepParts, KeptParts, Kind, ModelCard, Output};
 use nets::{DualUNet2dConfig, Precision};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use volume::{Keep, ModelGrid, Scaling};
+use volume::{ModelGrid, Scaling};
 
 use crate::error::ModelError;
 use crate::slices::{SliceWindow, SliceWindowParams, WindowSize};
@@ -34,9 +33,10 @@ pub struct StudentParams {
     pub crop_foreground: Option<bool>,
     /// How slices pass the network: by default eight at a time, in windows of the training's crops that share a quarter.
     pub window: SliceWindowParams,
-    /// For groups and classes: connected parts of a class below this volume in mL are taken for noise and removed. None in the
-    /// paper (2.4), which applies no post-processing: a single voxel in a patient without tumors then costs the whole score.
-    pub smallest_part_ml: BTreeMap<String, f64>,
+    /// Which connected parts of classes are kept, by class or group: `largest`, `{ml: 2}` and so on; by default what the model says. All in
+    /// the paper (2.4), which applies no post-processing: a single voxel in a patient without tumors then costs the whole score.
+    #[serde(skip_serializing_if = "KeepParts::is_empty")]
+    pub keep_parts: KeepParts,
     /// The numbers that the network computes with on a CPU.
     pub precision: Precision,
 }
@@ -48,7 +48,7 @@ impl StudentParams {
     /// Says which and why.
     pub fn check(&self) -> Result<(), ModelError> {
         self.grid.map_or(Ok(()), |grid| grid.check())?;
-        check_volumes(&self.smallest_part_ml)?;
+        self.keep_parts.check()?;
         self.network.as_ref().map_or(Ok(()), DualUNet2dConfig::check).map_err(ModelError::Network)?;
         // Only a size that is given can be wrong.
         Ok(self.window.of(None).check()?)
@@ -74,6 +74,7 @@ impl StudentParams {
         };
         let answer = asked.resolve(card.as_ref(), path)?;
         let crop = <[usize; 2]>::try_from(answer.patch).ok();
+        let kept = if self.keep_parts.is_empty() { &answer.keep_parts } else { &self.keep_parts }.of(&answer.classes)?;
         let config = StudentConfig {
             network: serde_json::from_value(answer.network).map_err(|error| unreadable(path, &error))?,
             classes: answer.classes,
@@ -82,7 +83,7 @@ impl StudentParams {
             scaling: answer.scaling,
             crop_foreground: answer.crop_foreground,
             window: self.window.of(crop),
-            smallest_part_ml: self.smallest_part_ml.clone(),
+            kept,
             precision: self.precision,
         };
         config.check(path)?;
@@ -92,13 +93,6 @@ impl StudentParams {
 
 fn unreadable(path: &Path, error: &serde_json::Error) -> ModelError {
     ModelError::NotAModel { path: path.into(), reason: format!("holds a network that cannot be read ({error})") }
-}
-
-fn check_volumes(smallest_part_ml: &BTreeMap<String, f64>) -> Result<(), ModelError> {
-    match smallest_part_ml.iter().find(|(_, ml)| !(ml.is_finite() && **ml >= 0.0)) {
-        Some((key, &ml)) => Err(ModelError::SmallestPart { key: key.clone(), ml }),
-        None => Ok(()),
-    }
 }
 
 /// What inference must know of a student besides its weights.
@@ -118,8 +112,8 @@ pub struct StudentConfig {
     pub crop_foreground: bool,
     /// How slices pass the network.
     pub window: SliceWindow,
-    /// For groups and classes: connected parts of a class below this volume in mL are removed.
-    pub smallest_part_ml: BTreeMap<String, f64>,
+    /// Which connected parts of what it finds are kept.
+    pub kept: KeptParts,
     /// The numbers that the network computes with on a CPU.
     pub precision: Precision,
 }
@@ -129,22 +123,7 @@ impl StudentConfig {
         let network = self.network.check();
         network.map_err(|reason| ModelError::NetworkOf { path: path.into(), reason: format!("network.{reason}") })?;
         self.grid.check()?;
-        self.window.check()?;
-        check_volumes(&self.smallest_part_ml)?;
-        let known = || {
-            let groups = self.classes.groups().iter().map(|group| group.key().to_owned());
-            groups.chain(self.classes.keys_of(self.classes.pattern())).collect()
-        };
-        let unknown = self.smallest_part_ml.keys().find(|key| self.classes.pattern_of(&[key]).is_err());
-        unknown.map_or(Ok(()), |key| Err(ModelError::SmallestPartOf { path: path.into(), key: key.clone(), known: known() }))
-    }
-
-    /// Which parts stay of a class where a voxel has `voxel_ml`. What is said of the class goes before what is said of its group.
-    pub(crate) fn kept(&self, value: u8, voxel_ml: f64) -> Keep {
-        let group = self.classes.group_of(value).map(|group| self.classes.groups()[group].key());
-        let of_class = self.smallest_part_ml.get(&*self.classes.key_of(value));
-        let ml = of_class.or_else(|| self.smallest_part_ml.get(group?));
-        ml.map_or(Keep::All, |ml| Keep::Voxels((ml / voxel_ml).ceil() as usize))
+        Ok(self.window.check()?)
     }
 
     /// In what the other is shown scans otherwise.
@@ -155,7 +134,7 @@ impl StudentConfig {
         found.add("window.batch", &own.batch, &others.batch);
         found.add("window.size", &own.size, &others.size);
         found.add("window.overlap", &own.overlap, &others.overlap);
-        found.add("smallest_part_ml", &self.smallest_part_ml, &other.smallest_part_ml);
+        found.add("keep_parts", &self.kept, &other.kept);
         found.0
     }
 }

@@ -83,7 +83,7 @@ impl Student {
         }
     }
 
-    /// All labels of a scan, as [`Student::label`] gives them, with the small parts removed that the config says.
+    /// All labels of a scan, as [`Student::label`] gives them, with the parts removed that are not to be kept.
     ///
     /// # Errors
     /// As [`Student::label`].
@@ -93,17 +93,13 @@ impl Student {
             maps.set_plane(&plane);
             Ok(())
         })?;
-        if self.needs_all_planes() {
-            let voxel_ml = scan.grid().voxel_mm3() / 1000.0;
-            maps.maps.iter_mut().for_each(|map| map.keep_parts(|value| self.config.kept(value, voxel_ml)));
-        }
-        Ok(maps)
+        Ok(maps.keeping(&self.config.kept, scan))
     }
 
-    /// Whether labels of a plane depend on those of others, by the removal of small parts.
+    /// Whether labels of a plane depend on those of others, by the parts that are kept.
     #[must_use]
     pub fn needs_all_planes(&self) -> bool {
-        !self.config.smallest_part_ml.is_empty()
+        !self.config.kept.is_all()
     }
 }
 

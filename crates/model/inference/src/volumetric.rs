@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Result, Tensor};
 use labels::Classes;
-use model_card::{Answer, Kind, ModelCard, Output};
+use model_card::{Answer, KeepParts, KeptParts, Kind, ModelCard, Output};
 use ndarray::{Array3, ShapeBuilder as _};
 use nets::{Network as _, Params, Precision, Teacher, TeacherConfig, Trained};
 use random::Streams;
@@ -15,7 +15,7 @@ use crate::image::{Image, ShownScan};
 use crate::maps::LabelMaps;
 use crate::mirrors::Mirrors;
 use crate::slab::Wanted;
-use crate::together::{output_of, scaled};
+use crate::together::{Differences, output_of, scaled};
 use crate::view::{View, ViewParams};
 use crate::window::{SlidingWindow, segment};
 
@@ -72,6 +72,7 @@ pub struct Volumetric {
     outputs: Vec<Output>,
     view: View,
     mirrors: Mirrors,
+    kept: KeptParts,
     device: Device,
 }
 
@@ -87,14 +88,30 @@ impl Volumetric {
     /// When the file is missing or damaged, is of another kind of model, says too little, or contradicts the parameters.
     pub fn load(params: &VolumeParams, weights: &Path, device: &Device) -> std::result::Result<Self, ModelError> {
         let (teacher, answer, view) = TrainedTeacher::load(params, weights, device)?;
-        Ok(Self::new(Box::new(teacher), answer.classes, answer.scaling, view, device))
+        let model = Self::new(Box::new(teacher), answer.classes, answer.scaling, view, device);
+        model.keeping(&answer.keep_parts)
     }
 
     /// A model of a network of any kind, which finds these classes and was trained on windowed intensities in this scaling.
     #[must_use]
     pub fn new(network: Box<dyn VolumeNetwork>, classes: Classes, scaling: Scaling, view: View, device: &Device) -> Self {
         let outputs = network.outputs().to_vec();
-        Self { members: vec![Member { network, scaling }], classes, outputs, view, mirrors: Mirrors::none(), device: device.clone() }
+        let (members, mirrors, kept) = (vec![Member { network, scaling }], Mirrors::none(), KeptParts::default());
+        Self { members, classes, outputs, view, mirrors, kept, device: device.clone() }
+    }
+
+    /// With the connected parts of what it finds removed that are not to be kept.
+    ///
+    /// # Errors
+    /// When it does not find what is named.
+    pub fn keeping(self, keep_parts: &KeepParts) -> std::result::Result<Self, ModelError> {
+        Ok(Self { kept: keep_parts.of(&self.classes)?, ..self })
+    }
+
+    /// Which connected parts of what it finds are kept; whoever calls [`Volumetric::segment`] removes the others.
+    #[must_use]
+    pub fn kept(&self) -> &KeptParts {
+        &self.kept
     }
 
     /// With `flips`, takes the mean over a window and its seven mirror images, in those from left to right with left and right classes
@@ -113,6 +130,11 @@ impl Volumetric {
     /// When they are shown scans otherwise.
     pub(crate) fn join(&mut self, other: Self, first: &Path, path: &Path) -> std::result::Result<(), ModelError> {
         self.view.must_be(&other.view, first, path)?;
+        let mut found = Differences(Vec::new());
+        found.add("keep_parts", &self.kept, &other.kept);
+        if !found.0.is_empty() {
+            return Err(ModelError::Disagreement { first: first.into(), path: path.into(), found: found.0 });
+        }
         self.members.extend(other.members);
         Ok(())
     }
@@ -149,7 +171,7 @@ impl Volumetric {
         self.outputs.iter().map(|output| self.view.window.held_bytes(shape, output.channels(), weighed)).sum()
     }
 
-    /// The labels of an image for each output, in output values.
+    /// The labels of an image for each output, in output values, with all their parts.
     ///
     /// # Errors
     /// Those of the network.
@@ -203,7 +225,7 @@ impl Volumetric {
         folder: &Path,
     ) -> std::result::Result<LabelMaps, ModelError> {
         let shown = ShownScan::read_part(scan, *region, folder)?;
-        Ok(LabelMaps::of(*region, &self.segment_skipping(&shown, skip_air)?))
+        Ok(LabelMaps::of(*region, &self.segment_skipping(&shown, skip_air)?).keeping(&self.kept, scan))
     }
 
     /// What is largest where a class is most likely: scores of a single network, probabilities of several or with flips.

@@ -8,6 +8,7 @@ mod asked;
 mod file;
 mod output;
 mod page;
+mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use labels::{Classes, LabelPattern};
+use labels::{Classes, LabelError, LabelPattern};
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,6 +26,7 @@ pub use asked::{Answer, Asked};
 pub use file::{MODEL_FILE, WEIGHTS_FILE, model_file};
 pub use output::Output;
 pub use page::Publication;
+pub use parts::{KeepParts, KeptParts, Part};
 
 /// What kind of model a file of weights holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +115,9 @@ pub struct ModelCard {
     pub input: ModelInput,
     /// Where its weights come from.
     pub origin: Origin,
+    /// Which connected parts of what it finds are kept, as `export` was told; all in the paper (2.4).
+    #[serde(default, skip_serializing_if = "KeepParts::is_empty")]
+    pub keep_parts: KeepParts,
 }
 
 /// Why a model cannot be used as it is asked to be.
@@ -153,6 +158,22 @@ pub enum CardError {
         path: PathBuf,
         /// The parameters that must be given.
         fields: Vec<&'static str>,
+    },
+    /// A number that says nothing of the parts of a class.
+    #[error("keep_parts.{key}: {found:?} is not {expected}; leave it out to keep every part")]
+    Part {
+        /// The class or group.
+        key: String,
+        /// What was found.
+        found: Part,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// Parts of what the model does not find.
+    #[error("keep_parts: {reason}")]
+    PartOf {
+        /// The name, and those that are known.
+        reason: Box<LabelError>,
     },
     /// Parameters that contradict the training.
     #[error("{path}: {}. Leave these parameters out, or take a model that was trained so", .found.join("; "))]

@@ -46,6 +46,7 @@ fn save(network: &impl Network, kind: Kind, patch: Vec<usize>, path: &Path) {
             patch,
         },
         origin: Origin { cases: "D".into(), seed: 1, best_epoch: 1, validation_score: 0.5, ..Origin::default() },
+        keep_parts: Default::default(),
     };
     let params = Params::init(&network.parameters(), Streams::new(3), &Device::Cpu).unwrap();
     params.save(path, &card.to_metadata().unwrap()).unwrap();

@@ -45,17 +45,17 @@ impl<'a> Session<'a> {
         }
         let found = match &self.teachers.teachers[teacher] {
             Teacher::Solid(model) => {
-                let cleaner = &self.teachers.cleaner;
+                let kept = model.kept().clone().and(&self.teachers.kept);
                 let shown = self.shown(model)?;
                 let mut maps = model.segment(shown)?;
-                maps.iter_mut().for_each(|map| cleaner.clean(map));
+                maps.iter_mut().for_each(|map| kept.keep_in(map, shown.grid.voxel_mm3() / 1000.0));
                 maps.into_iter().map(|map| Found::inside(map, shown.region, shown.grid, 0)).collect()
             }
             Teacher::Flat(student) => {
                 let image = volume::Scan::open(&self.scan.image, student.grid())?;
                 self.io.report.warn(&self.scan.image, image.doubt());
                 let region = student.region(&image)?;
-                let maps = student.label_maps(&image, &region, false)?;
+                let maps = student.label_maps(&image, &region, false)?.keeping(&self.teachers.kept, &image);
                 let place = |map: &volume::RunMap| Found::inside(whole(map, region.shape), region, image.grid(), 0);
                 maps.maps.iter().map(place).collect::<Vec<_>>()
             }

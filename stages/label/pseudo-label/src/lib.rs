@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use inference::{ViewParams, WindowParams};
 use labels::Classes;
+use model_card::KeepParts;
 use nets::{Precision, TeacherConfig};
-use partial::{Clean, Rule};
+use partial::Rule;
 use pseudo_labels::Scan;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,9 +64,10 @@ pub struct Config {
     /// How the outputs of a model of `train-partial` become labels.
     #[serde(default)]
     pub rule: Rule,
-    /// What is done to the labels of 3-D teachers in the end. Nothing in the paper.
-    #[serde(default)]
-    pub clean: Clean,
+    /// Which connected parts of classes are kept, by class or group, besides what the models say: `largest`, `{voxels: 51}` (DoDNet, of
+    /// tumors) and so on. All in the paper.
+    #[serde(default, skip_serializing_if = "KeepParts::is_empty")]
+    pub keep_parts: KeepParts,
     /// How far each label can be trusted, written beside the labels and a table; off in the paper, which takes all alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustConfig>,
@@ -85,7 +87,7 @@ pub struct PseudoLabel;
 
 impl Stage for PseudoLabel {
     const NAME: &'static str = "pseudo-label";
-    const REVISION: u32 = 8;
+    const REVISION: u32 = 9;
     const ABOUT: &'static str = "Lets trained models write labels where nobody labelled; true labels win";
     const READS: &'static [Role] = &[
         Role::many(

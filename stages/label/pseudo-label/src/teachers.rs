@@ -7,8 +7,8 @@ use candle_core::Device;
 use dataset::Manifest;
 use inference::{Student, StudentParams, VolumeParams, Volumetric};
 use labels::Classes;
-use model_card::{Kind, ModelCard};
-use partial::{Cleaner, TrainedModel};
+use model_card::{KeptParts, Kind, ModelCard, model_file};
+use partial::TrainedModel;
 use stage_kit::StageIo;
 
 use crate::Config;
@@ -26,7 +26,8 @@ pub struct Teachers {
     pub(crate) teachers: Vec<Teacher>,
     /// For each group the teacher and which of its outputs.
     pub(crate) of_group: Vec<(usize, usize)>,
-    pub(crate) cleaner: Cleaner,
+    /// Which parts are kept besides what the teachers say.
+    pub(crate) kept: KeptParts,
 }
 
 /// The classes to label: those of the partition; without one, and of cases that are held out, all that the models find, in the order of the parameters' classes or else
@@ -56,8 +57,8 @@ pub(crate) fn classes(config: &Config, io: &StageIo) -> Result<Classes> {
 /// The files of weights behind the role `teachers`, by the names of the teachers.
 fn weights(io: &StageIo) -> Result<Vec<(String, PathBuf)>> {
     let file = |(name, path): (&str, &Path)| {
-        let path = if path.is_dir() { path.join("weights.safetensors") } else { path.to_owned() };
-        ensure!(path.is_file(), "teachers.{name}: there is no {}; give a trained model, a folder with weights.safetensors", path.display());
+        let path = model_file(path);
+        ensure!(path.is_file(), "teachers.{name}: there is no {}; give a trained model, a file or the folder that it is in", path.display());
         Ok((name.to_owned(), path))
     };
     io.inputs_under("teachers").into_iter().map(file).collect()
@@ -81,7 +82,7 @@ impl Teachers {
         }
         let teachers = files.iter().map(|(name, path)| Teacher::load(name, path, config, &device)).collect::<Result<Vec<_>>>()?;
         let of_group = (0..classes.groups().len()).map(|group| answering(group, &classes, &teachers, &files)).collect::<Result<_>>()?;
-        Ok(Self { teachers, of_group, cleaner: config.clean.of(&classes)? })
+        Ok(Self { teachers, of_group, kept: config.keep_parts.of(&classes)? })
     }
 }
 
@@ -120,7 +121,7 @@ impl Teacher {
                 let model = TrainedModel::load(path, device)?.labelling_by(config.rule.clone())?;
                 let (card, view) = (model.card.clone(), config.view().of(&model.card, path)?);
                 model.config.method.check(view.window.patch).context("window")?;
-                Volumetric::new(Box::new(model), card.classes, card.input.scaling, view, device)
+                Volumetric::new(Box::new(model), card.classes, card.input.scaling, view, device).keeping(&card.keep_parts)?
             }
             Some(Kind::Teacher) | None => {
                 let params = VolumeParams {

@@ -78,7 +78,7 @@ fn parts_of_a_group_below_the_limit_are_removed_and_the_others_left_alone() {
         std::fs::remove_dir_all(folder.path().join("out")).unwrap();
         std::fs::create_dir_all(folder.path().join("out")).unwrap();
         let mut params = params(true);
-        params["smallest_part_ml"] = json!({ "cancer": ml });
+        params["keep_parts"] = json!({ "cancer": { "ml": ml } });
         run(folder.path(), params)?;
         let read = |map: &str| nifti::read_labels(folder.path().join(format!("out/{map}/a.nii.gz"))).unwrap().0.data;
         assert_eq!(read("organ"), all[0]);
@@ -89,7 +89,7 @@ fn parts_of_a_group_below_the_limit_are_removed_and_the_others_left_alone() {
     assert!(labelled(&all[1]) > 0 && cancer(json!(0.02)).unwrap() == all[1]);
     assert!(all[1].iter().all(|label| [0, 14].contains(label)), "in the values of the classes");
     assert_eq!(labelled(&cancer(json!(1000)).unwrap()), 0);
-    assert!(cancer(json!(-1)).unwrap_err().contains("smallest_part_ml.cancer: -1"));
+    assert!(cancer(json!(-1)).unwrap_err().contains("keep_parts.cancer: Ml(-1.0)"));
 }
 
 #[test]

@@ -3,12 +3,13 @@
 //!
 //! What trainings write says all else of itself, and `predict` takes it too.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use inference::{Manner, Model, Student, StudentParams};
-use model_card::{Asked, Kind, MODEL_FILE, ModelCard, Publication, model_file};
+use model_card::{Asked, KeepParts, Kind, MODEL_FILE, ModelCard, Publication, model_file};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{DeviceChoice, Role, Stage, StageIo, write_atomic, write_atomic_text};
@@ -37,9 +38,8 @@ pub struct Export;
 
 impl Stage for Export {
     const NAME: &'static str = "export";
-    const REVISION: u32 = 4;
-    const ABOUT: &'static str =
-        "Puts a model and how it is to be used (a student's grid, windows, least parts) into one file for `predict`, and into ONNX";
+    const REVISION: u32 = 5;
+    const ABOUT: &'static str = "Puts a model and how it is to be used (the parts that are kept; a student's grid and windows) into one file for `predict`, and into ONNX";
     const READS: &'static [Role] = &[Role::required(
         "model",
         "a folder with weights.safetensors, as a training writes it, or a file of weights: .safetensors, a student's also .pth",
@@ -90,15 +90,22 @@ fn student(config: &Config, card: Option<ModelCard>, weights: &Path, model: &Pat
 fn other(config: &Config, card: ModelCard, weights: &Path, model: &Path) -> Result<ModelCard> {
     let Config { student, .. } = config;
     ensure!(
-        StudentParams { classes: None, ..student.clone() } == StudentParams::default(),
-        "{} is a {}; of the parameters, `onnx`, `card` and `classes` are for it, and all others for a student. Leave them out",
+        StudentParams { classes: None, keep_parts: KeepParts::default(), ..student.clone() } == StudentParams::default(),
+        "{} is a {}; of the parameters, `onnx`, `card`, `classes` and `keep_parts` are for it, and all others for a student. Leave them out",
         weights.display(),
         card.kind
     );
     Asked { classes: student.classes.clone(), ..Asked::default() }.resolve(Some(&card), weights)?;
     let manner = Manner { partial: Some(partial::open), ..Manner::default() };
     Model::open(&[weights.to_owned()], &manner, &nets::device(DeviceChoice::Cpu)?)?;
-    let bytes = std::fs::read(weights).with_context(|| format!("cannot read {}", weights.display()))?;
+    let mut bytes = std::fs::read(weights).with_context(|| format!("cannot read {}", weights.display()))?;
+    let card = if student.keep_parts.is_empty() { card } else { ModelCard { keep_parts: student.keep_parts.clone(), ..card } };
+    if !student.keep_parts.is_empty() {
+        card.keep_parts.of(&card.classes).with_context(|| weights.display().to_string())?;
+        let mut metadata: BTreeMap<String, String> = nets::metadata(weights)?.into_iter().collect();
+        metadata.extend(card.to_metadata()?);
+        bytes = nets::with_other_metadata(&bytes, &metadata).with_context(|| format!("cannot read the header of {}", weights.display()))?;
+    }
     write_atomic(model, |file| Ok(file.write_all(&bytes)?))?;
     Ok(card)
 }

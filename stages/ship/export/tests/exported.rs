@@ -95,7 +95,7 @@ fn card(kind: Kind, patch: Vec<usize>) -> ModelCard {
     };
     let outputs = (0..2).map(|group| Output::of_group(&classes(), group)).collect();
     let input = ModelInput { grid, scaling: Scaling::signed(), crop_foreground: true, patch };
-    ModelCard { kind, network: json!({"features": FEATURES}), classes: classes(), outputs, input, origin }
+    ModelCard { kind, network: json!({"features": FEATURES}), classes: classes(), outputs, input, origin, keep_parts: Default::default() }
 }
 
 fn must_say(text: &str, parts: &[&str]) {
@@ -146,8 +146,26 @@ fn a_teacher_goes_out_as_it_is_and_takes_no_parameters_of_students() {
     assert_eq!(bench.open().classes().keys_of(bench.open().classes().pattern()), ["liver", "kidney"]);
     must_say(&bench.graph(), &["\"axes\":[\"batch\",\"channel\",\"x\",\"y\",\"z\"]", "\"scores\":\"softmax\"", "\"patch\":[32,32,32]"]);
     must_say(&bench.page(), &["A teacher", "Voxels of a patch: 32 × 32 × 32"]);
-    let refused = bench.refused(json!({"smallest_part_ml": {"organ": 2}}));
+    let refused = bench.refused(json!({"precision": "bf16"}));
     must_say(&refused, &["weights.safetensors is a teacher", "all others for a student", "Leave them out"]);
+}
+
+#[test]
+fn a_model_remembers_which_parts_are_kept() {
+    let bench = Bench::new();
+    bench.train_teacher(json!({"features": FEATURES}));
+    bench.export(json!({"keep_parts": {"liver": "largest"}})).unwrap();
+    let kept = bench.open().kept();
+    assert_eq!([1, 2].map(|value| kept.says(value)), [true, false]);
+    assert_eq!(kept.keep(1, 1.0), volume::Keep::Largest);
+    let tensors = |name: &str| candle_core::safetensors::load(bench.path(name), &candle_core::Device::Cpu).unwrap();
+    let (ours, trained) = (tensors("out/model.safetensors"), tensors("trained/weights.safetensors"));
+    assert_eq!(ours.len(), trained.len());
+    for (name, tensor) in &trained {
+        let [ours, trained] = [&ours[name], tensor].map(|tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        assert_eq!(ours, trained, "{name}");
+    }
+    must_say(&bench.refused(json!({"keep_parts": {"spleen": "largest"}})), &["keep_parts: there is no class `spleen`"]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use nets::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Look, Role, Stage, StageIo};
-use volume::Scan;
+use volume::{Keep, Scan};
 
 use files::{Kept, outputs};
 
@@ -42,7 +42,8 @@ pub struct Config {
     /// and for models alone that were trained on mirror images (`augment: {mirror: {}}`). The paper's are not. From left to right,
     /// left and right classes are exchanged.
     pub flips: bool,
-    /// Removes small parts of the model's first group, as the winner of FLARE23 does: of `liver`, `spleen`, `pancreas`,
+    /// Removes small parts of the model's first group, as the winner of FLARE23 does, for classes of which the model does not say by itself
+    /// which parts are kept: of `liver`, `spleen`, `pancreas`,
     /// `right_adrenal`, `left_adrenal` and `stomach` everything but the largest part, of `right_kidney`, `left_kidney` and
     /// `gallbladder` what is below a tenth of it; `kidney_left` is `left_kidney`. Off in the paper.
     pub clean_up: bool,
@@ -71,7 +72,7 @@ pub struct Predict;
 
 impl Stage for Predict {
     const NAME: &'static str = "predict";
-    const REVISION: u32 = 7;
+    const REVISION: u32 = 8;
     const ABOUT: &'static str = "Labels CT scans with trained models: segment, overlay and resample-back in one go";
     const READS: &'static [Role] = &[
         Role::required("images", "a folder of CT scans in NIfTI, NRRD, MetaImage or DICOM, or one such file").by_case(),
@@ -194,7 +195,8 @@ fn label(config: &Config, io: &StageIo, tools: &Tools, case: &ScanCase) -> Resul
         let mut maps = model.label_maps(&scan, &region, !config.exact, &io.work)?;
         drop(turn);
         if let Some(lowest) = maps.maps.first_mut().filter(|_| config.clean_up) {
-            lowest.keep_parts(|value| clean_up::rule(&model.classes().key_of(value)));
+            let kept = model.kept();
+            lowest.keep_parts(|value| if kept.says(value) { Keep::All } else { clean_up::rule(&model.classes().key_of(value)) });
         }
         maps.each_plane(scan.runs_down(), &mut put)?;
     } else {

@@ -33,9 +33,9 @@ impl Bench {
 
     /// A model of random weights, as `export` writes it.
     fn model(&self, name: &str, seed: u64, smallest_tumor_ml: Option<f64>, size: Option<[usize; 2]>) -> PathBuf {
-        let smallest: Value = smallest_tumor_ml.map_or_else(|| json!({}), |ml| json!({ "cancer": ml }));
+        let kept: Value = smallest_tumor_ml.map_or_else(|| json!({}), |ml| json!({"cancer": {"ml": ml}}));
         let window = json!({"batch": 4, "size": size});
-        let params: StudentParams = serde_json::from_value(json!({"window": window, "smallest_part_ml": smallest})).unwrap();
+        let params: StudentParams = serde_json::from_value(json!({"window": window, "keep_parts": kept})).unwrap();
         let model = self.path(&format!("{name}.safetensors"));
         Student::export(&params, &self.student("weights", seed, &flare23::classes()), &model).unwrap();
         model
@@ -97,6 +97,7 @@ fn card(kind: Kind, classes: &Classes, patch: Vec<usize>) -> ModelCard {
         outputs: (0..classes.groups().len()).map(|group| Output::of_group(classes, group)).collect(),
         input: ModelInput { grid, scaling: Scaling::default(), crop_foreground: true, patch },
         origin: Origin { cases: "D_l4".into(), seed: 1, best_epoch: 1, validation_score: 0.5, ..Origin::default() },
+        keep_parts: Default::default(),
     }
 }
 
@@ -182,7 +183,7 @@ fn an_ensemble_of_one_model_twice_is_that_model_and_flips_are_a_mean() {
     let apart = bench.model("apart", 4, Some(1.0), None);
     let refused = bench.predict("none", &["--model", apart.to_str().unwrap()]);
     assert!(
-        !refused.status.success() && said(&refused).contains("smallest_part_ml {} and {\"cancer\": 1.0}; models that work together"),
+        !refused.status.success() && said(&refused).contains("keep_parts {} and {14: Ml(1.0)}; models that work together"),
         "{}",
         said(&refused)
     );

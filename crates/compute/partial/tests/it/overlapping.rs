@@ -166,6 +166,7 @@ fn a_model_comes_back_from_its_card_alone() {
             patch: vec![SIDE; 3],
         },
         origin: Origin { cases: "kits".into(), seed: 1, best_epoch: 1, validation_score: 0.5, ..Origin::default() },
+        keep_parts: Default::default(),
     };
     params.save(&path, &card.to_metadata().unwrap()).unwrap();
     let trained = TrainedModel::load(&path, &Device::Cpu).unwrap();

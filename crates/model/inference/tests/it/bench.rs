@@ -139,6 +139,7 @@ pub(crate) fn card(kind: Kind, network: Value, classes: &Classes, patch: Vec<usi
         outputs: (0..classes.groups().len()).map(|group| Output::of_group(classes, group)).collect(),
         input: ModelInput { grid, scaling, crop_foreground, patch },
         origin: Origin { cases: "D".into(), seed: 1, best_epoch: 1, validation_score: 0.5, ..Origin::default() },
+        keep_parts: Default::default(),
     }
 }
 

@@ -98,22 +98,23 @@ fn small_parts_go_of_the_groups_and_classes_that_are_named() {
     let bench = Bench::new();
     let path = bench.student("s", 3, &three_groups(), Said::default());
     let all = planes(&bench, &load(&StudentParams::default(), &path));
-    let kept = |least: Value| planes(&bench, &load(&params(json!({ "smallest_part_ml": least })), &path));
+    let kept = |parts: Value| planes(&bench, &load(&params(json!({ "keep_parts": parts })), &path));
+    let ml = |ml: f64| json!({ "ml": ml });
     // A voxel has 0.02 mL.
-    assert_eq!(kept(json!({"organ": 0.02, "cancer": 0.02, "growth": 0.02})), all);
-    let emptied = |k: usize| kept(json!({["organ", "cancer", "growth"][k]: 1e6}));
+    assert_eq!(kept(json!({"organ": ml(0.02), "cancer": ml(0.02), "growth": ml(0.02)})), all);
+    let emptied = |k: usize| kept(json!({["organ", "cancer", "growth"][k]: ml(1e6)}));
     for k in 0..3 {
         let mut expected = all.clone();
         expected[k].fill(0);
         assert_eq!(emptied(k), expected);
     }
     let (class, key) = if all[0].contains(&200) { (200, "kidney") } else { (1, "liver") };
-    let found = kept(json!({key: 1e6, "growth": 0.0}));
+    let found = kept(json!({key: ml(1e6), "growth": "all"}));
     assert_eq!(found[0], all[0].iter().map(|&value| if value == class { 0 } else { value }).collect::<Vec<_>>());
-    assert_eq!(kept(json!({"organ": 1e6, "liver": 0.0, "kidney": 0.0}))[0], all[0], "a class goes before its group");
-    let unknown = params(json!({"smallest_part_ml": {"aorta": 1.0}})).resolve(&path).unwrap_err().to_string();
-    assert!(unknown.contains("no group or class `aorta`") && unknown.contains("organ, cancer, growth, liver"), "{unknown}");
-    assert!(params(json!({"smallest_part_ml": {"tumor": -1.0}})).check().unwrap_err().to_string().contains("smallest_part_ml.tumor: -1"));
+    assert_eq!(kept(json!({"organ": ml(1e6), "liver": "all", "kidney": "all"}))[0], all[0], "a class goes before its group");
+    let unknown = params(json!({"keep_parts": {"aorta": ml(1.0)}})).resolve(&path).unwrap_err().to_string();
+    assert!(unknown.contains("keep_parts: there is no class `aorta`"), "{unknown}");
+    assert!(params(json!({"keep_parts": {"tumor": ml(-1.0)}})).check().unwrap_err().to_string().contains("keep_parts.tumor: Ml(-1.0)"));
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn an_exported_student_needs_no_parameters() {
     let bench = Bench::new();
     let input = ModelGrid { spacing_mm: [Some(2.0), Some(2.0), None], window_hu: [-200.0, 300.0] };
     let path = bench.student("s", 3, &three_groups(), Said { grid: input, ..Said::default() });
-    let asked = params(json!({"grid": grid(), "window": {"size": [16, 48]}, "smallest_part_ml": {"cancer": 1e6}}));
+    let asked = params(json!({"grid": grid(), "window": {"size": [16, 48]}, "keep_parts": {"cancer": {"ml": 1e6}}}));
     let model = bench.path("model.safetensors");
     Student::export(&asked, &path, &model).unwrap();
     let opened = bench.open(&[&model]).unwrap();
