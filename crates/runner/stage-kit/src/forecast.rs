@@ -128,6 +128,8 @@ pub struct Model {
     pub patch: Vec<usize>,
     /// The grid that it is shown scans on; `None` where each keeps its own.
     pub spacing_mm: [Option<f64>; 3],
+    /// Bytes of its weights.
+    pub bytes: f64,
 }
 
 /// What a stage can look at to foresee its work.

@@ -54,19 +54,36 @@ impl StandIn {
     /// # Errors
     /// When the size is none, or a file cannot be written.
     pub fn write(folder: &Path, lot: &Lot, values: &[u8]) -> Result<Self> {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sides are small and above 0")]
-        let shape = lot.shape.map(|side| side.round().max(1.0) as usize);
-        let grid = Grid { shape, affine: Affine::from_spacing_mm(lot.spacing_mm, [0.0; 3]) };
-        let labels = organs(shape, values);
-        let image = noisy(shape, &labels);
+        let grid = grid(lot);
+        let labels = organs(grid.shape, values);
+        let image = noisy(grid.shape, &labels);
         let standing = Self { image: folder.join("stand-in_0000.nii.gz"), label: folder.join("stand-in.nii.gz") };
         let image = ScalarVolume::from_x_fastest(&grid, image).context("a stand-in for a scan")?;
         nifti::write_scalar_i16(&standing.image, &image)?;
         drop(image);
-        let organs: Vec<u8> = labels.into_iter().map(|label| if label == BODY { 0 } else { label }).collect();
-        nifti::write_labels_on(&standing.label, &LabelVolume::from_x_fastest(&grid, organs).context("a stand-in for a label map")?)?;
+        write_map(&standing.label, &grid, labels)?;
         Ok(standing)
     }
+
+    /// Writes its label map alone.
+    ///
+    /// # Errors
+    /// As [`StandIn::write`].
+    pub fn write_labels(label: &Path, lot: &Lot, values: &[u8]) -> Result<()> {
+        let grid = grid(lot);
+        write_map(label, &grid, organs(grid.shape, values))
+    }
+}
+
+fn grid(lot: &Lot) -> Grid {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sides are small and above 0")]
+    let shape = lot.shape.map(|side| side.round().max(1.0) as usize);
+    Grid { shape, affine: Affine::from_spacing_mm(lot.spacing_mm, [0.0; 3]) }
+}
+
+fn write_map(label: &Path, grid: &Grid, labels: Vec<u8>) -> Result<()> {
+    let organs: Vec<u8> = labels.into_iter().map(|label| if label == BODY { 0 } else { label }).collect();
+    Ok(nifti::write_labels_on(label, &LabelVolume::from_x_fastest(grid, organs).context("a stand-in for a label map")?)?)
 }
 
 /// What of the body is no organ; no class has this value.

@@ -6,6 +6,7 @@
 //! The true label maps may be those of another dataset: the parameters say what their values mean, which of them count as
 //! background, and which of the models' classes they do not tell apart.
 
+mod ahead;
 mod pictures;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ use metrics::{CaseScores, Declared, MapKind, MetricsError, Protocol, Scoring, Sl
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use stage_kit::{ByCase, CaseSpec, CaseStage, LeftOut, Look, Role, Stage, StageIo, write_atomic_text};
+use stage_kit::{Ahead, ByCase, CaseSpec, CaseStage, Chore, Cost, Forecast, LeftOut, Look, Role, Stage, StageIo, write_atomic_text};
 use volume::nifti::{self, LabelReader};
 
 /// The parameters of `evaluate`.
@@ -84,6 +85,14 @@ impl Stage for Evaluate {
     type Config = Config;
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>().gathering());
+
+    fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
+        ahead::forecast(config, ahead)
+    }
+
+    fn sample(config: &Config, _: &Ahead, chore: &Chore, io: &StageIo) -> Result<Cost> {
+        ahead::sample(config, chore, io)
+    }
 
     fn check(config: &Config) -> Result<()> {
         config.scoring().map(drop)

@@ -1,5 +1,7 @@
 //! Lays the label maps of groups over each other, such as the cancer map over the organ map (paper 2.4).
 
+mod ahead;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -7,7 +9,7 @@ use dataset::{ImageFile, Naming};
 use labels::{BACKGROUND, Classes, LabelPattern};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{ByCase, CaseSpec, CaseStage, Look, Role, Stage, StageIo};
+use stage_kit::{Ahead, ByCase, CaseSpec, CaseStage, Chore, Cost, Forecast, Look, Role, Stage, StageIo};
 use volume::nifti::{Header, LabelReader, LabelWriter};
 
 /// The parameters of `overlay`. The rule has none: it is the paper's.
@@ -54,6 +56,14 @@ impl Stage for Overlay {
     }
 
     const BY_CASE: Option<ByCase> = Some(ByCase::of::<Self>());
+
+    fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
+        ahead::forecast(config, ahead)
+    }
+
+    fn sample(config: &Config, _: &Ahead, chore: &Chore, io: &StageIo) -> Result<Cost> {
+        ahead::sample(config, chore, io)
+    }
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {
         stage_kit::run_cases::<Self>(config, io)

@@ -58,7 +58,11 @@ pub(crate) fn classes(config: &Config, io: &StageIo) -> Result<Classes> {
 fn weights(io: &StageIo) -> Result<Vec<(String, PathBuf)>> {
     let file = |(name, path): (&str, &Path)| {
         let path = model_file(path);
-        ensure!(path.is_file(), "teachers.{name}: there is no {}; give a trained model, a file or the folder that it is in", path.display());
+        ensure!(
+            path.is_file(),
+            "teachers.{name}: there is no {}; give a trained model, a file or the folder that it is in",
+            path.display()
+        );
         Ok((name.to_owned(), path))
     };
     io.inputs_under("teachers").into_iter().map(file).collect()

@@ -12,7 +12,7 @@ use inference::{Manner, Model, Student, StudentParams};
 use model_card::{Asked, KeepParts, Kind, MODEL_FILE, ModelCard, Publication, model_file};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{DeviceChoice, Role, Stage, StageIo, write_atomic, write_atomic_text};
+use stage_kit::{Ahead, DeviceChoice, Forecast, Role, Stage, StageIo, write_atomic, write_atomic_text};
 
 /// The graph.
 const GRAPH_FILE: &str = "model.onnx";
@@ -53,6 +53,16 @@ impl Stage for Export {
 
     fn check(config: &Config) -> Result<()> {
         Ok(config.student.check()?)
+    }
+
+    fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
+        let outlook = ahead.input("model");
+        let there = ahead.path("model").and_then(|path| model_file(path).metadata().ok()).map(|file| file.len() as f64);
+        let Some(bytes) = there.or_else(|| outlook.model.as_ref().map(|model| model.bytes)) else {
+            return Ok(Forecast::unknown("the size of the model, which does not foresee what it will be"));
+        };
+        let files = if config.onnx { 2.0 } else { 1.0 };
+        Ok(Forecast { outlook, bytes: files * bytes, ..Forecast::default() })
     }
 
     fn run(config: &Config, io: &StageIo) -> Result<()> {

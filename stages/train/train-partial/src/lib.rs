@@ -1,6 +1,7 @@
 //! Trains one model on several datasets of which each has other classes annotated: DoDNet, MultiTalent, and the methods that
 //! they are compared with.
 
+mod ahead;
 mod cases;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,7 @@ use nets::{Network as _, Params};
 use partial::{Dataset, Datasets, Dice, Loss, Model, ModelConfig, Output, PartialTally, Truth, Whole};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stage_kit::{Ranks, Role, Stage, StageIo};
+use stage_kit::{Ahead, Chore, Cost, Forecast, Ranks, Role, Stage, StageIo};
 use training::{
     Augment, AugmentConfig, Batch, Cut, FitConfig, FreezePlan, Normalisation, Parts, Run, Sample, Sampling, Trainable, Trust, Validation,
 };
@@ -154,6 +155,14 @@ impl Stage for TrainPartial {
         ensure!(config.prior > 0.0 && config.prior < 1.0, "prior is {}; it must be between 0 and 1", config.prior);
         config.augment()?;
         config.fit.check()
+    }
+
+    fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
+        ahead::forecast(config, ahead)
+    }
+
+    fn sample(config: &Config, ahead: &Ahead, chore: &Chore, io: &StageIo) -> Result<Cost> {
+        ahead::sample(config, ahead, chore, io)
     }
 
     fn check_processes(config: &Config, processes: usize) -> Result<()> {

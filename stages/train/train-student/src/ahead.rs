@@ -13,17 +13,18 @@ pub(crate) fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
     let Some(outputs) = outputs(config, ahead)? else { return Ok(Forecast::unknown("the classes, which `partition` has to tell")) };
     let prepared = ahead.input("prepared");
     let channels: Vec<usize> = outputs.iter().map(Output::channels).collect();
+    let bytes = training::weight_bytes(&network(config, &outputs).parameters());
     let model = Model {
         network: serde_json::to_value(&config.network)?,
         channels: channels.clone(),
         patch: config.crop.to_vec(),
         spacing_mm: prepared.spacing_mm.unwrap_or_default(),
+        bytes,
     };
     let sample = json!({
         "network": config.network, "channels": channels, "targets": config.places(&outputs)?, "crop": config.crop, "live": config.live,
     });
     let outlook = Outlook { model: Some(model), ..Outlook::default() };
-    let bytes = training::weight_bytes(&network(config, &outputs).parameters());
     let lot = match training::cases(&prepared, &config.subset) {
         Ok(lot) => lot,
         Err(unknown) => return Ok(Forecast { outlook, bytes, ..*unknown }),

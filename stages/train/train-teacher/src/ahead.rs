@@ -13,15 +13,16 @@ pub(crate) fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
     let Some(output) = output(config, ahead)? else { return Ok(Forecast::unknown("the classes, which `partition` has to tell")) };
     let prepared = ahead.input("prepared");
     let network = Teacher::new(&config.network, output.channels());
+    let bytes = training::weight_bytes(&network.parameters());
     let model = Model {
         network: serde_json::to_value(&config.network)?,
         channels: vec![output.channels()],
         patch: config.patch.to_vec(),
         spacing_mm: prepared.spacing_mm.unwrap_or_default(),
+        bytes,
     };
     let sample = json!({"network": config.network, "channels": output.channels(), "patch": config.patch, "live": config.live});
     let outlook = Outlook { model: Some(model), ..Outlook::default() };
-    let bytes = training::weight_bytes(&network.parameters());
     let lot = match training::cases(&prepared, &config.subset) {
         Ok(lot) => lot,
         Err(unknown) => return Ok(Forecast { outlook, bytes, ..*unknown }),
