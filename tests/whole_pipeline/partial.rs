@@ -10,7 +10,7 @@ use volume::nifti;
 use crate::lab::{Lab, await_that};
 use crate::method::parameters;
 
-const METHODS: [(&str, &str); 7] = [
+pub(crate) const METHODS: [(&str, &str); 7] = [
     ("dodnet", "dodnet: {network: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}, head: {depth: 3, width: 4}}"),
     ("multitalent", "multitalent: {network: {u_net: {features: [4, 6, 8], strides: [[2, 2, 2], [2, 2, 1]]}}, deep_supervision: true}"),
     ("multi_head", "multi_head: {network: {residual: {features: [4, 4, 4, 8], blocks: [1, 1, 1, 1, 1], groups: 2}}}"),

@@ -1,6 +1,7 @@
 //! What a run will take, told before it from what the stages measure of themselves.
 
 use crate::lab::Lab;
+use crate::partial::{LABELLED, METHODS, nodes};
 
 /// The row of a node in the table of a dry run.
 #[track_caller]
@@ -28,6 +29,8 @@ fn a_dry_run_counts_steps_cases_and_windows_and_measures_them() {
         ("pseudo_labels[D_l3]", "2 scans of "),
         ("pseudo_slices[D_u]", "2 cases of "),
         ("segment[M_4]", " windows of "),
+        ("overlay[M_4]", "2 cases of "),
+        ("scores", " cases of a model of "),
     ];
     for (node, work) in expected {
         assert!(row(&plan.stdout, node).contains(work), "{node}: {}", plan.stdout);
@@ -58,4 +61,15 @@ fn the_method_is_planned_without_any_data() {
     assert!(text.contains(&format!("seconds for each of {} windows: not measured", "583,200")), "{text}");
     // Weights of 1,438,802 and 2,388,096 numbers.
     assert!(row(&text, "M_c").contains("5.8 MB") && row(&text, "M_1").contains("9.6 MB"), "{text}");
+}
+
+#[test]
+fn a_training_on_partial_labels_is_planned_once_the_partition_tells_what_is_annotated() {
+    let (name, method) = METHODS[0];
+    let lab = Lab::new(&(LABELLED.to_owned() + &nodes(name, method, 2)));
+    let blind = lab.run(&["--dry-run", name]);
+    assert!(blind.stdout.contains("  dodnet: what each dataset annotates, and so the network: run `partition` first"), "{}", blind.stdout);
+    lab.run(&["partition"]).must_succeed();
+    let plan = lab.run(&["--dry-run", "--measure", name]);
+    assert!(row(&plan.stdout, name).contains("4 steps of "), "{}", plan.stdout);
 }
