@@ -39,7 +39,7 @@ pub use frozen::{Frozen, Precision, Trained};
 pub use layers::{Layers, standardized};
 pub use learning::{Learning, Partly, Passed, Still};
 pub use masked::{DecoderConfig, Hidden, Masked};
-pub use nnunet::{UNetConfig, UNetTrunk};
+pub use nnunet::{NnUNet, UNetConfig, UNetLayers, UNetTrunk};
 pub use params::{Init, ParamSpec, Params, ParamsError};
 pub use preactivated::{ResidualConfig, ResidualTrunk};
 pub use student::{DualUNet2d, DualUNet2dConfig};

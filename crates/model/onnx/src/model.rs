@@ -84,6 +84,7 @@ fn of_teacher(path: &Path, card: Option<&ModelCard>) -> Result<Vec<u8>, OnnxErro
     let recorder = Recorder::of_volumes(teacher.params());
     let logits = match teacher.network() {
         Teacher::UNet(network) => network.forward(&recorder, &recorder.image()),
+        Teacher::NnUNet(network) => network.forward(&recorder, &recorder.image()),
         Teacher::Unetr(_) => Err(crate::recorder::unknown("the vision transformer of a UNETR")),
         Teacher::SwinUnetr(_) => Err(crate::recorder::unknown("the shifted windows of a Swin UNETR")),
     };

@@ -38,7 +38,7 @@ fn model(method: MethodConfig) -> Model {
 }
 
 fn network() -> TrunkConfig {
-    TrunkConfig::UNet(UNetConfig { features: vec![3, 4], strides: vec![[2; 3]], blocks: None, first_kernel: [3; 3] })
+    TrunkConfig::UNet(UNetConfig { features: vec![3, 4], strides: vec![[2; 3]], blocks: None, first_kernel: [3; 3], layers: None })
 }
 
 fn row(values: impl Fn(usize) -> u8) -> Tensor {
