@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use volume::{ModelGrid, Scaling};
 
-use crate::{Answer, Asked, Kind, Measure, ModelCard, ModelInput, Origin, Output, Publication, model_file};
+use crate::{Answer, Asked, Habits, Kind, Measure, ModelCard, ModelInput, Origin, Output, Publication, model_file};
 
 fn classes() -> Classes {
     serde_json::from_value(json!([
@@ -26,6 +26,7 @@ fn card() -> ModelCard {
             scaling: Scaling::signed(),
             crop_foreground: true,
             patch: vec![96, 80],
+            habits: Habits::default(),
         },
         origin: Origin { cases: "D_l4".into(), seed: 1, best_epoch: 3, validation_score: 0.5, ..Origin::default() },
     }

@@ -164,6 +164,7 @@ fn a_model_comes_back_from_its_card_alone() {
             scaling: volume::Scaling::default(),
             crop_foreground: false,
             patch: vec![SIDE; 3],
+            habits: Default::default(),
         },
         origin: Origin { cases: "kits".into(), seed: 1, best_epoch: 1, validation_score: 0.5, ..Origin::default() },
     };
