@@ -48,8 +48,8 @@ pub use swin_unetr::{SwinUnetr, SwinUnetrConfig};
 pub use teacher::{Teacher, TeacherConfig};
 pub use trunk::{Trunk, TrunkConfig};
 pub use unetr::{Unetr, UnetrConfig};
-pub use vit::{Vit, VitBlock, patches};
-pub use weights::{Taken, WeightsError, metadata};
+pub use vit::{PATCH as TOKEN_SIDE, Vit, VitBlock, patches};
+pub use weights::{Taken, WeightsError, is_leftover, metadata};
 
 /// Something with parameters.
 pub trait Network {
