@@ -44,7 +44,7 @@ impl SlidingWindow {
     /// # Errors
     /// Says what must be otherwise.
     pub fn check(&self) -> Result<(), WindowError> {
-        if self.patch.iter().any(|&side| side == 0) {
+        if self.patch.contains(&0) {
             return Err(WindowError::Patch(self.patch));
         }
         check_overlap(self.overlap)

@@ -52,6 +52,20 @@ fn what_the_parameters_leave_out_the_model_says() {
 }
 
 #[test]
+fn habits_of_another_program_come_back_and_stand_on_the_page() {
+    assert!(!serde_json::to_string(&card()).unwrap().contains("habits"), "models trained here have none");
+    let habits = Habits { mirrored: [true, true, false], around: 0.25 };
+    let input = ModelInput { habits, ..card().input };
+    let origin = Origin { cases: "Dataset001".into(), ..Origin::default() };
+    let foreign = ModelCard { input, origin, ..card() };
+    assert_eq!(of_text(&serde_json::to_value(&foreign).unwrap()).unwrap(), Some(foreign.clone()));
+    assert_eq!(resolve(Asked::default(), Some(&foreign)).unwrap().habits, habits);
+    let page = Publication::default().page(&foreign, &["model.safetensors"]).unwrap();
+    assert!(page.contains("Orientation: LPS") && page.contains("Cases: Dataset001"), "{page}");
+    assert!(!page.contains("after epoch") && !page.contains("Seed"), "nothing is said of what nobody knows: {page}");
+}
+
+#[test]
 fn what_contradicts_the_model_is_refused_with_both_values() {
     let grid = ModelGrid { spacing_mm: [Some(25.0), Some(8.0), Some(2.5)], window_hu: [-100.0, 300.0] };
     let other = json!([{"group": "organ", "classes": {"liver": 1, "kidney": 2}}]);
