@@ -18,6 +18,7 @@
 //! - `plan`: what a run will take, told before it
 //! - `collection`: four datasets with contradicting definitions, from `flare init` to a model
 //! - `filtering`: pseudo-labels with trust in them, learned from in two rounds
+//! - `imported`: models that another program has trained, from its folder to labels
 //! - `memory`: what a worker holds of a large scan
 //! - `processes`: trainings in several processes
 //! - `lab`: a folder with a pipeline file, and the program that runs it
@@ -30,6 +31,7 @@ mod collection;
 mod docker;
 mod editors;
 mod filtering;
+mod imported;
 mod killed;
 mod lab;
 mod memory;

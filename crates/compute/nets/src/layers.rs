@@ -17,8 +17,11 @@ pub trait Layers: Compute<Map: Clone, Logits = <Self as Compute>::Map> {
     /// Convolution without bias, instance norm, LeakyReLU of that slope, 1 to leave it out: `NAME.conv` and `NAME.norm`.
     fn conv_norm(&self, name: &str, x: &Self::Map, stride: [usize; 3], padding: [usize; 3], slope: f64) -> Result<Self::Map>;
 
-    /// Transposed convolution without bias, whose kernel is as large as its stride.
-    fn raise(&self, name: &str, x: &Self::Map, stride: [usize; 3]) -> Result<Self::Map>;
+    /// Transposed convolution whose kernel is as large as its stride, with or without bias.
+    fn raise(&self, name: &str, x: &Self::Map, stride: [usize; 3], bias: bool) -> Result<Self::Map>;
+
+    /// Means of boxes of that size, which divides the map's. `name` is that of the block; there is no parameter.
+    fn average(&self, name: &str, x: &Self::Map, size: [usize; 3]) -> Result<Self::Map>;
 
     /// Convolution by the [`standardized`] weights, without bias.
     fn standard_conv(&self, name: &str, x: &Self::Map, stride: usize, padding: usize) -> Result<Self::Map>;
@@ -79,9 +82,15 @@ impl Layers for Params {
         ops::conv_norm_leaky_relu(&[x], &get("conv.weight")?, None, options, norm)
     }
 
-    fn raise(&self, name: &str, x: &Tensor, stride: [usize; 3]) -> Result<Tensor> {
+    fn raise(&self, name: &str, x: &Tensor, stride: [usize; 3], bias: bool) -> Result<Tensor> {
         let options = ConvOptions { stride, ..ConvOptions::new(1, 0) };
-        ops::conv_transpose_with(x, &self.get(&format!("{name}.weight"))?, None, options, [0; 3])
+        let bias = bias.then(|| self.get(&format!("{name}.bias"))).transpose()?;
+        ops::conv_transpose_with(x, &self.get(&format!("{name}.weight"))?, bias.as_ref(), options, [0; 3])
+    }
+
+    fn average(&self, _: &str, x: &Tensor, [i, j, k]: [usize; 3]) -> Result<Tensor> {
+        let (b, c, d, h, w) = x.dims5()?;
+        x.reshape(&[b * c, d / i, i, h / j, j, w / k, k][..])?.mean((2, 4, 6))?.reshape((b, c, d / i, h / j, w / k))
     }
 
     fn standard_conv(&self, name: &str, x: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {

@@ -39,7 +39,7 @@ pub use frozen::{Frozen, Precision, Trained};
 pub use layers::{Layers, standardized};
 pub use learning::{Learning, Partly, Passed, Still};
 pub use masked::{DecoderConfig, Hidden, Masked};
-pub use nnunet::{UNetConfig, UNetTrunk};
+pub use nnunet::{NnUNet, UNetConfig, UNetLayers, UNetTrunk};
 pub use params::{Init, ParamSpec, Params, ParamsError};
 pub use preactivated::{ResidualConfig, ResidualTrunk};
 pub use student::{DualUNet2d, DualUNet2dConfig};
@@ -48,8 +48,8 @@ pub use swin_unetr::{SwinUnetr, SwinUnetrConfig};
 pub use teacher::{Teacher, TeacherConfig};
 pub use trunk::{Trunk, TrunkConfig};
 pub use unetr::{Unetr, UnetrConfig};
-pub use vit::{Vit, VitBlock, patches};
-pub use weights::{Taken, WeightsError, metadata, with_other_metadata};
+pub use vit::{PATCH as TOKEN_SIDE, Vit, VitBlock, patches};
+pub use weights::{Taken, WeightsError, is_leftover, metadata, with_other_metadata};
 
 /// Something with parameters.
 pub trait Network {

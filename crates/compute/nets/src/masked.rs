@@ -96,7 +96,9 @@ impl Masked {
             return Err(format!("decoder: heads {heads} must divide width {width}"));
         }
         let encoder = match Teacher::new(config, 1) {
-            Teacher::UNet(_) => return Err("network: a 3-D U-Net has no encoder to pre-train; give unetr or swin_unetr".into()),
+            Teacher::UNet(_) | Teacher::NnUNet(_) => {
+                return Err("network: a 3-D U-Net has no encoder to pre-train; give unetr or swin_unetr".into());
+            }
             Teacher::Unetr(network) => Encoder::Vit {
                 width,
                 embed: Linear::new("decoder.embed".into(), network.encoder().width(), width, true),

@@ -7,17 +7,22 @@ use serde::{Deserialize, Serialize};
 use crate::params::ParamSpec;
 use crate::size::{check_channels, check_patch};
 use crate::swin_unetr::STRIDE;
-use crate::{Learning, Network, SwinUnetr, SwinUnetrConfig, Trained, UNet3d, UNet3dConfig, Unetr, UnetrConfig};
+use crate::{
+    Learning, Network, NnUNet, SwinUnetr, SwinUnetrConfig, Trained, TrunkConfig, UNet3d, UNet3dConfig, UNetConfig, Unetr, UnetrConfig,
+};
 
 /// The least side of the 3-D U-Net's patches, which it halves four times.
 const UNET_SIDE: usize = 16;
 
-/// The kind and the size of a teacher: `{features: [..]}` for the 3-D U-Net, `{unetr: {..}}` or `{swin_unetr: {..}}`.
+/// The kind and the size of a teacher: `{features: [..]}` for the 3-D U-Net, `{unet: {..}}` for nnU-Net's, `{unetr: {..}}` or
+/// `{swin_unetr: {..}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub enum TeacherConfig {
     /// The 3-D U-Net.
     UNet(UNet3dConfig),
+    /// nnU-Net's.
+    NnUNet(UNetConfig),
     /// UNETR.
     Unetr(UnetrConfig),
     /// Swin UNETR.
@@ -31,6 +36,9 @@ struct Fields {
     /// The 3-D U-Net, by the channels of its five encoder levels and of its last decoder level; the paper's are 16, 16, 32, 64, 128, 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     features: Option<[usize; 6]>,
+    /// nnU-Net's U-Net, of any depth, plain or with residual blocks in its encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unet: Option<UNetConfig>,
     /// UNETR; `{}` for the published size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unetr: Option<UnetrConfig>,
@@ -43,20 +51,26 @@ impl TryFrom<Fields> for TeacherConfig {
     type Error = String;
 
     fn try_from(fields: Fields) -> Result<Self, String> {
-        match fields {
-            Fields { features: Some(features), unetr: None, swin_unetr: None } => Ok(Self::UNet(UNet3dConfig { features })),
-            Fields { features: None, unetr: Some(config), swin_unetr: None } => Ok(Self::Unetr(config)),
-            Fields { features: None, unetr: None, swin_unetr: Some(config) } => Ok(Self::SwinUnetr(config)),
-            _ => Err("give exactly one of features (the 3-D U-Net), unetr and swin_unetr; an overlay takes one away with null".into()),
-        }
+        let Fields { features, unet, unetr, swin_unetr } = fields;
+        let kinds = [
+            features.map(|features| Self::UNet(UNet3dConfig { features })),
+            unet.map(Self::NnUNet),
+            unetr.map(Self::Unetr),
+            swin_unetr.map(Self::SwinUnetr),
+        ];
+        let [config] = <[Self; 1]>::try_from(kinds.into_iter().flatten().collect::<Vec<_>>()).map_err(|_| {
+            "give exactly one of features (the 3-D U-Net), unet, unetr and swin_unetr; an overlay takes one away with null".to_owned()
+        })?;
+        Ok(config)
     }
 }
 
 impl From<TeacherConfig> for Fields {
     fn from(config: TeacherConfig) -> Self {
-        let none = Self { features: None, unetr: None, swin_unetr: None };
+        let none = Self { features: None, unet: None, unetr: None, swin_unetr: None };
         match config {
             TeacherConfig::UNet(config) => Self { features: Some(config.features), ..none },
+            TeacherConfig::NnUNet(config) => Self { unet: Some(config), ..none },
             TeacherConfig::Unetr(config) => Self { unetr: Some(config), ..none },
             TeacherConfig::SwinUnetr(config) => Self { swin_unetr: Some(config), ..none },
         }
@@ -77,6 +91,7 @@ impl TeacherConfig {
                 check_channels("features", &config.features)?;
                 check_patch(&patch, config.features[0].max(config.features[5]))
             }
+            Self::NnUNet(config) => TrunkConfig::UNet(config.clone()).check(patch),
             Self::Unetr(config) => {
                 config.check()?;
                 check_patch(&patch, config.feature_size)?;
@@ -104,6 +119,8 @@ impl TeacherConfig {
 pub enum Teacher {
     /// The 3-D U-Net.
     UNet(UNet3d),
+    /// nnU-Net's.
+    NnUNet(NnUNet),
     /// UNETR.
     Unetr(Unetr),
     /// Swin UNETR.
@@ -116,6 +133,7 @@ impl Teacher {
     pub fn new(config: &TeacherConfig, classes: usize) -> Self {
         match config {
             TeacherConfig::UNet(config) => Self::UNet(UNet3d::new(config, classes)),
+            TeacherConfig::NnUNet(config) => Self::NnUNet(NnUNet::new(config, classes)),
             TeacherConfig::Unetr(config) => Self::Unetr(Unetr::new(config, classes)),
             TeacherConfig::SwinUnetr(config) => Self::SwinUnetr(SwinUnetr::new(config, classes)),
         }
@@ -128,30 +146,32 @@ impl Teacher {
     pub fn forward(&self, params: &crate::Params, image: &Tensor) -> candle_core::Result<Tensor> {
         match self {
             Self::UNet(network) => network.forward(params, image),
+            Self::NnUNet(network) => network.forward(params, image),
             Self::Unetr(network) => network.forward(params, image),
             Self::SwinUnetr(network) => network.forward(params, image),
         }
     }
 
-    /// [`Teacher::forward`] with parts that may be frozen. Transformers compute these by the kernels of training, too.
+    /// [`Teacher::forward`] with parts that may be frozen. Only the 3-D U-Net has kernels of its own for them.
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
     pub fn learn(&self, weights: &Learning, image: &Tensor) -> candle_core::Result<Tensor> {
         match self {
             Self::UNet(network) => weights.teacher(network, image),
-            Self::Unetr(_) | Self::SwinUnetr(_) => self.forward(weights.params(), image),
+            Self::NnUNet(_) | Self::Unetr(_) | Self::SwinUnetr(_) => self.forward(weights.params(), image),
         }
     }
 
-    /// Logits `(1, classes, d, h, w)` of a patch `(1, 1, d, h, w)`, frozen. Transformers compute in single precision by the
-    /// kernels of training, whatever the precision.
+    /// Logits `(1, classes, d, h, w)` of a patch `(1, 1, d, h, w)`, frozen. All but the 3-D U-Net compute in single precision by
+    /// the kernels of training, whatever the precision.
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
     pub fn infer(&self, trained: &Trained, patch: &Tensor) -> candle_core::Result<Tensor> {
         match self {
             Self::UNet(network) => trained.teacher(network, patch),
+            Self::NnUNet(network) => network.forward(trained.params(), patch),
             Self::Unetr(network) => network.forward(trained.params(), patch),
             Self::SwinUnetr(network) => network.forward(trained.params(), patch),
         }
@@ -163,6 +183,7 @@ impl Teacher {
     pub fn macs(&self, size: [usize; 3]) -> u64 {
         match self {
             Self::UNet(network) => network.macs(size),
+            Self::NnUNet(network) => network.macs(size),
             Self::Unetr(network) => network.macs(),
             Self::SwinUnetr(network) => network.macs(size),
         }
@@ -173,6 +194,7 @@ impl Network for Teacher {
     fn parameters(&self) -> Vec<ParamSpec> {
         match self {
             Self::UNet(network) => network.parameters(),
+            Self::NnUNet(network) => network.parameters(),
             Self::Unetr(network) => network.parameters(),
             Self::SwinUnetr(network) => network.parameters(),
         }

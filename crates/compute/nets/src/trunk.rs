@@ -113,9 +113,7 @@ impl Trunk {
         if let Kind::Residual(..) = self.kind {
             norm_specs(&format!("{name}.norm"), inputs, &mut specs);
         }
-        let init = Init::Uniform { fan_in: inputs };
-        specs.push(ParamSpec { name: format!("{name}.weight"), shape: vec![classes, inputs, 1, 1, 1], init });
-        specs.push(ParamSpec { name: Self::head_bias(prefix, level), shape: vec![classes], init });
+        head_specs(&name, inputs, classes, &mut specs);
         specs
     }
 
@@ -184,6 +182,13 @@ impl Trunk {
             Kind::Swin(trunk) => trunk.decoded_channels(),
         }
     }
+}
+
+/// The parameters of a 1×1×1 convolution to logits.
+pub(crate) fn head_specs(name: &str, inputs: usize, classes: usize, specs: &mut Vec<ParamSpec>) {
+    let init = Init::Uniform { fan_in: inputs };
+    specs.push(ParamSpec { name: format!("{name}.weight"), shape: vec![classes, inputs, 1, 1, 1], init });
+    specs.push(ParamSpec { name: format!("{name}.bias"), shape: vec![classes], init });
 }
 
 /// Parameters with `prefix` before their names.

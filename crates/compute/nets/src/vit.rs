@@ -7,7 +7,7 @@ use crate::transformer::{LayerNorm, Linear, Mlp, attention_macs};
 use crate::unetr_blocks::volume;
 
 /// Voxels of a side of the cubes that become tokens.
-pub(crate) const PATCH: usize = 16;
+pub const PATCH: usize = 16;
 
 /// Attention and a perceptron, each after a norm and beside a shortcut: MONAI's `TransformerBlock`.
 #[derive(Clone)]

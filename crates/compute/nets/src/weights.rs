@@ -209,7 +209,8 @@ pub struct Taken {
 }
 
 /// Whether a name is of a tensor that MONAI's transformers save and do not learn, now or in earlier versions.
-fn is_leftover(name: &str) -> bool {
+#[must_use]
+pub fn is_leftover(name: &str) -> bool {
     name.ends_with(".relative_position_index") || name.contains(".cross_attn.")
 }
 

@@ -32,7 +32,8 @@ fn summary(logits: &Tensor) -> [f64; 4] {
 #[test]
 fn plain_and_residual_u_nets_agree_with_pytorch() {
     for (blocks, count, expected) in [(None, 8704, PLAIN), (Some(vec![1, 2, 1]), 9788, RESIDUAL)] {
-        let config = UNetConfig { features: vec![4, 6, 8], strides: vec![[2, 2, 2], [2, 2, 1]], blocks, first_kernel: [3, 3, 1] };
+        let config =
+            UNetConfig { features: vec![4, 6, 8], strides: vec![[2, 2, 2], [2, 2, 1]], blocks, first_kernel: [3, 3, 1], layers: None };
         let config = TrunkConfig::UNet(config);
         config.check([16, 12, 8]).unwrap();
         let trunk = Trunk::new(&config, 1);
@@ -56,7 +57,7 @@ fn plain_and_residual_u_nets_agree_with_pytorch() {
 #[test]
 fn multitalents_networks_have_the_sizes_of_its_paper() {
     let strides = vec![[2, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 1]];
-    let config = UNetConfig { features: vec![30, 60, 120, 240, 320, 320], strides, blocks: None, first_kernel: [3; 3] };
+    let config = UNetConfig { features: vec![30, 60, 120, 240, 320, 320], strides, blocks: None, first_kernel: [3; 3], layers: None };
     assert!(config.check().is_ok());
     assert_eq!(config.reduction(), [32, 32, 16]);
     // Its patch of 96×192×192 slices by rows by columns is 192×192×96 here.

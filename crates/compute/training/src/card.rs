@@ -1,7 +1,7 @@
 //! What a finished training says of its model.
 
 use labels::{Classes, LabelPattern};
-use model_card::{KeepParts, Kind, Measure, ModelCard, ModelInput, Origin, Output};
+use model_card::{Habits, KeepParts, Kind, Measure, ModelCard, ModelInput, Origin, Output};
 use serde_json::Value;
 use volume::ModelGrid;
 
@@ -21,7 +21,7 @@ impl BatchSource {
             Sampling::Slices { shape } => shape.to_vec(),
         };
         let grid = ModelGrid { spacing_mm: index.spacing_mm, window_hu: index.window_hu };
-        ModelInput { grid, scaling: self.scaling(), crop_foreground: index.crop_foreground, patch }
+        ModelInput { grid, scaling: self.scaling(), crop_foreground: index.crop_foreground, patch, habits: Habits::default() }
     }
 }
 

@@ -79,7 +79,7 @@ fn order(output: &Output, classes: &Classes) -> std::result::Result<Vec<u32>, La
 }
 
 /// `x` mirrored along some axes, which are counted from the last one.
-fn mirrored(x: &Tensor, from_last: &[usize]) -> Result<Tensor> {
+pub(crate) fn mirrored(x: &Tensor, from_last: &[usize]) -> Result<Tensor> {
     let axes: Vec<usize> = from_last.iter().map(|axis| x.rank() - 1 - axis).collect();
     if axes.is_empty() { Ok(x.clone()) } else { x.flip(&axes) }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Tiling {
     pub(crate) starts: [Vec<usize>; 3],
     /// The axis along which windows are visited first to last.
     pub(crate) roll: usize,
+    /// What lies around a volume smaller than a window.
+    pub(crate) around: f32,
     /// How much each voxel of a window counts.
     pub(crate) weights: Array3<f32>,
 }
@@ -56,7 +58,7 @@ impl Wanted<'_> {
 ///
 /// `network` takes the voxels of a window, row by row, and gives logits of each head, or nothing for a window that has
 /// no say; `heads` has the output values of their channels. What no window has a say in is background.
-/// Sides shorter than a window are padded with zeros on both ends, the voxel too many on the far one: as in training.
+/// Sides shorter than a window are padded on both ends, with zeros as in training unless the tiling says otherwise, the voxel too many on the far one: as in training.
 pub(crate) fn label<E: From<io::Error>>(
     image: &impl Image,
     tiling: &Tiling,
@@ -75,7 +77,7 @@ pub(crate) fn label<E: From<io::Error>>(
     for (k, &front) in rolls.iter().enumerate() {
         slabs.iter_mut().for_each(|slab| slab.advance_to(front));
         for place in places(tiling, front) {
-            let Some(logits) = network(extract(image, place, before, tiling.patch)?)? else { continue };
+            let Some(logits) = network(extract(image, place, before, tiling)?)? else { continue };
             slabs.iter_mut().zip(&logits).for_each(|(slab, logits)| slab.add(tiling, order, place, logits));
         }
         let decided = rolls.get(k + 1).copied().unwrap_or(padded[tiling.roll]);
@@ -91,9 +93,10 @@ fn places(tiling: &Tiling, front: usize) -> Vec<[usize; 3]> {
     a.iter().flat_map(|&i| b.iter().map(move |&j| (i, j))).flat_map(|(i, j)| c.iter().map(move |&k| [i, j, k])).collect()
 }
 
-/// A window of the padded image, row by row, with zeros outside the image.
-fn extract(image: &impl Image, place: [usize; 3], before: [usize; 3], patch: [usize; 3]) -> io::Result<Vec<f32>> {
-    let (mut out, shape) = (Array3::zeros(patch), image.shape());
+/// A window of the padded image, row by row.
+fn extract(image: &impl Image, place: [usize; 3], before: [usize; 3], tiling: &Tiling) -> io::Result<Vec<f32>> {
+    let (patch, shape) = (tiling.patch, image.shape());
+    let mut out = Array3::from_elem(patch, tiling.around);
     let inside = image.part(&std::array::from_fn(|axis| place[axis]..(place[axis] + patch[axis]).min(shape[axis])))?;
     let (a, b, c) = inside.dim();
     let [i, j, k] = before;

@@ -108,6 +108,7 @@ impl SliceWindow {
     fn tiling(&self, size: [usize; 2], [slices, x, y]: [usize; 3]) -> Tiling {
         let [height, width] = size.map(|side| side.next_multiple_of(RASTER));
         Tiling {
+            around: 0.0,
             patch: [slices, height, width],
             starts: [vec![0], starts(height, self.overlap, x), starts(width, self.overlap, y)],
             roll: 0,

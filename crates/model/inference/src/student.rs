@@ -5,7 +5,7 @@ use std::path::Path;
 
 use candle_core::{Device, Result, Tensor};
 use labels::Classes;
-use model_card::{ModelInput, Output};
+use model_card::{Habits, ModelInput, Output};
 use nets::{DualUNet2d, Network, Params, Trained, WeightsError};
 use random::Streams;
 use volume::{ModelGrid, Scaling};
@@ -92,7 +92,8 @@ impl Student {
     #[must_use]
     pub fn input(&self) -> ModelInput {
         let StudentConfig { grid, scaling, crop_foreground, window, .. } = self.config;
-        ModelInput { grid, scaling, crop_foreground, patch: window.size.map(Vec::from).unwrap_or_default() }
+        let patch = window.size.map(Vec::from).unwrap_or_default();
+        ModelInput { grid, scaling, crop_foreground, patch, habits: Habits::default() }
     }
 
     /// With `flips`, takes the mean over a slice and its three mirror images, in those from left to right with left and right classes

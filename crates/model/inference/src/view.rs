@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use labels::Classes;
-use model_card::{Answer, Asked, ModelCard};
+use model_card::{Answer, Asked, Habits, ModelCard};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -63,6 +63,8 @@ pub struct View {
     pub crop_foreground: bool,
     /// How windows are laid.
     pub window: SlidingWindow,
+    /// What the networks are used to from another program.
+    pub habits: Habits,
 }
 
 impl ViewParams {
@@ -100,7 +102,8 @@ impl ViewParams {
         let answer = asked.resolve(card, path)?;
         let flat = |_| ModelError::Flat { path: path.into(), patch: answer.patch.clone() };
         let patch = <[usize; 3]>::try_from(&answer.patch[..]).map_err(flat)?;
-        let view = View { grid: answer.grid, crop_foreground: answer.crop_foreground, window: self.window.of(patch) };
+        let Answer { grid, crop_foreground, habits, .. } = answer;
+        let view = View { grid, crop_foreground, window: self.window.of(patch), habits };
         view.grid.check()?;
         view.window.check()?;
         Ok((answer, view))
@@ -117,6 +120,9 @@ impl View {
         found.add("crop_foreground", &self.crop_foreground, &other.crop_foreground);
         found.add("window.patch", &self.window.patch, &other.window.patch);
         found.add("window.overlap", &self.window.overlap, &other.window.overlap);
+        let [own, others] = [self, other].map(|view| view.habits);
+        found.add("orientation", &format_args!("{}", own.orientation()), &format_args!("{}", others.orientation()));
+        found.add("intensity around a scan", &own.around, &others.around);
         if found.0.is_empty() {
             return Ok(());
         }

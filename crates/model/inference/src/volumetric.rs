@@ -13,7 +13,7 @@ use volume::{Box3, Scaling, Scan};
 use crate::error::ModelError;
 use crate::image::{Image, ShownScan};
 use crate::maps::LabelMaps;
-use crate::mirrors::Mirrors;
+use crate::mirrors::{Mirrors, mirrored};
 use crate::slab::Wanted;
 use crate::together::{Differences, output_of, scaled};
 use crate::view::{View, ViewParams};
@@ -184,7 +184,9 @@ impl Volumetric {
         let values: Vec<Vec<u8>> = self.outputs.iter().map(Output::value_of_channel).collect();
         let mut maps: Vec<Array3<u8>> = values.iter().map(|_| Array3::zeros(image.shape().f())).collect();
         let mut wanted: Vec<_> = maps.iter_mut().map(|map| Wanted::Labels(map.view_mut())).collect();
-        segment(image, &self.view.window, &values, &mut wanted, skip_air, &self.device, |patch| self.scores(patch, None))?;
+        segment(image, &self.view.window, self.view.habits.around, &values, &mut wanted, skip_air, &self.device, |patch| {
+            self.scores(patch, None)
+        })?;
         Ok(maps)
     }
 
@@ -213,7 +215,7 @@ impl Volumetric {
     fn one(&self, image: &impl Image, output: usize, window: &SlidingWindow, look: Option<&Look>, wanted: Wanted<'_>) -> Result<()> {
         let values = [self.outputs[output].value_of_channel()];
         let scores = |patch: &Tensor| Ok(vec![self.scores(patch, look)?.swap_remove(output)]);
-        segment(image, window, &values, &mut [wanted], false, &self.device, scores)
+        segment(image, window, self.view.habits.around, &values, &mut [wanted], false, &self.device, scores)
     }
 
     /// All labels of a part of a scan. A large part goes into a file in `folder`.
@@ -234,10 +236,14 @@ impl Volumetric {
             let patch = scaled(patch, &member.scaling)?;
             look.map_or(Ok(patch.clone()), |look| patch.affine(look.scale, look.shift))
         };
+        // The axes that the networks know the other way round, counted from the last.
+        let turned: Vec<usize> = (0..3).filter(|from_last| self.view.habits.mirrored[2 - from_last]).collect();
+        let back = |found: Vec<Tensor>| found.iter().map(|found| mirrored(found, &turned)).collect::<Result<Vec<_>>>();
+        let shown = |member: &Member, patch: &Tensor| mirrored(&shown(member, patch)?, &turned);
         if let ([member], true) = (&self.members[..], self.mirrors.is_none()) {
-            return member.network.logits(&shown(member, patch)?);
+            return back(member.network.logits(&shown(member, patch)?)?);
         }
-        self.mirrors.sum(patch, &self.members, |member, patch| member.network.probabilities(&shown(member, patch)?))
+        self.mirrors.sum(patch, &self.members, |member, patch| back(member.network.probabilities(&shown(member, patch)?)?))
     }
 }
 

@@ -15,7 +15,7 @@ pub const LESS: &str = "crop to the foreground, take a smaller patch, or give th
 /// How windows are laid over a volume.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SlidingWindow {
-    /// Voxels of a window along x, y, z: those of the patches in training; each at least 16, the reach of four poolings.
+    /// Voxels of a window along x, y, z: those of the patches in training. Networks know how small they may be.
     pub patch: [usize; 3],
     /// The part of a window that its neighbour shares, in 0..1.
     pub overlap: f64,
@@ -24,8 +24,8 @@ pub struct SlidingWindow {
 /// Why windows cannot be laid.
 #[derive(Debug, thiserror::Error)]
 pub enum WindowError {
-    /// A patch that the 3-D network cannot take.
-    #[error("patch {0:?}: every side must have at least 16 voxels, because the network halves it four times")]
+    /// A patch without voxels.
+    #[error("patch {0:?}: every side must have at least 1 voxel")]
     Patch([usize; 3]),
     /// A window that the 2-D network cannot take.
     #[error("size {0:?}: both sides must have at least 16 pixels, because the network halves them four times")]
@@ -44,7 +44,7 @@ impl SlidingWindow {
     /// # Errors
     /// Says what must be otherwise.
     pub fn check(&self) -> Result<(), WindowError> {
-        if self.patch.iter().any(|&side| side < 16) {
+        if self.patch.contains(&0) {
             return Err(WindowError::Patch(self.patch));
         }
         check_overlap(self.overlap)
@@ -71,6 +71,7 @@ impl SlidingWindow {
             patch: self.patch,
             starts: std::array::from_fn(|axis| starts(self.patch[axis], self.overlap, shape[axis])),
             roll: rolling_axis(shape),
+            around: 0.0,
             // Far corners keep a little weight, so that a voxel which only corners reach is still decided.
             weights: Array3::from_shape_fn(self.patch, |(i, j, k)| (bell(a, i) * bell(b, j) * bell(c, k)).max(1e-3)),
         }
@@ -105,13 +106,15 @@ pub(crate) fn bell(side: usize, i: usize) -> f32 {
 /// network that maps `(1, 1, d, h, w)` to logits `(channels, d, h, w)`; `heads` has the output values of their channels. With
 /// `skip_air`, windows of nothing but zeros are background.
 ///
-/// A volume smaller than the patch lies in the middle of it, zeros around, as in training.
+/// A volume smaller than the patch lies in the middle of it, `around` around: zeros, as in training, unless the network is used to
+/// something else.
 ///
 /// # Errors
 /// Those of the network.
 pub(crate) fn segment(
     image: &impl Image,
     window: &SlidingWindow,
+    around: f32,
     heads: &[Vec<u8>],
     wanted: &mut [Wanted<'_>],
     skip_air: bool,
@@ -119,7 +122,8 @@ pub(crate) fn segment(
     network: impl Fn(&Tensor) -> candle_core::Result<Vec<Tensor>>,
 ) -> candle_core::Result<()> {
     let [a, b, c] = window.patch;
-    label(image, &window.tiling(image.shape()), Order::ClassFirst, heads, wanted, |patch| {
+    let tiling = Tiling { around, ..window.tiling(image.shape()) };
+    label(image, &tiling, Order::ClassFirst, heads, wanted, |patch| {
         if skip_air && patch.iter().all(|&value| value == 0.0) {
             return Ok(None);
         }
@@ -144,7 +148,8 @@ mod tests {
     }
 
     fn run(image: &Array3<f32>, window: &SlidingWindow, values: &[u8], wanted: Wanted<'_>, network: Scores<'_>) {
-        segment(&image.view(), window, &[values.to_vec()], &mut [wanted], false, &Device::Cpu, |patch| Ok(vec![network(patch)?])).unwrap();
+        segment(&image.view(), window, 0.0, &[values.to_vec()], &mut [wanted], false, &Device::Cpu, |patch| Ok(vec![network(patch)?]))
+            .unwrap();
     }
 
     /// Output values beyond those that the places of channels are.
@@ -264,7 +269,7 @@ mod tests {
             };
             let mut labels = Array3::zeros(image.dim().f());
             let mut wanted = [Wanted::Labels(labels.view_mut())];
-            segment(&image.view(), &window, &[VALUES.to_vec()], &mut wanted, skip_air, &Device::Cpu, network).unwrap();
+            segment(&image.view(), &window, 0.0, &[VALUES.to_vec()], &mut wanted, skip_air, &Device::Cpu, network).unwrap();
             assert_eq!((asked.get(), labels), (expected, image.mapv(expected_label)));
         }
     }

@@ -7,7 +7,7 @@ use labels::Classes;
 use serde_json::Value;
 use volume::{ModelGrid, Scaling};
 
-use crate::{CardError, KeepParts, ModelCard, Output};
+use crate::{CardError, Habits, KeepParts, ModelCard, Output};
 
 /// What the parameters of a stage say; nothing where they leave it to the model.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,6 +41,8 @@ pub struct Answer {
     pub crop_foreground: bool,
     /// Voxels or pixels of a window of inference.
     pub patch: Vec<usize>,
+    /// What the network is used to from another program.
+    pub habits: Habits,
     /// Which connected parts of what it finds are kept.
     pub keep_parts: KeepParts,
 }
@@ -90,12 +92,13 @@ impl Asked {
         let crop_foreground = self.crop_foreground.or_else(|| card.map(|card| card.input.crop_foreground));
         let patch = self.patch.or_else(|| card.map(|card| card.input.patch.clone()));
         let scaling = card.map(|card| card.input.scaling).unwrap_or_default();
+        let habits = card.map(|card| card.input.habits).unwrap_or_default();
         let keep_parts = card.map(|card| card.keep_parts.clone()).unwrap_or_default();
         match (network, classes, grid, crop_foreground, patch) {
             (Some(network), Some(classes), Some(grid), Some(crop_foreground), Some(patch)) => {
                 let whole = |classes: &Classes| (0..classes.groups().len()).map(|group| Output::of_group(classes, group)).collect();
                 let outputs = card.map_or_else(|| whole(&classes), ModelCard::ordered_outputs);
-                Ok(Answer { network, classes, outputs, grid, scaling, crop_foreground, patch, keep_parts })
+                Ok(Answer { network, classes, outputs, grid, scaling, crop_foreground, patch, habits, keep_parts })
             }
             (network, classes, grid, crop, patch) => {
                 let given = [network.is_some(), classes.is_some(), grid.is_some(), crop.is_some(), patch.is_some()];

@@ -6,6 +6,7 @@
 
 mod asked;
 mod file;
+mod habits;
 mod output;
 mod page;
 mod parts;
@@ -24,6 +25,7 @@ use volume::{ModelGrid, Scaling};
 
 pub use asked::{Answer, Asked};
 pub use file::{MODEL_FILE, WEIGHTS_FILE, model_file};
+pub use habits::Habits;
 pub use output::Output;
 pub use page::Publication;
 pub use parts::{KeepParts, KeptParts, Part};
@@ -62,6 +64,9 @@ pub struct ModelInput {
     pub crop_foreground: bool,
     /// Voxels of a patch along x, y, z, or pixels of a crop along x, y.
     pub patch: Vec<usize>,
+    /// What it is used to from another program.
+    #[serde(default, skip_serializing_if = "Habits::is_none")]
+    pub habits: Habits,
 }
 
 /// Where the weights come from.
@@ -71,7 +76,7 @@ pub struct Origin {
     pub cases: String,
     /// The seed of the training.
     pub seed: u64,
-    /// The epoch whose weights these are, from 1.
+    /// The epoch whose weights these are, from 1; 0 for a model that another program has trained, of which neither seed nor score is known.
     pub best_epoch: u64,
     /// The validation score of that epoch: the Dice score or the loss, as `fit.select` says.
     pub validation_score: f64,

@@ -154,7 +154,7 @@ impl ModelCard {
         let [least, most] = input.scaling.clip;
         let mut list = vec![
             format!("Network: `{}`", self.network),
-            "Orientation: RAS".to_owned(),
+            format!("Orientation: {}", input.habits.orientation()),
             format!("Spacing along x, y, z: {}", spacing.join(", ")),
             format!("Intensities: {low} to {high} HU become 0 to 1, and what lies outside is clipped"),
         ];
@@ -181,11 +181,11 @@ impl ModelCard {
             Some(Measure::Loss) => "loss of the validation cases",
             None => "validation score (a Dice score or a loss)",
         };
-        let mut list = vec![
-            format!("Cases: {}", origin.cases),
-            format!("{measure}, after epoch {}: {}", origin.best_epoch, origin.validation_score),
-            format!("Seed: {}", origin.seed),
-        ];
+        let mut list = vec![format!("Cases: {}", origin.cases)];
+        if origin.best_epoch > 0 {
+            list.push(format!("{measure}, after epoch {}: {}", origin.best_epoch, origin.validation_score));
+            list.push(format!("Seed: {}", origin.seed));
+        }
         list.extend(origin.node.as_ref().map(|node| format!("Trained by: `{node}`")));
         list.extend(origin.key.as_ref().map(|key| format!("Key of the training: `{key}`")));
         list.extend(origin.inputs.iter().map(|(role, digest)| format!("Digest of its `{role}`: `{digest}`")));

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use volume::{ModelGrid, Scaling};
 
-use crate::{Answer, Asked, KeepParts, Kind, Measure, ModelCard, ModelInput, Origin, Output, Publication, model_file};
+use crate::{Answer, Asked, Habits, KeepParts, Kind, Measure, ModelCard, ModelInput, Origin, Output, Publication, model_file};
 
 fn classes() -> Classes {
     serde_json::from_value(json!([
@@ -26,6 +26,7 @@ fn card() -> ModelCard {
             scaling: Scaling::signed(),
             crop_foreground: true,
             patch: vec![96, 80],
+            habits: Habits::default(),
         },
         origin: Origin { cases: "D_l4".into(), seed: 1, best_epoch: 3, validation_score: 0.5, ..Origin::default() },
         keep_parts: KeepParts::default(),
@@ -49,6 +50,20 @@ fn what_the_parameters_leave_out_the_model_says() {
     let asked = Asked { grid: Some(grid), patch: Some(vec![128, 128]), ..Asked::default() };
     let answer = resolve(asked, Some(&card)).unwrap();
     assert_eq!((answer.grid, answer.patch), (grid, vec![128, 128]), "the depth of slices and the window may be others");
+}
+
+#[test]
+fn habits_of_another_program_come_back_and_stand_on_the_page() {
+    assert!(!serde_json::to_string(&card()).unwrap().contains("habits"), "models trained here have none");
+    let habits = Habits { mirrored: [true, true, false], around: 0.25 };
+    let input = ModelInput { habits, ..card().input };
+    let origin = Origin { cases: "Dataset001".into(), ..Origin::default() };
+    let foreign = ModelCard { input, origin, ..card() };
+    assert_eq!(of_text(&serde_json::to_value(&foreign).unwrap()).unwrap(), Some(foreign.clone()));
+    assert_eq!(resolve(Asked::default(), Some(&foreign)).unwrap().habits, habits);
+    let page = Publication::default().page(&foreign, &["model.safetensors"]).unwrap();
+    assert!(page.contains("Orientation: LPS") && page.contains("Cases: Dataset001"), "{page}");
+    assert!(!page.contains("after epoch") && !page.contains("Seed"), "nothing is said of what nobody knows: {page}");
 }
 
 #[test]

@@ -16,8 +16,14 @@ impl Layers for Recorder<'_> {
         Ok(if slope == 1.0 { y } else { self.leaky(name, &y, slope) })
     }
 
-    fn raise(&self, name: &str, x: &Value, stride: [usize; 3]) -> Result<Value> {
-        Ok(self.raised(name, x, &self.weights(&format!("{name}.weight"))?, None, &stride))
+    fn raise(&self, name: &str, x: &Value, stride: [usize; 3], bias: bool) -> Result<Value> {
+        let bias = bias.then(|| self.weights(&format!("{name}.bias"))).transpose()?;
+        Ok(self.raised(name, x, &self.weights(&format!("{name}.weight"))?, bias.as_deref(), &stride))
+    }
+
+    fn average(&self, name: &str, x: &Value, size: [usize; 3]) -> Result<Value> {
+        let ints = || Is::Ints(size.iter().map(|&n| n as i64).collect());
+        Ok(self.node(&format!("{name}.mean"), "AveragePool", &[&x.0], &[("kernel_shape", ints()), ("strides", ints())]))
     }
 
     fn standard_conv(&self, name: &str, x: &Value, stride: usize, padding: usize) -> Result<Value> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use inference::{Manner, ModelError, Student, TrainedTeacher, VolumeNetwork as _, VolumeParams};
 use labels::Classes;
-use model_card::{CardError, Kind, ModelCard, ModelInput, Output};
+use model_card::{CardError, Habits, Kind, ModelCard, ModelInput, Output};
 use nets::{Precision, Teacher, WeightsError};
 use partial::{TrainedModel, TrainedModelError};
 use serde::Serialize;
@@ -84,6 +84,7 @@ fn of_teacher(path: &Path, card: Option<&ModelCard>) -> Result<Vec<u8>, OnnxErro
     let recorder = Recorder::of_volumes(teacher.params());
     let logits = match teacher.network() {
         Teacher::UNet(network) => network.forward(&recorder, &recorder.image()),
+        Teacher::NnUNet(network) => network.forward(&recorder, &recorder.image()),
         Teacher::Unetr(_) => Err(crate::recorder::unknown("the vision transformer of a UNETR")),
         Teacher::SwinUnetr(_) => Err(crate::recorder::unknown("the shifted windows of a Swin UNETR")),
     };
@@ -93,7 +94,7 @@ fn of_teacher(path: &Path, card: Option<&ModelCard>) -> Result<Vec<u8>, OnnxErro
     }
     let outputs = teacher.outputs().iter().map(|output| Described::exclusive(output, &answer.classes)).collect();
     let patch = view.window.patch.to_vec();
-    let input = ModelInput { grid: view.grid, scaling: answer.scaling, crop_foreground: view.crop_foreground, patch };
+    let input = ModelInput { grid: view.grid, scaling: answer.scaling, crop_foreground: view.crop_foreground, patch, habits: view.habits };
     written(path, recorder, &Sheet { kind: Kind::Teacher, input, outputs, card })
 }
 
@@ -181,13 +182,21 @@ fn written(path: &Path, recorder: Recorder<'_>, sheet: &Sheet<'_>) -> Result<Vec
     Ok(recorder.into_bytes(&about, &metadata))
 }
 
+/// The orientation in letters and in words.
+fn oriented(habits: &Habits) -> String {
+    const ENDS: [[&str; 2]; 3] =
+        [["to the right of the patient", "to the left of the patient"], ["to the front", "to the back"], ["to the head", "to the feet"]];
+    let [x, y, z] = std::array::from_fn(|axis| ENDS[axis][usize::from(habits.mirrored[axis])]);
+    format!("{}: x grows {x}, y {y}, z {z}", habits.orientation())
+}
+
 fn metadata(sheet: &Sheet<'_>) -> serde_json::Result<BTreeMap<String, String>> {
-    let ModelInput { grid, scaling, crop_foreground, patch } = &sheet.input;
+    let ModelInput { grid, scaling, crop_foreground, patch, habits } = &sheet.input;
     let axes: &[&str] = if sheet.kind == Kind::Student { &["batch", "channel", "x", "y"] } else { &["batch", "channel", "x", "y", "z"] };
     let input = json!({
         "name": "image",
         "axes": axes,
-        "orientation": "RAS: x grows to the right of the patient, y to the front, z to the head",
+        "orientation": oriented(habits),
         "spacing_mm": grid.spacing_mm,
         "window_hu": grid.window_hu,
         "intensity": "v = (hu - window_hu[0]) / (window_hu[1] - window_hu[0]), image = (clip(v, clip[0], clip[1]) - shift) / scale",

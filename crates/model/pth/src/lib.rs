@@ -18,7 +18,7 @@ mod object;
 mod tensor;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use error::PthError;
 pub use tensor::Tensor;
@@ -32,21 +32,83 @@ use object::{Id, Object, Objects};
 /// # Errors
 /// When the file is missing or damaged, or holds something else; says what, and what to do.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, PthError> {
-    let at = |problem| PthError { path: path.to_owned(), problem };
-    let bytes = std::fs::read(path).map_err(|error| at(Problem::Io(error)))?;
-    state_dict(&bytes).map_err(at)
+    Saved::read(path)?.tensors(&[], |_| true)
 }
 
-fn state_dict(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Problem> {
-    let archive = Archive::open(bytes)?;
-    let entries = entries(&archive.objects, archive.root)?;
-    let mut left = tensor::MOST_ELEMENTS;
-    let mut tensors = BTreeMap::new();
-    for (name, id) in entries {
-        let tensor = tensor::read(&archive, id, &mut left).map_err(|reason| Problem::Tensor { name: name.clone(), reason })?;
-        tensors.insert(name, tensor);
+/// What `torch.save` has written: a state dict, or a checkpoint that holds one beside other things.
+pub struct Saved {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Saved {
+    /// Reads the file. What it holds shows when it is asked for.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(path: &Path) -> Result<Self, PthError> {
+        let bytes = std::fs::read(path).map_err(|error| PthError { path: path.to_owned(), problem: Problem::Io(error) })?;
+        Ok(Self { path: path.to_owned(), bytes })
     }
-    Ok(tensors)
+
+    /// The tensors of the state dict, by default that which the file is; if the file is a checkpoint, that under the first of the names
+    /// `under` which it has. Only those whose name is `wanted` are read, and what else stands beside them is no error.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn tensors(&self, under: &[&str], wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Tensor>, PthError> {
+        self.look(|archive| {
+            let mut left = tensor::MOST_ELEMENTS;
+            let mut tensors = BTreeMap::new();
+            for (name, id) in entries(&archive.objects, state_dict(&archive.objects, archive.root, under))? {
+                if wanted(&name) {
+                    let tensor = tensor::read(archive, id, &mut left).map_err(|reason| Problem::Tensor { name: name.clone(), reason })?;
+                    tensors.insert(name, tensor);
+                }
+            }
+            Ok(tensors)
+        })
+    }
+
+    /// The names of the state dict, those of [`Saved::tensors`] and all others.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn names(&self, under: &[&str]) -> Result<Vec<String>, PthError> {
+        self.look(|archive| {
+            let entries = entries(&archive.objects, state_dict(&archive.objects, archive.root, under))?;
+            Ok(entries.into_iter().map(|(name, _)| name).collect())
+        })
+    }
+
+    /// The text at the end of a way through dicts, if there is one.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn text(&self, way: &[&str]) -> Result<Option<String>, PthError> {
+        self.look(|archive| {
+            let objects = &archive.objects;
+            let end = way.iter().try_fold(archive.root, |id, key| entry(objects, id, key));
+            Ok(end.and_then(|id| objects.text(id)).map(str::to_owned))
+        })
+    }
+
+    fn look<T>(&self, what: impl FnOnce(&Archive<'_>) -> Result<T, Problem>) -> Result<T, PthError> {
+        let found = Archive::open(&self.bytes).and_then(|archive| what(&archive));
+        found.map_err(|problem| PthError { path: self.path.clone(), problem })
+    }
+}
+
+/// What a dict has under a name.
+fn entry(objects: &Objects, dict: Id, name: &str) -> Option<Id> {
+    let Object::Dict(pairs) = objects.get(dict) else { return None };
+    pairs.iter().find(|(key, _)| objects.text(*key) == Some(name)).map(|(_, value)| *value)
+}
+
+/// The dict under the first of some names that there is, or the object itself.
+fn state_dict(objects: &Objects, root: Id, under: &[&str]) -> Id {
+    let mut inside = under.iter().filter_map(|name| entry(objects, root, name));
+    inside.find(|id| matches!(objects.get(*id), Object::Dict(_))).unwrap_or(root)
 }
 
 /// The names and tensors of a state dict.

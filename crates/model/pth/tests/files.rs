@@ -45,6 +45,18 @@ fn what_is_no_state_dict_is_told_apart() {
     }
 }
 
+#[test]
+fn a_state_dict_within_a_checkpoint_is_found_under_its_name() {
+    let saved = pth::Saved::read(&fixture("nested")).unwrap();
+    assert_eq!(saved.tensors(&["model", "state_dict"], |_| true).unwrap(), expected());
+    assert_eq!(saved.tensors(&["state_dict"], |name| name == "b").unwrap().into_keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(saved.names(&["state_dict"]).unwrap(), ["a", "b"]);
+    assert!(saved.tensors(&["epoch"], |_| true).unwrap_err().to_string().contains("which is under `state_dict`"));
+    assert_eq!(saved.text(&["state_dict", "a"]).unwrap(), None);
+    let bare = pth::Saved::read(&fixture("plain")).unwrap();
+    assert_eq!(bare.tensors(&["state_dict"], |_| true).unwrap(), expected());
+}
+
 /// A pickle in the place of the one in an archive of `torch.save`, stored without packing.
 fn refused(pickle: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();

@@ -44,6 +44,7 @@ fn save(network: &impl Network, kind: Kind, patch: Vec<usize>, path: &Path) {
             scaling: Scaling::default(),
             crop_foreground: true,
             patch,
+            habits: Default::default(),
         },
         origin: Origin { cases: "D".into(), seed: 1, best_epoch: 1, validation_score: 0.5, ..Origin::default() },
         keep_parts: Default::default(),

@@ -17,6 +17,7 @@ pub(crate) const STAGES: &[Entry] = &[
     Entry::of::<evaluate::Evaluate>(),
     Entry::of::<profile_teacher::ProfileTeacher>(),
     Entry::of::<tabulate_teachers::CompareTeachers>(),
+    Entry::of::<import::Import>(),
     Entry::of::<export::Export>(),
     Entry::of::<predict::Predict>(),
     Entry::of::<submission::Submission>(),

@@ -39,6 +39,12 @@ impl Orientation {
         self.positive[axis]
     }
 
+    /// The same with some of the voxel axes the other way round.
+    #[must_use]
+    pub fn turned(self, round: [bool; 3]) -> Self {
+        Self { positive: std::array::from_fn(|axis| self.positive[axis] != round[axis]), ..self }
+    }
+
     /// All 48 orientations.
     pub fn all() -> impl Iterator<Item = Self> {
         const PERMUTATIONS: [[u8; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];

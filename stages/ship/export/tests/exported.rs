@@ -94,7 +94,7 @@ fn card(kind: Kind, patch: Vec<usize>) -> ModelCard {
         ..Origin::default()
     };
     let outputs = (0..2).map(|group| Output::of_group(&classes(), group)).collect();
-    let input = ModelInput { grid, scaling: Scaling::signed(), crop_foreground: true, patch };
+    let input = ModelInput { grid, scaling: Scaling::signed(), crop_foreground: true, patch, habits: Default::default() };
     ModelCard { kind, network: json!({"features": FEATURES}), classes: classes(), outputs, input, origin, keep_parts: Default::default() }
 }
 

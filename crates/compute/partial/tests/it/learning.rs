@@ -91,7 +91,13 @@ fn methods() -> Vec<MethodConfig> {
     let residual = ResidualConfig { features: [6, 6, 8, 8], blocks: [1; 5], groups: 2 };
     let network = || TrunkConfig::Residual(residual.clone());
     let unet = || {
-        let config = UNetConfig { features: vec![6, 8, 8], strides: vec![[2; 3]; 2], blocks: Some(vec![1, 1, 1]), first_kernel: [3; 3] };
+        let config = UNetConfig {
+            features: vec![6, 8, 8],
+            strides: vec![[2; 3]; 2],
+            blocks: Some(vec![1, 1, 1]),
+            first_kernel: [3; 3],
+            layers: None,
+        };
         TrunkConfig::UNet(config)
     };
     let head = DynamicHeadConfig { depth: 3, width: 8, image_feature: true, task_encoding: true };

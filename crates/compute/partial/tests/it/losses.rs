@@ -14,7 +14,7 @@ fn datasets(organs: &[&str]) -> Datasets {
 
 /// A model that learns from these datasets.
 fn model(datasets: &Datasets) -> Model {
-    let network = UNetConfig { features: vec![2, 2], strides: vec![[2; 3]], blocks: None, first_kernel: [3; 3] };
+    let network = UNetConfig { features: vec![2, 2], strides: vec![[2; 3]], blocks: None, first_kernel: [3; 3], layers: None };
     let method = MethodConfig::PerDataset { network: TrunkConfig::UNet(network) };
     let declared = datasets.declared().to_vec();
     Model::new(&ModelConfig { method, datasets: declared, tasks: Vec::new() }, datasets, &flare23::classes()).unwrap()

@@ -17,7 +17,13 @@ fn residual() -> ResidualConfig {
 }
 
 fn unet(blocks: Option<Vec<usize>>) -> TrunkConfig {
-    TrunkConfig::UNet(UNetConfig { features: vec![4, 6, 8], strides: vec![[2, 2, 2], [2, 2, 1]], blocks, first_kernel: [3, 3, 1] })
+    TrunkConfig::UNet(UNetConfig {
+        features: vec![4, 6, 8],
+        strides: vec![[2, 2, 2], [2, 2, 1]],
+        blocks,
+        first_kernel: [3, 3, 1],
+        layers: None,
+    })
 }
 
 fn linear(by: Objective) -> Loss {

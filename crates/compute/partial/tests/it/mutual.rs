@@ -19,7 +19,8 @@ struct Lab {
 
 /// Five organs and the tumor in the first dataset, 13 organs in the second: 5 of 14 classes are shared.
 fn lab(full: bool) -> Lab {
-    let network = TrunkConfig::UNet(UNetConfig { features: vec![3, 4], strides: vec![[2, 2, 2]], blocks: None, first_kernel: [3; 3] });
+    let network =
+        TrunkConfig::UNet(UNetConfig { features: vec![3, 4], strides: vec![[2, 2, 2]], blocks: None, first_kernel: [3; 3], layers: None });
     let method = match full {
         true => MethodConfig::MutualFull { network, similarity: Similarity { prediction: 1.0, features: 1.0 } },
         false => MethodConfig::MutualPartial { network, difference: Difference { prediction: 1.0, features: 1.0 } },
@@ -136,7 +137,8 @@ fn full_networks_say_that_they_need_all_labels() {
 /// What is charged of the networks of kidney, tumor and artery where a sample is truly of tumor alone, in this order. Kidneys may
 /// be labelled with the tumors in them.
 fn charged_for_a_tumor(kidney: &[u8]) -> [f32; 3] {
-    let network = TrunkConfig::UNet(UNetConfig { features: vec![3, 4], strides: vec![[2, 2, 2]], blocks: None, first_kernel: [3; 3] });
+    let network =
+        TrunkConfig::UNet(UNetConfig { features: vec![3, 4], strides: vec![[2, 2, 2]], blocks: None, first_kernel: [3; 3], layers: None });
     let method = MethodConfig::MutualPartial { network, difference: Difference { prediction: 1.0, features: 0.0 } };
     let declared = vec![dataset("kidneys", &["kidney"]), dataset("tumors", &["tumor", "cyst"]), dataset("vessels", &["artery"])];
     let values = [("kidney".to_owned(), kidney.to_vec()), ("tumor".to_owned(), vec![2]), ("artery".to_owned(), vec![3])].into();
@@ -170,7 +172,8 @@ fn charged_in_an_organ(tumors: &str, organ: u8) -> f64 {
     let groups =
         format!(r#"[{{"group": "organ", "classes": {{"liver": 1, "spleen": 2}}}}, {{"group": "lesion", "classes": {{{tumors}}}}}]"#);
     let classes: labels::Classes = serde_json::from_str(&groups).unwrap();
-    let network = TrunkConfig::UNet(UNetConfig { features: vec![3, 4], strides: vec![[2, 2, 2]], blocks: None, first_kernel: [3; 3] });
+    let network =
+        TrunkConfig::UNet(UNetConfig { features: vec![3, 4], strides: vec![[2, 2, 2]], blocks: None, first_kernel: [3; 3], layers: None });
     let method = MethodConfig::MutualPartial { network, difference: Difference { prediction: 1.0, features: 0.0 } };
     let declared = vec![dataset("organs", &["liver", "spleen"]), dataset("tumors", &["tumor"])];
     let datasets = crate::datasets(&declared, &classes);

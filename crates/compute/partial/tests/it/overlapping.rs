@@ -38,7 +38,7 @@ fn model(method: MethodConfig) -> Model {
 }
 
 fn network() -> TrunkConfig {
-    TrunkConfig::UNet(UNetConfig { features: vec![3, 4], strides: vec![[2; 3]], blocks: None, first_kernel: [3; 3] })
+    TrunkConfig::UNet(UNetConfig { features: vec![3, 4], strides: vec![[2; 3]], blocks: None, first_kernel: [3; 3], layers: None })
 }
 
 fn row(values: impl Fn(usize) -> u8) -> Tensor {
@@ -164,6 +164,7 @@ fn a_model_comes_back_from_its_card_alone() {
             scaling: volume::Scaling::default(),
             crop_foreground: false,
             patch: vec![SIDE; 3],
+            habits: Default::default(),
         },
         origin: Origin { cases: "kits".into(), seed: 1, best_epoch: 1, validation_score: 0.5, ..Origin::default() },
         keep_parts: Default::default(),

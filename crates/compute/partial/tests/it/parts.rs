@@ -24,7 +24,7 @@ fn residual() -> ResidualConfig {
 }
 
 fn unet() -> TrunkConfig {
-    TrunkConfig::UNet(UNetConfig { features: vec![4, 6, 6], strides: vec![[2; 3]; 2], blocks: None, first_kernel: [3; 3] })
+    TrunkConfig::UNet(UNetConfig { features: vec![4, 6, 6], strides: vec![[2; 3]; 2], blocks: None, first_kernel: [3; 3], layers: None })
 }
 
 fn dodnet() -> MethodConfig {

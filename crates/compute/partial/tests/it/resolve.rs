@@ -43,7 +43,7 @@ fn flare() -> Manifest {
 }
 
 fn config(datasets: Vec<Dataset>, tasks: Vec<Task>) -> ModelConfig {
-    let network = UNetConfig { features: vec![2, 2], strides: vec![[2; 3]], blocks: None, first_kernel: [3; 3] };
+    let network = UNetConfig { features: vec![2, 2], strides: vec![[2; 3]], blocks: None, first_kernel: [3; 3], layers: None };
     ModelConfig { method: MethodConfig::MultiHead { network: TrunkConfig::UNet(network) }, datasets, tasks }
 }
 

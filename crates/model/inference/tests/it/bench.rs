@@ -137,7 +137,7 @@ pub(crate) fn card(kind: Kind, network: Value, classes: &Classes, patch: Vec<usi
         network,
         classes: classes.clone(),
         outputs: (0..classes.groups().len()).map(|group| Output::of_group(classes, group)).collect(),
-        input: ModelInput { grid, scaling, crop_foreground, patch },
+        input: ModelInput { grid, scaling, crop_foreground, patch, habits: Default::default() },
         origin: Origin { cases: "D".into(), seed: 1, best_epoch: 1, validation_score: 0.5, ..Origin::default() },
         keep_parts: Default::default(),
     }

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use inference::{Image as _, Look, SlidingWindow, View, ViewParams, VolumeNetwork, VolumeParams, Volumetric};
 use labels::Classes;
-use model_card::Output;
+use model_card::{Habits, Output};
 use ndarray::Array3;
 use nets::Teacher;
 use serde_json::json;
@@ -32,7 +32,7 @@ impl VolumeNetwork for Voxelwise {
 fn model(scaling: Scaling) -> Volumetric {
     let classes = three_groups();
     let outputs = (0..3).map(|group| Output::of_group(&classes, group)).collect();
-    let view = View { grid: grid(), crop_foreground: true, window: window() };
+    let view = View { grid: grid(), crop_foreground: true, window: window(), habits: Default::default() };
     Volumetric::new(Box::new(Voxelwise(outputs)), classes, scaling, view, &Device::Cpu)
 }
 
@@ -88,7 +88,7 @@ fn a_teacher_is_what_its_card_says() {
     let classes = declared(&json!([{"group": "growth", "classes": {"cyst": 255, "stone": 15}}]));
     let path = bench.teacher("t", 5, &classes, Said::default());
     let teacher = bench.volumetric(&path);
-    assert_eq!(*teacher.view(), View { grid: grid(), crop_foreground: true, window: window() });
+    assert_eq!(*teacher.view(), View { grid: grid(), crop_foreground: true, window: window(), habits: Default::default() });
     let shown = bench.shown();
     let labels = teacher.segment(&shown).unwrap();
     assert_eq!(labels[0].dim(), shown.shape().into());
@@ -137,4 +137,39 @@ fn what_contradicts_a_teacher_is_refused_with_both_values() {
     let student = bench.student("s", 1, &classes, Said::default());
     let error = Volumetric::load(&VolumeParams::default(), &student, &Device::Cpu).err().unwrap().to_string();
     assert!(error.contains("is a student") && error.contains("expected a teacher"), "{error}");
+}
+
+/// Finds the first class in the first half of what it is shown along x, and zeros of air at the far end along z.
+struct Sided([Output; 1]);
+
+impl VolumeNetwork for Sided {
+    fn outputs(&self) -> &[Output] {
+        &self.0
+    }
+
+    fn logits(&self, patch: &Tensor) -> Result<Vec<Tensor>> {
+        let patch = patch.squeeze(0)?;
+        let side = patch.dim(1)?;
+        let first = Tensor::arange(0u32, side as u32, patch.device())?.lt(side as u32 / 2)?.to_dtype(patch.dtype())?;
+        let first = first.reshape((1, side, 1, 1))?.broadcast_as(patch.shape())?;
+        let outside = patch.lt(-5.0)?.to_dtype(patch.dtype())?;
+        Ok(vec![Tensor::cat(&[&(patch.zeros_like()? + 0.5)?, &first, &(outside * 2.0)?], 0)?])
+    }
+}
+
+#[test]
+fn a_network_is_shown_scans_the_way_round_that_it_is_used_to() {
+    let classes: Classes = serde_json::from_value(json!([{"group": "organ", "classes": {"right": 1, "outside": 2}}])).unwrap();
+    let label = |mirrored: [bool; 3]| {
+        let outputs = [Output::of_group(&classes, 0)];
+        let habits = Habits { mirrored, around: -9.0 };
+        let view = View { grid: grid(), crop_foreground: true, window: SlidingWindow { patch: [8, 4, 4], overlap: 0.0 }, habits };
+        let model = Volumetric::new(Box::new(Sided(outputs)), classes.clone(), Scaling::default(), view, &Device::Cpu);
+        model.segment(&Array3::<f32>::zeros((8, 4, 2)).view()).unwrap().remove(0)
+    };
+    for (mirrored, expected) in [([false; 3], [1, 0]), ([true, false, false], [0, 1]), ([false, true, true], [1, 0])] {
+        let labels = label(mirrored);
+        assert_eq!([labels[[0, 0, 0]], labels[[7, 3, 1]]], expected, "{mirrored:?}");
+        assert!(labels.iter().all(|label| *label < 2), "what lies around the scan is no part of it");
+    }
 }

@@ -32,7 +32,13 @@ pub(crate) fn teacher() -> (UNet3d, usize, Params) {
 pub(crate) fn partial_models() -> [(&'static str, Model, Params); 8] {
     let residual = || ResidualConfig { features: [4, 4, 4, 8], blocks: [1; 5], groups: 2 };
     let unet = |blocks: Option<Vec<usize>>| {
-        TrunkConfig::UNet(UNetConfig { features: vec![4, 6, 8], strides: vec![[2, 2, 2], [2, 2, 1]], blocks, first_kernel: [3, 3, 1] })
+        TrunkConfig::UNet(UNetConfig {
+            features: vec![4, 6, 8],
+            strides: vec![[2, 2, 2], [2, 2, 1]],
+            blocks,
+            first_kernel: [3, 3, 1],
+            layers: None,
+        })
     };
     let trunk = || TrunkConfig::Residual(residual());
     let dodnet = |image_feature, task_encoding| MethodConfig::Dodnet {

@@ -92,7 +92,7 @@ pub(crate) fn card(kind: Kind, classes: &Classes, patch: Vec<usize>) -> ModelCar
         network: json!({"features": FEATURES}),
         classes: classes.clone(),
         outputs: (0..classes.groups().len()).map(|group| Output::of_group(classes, group)).collect(),
-        input: ModelInput { grid, scaling: Scaling::default(), crop_foreground: true, patch },
+        input: ModelInput { grid, scaling: Scaling::default(), crop_foreground: true, patch, habits: Default::default() },
         origin: Origin { cases: "D_l4".into(), seed: 1, best_epoch: 1, validation_score: 0.5, ..Origin::default() },
         keep_parts: Default::default(),
     }

@@ -1,0 +1,51 @@
+//! Models that another program has trained, from its folder to labels.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use volume::nifti;
+
+use crate::lab::{Outcome, outcome};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../model/foreign/tests/fixtures").join(name)
+}
+
+/// A stage by itself, in a folder.
+fn stage(folder: &Path, stage: &str, params: &str, inputs: &[(&str, PathBuf)], output: &str) -> Outcome {
+    std::fs::write(folder.join("params.yaml"), params).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flare"));
+    command.current_dir(folder).args(["stage", stage, "--params", "params.yaml", "--output", output, "--device", "cpu"]);
+    for (role, path) in inputs {
+        command.arg("--input").arg(format!("{role}={}", path.display()));
+    }
+    outcome(command)
+}
+
+#[test]
+fn an_imported_model_labels_a_scan_as_the_program_that_trained_it() {
+    for (name, params) in
+        [("plain", "{nnunet: {trained_on: LPS}}"), ("residual", "{nnunet: {trained_on: PIR}}"), ("regions", "{nnunet: {}}")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let imported = stage(folder.path(), "import", params, &[("model", fixture(name))], "theirs").must_succeed();
+        assert!(imported.stderr.contains("tensors taken") && imported.stderr.contains("biases that the norm"), "{}", imported.stderr);
+        let inputs = [("model", path("theirs")), ("images", fixture(&format!("{name}/scan.nii.gz")))];
+        stage(folder.path(), "predict", "{exact: true}", &inputs, "labels").must_succeed();
+        let found = nifti::read_labels(path("labels/scan.nii.gz")).unwrap().0;
+        let expected = nifti::read_labels(fixture(&format!("{name}/labels.nii.gz"))).unwrap().0;
+        assert!(found.grid().approx_eq(&expected.grid()), "{name}");
+        let different = found.data.iter().zip(&expected.data).filter(|(a, b)| a != b).count();
+        // Windows lie elsewhere where they do not fit evenly, and far corners of windows weigh otherwise.
+        let share = different as f64 / found.data.len() as f64;
+        assert!(share < 0.03, "{name}: {share}");
+    }
+}
+
+#[test]
+fn a_model_of_an_unknown_program_is_refused_before_anything_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let neither = stage(folder.path(), "import", "{}", &[("model", fixture("plain"))], "theirs");
+    neither.must_fail(1, &["give exactly one of `nnunet` and `monai`"]);
+}
