@@ -49,5 +49,5 @@ fn an_imported_model_labels_a_scan_as_the_program_that_trained_it() {
 fn a_model_of_an_unknown_program_is_refused_before_anything_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let neither = stage(folder.path(), "import", "{}", &[("model", fixture("plain"))], "theirs");
-    neither.must_fail(1, &["give exactly one of `nnunet` and `monai`"]);
+    neither.must_fail(2, &["give exactly one of `nnunet` and `monai`"]);
 }
