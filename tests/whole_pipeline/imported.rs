@@ -31,15 +31,17 @@ fn an_imported_model_labels_a_scan_as_the_program_that_trained_it() {
         let path = |name: &str| folder.path().join(name);
         let imported = stage(folder.path(), "import", params, &[("model", fixture(name))], "theirs").must_succeed();
         assert!(imported.stderr.contains("tensors taken") && imported.stderr.contains("biases that the norm"), "{}", imported.stderr);
-        let inputs = [("model", path("theirs")), ("images", fixture(&format!("{name}/scan.nii.gz")))];
-        stage(folder.path(), "predict", "{exact: true}", &inputs, "labels").must_succeed();
-        let found = nifti::read_labels(path("labels/scan.nii.gz")).unwrap().0;
-        let expected = nifti::read_labels(fixture(&format!("{name}/labels.nii.gz"))).unwrap().0;
-        assert!(found.grid().approx_eq(&expected.grid()), "{name}");
-        let different = found.data.iter().zip(&expected.data).filter(|(a, b)| a != b).count();
-        // Windows lie elsewhere where they do not fit evenly, and far corners of windows weigh otherwise.
-        let share = different as f64 / found.data.len() as f64;
-        assert!(share < 0.03, "{name}: {share}");
+        for (scan, labels) in [("small", "small_labels"), ("scan", "scan_alike")] {
+            let inputs = [("model", path("theirs")), ("images", fixture(&format!("{name}/{scan}.nii.gz")))];
+            stage(folder.path(), "predict", "{exact: true}", &inputs, scan).must_succeed();
+            let found = nifti::read_labels(path(&format!("{scan}/{scan}.nii.gz"))).unwrap().0;
+            let expected = nifti::read_labels(fixture(&format!("{name}/{labels}.nii.gz"))).unwrap().0;
+            assert!(found.grid().approx_eq(&expected.grid()), "{name}");
+            let different = found.data.iter().zip(&expected.data).filter(|(a, b)| a != b).count();
+            // Where classes all but tie, rounding decides. Of regions the other program takes the mean logits of windows, and not probabilities.
+            let most = found.data.len() / if (name, scan) == ("regions", "scan") { 30 } else { 500 };
+            assert!(different <= most, "{name}, {scan}: {different} of {}", found.data.len());
+        }
     }
 }
 
@@ -47,5 +49,5 @@ fn an_imported_model_labels_a_scan_as_the_program_that_trained_it() {
 fn a_model_of_an_unknown_program_is_refused_before_anything_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let neither = stage(folder.path(), "import", "{}", &[("model", fixture("plain"))], "theirs");
-    neither.must_fail(1, &["give exactly one of `nnunet` and `monai`"]);
+    neither.must_fail(2, &["give exactly one of `nnunet` and `monai`"]);
 }

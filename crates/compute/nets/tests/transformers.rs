@@ -241,6 +241,9 @@ fn a_configuration_reads_as_in_the_pipeline_file() {
     assert_eq!(serde_json::to_string(&unet).unwrap(), r#"{"features":[16,16,32,64,128,16]}"#, "keys of earlier results stay");
     assert_eq!(read(r#"{"unetr": {}}"#).unwrap(), TeacherConfig::Unetr(UnetrConfig::default()));
     assert_eq!(read(r#"{"swin_unetr": {"feature_size": 12}, "features": null}"#).unwrap(), swin_unetr(12));
+    let nnunet = r#"{"unet":{"features":[4,6],"strides":[[2,2,1]],"blocks":null,"first_kernel":[3,3,3]}}"#;
+    assert_eq!(serde_json::to_string(&read(nnunet).unwrap()).unwrap(), nnunet, "what is not said of layers is not written");
+    assert!(read(nnunet).unwrap().check([8, 9, 8]).unwrap_err().contains("multiples of [2, 2, 1]"));
     for (text, complaint) in [
         (r#"{"unetr": {}, "swin_unetr": {}}"#, "exactly one"),
         ("{}", "exactly one"),

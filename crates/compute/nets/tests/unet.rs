@@ -1,7 +1,7 @@
 //! The U-Nets with trunks and heads against PyTorch; `unet.py` made the expected values. Weights follow from a formula.
 
 use candle_core::{Device, Tensor};
-use nets::{Params, Trunk, TrunkConfig, UNetConfig};
+use nets::{NnUNet, Params, Trunk, TrunkConfig, UNetConfig, UNetLayers};
 use random::Streams;
 
 /// Mean size, projection on a cosine, first and last value of the logits of both levels.
@@ -62,4 +62,28 @@ fn multitalents_networks_have_the_sizes_of_its_paper() {
     assert_eq!(config.reduction(), [32, 32, 16]);
     // Its patch of 96×192×192 slices by rows by columns is 192×192×96 here.
     assert!(TrunkConfig::UNet(config).check([192, 192, 96]).is_ok());
+}
+
+#[test]
+fn networks_that_are_declared_level_by_level_multiply_as_often_as_pytorch_counts() {
+    // The networks of `crates/model/foreign/tests/fixtures`, along x, y, z.
+    let by_levels = |kernels, convs, decoder_convs| Some(UNetLayers { kernels, convs, decoder_convs });
+    let plain = UNetConfig {
+        features: vec![4, 6, 8],
+        strides: vec![[2, 2, 1], [2, 2, 2]],
+        blocks: None,
+        first_kernel: [3; 3],
+        layers: by_levels(vec![[3, 3, 1], [3; 3], [3; 3]], vec![2, 1, 2], vec![1, 2]),
+    };
+    let residual = UNetConfig {
+        features: vec![4, 6, 6],
+        strides: vec![[1, 2, 2], [2; 3]],
+        blocks: Some(vec![1, 2, 1]),
+        first_kernel: [3; 3],
+        layers: by_levels(vec![[1, 3, 3], [3; 3], [3; 3]], vec![1; 3], vec![1, 1]),
+    };
+    for (config, classes, patch, expected) in [(plain, 4, [12, 16, 8], 2_312_448), (residual, 3, [8, 12, 16], 3_226_752)] {
+        config.check().unwrap();
+        assert_eq!(NnUNet::new(&config, classes).macs(patch), expected, "{config:?}");
+    }
 }

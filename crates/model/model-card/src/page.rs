@@ -88,10 +88,13 @@ impl Publication {
         let mut page = format!("---\n{front}---\n\n# {name}\n\n{}", card.page());
         let intended = self.intended_use.as_deref().unwrap_or("Research. It is no medical device, and nobody has examined it as one.");
         section(&mut page, "Intended use", intended);
-        let mut limits = vec![
-            "It knows the classes above and no others; whatever else is in a scan is background to it.",
-            "The score is of validation cases like those that it was trained on. Other scanners, protocols and patients were not tried.",
-        ];
+        let mut limits = vec!["It knows the classes above and no others; whatever else is in a scan is background to it."];
+        limits.push(match card.origin.best_epoch {
+            0 => "How good it is was not measured here.",
+            _ => {
+                "The score is of validation cases like those that it was trained on. Other scanners, protocols and patients were not tried."
+            }
+        });
         limits.extend(self.limits.iter().map(String::as_str));
         section(&mut page, "Limits", &list(&limits));
         section(

@@ -93,7 +93,7 @@ fn regions(path: &Path, foreground: &[(&String, &Value)], order: Option<&[Value]
         return Err(refused(path, found, "expected a value from 1 to 255 for each region, every one another"));
     }
     let named: Vec<(String, Value)> = foreground.iter().zip(&order).map(|((key, _), value)| declared(key, *value)).collect();
-    let groups: Vec<Value> = named.iter().map(|(key, class)| json!({"group": key, "classes": {key: class}})).collect();
+    let groups: Vec<Value> = named.iter().map(|(key, class)| json!({"group": format!("{key}_region"), "classes": {key: class}})).collect();
     let distinct: Map<String, Value> = named.iter().cloned().collect();
     declare(path, foreground.len(), Value::Array(groups), distinct.len())
 }

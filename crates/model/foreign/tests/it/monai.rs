@@ -79,6 +79,28 @@ fn a_swin_unetr_in_safetensors_has_the_logits_of_monai() {
 }
 
 #[test]
+fn tokens_that_a_perceptron_embeds_are_convolved() {
+    let network = json!({"unetr": {"img_size": [32, 16, 16], "feature_size": 2, "hidden_size": 8, "mlp_dim": 12, "num_heads": 2}});
+    let saved = pth::Saved::read(&fixture("monai/unetr.pth")).unwrap().tensors(&["state_dict"], |_| true).unwrap();
+    // As networks of MONAI have it whose embedding is no convolution.
+    let earlier = saved.into_iter().map(|(name, pth::Tensor { shape, values })| {
+        let (name, shape) = match name.strip_suffix("patch_embeddings.weight") {
+            Some(start) => (format!("{start}patch_embeddings.1.weight"), vec![8, 4096]),
+            None => (name.replace("patch_embeddings.bias", "patch_embeddings.1.bias"), shape),
+        };
+        (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("earlier.safetensors");
+    candle_core::safetensors::save(&earlier.collect::<HashMap<String, Tensor>>(), &path).unwrap();
+    let [as_convolution, as_perceptron] =
+        [fixture("monai/unetr.pth"), path].map(|path| import(&path, &declared(&network, [32, 16, 16])).unwrap().params);
+    for (name, value) in as_convolution.all() {
+        must_agree(&as_perceptron.get(name).unwrap(), value.as_tensor(), name);
+    }
+}
+
+#[test]
 fn a_declaration_becomes_the_card_and_checkpoints_lose_their_wrapping() {
     let network = json!({"unetr": {"img_size": [32, 16, 16], "feature_size": 2, "hidden_size": 8, "mlp_dim": 12, "num_heads": 2}});
     let turned = Declared { orientation: "LAS".into(), range: [-1.0, 1.0], ..declared(&network, [32, 16, 16]) };

@@ -1,5 +1,7 @@
 //! Results folders of nnU-Net (`make_nnunet.py`).
 
+use std::path::Path;
+
 use candle_core::{Device, Tensor};
 use foreign::nnunet::{Choice, Results};
 use inference::{Manner, Model, TrainedTeacher, VolumeParams};
@@ -12,6 +14,9 @@ use crate::{fixture, must_agree, tensors};
 
 /// The folder, the orientation of its training, and what its model is.
 const TRAININGS: [(&str, Option<&str>); 3] = [("plain", Some("LPS")), ("residual", Some("PIR")), ("regions", None)];
+
+/// The share of voxels where two classes all but tie, so that rounding decides.
+const TIES: f64 = 0.002;
 
 fn choice(trained_on: Option<&str>) -> Choice {
     Choice { trained_on: trained_on.map(str::to_owned), ..Choice::default() }
@@ -53,30 +58,40 @@ fn logits_are_those_of_the_other_program_for_a_scan_as_its_training_had_it() {
     }
 }
 
+/// The labels of a fixture's scan on the model grid, all groups over each other.
+fn labelled(model: &Model, scan: &Scan, folder: &Path) -> Array3<u8> {
+    let maps = model.label_maps(scan, &scan.whole(), false, folder).unwrap();
+    let [nx, _, nz] = scan.whole().shape;
+    let mut found = Array3::zeros(scan.whole().shape);
+    for z in 0..nz {
+        for map in maps.plane(z).labels.maps {
+            for (at, label) in map.into_iter().enumerate().filter(|(_, label)| *label > 0) {
+                found[[at % nx, at / nx, z]] = label;
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn a_scan_is_labelled_as_by_the_other_program() {
     for (name, trained_on) in TRAININGS {
         let (folder, path) = imported(name, trained_on);
         let manner = Manner { partial: Some(partial::open), ..Manner::default() };
         let model = Model::open(&[path], &manner, &Device::Cpu).unwrap();
-        let scan = Scan::open(&fixture(&format!("{name}/scan.nii.gz")), model.grid()).unwrap();
-        let maps = model.label_maps(&scan, &scan.whole(), false, folder.path()).unwrap();
-        let [nx, _, nz] = scan.whole().shape;
-        let mut found = Array3::<u8>::zeros(scan.whole().shape);
-        for z in 0..nz {
-            for map in maps.plane(z).labels.maps {
-                for (at, label) in map.into_iter().enumerate().filter(|(_, label)| *label > 0) {
-                    found[[at % nx, at / nx, z]] = label;
-                }
-            }
+        // These networks, of random weights, find something else in every window: where several reach, labels follow from how they weigh.
+        // The other program's weigh most half a voxel beyond their middle. Of regions it takes the mean logits, and not probabilities.
+        let alike = if name == "regions" { 0.03 } else { TIES };
+        for (kind, result, most) in [("small", "small_labels", TIES), ("scan", "scan_alike", alike), ("scan", "scan_labels", 0.12)] {
+            let scan = Scan::open(&fixture(&format!("{name}/{kind}.nii.gz")), model.grid()).unwrap();
+            let found = labelled(&model, &scan, folder.path());
+            let (labels, _) = nifti::read_labels(fixture(&format!("{name}/{result}.nii.gz"))).unwrap();
+            let expected = volume::reorient(&labels, Orientation::RAS).data;
+            assert_eq!(found.dim(), expected.dim(), "{name}");
+            let different = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
+            let share = different as f64 / found.len() as f64;
+            assert!(share <= most, "{name}, {result}: {share}");
         }
-        let (labels, _) = nifti::read_labels(fixture(&format!("{name}/labels.nii.gz"))).unwrap();
-        let expected = volume::reorient(&labels, Orientation::RAS);
-        assert_eq!(found.dim(), expected.data.dim(), "{name}");
-        let different = found.iter().zip(&expected.data).filter(|(a, b)| a != b).count();
-        // Windows lie elsewhere where they do not fit evenly, and corners of windows weigh otherwise.
-        let share = different as f64 / found.len() as f64;
-        assert!(share < 0.03, "{name}: {share}");
     }
 }
 
@@ -107,7 +122,7 @@ fn the_card_says_what_the_plans_say_along_the_axes_of_the_grid() {
     let groups: Vec<_> = regions.classes.groups().iter().map(|group| (group.key(), group.values())).collect();
     assert_eq!(
         groups,
-        [("kidney", vec![1]), ("masses", vec![3]), ("tumor", vec![2])],
+        [("kidney_region", vec![1]), ("masses_region", vec![3]), ("tumor_region", vec![2])],
         "in the order in which they are laid over each other"
     );
     assert_eq!(regions.input.patch, [16, 12, 8], "an inherited configuration with a patch of its own");

@@ -4,6 +4,7 @@ use candle_core::Device;
 use labels::flare23;
 use nets::{
     DualUNet2d, DualUNet2dConfig, DynamicHeadConfig, Network, Params, ResidualConfig, TrunkConfig, UNet3d, UNet3dConfig, UNetConfig,
+    UNetLayers,
 };
 use partial::{Dataset, Datasets, MethodConfig, Model, ModelConfig, Task, Told};
 use random::Streams;
@@ -29,7 +30,7 @@ pub(crate) fn teacher() -> (UNet3d, usize, Params) {
 }
 
 /// A model of every method, over networks of both kinds.
-pub(crate) fn partial_models() -> [(&'static str, Model, Params); 8] {
+pub(crate) fn partial_models() -> [(&'static str, Model, Params); 9] {
     let residual = || ResidualConfig { features: [4, 4, 4, 8], blocks: [1; 5], groups: 2 };
     let unet = |blocks: Option<Vec<usize>>| {
         TrunkConfig::UNet(UNetConfig {
@@ -40,6 +41,13 @@ pub(crate) fn partial_models() -> [(&'static str, Model, Params); 8] {
             layers: None,
         })
     };
+    let by_levels = TrunkConfig::UNet(UNetConfig {
+        features: vec![4, 6, 6],
+        strides: vec![[2, 2, 2], [2, 2, 1]],
+        blocks: Some(vec![1, 2, 1]),
+        first_kernel: [3; 3],
+        layers: Some(UNetLayers { kernels: vec![[3, 3, 1], [3; 3], [3; 3]], convs: vec![1; 3], decoder_convs: vec![1, 2] }),
+    });
     let trunk = || TrunkConfig::Residual(residual());
     let dodnet = |image_feature, task_encoding| MethodConfig::Dodnet {
         network: residual(),
@@ -53,6 +61,7 @@ pub(crate) fn partial_models() -> [(&'static str, Model, Params); 8] {
         ("conditional_input", MethodConfig::Conditional { network: unet(Some(vec![1, 2, 1])), told: Told::Input }),
         ("conditional_decoder", MethodConfig::Conditional { network: trunk(), told: Told::Decoder }),
         ("target_adaptive", MethodConfig::TargetAdaptive { network: unet(Some(vec![1, 1, 1])) }),
+        ("by_levels", MethodConfig::TargetAdaptive { network: by_levels }),
         ("per_dataset", MethodConfig::PerDataset { network: unet(None) }),
     ];
     methods.map(|(name, method)| {
