@@ -55,7 +55,7 @@ impl Templates {
         for text in &pattern.others {
             kinds.push((Role::Other, template(OTHERS, text)?));
         }
-        let remedy = "add the label map, or say `unlabeled: true` in the layout to take such images as unlabelled cases";
+        let remedy = "add the label map, or say `unlabeled: true` beside `labels` in the pattern to take such images as unlabelled cases";
         let lone_image = pattern.labels.clone().filter(|_| !pattern.unlabeled).map(|labels| (remedy, labels));
         Ok(Self { kinds, lone_image, images: pattern.images.clone() })
     }
