@@ -73,7 +73,7 @@ fn a_bundle_holds_the_state_dict() {
 #[test]
 fn one_program_has_trained_a_model() {
     let output = tempfile::tempdir().unwrap();
-    let refused = |params| imported(fixture("plain"), params, output.path()).unwrap_err().to_string();
+    let refused = |params| format!("{:#}", imported(fixture("plain"), params, output.path()).unwrap_err());
     assert!(refused(json!({})).contains("exactly one of `nnunet` and `monai`"));
     assert!(refused(json!({"nnunet": {"trained_on": "XYZ"}})).contains("nnunet.trained_on"));
     assert!(refused(json!({"nnunet": {"fold": 1}})).contains("fold"));
