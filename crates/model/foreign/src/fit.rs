@@ -17,6 +17,9 @@ pub(crate) struct Wanted {
     pub(crate) theirs: Option<String>,
 }
 
+/// More complaints than the largest network has parameters.
+const MOST_COMPLAINTS: usize = 2000;
+
 /// The parameters with their values. `unknown` are the names that nobody knows, `remedy` says what to do if weights do not fit.
 ///
 /// # Errors
@@ -39,6 +42,11 @@ pub(crate) fn fit(
         }
     }
     found.extend(unknown.iter().map(|name| format!("`{name}` is no parameter of it")));
+    if found.len() > MOST_COMPLAINTS {
+        let more = format!("and {} more", found.len() - MOST_COMPLAINTS);
+        found.truncate(MOST_COMPLAINTS);
+        found.push(more);
+    }
     if !found.is_empty() {
         return Err(ForeignError::Weights { path: path.into(), found, remedy });
     }

@@ -2,7 +2,7 @@
 //!
 //! A state dict says nothing of how it is used. The declaration says it, in the words of pipeline files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use candle_core::Tensor;
@@ -119,7 +119,8 @@ pub fn import(path: &Path, declared: &Declared) -> Result<Foreign, ForeignError>
     if let TeacherConfig::Unetr(_) = declared.network {
         convolved(&mut tensors)?;
     }
-    let unused = |name: &&String| !specs.iter().any(|spec| spec.name == **name);
+    let used: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    let unused = |name: &&String| !used.contains(name.as_str());
     let (leftover, unknown): (Vec<String>, Vec<String>) = tensors.keys().filter(unused).cloned().partition(|name| nets::is_leftover(name));
     let wanted: Vec<Wanted> = specs.iter().map(|spec| Wanted { spec: spec.clone(), theirs: Some(spec.name.clone()) }).collect();
     let params = fit(path, &wanted, &tensors, &unknown, &axes, REMEDY)?;

@@ -41,7 +41,7 @@ impl Targets {
             let names: Vec<String> = channels.values().map(|name| name.as_str().map_or_else(|| name.to_string(), str::to_owned)).collect();
             return Err(refused(path, format!("scans have {} channels ({})", names.len(), names.join(", ")), "expected CT alone"));
         }
-        let foreground = fields.labels.iter().filter(|(key, value)| *key != "background" && *key != IGNORE && **value != json!(0));
+        let foreground = fields.labels.iter().filter(|(key, value)| *key != "background" && *key != IGNORE && value_of(value) != Some(0));
         let foreground: Vec<(&String, &Value)> = foreground.collect();
         let is_region = |(_, value): &(&String, &Value)| value.as_array().is_some_and(|values| values.len() > 1);
         match foreground.iter().any(is_region) {
@@ -65,9 +65,13 @@ impl Targets {
     }
 }
 
-/// The value of a label, which may stand in a list of its own.
+/// The value of a label, which may be a text, or stand in a list of its own.
 fn value_of(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_array().filter(|values| values.len() == 1)?[0].as_u64())
+    match value {
+        Value::Array(values) if values.len() == 1 => value_of(&values[0]),
+        Value::String(text) => text.parse().ok(),
+        _ => value.as_u64(),
+    }
 }
 
 fn labels(path: &Path, foreground: &[(&String, &Value)], group: &str) -> Result<Classes, ForeignError> {

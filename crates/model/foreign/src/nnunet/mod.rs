@@ -9,7 +9,7 @@ mod dataset;
 mod names;
 mod plans;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use model_card::{Habits, KeepParts, Kind, ModelCard, ModelInput, Origin, Output};
@@ -146,7 +146,8 @@ impl Results {
         let channels = self.targets.channels();
         let specs = NnUNet::new(&network, channels).parameters();
         let wanted: Vec<Wanted> = specs.into_iter().map(|spec| Wanted { theirs: names.of_parameter(&spec.name), spec }).collect();
-        let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted.theirs.as_deref() == Some(name));
+        let theirs: BTreeSet<&str> = wanted.iter().filter_map(|wanted| wanted.theirs.as_deref()).collect();
+        let is_wanted = |name: &str| theirs.contains(name);
         let (mut left, mut unknown) = (BTreeMap::new(), Vec::new());
         for name in saved.names(UNDER)?.into_iter().filter(|name| !is_wanted(name)) {
             match names.unused(&name) {

@@ -138,3 +138,14 @@ fn what_was_left_is_counted() {
     }
     assert!(!account("regions", None).contains("deep supervision"), "two levels have one head");
 }
+
+#[test]
+fn labels_may_be_texts_or_stand_alone_in_lists_and_no_output_is_about_those_to_ignore() {
+    let folder = crate::copy_of("plain");
+    let path = folder.path().join("dataset.json");
+    let mut dataset: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    dataset["labels"] = serde_json::json!({"background": "0", "Left kidney": [1], "spleen": "3", "liver": 2, "ignore": 4});
+    std::fs::write(&path, dataset.to_string()).unwrap();
+    let classes = |folder: &Path| Results::read(folder, &choice(None)).unwrap().fold("0").unwrap().card.classes;
+    assert_eq!(classes(folder.path()), classes(&fixture("plain")));
+}
