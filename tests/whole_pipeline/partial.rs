@@ -79,7 +79,7 @@ pub(crate) const LABELLED: &str = "
 ";
 
 /// The nodes of these methods, on all labelled cases.
-fn pipeline(methods: &[(&str, &str)], epochs: u64) -> String {
+pub(crate) fn pipeline(methods: &[(&str, &str)], epochs: u64) -> String {
     let mut text = format!("nodes:{LABELLED}");
     methods.iter().for_each(|(name, method)| text += &nodes(name, method, epochs));
     let predictions: Vec<String> = methods.iter().map(|(name, _)| format!("{name}: {name}_overlay")).collect();

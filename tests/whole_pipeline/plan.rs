@@ -1,7 +1,7 @@
 //! What a run will take, told before it from what the stages measure of themselves.
 
 use crate::lab::Lab;
-use crate::partial::{LABELLED, METHODS, nodes};
+use crate::partial::{METHODS, pipeline};
 
 /// The row of a node in the table of a dry run.
 #[track_caller]
@@ -65,8 +65,8 @@ fn the_method_is_planned_without_any_data() {
 
 #[test]
 fn a_training_on_partial_labels_is_planned_once_the_partition_tells_what_is_annotated() {
-    let (name, method) = METHODS[0];
-    let lab = Lab::new(&(LABELLED.to_owned() + &nodes(name, method, 2)));
+    let name = METHODS[0].0;
+    let lab = Lab::new(&pipeline(&METHODS[..1], 2));
     let blind = lab.run(&["--dry-run", name]);
     assert!(blind.stdout.contains("  dodnet: what each dataset annotates, and so the network: run `partition` first"), "{}", blind.stdout);
     lab.run(&["partition"]).must_succeed();
