@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn chunk(voxels: usize) -> Vec<u8> {
-        let noise = |at: usize| (400 + (at * 2_654_435_761 >> 7) % 97 + at / 50) as u16;
+        let noise = |at: usize| (400 + ((at * 2_654_435_761) >> 7) % 97 + at / 50) as u16;
         (0..voxels).flat_map(|at| noise(at).to_le_bytes()).collect()
     }
 
