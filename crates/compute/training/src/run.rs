@@ -15,13 +15,13 @@ use stage_kit::{Report, StageIo};
 pub struct Run {
     /// Name for messages.
     pub node: String,
-    /// Folder of the curve and the plot, and in [`ABOUT`] of the times and the event file.
+    /// Folder of the curve and the plot, and in [`stage_kit::ABOUT`] of the times and the event file.
     pub output: PathBuf,
     /// Folder of the checkpoint.
     pub checkpoints: PathBuf,
     /// The way to the user.
     pub report: Report,
-    /// What makes this training differ from others, besides its [`FitConfig`] and live parameters: parameters of the
+    /// What makes this training differ from others, besides its [`FitConfig`](crate::FitConfig) and live parameters: parameters of the
     /// network, seed, inputs.
     pub identity: String,
     /// The key of the work, where a runner has planned it.
