@@ -88,11 +88,16 @@ fn cuda_major(nvcc: &Path) -> Result<String> {
     Ok(release.ok_or_else(|| format!("{} --version names no release", nvcc.display()))?.to_owned())
 }
 
-/// The folder of cudarc's source.
+/// The folder of cudarc's source. Cargo names it once it has all packages of the workspace, of which a build of some downloads too few.
 fn cudarc_source() -> Result<PathBuf> {
-    let output = Command::new(env::var("CARGO")?)
-        .args(["metadata", "--format-version=1", "--offline", "--all-features", "--filter-platform", &env::var("TARGET")?])
-        .output()?;
+    let (cargo, target) = (env::var("CARGO")?, env::var("TARGET")?);
+    let metadata = |more: &[&str]| {
+        Command::new(&cargo).args(["metadata", "--format-version=1", "--features=cuda", "--filter-platform", &target]).args(more).output()
+    };
+    let mut output = metadata(&["--offline"])?;
+    if !output.status.success() {
+        output = metadata(&[])?;
+    }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let package = text.split(r#"{"name":"cudarc","version":"#).nth(1);
     let manifest = package.and_then(|package| package.split(r#""manifest_path":""#).nth(1)?.split('"').next());
