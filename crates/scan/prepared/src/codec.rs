@@ -122,7 +122,9 @@ impl Unpacker {
                 if !done.finished {
                     return Err(format!("has more than {bytes} bytes"));
                 }
-                chunk.extend(self.intensities[..done.n_processed].iter().copied().flat_map(u16::to_le_bytes));
+                let found = &self.intensities[..done.n_processed];
+                chunk.resize(2 * found.len(), 0);
+                chunk.as_chunks_mut().0.iter_mut().zip(found).for_each(|(bytes, value)| *bytes = value.to_le_bytes());
                 chunk.len()
             }
         };
