@@ -174,6 +174,17 @@ pub struct Chore {
     pub sample: Value,
 }
 
+impl Chore {
+    /// One case of the size that the sample tells, in `shape` and `spacing_mm`.
+    ///
+    /// # Errors
+    /// When it tells none.
+    pub fn lot(&self) -> Result<Lot> {
+        let field = |name: &str| serde_json::from_value(self.sample[name].clone());
+        Ok(Lot::of(1.0, field("shape")?, field("spacing_mm")?))
+    }
+}
+
 /// What one of a chore takes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use dataset::ImageFile;
 use serde_json::json;
-use stage_kit::{Ahead, Chore, Cost, Forecast, Lot, StageIo};
+use stage_kit::{Ahead, Chore, Cost, Forecast, StageIo};
 use typical::StandIn;
 
 use crate::{Config, Job};
@@ -23,8 +23,7 @@ pub(crate) fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
 
 /// A stand-in with every class, scored against itself without the first one.
 pub(crate) fn sample(config: &Config, chore: &Chore, io: &StageIo) -> Result<Cost> {
-    let field = |name: &str| chore.sample[name].clone();
-    let lot = Lot::of(1.0, serde_json::from_value(field("shape"))?, serde_json::from_value(field("spacing_mm"))?);
+    let lot = chore.lot()?;
     // The truth speaks in output values here, whatever the values of the true label maps.
     let config = Config { truth: Default::default(), ignore: Vec::new(), ..config.clone() };
     let scoring = config.scoring()?;

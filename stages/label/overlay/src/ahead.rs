@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde_json::json;
-use stage_kit::{Ahead, Chore, Cost, Forecast, Lot, Outlook, StageIo};
+use stage_kit::{Ahead, Chore, Cost, Forecast, Outlook, StageIo};
 use typical::StandIn;
 
 use crate::{Config, Map, write_overlaid};
@@ -20,8 +20,7 @@ pub(crate) fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
 
 /// Stand-ins for the maps of all groups, laid over each other.
 pub(crate) fn sample(config: &Config, chore: &Chore, io: &StageIo) -> Result<Cost> {
-    let field = |name: &str| chore.sample[name].clone();
-    let lot = Lot::of(1.0, serde_json::from_value(field("shape"))?, serde_json::from_value(field("spacing_mm"))?);
+    let lot = chore.lot()?;
     let map = |place: usize| -> Result<Map> {
         let group = &config.classes.groups()[place];
         let path = io.work.join(format!("{}.nii.gz", group.key()));

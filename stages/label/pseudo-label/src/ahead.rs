@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use nets::{Network as _, Params, Teacher, TeacherConfig, Trained};
 use random::Streams;
 use serde_json::{Value, json};
-use stage_kit::{Ahead, Chore, Cost, Forecast, Lot, Model, Outlook, StageIo};
+use stage_kit::{Ahead, Chore, Cost, Forecast, Model, Outlook, StageIo};
 use typical::StandIn;
 use volume::{ModelGrid, Scan, nifti};
 
@@ -79,8 +79,7 @@ fn window(config: &Config, chore: &Chore, io: &StageIo) -> Result<Cost> {
 
 /// A stand-in read twice, as for the foreground and for the network, and the label map of each group written.
 fn scan(chore: &Chore, io: &StageIo) -> Result<Cost> {
-    let field = |name: &str| chore.sample[name].clone();
-    let lot = Lot::of(1.0, serde_json::from_value(field("shape"))?, serde_json::from_value(field("spacing_mm"))?);
+    let (lot, field) = (chore.lot()?, |name: &str| chore.sample[name].clone());
     let spacing_mm: Option<[Option<f64>; 3]> = serde_json::from_value(field("grid"))?;
     let groups: usize = serde_json::from_value(field("groups"))?;
     let standing = StandIn::write(&io.work, &lot, &(1..=13).collect::<Vec<u8>>())?;
