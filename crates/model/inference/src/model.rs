@@ -189,7 +189,7 @@ impl Part {
                 let open = manner.partial.ok_or_else(|| ModelError::Partial { path: path.into() })?;
                 let network = open(path, &card, device).map_err(|reason| ModelError::OpenPartial { path: path.into(), reason })?;
                 let view = ViewParams::default().of(&card, path)?;
-                Volumetric::new(network, card.classes, card.input.scaling, view, device).keeping(&card.keep_parts)?
+                Volumetric::of_card(network, card, view, device)?
             }
         };
         Ok(Self::Volumetric(model.with_flips(manner.flips)?))

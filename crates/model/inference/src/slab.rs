@@ -58,7 +58,8 @@ impl Wanted<'_> {
 ///
 /// `network` takes the voxels of a window, row by row, and gives logits of each head, or nothing for a window that has
 /// no say; `heads` has the output values of their channels. What no window has a say in is background.
-/// Sides shorter than a window are padded on both ends, with zeros as in training unless the tiling says otherwise, the voxel too many on the far one: as in training.
+/// Sides shorter than a window are padded on both ends as in training, with what the tiling says lies around. A voxel too many stands on the
+/// far end.
 pub(crate) fn label<E: From<io::Error>>(
     image: &impl Image,
     tiling: &Tiling,

@@ -15,7 +15,7 @@ use crate::image::{Image, ShownScan};
 use crate::maps::LabelMaps;
 use crate::mirrors::{Mirrors, mirrored};
 use crate::slab::Wanted;
-use crate::together::{Differences, output_of, scaled};
+use crate::together::{output_of, scaled};
 use crate::view::{View, ViewParams};
 use crate::window::{SlidingWindow, segment};
 
@@ -100,11 +100,16 @@ impl Volumetric {
         Self { members, classes, outputs, view, mirrors, kept, device: device.clone() }
     }
 
-    /// With the connected parts of what it finds removed that are not to be kept.
+    /// A model of a network of any kind, of which all else stands on its card.
     ///
     /// # Errors
-    /// When it does not find what is named.
-    pub fn keeping(self, keep_parts: &KeepParts) -> std::result::Result<Self, ModelError> {
+    /// When the card keeps parts of what it does not find.
+    pub fn of_card(network: Box<dyn VolumeNetwork>, card: ModelCard, view: View, device: &Device) -> std::result::Result<Self, ModelError> {
+        Self::new(network, card.classes, card.input.scaling, view, device).keeping(&card.keep_parts)
+    }
+
+    /// With the connected parts of what it finds removed that are not to be kept.
+    fn keeping(self, keep_parts: &KeepParts) -> std::result::Result<Self, ModelError> {
         Ok(Self { kept: keep_parts.of(&self.classes)?, ..self })
     }
 
@@ -129,8 +134,7 @@ impl Volumetric {
     /// # Errors
     /// When they are shown scans otherwise.
     pub(crate) fn join(&mut self, other: Self, first: &Path, path: &Path) -> std::result::Result<(), ModelError> {
-        self.view.must_be(&other.view, first, path)?;
-        let mut found = Differences(Vec::new());
+        let mut found = self.view.differences(&other.view);
         found.add("keep_parts", &self.kept, &other.kept);
         if !found.0.is_empty() {
             return Err(ModelError::Disagreement { first: first.into(), path: path.into(), found: found.0 });

@@ -125,7 +125,7 @@ impl Teacher {
                 let model = TrainedModel::load(path, device)?.labelling_by(config.rule.clone())?;
                 let (card, view) = (model.card.clone(), config.view().of(&model.card, path)?);
                 model.config.method.check(view.window.patch).context("window")?;
-                Volumetric::new(Box::new(model), card.classes, card.input.scaling, view, device).keeping(&card.keep_parts)?
+                Volumetric::of_card(Box::new(model), card, view, device)?
             }
             Some(Kind::Teacher) | None => {
                 let params = VolumeParams {

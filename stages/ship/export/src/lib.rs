@@ -108,9 +108,9 @@ fn other(config: &Config, card: ModelCard, weights: &Path, model: &Path) -> Resu
     Asked { classes: student.classes.clone(), ..Asked::default() }.resolve(Some(&card), weights)?;
     let manner = Manner { partial: Some(partial::open), ..Manner::default() };
     Model::open(&[weights.to_owned()], &manner, &nets::device(DeviceChoice::Cpu)?)?;
-    let mut bytes = std::fs::read(weights).with_context(|| format!("cannot read {}", weights.display()))?;
-    let card = if student.keep_parts.is_empty() { card } else { ModelCard { keep_parts: student.keep_parts.clone(), ..card } };
+    let (mut card, mut bytes) = (card, std::fs::read(weights).with_context(|| format!("cannot read {}", weights.display()))?);
     if !student.keep_parts.is_empty() {
+        card.keep_parts = student.keep_parts.clone();
         card.keep_parts.of(&card.classes).with_context(|| weights.display().to_string())?;
         let mut metadata: BTreeMap<String, String> = nets::metadata(weights)?.into_iter().collect();
         metadata.extend(card.to_metadata()?);
