@@ -88,7 +88,8 @@ fn cuda_major(nvcc: &Path) -> Result<String> {
     Ok(release.ok_or_else(|| format!("{} --version names no release", nvcc.display()))?.to_owned())
 }
 
-/// The folder of cudarc's source. Cargo names it once it has all packages of the workspace, of which a build of some downloads too few.
+/// The folder of cudarc's source, which `cargo metadata` names. Offline that fails if a package of the workspace has not been downloaded yet, since
+/// cargo downloads only what it builds. It is then asked again, and may download the rest.
 fn cudarc_source() -> Result<PathBuf> {
     let (cargo, target) = (env::var("CARGO")?, env::var("TARGET")?);
     let metadata = |more: &[&str]| {
