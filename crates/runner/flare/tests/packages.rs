@@ -43,6 +43,41 @@ fn every_dependency_is_named_where_it_is_declared() {
     assert!(unused.is_empty(), "drop what is not used from Cargo.toml: {}", unused.join("; "));
 }
 
+/// A target that is tested is compiled once more and linked, and one with examples in its documentation is read by rustdoc: minutes
+/// for all that have none.
+#[test]
+fn what_has_tests_is_built_for_them_and_nothing_else_is() {
+    let mut wrong = Vec::new();
+    for of in &workspace() {
+        let has_library = of["targets"].as_array().unwrap().iter().any(|target| is(target, "lib"));
+        for target in of["targets"].as_array().unwrap().iter().filter(|target| is(target, "lib") || is(target, "bin")) {
+            let root = PathBuf::from(target["src_path"].as_str().unwrap());
+            let sources = if is(target, "bin") && has_library { vec![root] } else { files(root.parent().unwrap()) };
+            let texts: Vec<String> = sources.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect();
+            let has_tests = texts.iter().any(|text| text.lines().any(|line| line.trim() == "#[test]"));
+            let has_examples = is(target, "lib") && texts.iter().any(|text| has_examples(text));
+            for (key, has) in [("test", has_tests), ("doctest", has_examples)] {
+                if target[key] != has {
+                    wrong.push(format!("{}: {key} = {has} for {}", of["manifest_path"].as_str().unwrap(), target["kind"][0]));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "say in Cargo.toml what has tests (the default is that all has):\n{}", wrong.join("\n"));
+}
+
+/// Whether a target is of a kind.
+fn is(target: &Value, kind: &str) -> bool {
+    target["kind"].as_array().unwrap().iter().any(|of| of == kind || (kind == "lib" && of == "cdylib"))
+}
+
+/// Whether the documentation in a source file has code that rustdoc tests.
+fn has_examples(text: &str) -> bool {
+    let doc = text.lines().map(str::trim_start).filter_map(|line| line.strip_prefix("///").or(line.strip_prefix("//!")));
+    let fences: Vec<&str> = doc.filter_map(|line| line.trim_start().strip_prefix("```")).collect();
+    fences.iter().step_by(2).any(|language| ["", "rust", "no_run", "should_panic", "compile_fail"].contains(&language.trim()))
+}
+
 /// The packages of the workspace.
 fn workspace() -> Vec<Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
