@@ -83,7 +83,7 @@ pub fn fit(config: &FitConfig, model: &dyn Trainable, source: BatchSource, run: 
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     let mut fitting = Fitting::begin(config, model, source, run)?;
-    while fitting.state.position.epoch < config.epochs {
+    while fitting.state.position.epoch < fitting.epochs() {
         if let Some(interrupted) = fitting.epoch()? {
             return if run.ranks.is_first() { Err(interrupted.into()) } else { Ok(None) };
         }
@@ -101,6 +101,8 @@ struct Fitting<'a> {
     optimizer: Optimizer,
     checkpoints: CheckpointFolder,
     state: TrainingState,
+    /// After so many epochs the learning rate begins to fall ([`FitConfig::until_still`]), once that is known.
+    cools_from: Option<u64>,
     /// Of the first rank.
     events: Option<EventFile>,
     progress: Progress,
@@ -138,7 +140,31 @@ impl<'a> Fitting<'a> {
         let events = ranks.is_first().then(events).transpose()?;
         let loader = Loader::start(Arc::new(source), Cut::new(config.micro_batch, ranks), state.position, config.epochs)?;
         let last_save = Instant::now();
-        Ok(Self { config, model, run, steps_per_epoch, loader, optimizer, checkpoints, state, events, progress, last_save })
+        let cools_from = None;
+        let mut fitting =
+            Self { config, model, run, steps_per_epoch, loader, optimizer, checkpoints, state, cools_from, events, progress, last_save };
+        fitting.look_for_standstill();
+        Ok(fitting)
+    }
+
+    /// How many epochs the training takes, as far as is known by now.
+    fn epochs(&self) -> u64 {
+        let known = self.config.until_still.zip(self.cools_from);
+        known.map_or(self.config.epochs, |(still, from)| from + still.cool_down)
+    }
+
+    /// Looks whether the validation stands still. Follows from the curve alone, so that a resumed training ends alike.
+    fn look_for_standstill(&mut self) {
+        let Some(still) = self.config.until_still.filter(|_| self.cools_from.is_none()) else { return };
+        self.cools_from = still.cools_from(self.config.select, &self.state.curve, self.config.epochs);
+        if let Some(from) = self.cools_from {
+            self.progress.set_total(self.epochs() * self.steps_per_epoch);
+            let why = match from + still.cool_down {
+                end if end == self.config.epochs => "`epochs` is reached, and its validation may not stand still; `epochs` can be raised",
+                _ => "its validation stands still",
+            };
+            self.progress.note(&format!("{}: {why}; the learning rate falls from epoch {} to {}", self.run.node, from + 1, self.epochs()));
+        }
     }
 
     /// The rest of an epoch, unless it is asked to end within it.
@@ -146,7 +172,7 @@ impl<'a> Fitting<'a> {
         let mut begun = Instant::now();
         while self.state.position.step < self.steps_per_epoch {
             let loss = self.step()?;
-            self.progress.step(&format!("epoch {}/{}, loss {loss:.4}", self.state.position.epoch + 1, self.config.epochs));
+            self.progress.step(&format!("epoch {}/{}, loss {loss:.4}", self.state.position.epoch + 1, self.epochs()));
             let (asked_to_end, is_due) = self.asked()?;
             if asked_to_end || is_due {
                 self.ensure_finite_weights()?;
@@ -212,7 +238,9 @@ impl<'a> Fitting<'a> {
 
     fn learning_rate(&self, step: u64) -> f64 {
         let iteration = self.state.position.epoch * self.steps_per_epoch + step;
-        self.config.learning_rate * self.config.schedule.factor(iteration, self.steps_per_epoch, self.config.epochs)
+        let fall = self.config.until_still.zip(self.cools_from);
+        let fall = fall.map_or(1.0, |(still, from)| still.factor(iteration - from * self.steps_per_epoch, self.steps_per_epoch));
+        self.config.learning_rate * fall * self.config.schedule.factor(iteration, self.steps_per_epoch, self.config.epochs)
     }
 
     /// Books the epoch that ended: curve, best weights, checkpoint.
@@ -239,6 +267,7 @@ impl<'a> Fitting<'a> {
         self.progress.note(&self.summary(&row));
         self.state.curve.push(row);
         self.state.position = Position { epoch, step: 0 };
+        self.look_for_standstill();
         (self.state.loss_sum, self.state.samples, self.state.seconds) = (0.0, 0, 0.0);
         self.save(is_best)?;
         if self.run.ranks.is_first() { write_curves(&self.run.output, &self.state.curve) } else { Ok(()) }
@@ -256,7 +285,11 @@ impl<'a> Fitting<'a> {
         let dice = if dice.is_nan() { String::new() } else { format!(" Dice {dice:.4},") };
         format!(
             "{}: epoch {}/{}: training loss {:.4}, validation loss {:.4},{dice} {best}",
-            self.run.node, row.epoch, self.config.epochs, row.training_loss, row.validation.loss
+            self.run.node,
+            row.epoch,
+            self.epochs(),
+            row.training_loss,
+            row.validation.loss
         )
     }
 

@@ -9,6 +9,7 @@ use crate::curves::Validation;
 use crate::optim::OptimizerConfig;
 use crate::precision::TrainingPrecision;
 use crate::schedule::LrSchedule;
+use crate::standstill::UntilStill;
 
 /// By what the best epoch is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -35,8 +36,15 @@ impl Select {
         match (self, best) {
             (Self::LastEpoch, _) => true,
             (_, None) => !score.is_nan(),
-            (Self::LowestLoss, Some(best)) => score < best.score,
-            (Self::HighestDice, Some(best)) => score > best.score,
+            (Self::LowestLoss | Self::HighestDice, Some(best)) => self.gain(score, best.score) > 0.0,
+        }
+    }
+
+    /// How much better a score is than another.
+    pub(crate) fn gain(self, score: f64, other: f64) -> f64 {
+        match self {
+            Self::LowestLoss | Self::LastEpoch => other - score,
+            Self::HighestDice => score - other,
         }
     }
 }
@@ -47,6 +55,9 @@ impl Select {
 pub struct FitConfig {
     /// Passes over the training cases.
     pub epochs: u64,
+    /// Ends the training once its validation stands still. Off in the paper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_still: Option<UntilStill>,
     /// Samples that make one step of the optimizer.
     pub batch_size: usize,
     /// Samples that are on the device at once; gradients are summed over the parts of a batch. Changes rounding and
@@ -130,6 +141,7 @@ impl FitConfig {
         anyhow::ensure!(decay.is_finite() && decay >= 0.0, "weight_decay is {decay}; it must be 0 or more");
         let longest = self.clip_gradient.unwrap_or(1.0);
         anyhow::ensure!(longest.is_finite() && longest > 0.0, "clip_gradient is {longest}; it must be above 0");
+        self.until_still.map_or(Ok(()), |still| still.check(self.epochs, self.schedule))?;
         self.optimizer.check().map_err(anyhow::Error::msg)?;
         self.schedule.check(self.epochs).map_err(anyhow::Error::msg)
     }

@@ -39,6 +39,13 @@ pub enum AfterWarmup {
     Cosine,
 }
 
+impl AfterWarmup {
+    /// Half a cosine, from 1 to 0, at a part of the way.
+    pub(crate) fn cosine(way: f64) -> f64 {
+        0.5 * (1.0 + (std::f64::consts::PI * way.clamp(0.0, 1.0)).cos())
+    }
+}
+
 impl LrSchedule {
     /// The factor, in 0..=1, on the initial learning rate at an `iteration` counted from 0 over all epochs.
     #[must_use]
@@ -57,10 +64,7 @@ impl LrSchedule {
                 match then {
                     _ if now < rise => (now + 1.0) / rise,
                     AfterWarmup::Constant => 1.0,
-                    AfterWarmup::Cosine => {
-                        let way = ((now - rise) / (total - rise)).clamp(0.0, 1.0);
-                        0.5 * (1.0 + (std::f64::consts::PI * way).cos())
-                    }
+                    AfterWarmup::Cosine => AfterWarmup::cosine((now - rise) / (total - rise)),
                 }
             }
         }

@@ -128,6 +128,14 @@ impl Progress {
         }
     }
 
+    /// There is less, or more, to do than was known at first.
+    pub fn set_total(&self, total: u64) {
+        self.lock().update.total = total;
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+        }
+    }
+
     /// One more is done.
     pub fn step(&self, message: &str) {
         let mut state = self.lock();

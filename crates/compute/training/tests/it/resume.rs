@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use training::{
     AfterWarmup, Best, CURVE_FILE, CurveRow, Diverged, EVENT_FILE, FitConfig, Fitted, FreezePlan, Interrupted, LrSchedule, Order,
-    PLOT_FILE, Run, Select, fit,
+    PLOT_FILE, Run, Select, UntilStill, fit,
 };
 
 use crate::toy::{Toy, slices};
@@ -15,6 +15,7 @@ use crate::toy::{Toy, slices};
 pub(crate) fn config() -> FitConfig {
     FitConfig {
         epochs: 3,
+        until_still: None,
         batch_size: 4,
         batch_dice: false,
         micro_batch: Some(3),
@@ -197,6 +198,29 @@ fn weights_that_are_no_numbers_never_reach_the_checkpoint() {
     let error = fit(&config(), &toy, source, &run(folder.path(), SELDOM)).unwrap_err().to_string();
     assert!(error.contains("`encoder.bias` became NaN in epoch 1, step 3"), "{error}");
     assert!(!folder.path().join("checkpoint").join(training::STATE_FILE).exists());
+}
+
+#[test]
+fn a_training_ends_once_its_validation_stands_still_whether_it_is_killed_or_not() {
+    // No epoch gains as much as that on the first one.
+    let still = UntilStill { patience: 2, gain: 10.0, cool_down: 2 };
+    let schedule = LrSchedule::Warmup { epochs: 0, then: AfterWarmup::Constant };
+    let config = FitConfig { epochs: 20, until_still: Some(still), schedule, ..config() };
+    let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let expected = outcome(train(whole.path(), &config, SELDOM, u64::MAX).unwrap());
+    // Two epochs of three steps fall along half a cosine; a row tells the rate of its last step.
+    let rates: Vec<f64> = expected.curve.iter().map(|row| row.learning_rate / config.learning_rate).collect();
+    let fallen = |step: f64| 0.5 * (1.0 + (std::f64::consts::PI * step / 6.0).cos());
+    for (rate, expected) in rates.iter().zip([1.0, 1.0, 1.0, fallen(2.0), fallen(5.0)]) {
+        assert!((rate - expected).abs() < 1e-12, "{rates:?}");
+    }
+    assert_eq!(rates.len(), 5);
+    for calls in [16, 4, 1] {
+        assert!(train(folder.path(), &config, Duration::ZERO, calls).is_err());
+    }
+    assert_eq!(outcome(train(folder.path(), &config, SELDOM, u64::MAX).unwrap()), expected);
+    let error = FitConfig { schedule: LrSchedule::Polynomial { power: 0.9 }, ..config }.check().unwrap_err().to_string();
+    assert!(error.contains("write `schedule: {warmup: {epochs: N}}`"), "{error}");
 }
 
 #[test]
