@@ -122,15 +122,14 @@ fn layout_of(path: &Path) -> Result<Layout> {
             let labels = labels.as_deref().map(pattern);
             Ok(Layout::Pattern(Pattern { images: pattern(images), labels, others: Vec::new(), unlabeled }))
         }
-        (None, _) => bail!(
-            "{} has neither dataset.json, nor folders of CASE_0000.nii.gz, nor `images` and `labels` with CASE.nii.gz; its folders are {}. Declare it by \
-             hand as a `pattern`: docs/datasets.md",
-            path.display(),
-            if folders.is_empty() {
-                "none".to_owned()
-            } else {
-                folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
-            }
-        ),
+        (None, _) => {
+            let names: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+            bail!(
+                "{} has neither dataset.json, nor folders of CASE_0000.nii.gz, nor `images` and `labels` with CASE.nii.gz; its folders are {}. Declare it \
+                 by hand as a `pattern`, or let the stage `merge-masks` make label maps if each class has a file of its own: docs/datasets.md",
+                path.display(),
+                if names.is_empty() { "none".to_owned() } else { stage_kit::some_of(&names, 6) }
+            )
+        }
     }
 }

@@ -34,6 +34,17 @@ pub fn pipeline_file(folders: &[(String, PathBuf)], spacing_mm: Option<f64>) -> 
 /// As [`pipeline_file`].
 pub fn for_memory(folders: &[(String, PathBuf)], spacing_mm: Option<f64>, memory_bytes: u64) -> Result<String> {
     ensure!(!folders.is_empty(), "no folder was given; give some as NAME=DIR");
+    for (place, (name, path)) in folders.iter().enumerate() {
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+        // The name of a case is DATASET__CASE, and must not be readable in two ways.
+        ensure!(
+            plain && !name.contains("__") && !name.ends_with('_'),
+            "{name}={}: a dataset's name is made of letters, digits, `-` and single `_`, and does not end with one",
+            path.display()
+        );
+        let twice = folders[..place].iter().find(|(other, _)| other == name);
+        ensure!(twice.is_none(), "two folders are called {name}; give each a name of its own");
+    }
     let found = folders.iter().map(|(name, path)| Folder::look_at(name, path)).collect::<Result<Vec<_>>>()?;
     let merged = Merged::of(&found)?;
     let datasets = found.iter().map(|folder| (folder.name.clone(), merged.declaration(folder))).collect::<Vec<_>>();
@@ -43,4 +54,21 @@ pub fn for_memory(folders: &[(String, PathBuf)], spacing_mm: Option<f64>, memory
     }
     let plan = Plan::of(&scans, spacing_mm, memory_bytes);
     write::text(&found, &merged, &datasets, &scans, &plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_no_dataset_can_have_are_refused_before_a_folder_is_looked_at() {
+        let refused = |names: &[&str]| {
+            let folders: Vec<_> = names.iter().map(|name| ((*name).to_owned(), PathBuf::from("/nowhere"))).collect();
+            for_memory(&folders, None, 1 << 30).unwrap_err().to_string()
+        };
+        for name in ["A B", "a__b", "a_", "ä"] {
+            assert!(refused(&["A", name]).contains(&format!("{name}=/nowhere: a dataset's name is made of letters")), "{name}");
+        }
+        assert!(refused(&["A", "A"]).contains("two folders are called A"));
+    }
 }

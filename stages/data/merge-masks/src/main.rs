@@ -1,0 +1,5 @@
+//! The stage `merge-masks` as an executable of its own.
+
+fn main() -> std::process::ExitCode {
+    stage_kit::main::<merge_masks::MergeMasks>()
+}
