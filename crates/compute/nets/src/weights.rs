@@ -265,7 +265,7 @@ pub fn metadata(path: &Path) -> Result<HashMap<String, String>, WeightsError> {
         file.read_exact(&mut length)?;
         let length = u64::from_le_bytes(length);
         if length > MOST_HEADER_BYTES {
-            return Err(std::io::Error::other(format!("its header would have {length} bytes")));
+            return Err(std::io::Error::other("it is no safetensors file"));
         }
         Ok(serde_json::from_reader(std::io::BufReader::new(file.take(length)))?)
     };

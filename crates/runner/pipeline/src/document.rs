@@ -30,16 +30,16 @@ impl Document {
         gather(path, 0, &mut found)?;
         let mut layers: Vec<Layer> = found.into_iter().map(|(_, layer)| layer).collect();
         check_data(&layers, overrides)?;
-        layers.push(Layer { name: "the command line".into(), text: None, value: over(overrides)?, classes_file: None });
-        let mut value = Value::Null;
-        for (index, layer) in layers.iter().enumerate() {
-            if index == 0 {
-                // In the file that others extend, `null` is a value like any other.
-                value = layer.value.clone();
-            } else {
-                merge(&mut value, &layer.value);
-            }
+        // In the file that others extend, `null` is a value like any other.
+        let mut value = layers.first().map_or(Value::Null, |layer| layer.value.clone());
+        layers.iter().skip(1).for_each(|layer| merge(&mut value, &layer.value));
+        let mut asked = over(overrides)?;
+        if let Some(Value::Object(nodes)) = asked.get_mut("nodes") {
+            // A node that the files do not have, or have taken away, is not made by a parameter of it.
+            nodes.retain(|name, _| value.get("nodes").and_then(|nodes| nodes.get(name)).is_some_and(Value::is_object));
         }
+        merge(&mut value, &asked);
+        layers.push(Layer { name: "the command line".into(), text: None, value: asked, classes_file: None });
         if value.get(DEFAULTS).is_some() {
             defaults::apply(&mut value, &layers.iter().map(|layer| &layer.value).collect::<Vec<_>>());
         }

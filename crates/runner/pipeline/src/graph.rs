@@ -223,7 +223,9 @@ fn settings(document: &Document, problems: &mut Vec<Problem>) -> (u64, DeviceCho
 fn check_set(overrides: &Overrides, raw: &[RawNode], problems: &mut Vec<Problem>) {
     for (node, param, _) in &overrides.params {
         if !raw.iter().any(|raw| raw.written == *node) {
-            let known: Vec<&str> = raw.iter().map(|raw| raw.written.as_str()).collect();
+            let mut known: Vec<&str> = raw.iter().map(|raw| raw.written.as_str()).collect();
+            // The nodes of a `foreach` follow each other.
+            known.dedup();
             let message = format!("there is no node `{node}`; {}", instead(node, "the nodes are", &known));
             problems.push(Problem { file: "the command line".into(), line: None, field: format!("--set {node}.{param}"), message });
         }

@@ -64,7 +64,7 @@ pub enum FolderError {
         found: usize,
     },
     /// No entry is a scan.
-    #[error("{path} holds no scan among its {found} other entries; expected NIfTI, NRRD, MetaImage or DICOM files")]
+    #[error("{path} {}; expected NIfTI, NRRD, MetaImage or DICOM files", if *.found == 0 { "is empty".to_owned() } else { format!("holds no scan among its {found} entries") })]
     NoScans {
         /// The folder.
         path: PathBuf,

@@ -132,9 +132,9 @@ struct Statistics {
 
 fn as_csv(found: &[Statistics]) -> String {
     let names = ["class", "name", "label", "voxels", "volume_ml", "mean_hu", "sd_hu"].map(str::to_owned).to_vec();
-    let number = |number: Option<f64>| number.map_or_else(String::new, |number| number.to_string());
+    let number = |number: Option<f64>| number.map_or_else(String::new, |number| format!("{number:.1}"));
     let row = |one: &Statistics| {
-        let (label, voxels, volume) = (one.label.to_string(), one.voxels.to_string(), one.volume_ml.to_string());
+        let (label, voxels, volume) = (one.label.to_string(), one.voxels.to_string(), format!("{:.3}", one.volume_ml));
         vec![one.key.clone(), one.name.clone(), label, voxels, volume, number(one.mean_hu), number(one.sd_hu)]
     };
     tables::to_csv(std::iter::once(names).chain(found.iter().map(row)))

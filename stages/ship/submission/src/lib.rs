@@ -5,8 +5,9 @@ mod contents;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use containers::{Engine, EngineChoice, Manifest, Tag, digest_of, write_archive};
 use flate2::{Compression, write::GzEncoder};
 use schemars::JsonSchema;
@@ -93,6 +94,7 @@ impl CaseStage for Submission {
     }
 
     fn work(config: &Config, io: &StageIo, (): &(), contents: &Contents) -> Result<()> {
+        ensure_predict(io.input("program")?)?;
         let archive = io.output.join(archive_name(config));
         let (manifest, builder) = pack(config, io, contents, &archive)?;
         let file = digest_of(&archive)?;
@@ -108,6 +110,21 @@ impl CaseStage for Submission {
         });
         write_atomic_text(&io.output.join(MANIFEST), &(serde_json::to_string_pretty(&page)? + "\n"))
     }
+}
+
+/// Asks a program who it is: an image of another one would be packed all the same, and fail at its first scan.
+fn ensure_predict(program: &Path) -> Result<()> {
+    let path = fs::canonicalize(program).with_context(|| program.display().to_string())?;
+    let failed = || format!("cannot start {}; expected is `predict`, built for this machine", program.display());
+    let output = Command::new(path).arg("--version").stdin(Stdio::null()).output().with_context(failed)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        said.starts_with("predict "),
+        "{} --version prints `{}`, and expected is `predict VERSION`; give the program that `cargo build --release -p predict` makes",
+        program.display(),
+        said.lines().next().unwrap_or_default()
+    );
+    Ok(())
 }
 
 const MANIFEST: &str = "manifest.json";

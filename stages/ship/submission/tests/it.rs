@@ -20,7 +20,7 @@ impl Desk {
         desk.compile(&["-shared", "-fPIC", "-Wl,-soname,libinner.so.2", "-o", "libraries/libinner.so.2"], "int inner(void) { return 2; }");
         let outer = "int inner(void); int outer(void) { return inner(); }";
         desk.compile(&["-shared", "-fPIC", "-Wl,--no-as-needed", "-o", "libraries/libouter.so.1", "libraries/libinner.so.2"], outer);
-        desk.compile(&["-o", "predict"], "int main(void) { return 0; }");
+        desk.compile(&["-o", "predict"], "int puts(const char *); int main(void) { puts(\"predict 1.0\"); return 0; }");
         fs::write(desk.path("model.safetensors"), "weights").unwrap();
         desk
     }
@@ -66,6 +66,17 @@ impl Desk {
         }
         files
     }
+}
+
+#[test]
+fn another_program_is_not_packed() {
+    let desk = Desk::new();
+    desk.compile(&["-o", "predict"], "int puts(const char *); int main(void) { puts(\"flare 1.0\"); return 0; }");
+    let (said, done) = desk.pack("team: myteam", &[]);
+    assert!(!done && said.contains("--version prints `flare 1.0`, and expected is `predict VERSION`"), "{said}");
+    fs::write(desk.path("predict"), "no program").unwrap();
+    let (said, done) = desk.pack("team: myteam", &[]);
+    assert!(!done && said.contains("cannot start predict"), "{said}");
 }
 
 #[test]

@@ -42,11 +42,11 @@ pub(crate) struct Choice {
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Verb {
-    /// Run what is not fresh
+    /// Run the nodes whose results are missing or outdated
     Run(RunArgs),
-    /// Tell which nodes are fresh, and why the others are not
+    /// Print the state of every node, and why it would run
     Status(StatusArgs),
-    /// Tell field by field why a node would be run
+    /// Explain field by field why a node would run
     Explain(ExplainArgs),
     /// Draw the pipeline
     Graph(GraphArgs),
@@ -54,7 +54,7 @@ pub(crate) enum Verb {
     Log(LogArgs),
     /// Write one page with everything: states, times, curves, scores, pictures, failures, provenance
     Report(ReportArgs),
-    /// Tell what differs between two pipeline files, and which results they share
+    /// Compare two pipeline files, and list the results that they share
     Diff(DiffArgs),
     /// Print the JSON schema of pipeline files, for editors
     Schema,
@@ -62,7 +62,7 @@ pub(crate) enum Verb {
     Completions(CompletionsArgs),
     /// Remove results that no pipeline file reaches any more
     Gc(GcArgs),
-    /// Read the whole store again, report what is damaged, and have the next run make it anew
+    /// Read the whole store again and report what is damaged; the next run recomputes it
     Verify(File),
     /// List the locks and remove those that dead processes have left
     Unlock(UnlockArgs),
@@ -100,7 +100,7 @@ pub(crate) struct RunArgs {
     /// Run the named nodes (or all) afresh even if nothing has changed
     #[arg(long)]
     pub(crate) force: bool,
-    /// Only tell what would be run, how long it takes and how much disk; the exit code is 3 when there is something
+    /// Only print what would run, how long it takes and how much disk; the exit code is 3 if there is work
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// With --dry-run: measure what is not known, by doing a little of each kind of work
@@ -339,7 +339,7 @@ pub(crate) struct StageVerb {
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` is not NAME=PATH")),
+        _ => Err(format!("`{text}` is not NAME=PATH, such as `Liver=/data/liver`")),
     }
 }
 

@@ -27,6 +27,10 @@ pub(super) fn demo(program: &Program, args: &DemoArgs) -> Result<u8> {
     if let Some(last) = opened.pipeline.nodes.iter().rfind(|node| node.stage.name == "evaluate") {
         say_scores(&opened.store.result(&last.name))?;
     }
+    if let Some(model) = opened.pipeline.nodes.iter().find(|node| node.stage.name == "export") {
+        let file = opened.store.result(&model.name).join("model.safetensors");
+        say(&format!("A model for your own scans: predict SCANS LABELS --model {}\n", file.display()));
+    }
     let file = args.choice.file.pipeline.clone().unwrap_or_else(|| DEMO_PIPELINE.into());
     let page = std::env::current_dir().context("cannot find the current folder")?.join("report.html");
     write_page(program, &opened, file, &page)?;
@@ -43,7 +47,7 @@ pub(super) fn demo(program: &Program, args: &DemoArgs) -> Result<u8> {
 fn say_scores(folder: &Path) -> Result<()> {
     let table = folder.join("short.md");
     let text = std::fs::read_to_string(&table).with_context(|| format!("cannot read {}", table.display()))?;
-    say(&format!("\n{text}\nEvery class: {}\n", folder.join("plain.md").display()));
+    say(&format!("\nBy the protocol `plain` (docs/measurements.md):\n{text}\nEvery class: {}\n", folder.join("plain.md").display()));
     let list = std::fs::read_dir(folder.join("pictures")).into_iter().flatten();
     let first = list.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|e| e == "png")).min();
     first.iter().for_each(|picture| say(&format!("A patient with the labels of each model: {}\n", picture.display())));

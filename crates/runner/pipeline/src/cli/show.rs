@@ -29,7 +29,8 @@ pub(super) fn init(program: &Program, args: &InitArgs) -> Result<u8> {
     if let Some((name, path)) = folders.iter().find(|(_, path)| !path.is_dir()) {
         return Err(Usage(format!("{name}={}: there is no such folder; mend the path", path.display())).into());
     }
-    stage_kit::write_atomic_text(output, &(program.init)(&folders, args.spacing)?)?;
+    let text = (program.init)(&folders, args.spacing).map_err(|error| Usage(format!("{error:#}")))?;
+    stage_kit::write_atomic_text(output, &text)?;
     say(&format!("{}: look through it, above all at the lines with `?`; then `{} run -p {0}`\n", output.display(), program.name));
     Ok(DONE)
 }

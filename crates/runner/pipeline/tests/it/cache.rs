@@ -166,6 +166,11 @@ fn a_damaged_list_of_cases_is_found_and_a_misspelt_name_is_refused() {
     assert!(refused.stderr.contains("there is no `data.wrods`"), "{}", refused.stderr);
     let refused = lab.run(&["jj"]);
     assert!(refused.stderr.contains("there is no node `jj`") && refused.stderr.contains("did you mean `j`?"), "{}", refused.stderr);
+    let refused = lab.run(&["--set", "jj.glue=_"]);
+    assert_eq!(refused.code, Some(2));
+    let told = "error: the command line: --set jj.glue: there is no node `jj`; ";
+    assert!(refused.stderr.starts_with(told), "{}", refused.stderr);
+    assert_eq!(refused.stderr.lines().count(), 1, "nothing is said of a node that only the option names: {}", refused.stderr);
 }
 
 #[test]
