@@ -56,7 +56,7 @@ impl Target {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The cases to train on: D_c, D_o5 or D_o13.
+    /// The cases to train on, such as the paper's D_c, D_o5 or D_o13.
     pub subset: String,
     /// What to learn: a group such as `organ`, or a list of classes.
     pub target: Target,

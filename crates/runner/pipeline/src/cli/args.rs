@@ -75,8 +75,7 @@ pub(crate) enum Verb {
     /// Do a job that a runner has prepared
     #[command(hide = true)]
     Work(WorkArgs),
-    /// Run one stage alone, as the runner does
-    #[command(hide = true)]
+    /// Run one stage alone, on folders that you name
     Stage(Box<StageVerb>),
 }
 
@@ -330,7 +329,7 @@ pub(crate) struct StageVerb {
     #[arg(value_name = "STAGE")]
     pub(crate) name: String,
     /// The process with which this one dies
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", hide = true)]
     pub(crate) parent: Option<u32>,
     #[command(flatten)]
     pub(crate) args: StageArgs,

@@ -74,6 +74,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("completions fish > ~/.config/fish/completions/NAME.fish", "for fish"),
         ],
     ),
+    (
+        "stage",
+        &[
+            ("stage overlay --input labels=maps --output out --params p.yaml", "what `params:` of a node holds stands in p.yaml"),
+            ("stage overlay --help", "inputs, outputs and parameters of that stage"),
+        ],
+    ),
     ("gc", &[("gc --dry-run", "what would be removed"), ("gc", "remove what no pipeline file reaches any more")]),
     ("verify", &[("verify", "read the whole store again; the next run makes anew what is damaged")]),
     ("unlock", &[("unlock", "list the locks, and remove those of dead processes"), ("unlock --force", "remove all of them")]),

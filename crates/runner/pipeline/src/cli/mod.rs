@@ -64,10 +64,36 @@ fn command(program: &Program) -> clap::Command {
     help::with_examples(command, program.name).after_help(args::examples(program.name))
 }
 
+/// The stage of `stage NAME --help`, whose parameters clap does not know.
+fn asked_for_help(program: &Program) -> Option<&'static Entry> {
+    let words: Vec<String> = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect();
+    let [verb, name, rest @ ..] = &words[..] else { return None };
+    let asks = verb == "stage" && rest.iter().any(|word| word == "--help" || word == "-h");
+    program.stages.iter().find(|stage| asks && stage.name == *name)
+}
+
+/// Prints what is wrong with a command line, or the help that it asks for, and ends.
+fn refuse(program: &Program, error: &clap::Error) -> ! {
+    use clap::error::{ContextKind, ContextValue};
+    // Nothing can be done about a terminal that is gone.
+    let _ = error.print();
+    if let Some(ContextValue::String(verb)) = error.get(ContextKind::InvalidSubcommand)
+        && program.stages.iter().any(|stage| stage.name == verb)
+    {
+        eprintln!("\n`{verb}` is a stage: `{0} stage {verb} --help`, or `{0} run` with a node of it", program.name);
+    }
+    std::process::exit(error.exit_code())
+}
+
 /// The `main` of a program with stages.
 #[must_use]
 pub fn main(program: &Program) -> ExitCode {
-    let cli = match Cli::from_arg_matches(&command(program).get_matches()) {
+    if let Some(stage) = asked_for_help(program) {
+        verbs::say(&show::manual(stage));
+        return ExitCode::SUCCESS;
+    }
+    let matches = command(program).try_get_matches().unwrap_or_else(|error| refuse(program, &error));
+    let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
+use stage_kit::Entry;
 
 use super::args::{CompletionsArgs, DiffArgs, InitArgs, ReportArgs, StagesArgs};
 use super::verbs::{DEFAULT_PIPELINE, Opened, say, unknown_stage};
@@ -89,10 +90,15 @@ pub(super) fn stages(program: &Program, args: &StagesArgs) -> Result<u8> {
         Some(name) => {
             let stage = program.stages.iter().find(|stage| stage.name == *name);
             let stage = stage.ok_or_else(|| Usage(unknown_stage(program, name)))?;
-            format!("{}: {}\n\n{}", stage.name, stage.about, stage.manual())
+            manual(stage)
         }
     });
     Ok(DONE)
+}
+
+/// What a stage does, reads and writes, every parameter, and an example.
+pub(super) fn manual(stage: &Entry) -> String {
+    format!("{}: {}\n\n{}", stage.name, stage.about, stage.manual())
 }
 
 /// `completions`.

@@ -35,6 +35,7 @@ fn wrong_usage_ends_with_2_whatever_the_verb() {
         (&["init", "A=gone", "-o", "mine.yaml"], "A=gone: there is no such folder"),
         (&["init", "A=work", "--spacing", "0"], "it must be from 0.1 to 20 mm"),
         (&["init", "A=work", "--spacing", "fine"], "it must be a number of mm, such as 3"),
+        (&["words"], "`words` is a stage: `toy stage words --help`"),
         (&["stages", "wrods"], "did you mean `words`?"),
         (&["stage", "wrods", "--output", "out"], "did you mean `words`?"),
         (&["stage", "measure", "--output", "out"], "stage measure needs `--input what=PATH` (a file or folder)"),
@@ -43,6 +44,14 @@ fn wrong_usage_ends_with_2_whatever_the_verb() {
         assert_eq!(outcome.code, Some(2), "{wrong:?}: {outcome:?}");
         assert!(outcome.stderr.contains(told), "{wrong:?}: {outcome:?}");
     }
+}
+
+#[test]
+fn the_help_of_a_stage_is_that_of_the_stage() {
+    let lab = Lab::new(PIPELINE);
+    let manual = lab.call(&["stages", "words"]).must_succeed().stdout;
+    assert_eq!(lab.call(&["stage", "words", "--help"]).must_succeed().stdout, manual);
+    assert!(lab.call(&["stage", "--help"]).must_succeed().stdout.contains("on folders that you name"));
 }
 
 #[test]
