@@ -17,6 +17,7 @@
 //! - `papers`: the pipelines of DoDNet, MultiTalent and mutual learning, on folders as published
 //! - `plan`: what a run will take, told before it
 //! - `collection`: four datasets with contradicting definitions, from `flare init` to a model
+//! - `convert`: DICOM studies as a dataset
 //! - `filtering`: pseudo-labels with trust in them, learned from in two rounds
 //! - `imported`: models that another program has trained, from its folder to labels
 //! - `memory`: what a worker holds of a large scan
@@ -28,6 +29,7 @@ mod bad_data;
 mod bad_places;
 mod changed;
 mod collection;
+mod convert;
 mod docker;
 mod editors;
 mod filtering;

@@ -5,6 +5,7 @@ use stage_kit::Entry;
 /// Every stage that a pipeline file may name.
 pub(crate) const STAGES: &[Entry] = &[
     Entry::of::<phantom::Phantom>(),
+    Entry::of::<convert::Convert>(),
     Entry::of::<merge_masks::MergeMasks>(),
     Entry::of::<partition::Partition>(),
     Entry::of::<preprocess::Preprocess>(),

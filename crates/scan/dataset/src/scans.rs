@@ -167,7 +167,7 @@ impl Scans {
             }
             cases.entry(id).or_default().push(ScanFiles::of_series(series));
         }
-        self.aside.passed_over.extend(found.passed_over);
+        self.aside.passed_over.extend(found.annotations.into_iter().chain(found.passed_over));
         self.aside.left_out.extend(found.bad.into_iter().map(|bad| LeftOut {
             case: if bad.path.is_dir() { format!("{} ({})", folder_name(&root, &bad.path), bad.series) } else { bad.series },
             file: bad.path,

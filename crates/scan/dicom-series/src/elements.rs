@@ -44,10 +44,15 @@ impl Value {
         text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned()
     }
 
-    /// The numbers of a text, as far as they are some.
+    /// The numbers of a text, if all that it holds are some.
+    pub(crate) fn list(&self) -> Option<Vec<f64>> {
+        let number = |text: &str| text.trim().parse().ok().filter(|number: &f64| number.is_finite());
+        self.text().split('\\').map(number).collect()
+    }
+
+    /// So many numbers of a text.
     pub(crate) fn numbers<const N: usize>(&self) -> Option<[f64; N]> {
-        let numbers: Option<Vec<f64>> = self.text().split('\\').map(|text| text.trim().parse().ok()).collect();
-        numbers?.try_into().ok().filter(|numbers: &[f64; N]| numbers.iter().all(|number| number.is_finite()))
+        self.list()?.try_into().ok()
     }
 
     pub(crate) fn integer(&self) -> Option<i64> {
@@ -78,7 +83,16 @@ pub fn looks_like_dicom(path: &Path) -> bool {
 }
 
 /// Gives each short value up to the pixels to `take`, with its place.
-pub(crate) fn each_value(path: &Path, mut take: impl FnMut(Place<'_>, Tag, &Value)) -> Result<Layout, Problem> {
+pub(crate) fn each_value(path: &Path, take: impl FnMut(Place<'_>, Tag, &Value)) -> Result<Layout, Problem> {
+    each_value_within(path, |_| MOST_VALUE, take)
+}
+
+/// The same of values of at most so many bytes as `most` says of their element, and of all short ones.
+pub(crate) fn each_value_within(
+    path: &Path,
+    most: fn(Tag) -> u64,
+    mut take: impl FnMut(Place<'_>, Tag, &Value),
+) -> Result<Layout, Problem> {
     let io = |error| Problem::Io { doing: "read the file", error };
     let file = File::open(path).map_err(io)?;
     let bytes = file.metadata().map_err(io)?.len();
@@ -92,7 +106,7 @@ pub(crate) fn each_value(path: &Path, mut take: impl FnMut(Place<'_>, Tag, &Valu
     // The first group is always in explicit little endian and says how the others are stored.
     let Some(explicit) = TransferSyntaxRegistry.get(uids::EXPLICIT_VR_LITTLE_ENDIAN) else { unreachable!("every registry has it") };
     let mut syntax = String::new();
-    let mut meta = Walk { file: &mut file, bytes, syntax: explicit, only_group: Some(2) };
+    let mut meta = Walk { file: &mut file, bytes, syntax: explicit, only_group: Some(2), most };
     let (begin, _) = meta.go(|_, tag, value| {
         if tag == tags::TRANSFER_SYNTAX_UID {
             syntax = value.text();
@@ -105,7 +119,7 @@ pub(crate) fn each_value(path: &Path, mut take: impl FnMut(Place<'_>, Tag, &Valu
         return Err(Problem::Syntax { uid: syntax, name: "deflated elements" });
     }
     file.seek(SeekFrom::Start(begin)).map_err(io)?;
-    let (_, pixels) = Walk { file: &mut file, bytes, syntax: known, only_group: None }.go(&mut take)?;
+    let (_, pixels) = Walk { file: &mut file, bytes, syntax: known, only_group: None, most }.go(&mut take)?;
     Ok(Layout { big_endian: known.endianness() == Endianness::Big, syntax, pixels })
 }
 
@@ -118,13 +132,15 @@ struct Walk<'a> {
     syntax: &'a TransferSyntax,
     /// The only group that is wanted; the first element of another one ends the walk.
     only_group: Option<u16>,
+    /// The most bytes of a value that is read.
+    most: fn(Tag) -> u64,
 }
 
 impl Walk<'_> {
     /// Goes over the elements up to the pixels, and says where it ended and where these are.
     fn go(&mut self, mut take: impl FnMut(Place<'_>, Tag, &Value)) -> Result<(u64, Pixels), Problem> {
         let damaged = |error: &dyn std::fmt::Display| Problem::Damaged(error.to_string());
-        let (bytes, only_group) = (self.bytes, self.only_group);
+        let (bytes, only_group, most) = (self.bytes, self.only_group, self.most);
         let big_endian = self.syntax.endianness() == Endianness::Big;
         let mut begin = self.file.stream_position().map_err(|error| Problem::Io { doing: "read the file", error })?;
         let mut reader = LazyDataSetReader::new_with_ts(&mut *self.file, self.syntax).map_err(|error| damaged(&error))?;
@@ -154,7 +170,7 @@ impl Walk<'_> {
                         return Ok((begin, Some((at, Some(declared)))));
                     }
                     let mut value = Value { vr: header.vr(), bytes: Vec::new(), big_endian };
-                    if declared <= MOST_VALUE {
+                    if declared <= most(tag).max(MOST_VALUE) {
                         decoder.read_to_vec(header.len.0, &mut value.bytes).map_err(|error| damaged(&error))?;
                         take(&place, tag, &value);
                     } else {

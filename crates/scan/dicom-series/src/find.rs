@@ -25,7 +25,9 @@ pub struct Found {
     pub series: Vec<Series>,
     /// What might have been meant as a scan, and is none.
     pub bad: Vec<Finding>,
-    /// DICOM files that cannot be a scan, such as reports and localisers.
+    /// Segmentations and structure sets, which [`Annotation`](crate::Annotation) reads.
+    pub annotations: Vec<PathBuf>,
+    /// Other DICOM files that cannot be a scan, such as reports and localisers.
     pub passed_over: Vec<PathBuf>,
     /// Files that are not DICOM.
     pub others: Vec<PathBuf>,
@@ -73,6 +75,7 @@ pub fn find(root: &Path, skip: impl Fn(&Path) -> bool) -> Found {
     for (path, instance) in files.into_iter().zip(read) {
         match instance {
             Ok(instance) if instance.is_image() => by_series.entry(instance.series.clone()).or_default().push(instance),
+            Ok(instance) if instance.is_annotation() => found.annotations.push(path),
             Ok(_) => found.passed_over.push(path),
             Err(error) => found.bad.push(Finding {
                 series: name_of(&path),

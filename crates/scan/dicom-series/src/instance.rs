@@ -9,7 +9,7 @@ use crate::elements::{Layout, Place, Value, each_value};
 use crate::error::{DicomError, EXPORT, Problem, element};
 
 /// More frames than this are in no CT.
-const MOST_FRAMES: usize = 1 << 16;
+pub(crate) const MOST_FRAMES: usize = 1 << 16;
 
 /// More pixels than this are in no slice of CT.
 const MOST_PIXELS: usize = 1 << 23;
@@ -62,10 +62,15 @@ pub(crate) struct Instance {
 impl Instance {
     /// Reads everything up to the pixels.
     pub(crate) fn read(path: &Path) -> Result<Self, DicomError> {
-        Self::elements(path).map_err(DicomError::at(path))
+        Self::read_with(path, |_, _, _| {})
     }
 
-    fn elements(path: &Path) -> Result<Self, Problem> {
+    /// The same, and gives each value to `also`.
+    pub(crate) fn read_with(path: &Path, also: impl FnMut(Place<'_>, Tag, &Value)) -> Result<Self, DicomError> {
+        Self::elements(path, also).map_err(DicomError::at(path))
+    }
+
+    fn elements(path: &Path, mut also: impl FnMut(Place<'_>, Tag, &Value)) -> Result<Self, Problem> {
         let layout = Layout { syntax: String::new(), big_endian: false, pixels: None };
         let mut found = Self {
             path: path.to_owned(),
@@ -83,22 +88,25 @@ impl Instance {
             frames: Vec::new(),
         };
         let (mut own, mut shared, mut count) = (Frame::default(), Frame::default(), 1);
-        found.layout = each_value(path, |place, tag, value| match place {
-            [] => {
-                if tag == tags::NUMBER_OF_FRAMES {
-                    count = value.integer().unwrap_or(0);
+        found.layout = each_value(path, |place, tag, value| {
+            also(place, tag, value);
+            match place {
+                [] => {
+                    if tag == tags::NUMBER_OF_FRAMES {
+                        count = value.integer().unwrap_or(0);
+                    }
+                    own.take(tag, value);
+                    found.take(tag, value);
                 }
-                own.take(tag, value);
-                found.take(tag, value);
-            }
-            [(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, 0), group] if describes(group.0, tag) => shared.take(tag, value),
-            [(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, frame), group] if *frame < MOST_FRAMES && describes(group.0, tag) => {
-                if found.frames.len() <= *frame {
-                    found.frames.resize(frame + 1, Frame::default());
+                [(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, 0), group] if describes(group.0, tag) => shared.take(tag, value),
+                [(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, frame), group] if *frame < MOST_FRAMES && describes(group.0, tag) => {
+                    if found.frames.len() <= *frame {
+                        found.frames.resize(frame + 1, Frame::default());
+                    }
+                    found.frames[*frame].take(tag, value);
                 }
-                found.frames[*frame].take(tag, value);
+                _ => {}
             }
-            _ => {}
         })?;
         let count = usize::try_from(count).ok().filter(|count| (1..=MOST_FRAMES).contains(count));
         let count = count.ok_or_else(|| element("Number of Frames", "a number that cannot be", "from 1 to 65536", EXPORT))?;
@@ -135,6 +143,11 @@ impl Instance {
     /// Whether the file is meant to be an image.
     pub(crate) fn is_image(&self) -> bool {
         self.layout.pixels.is_some() && !NO_IMAGES.contains(&self.class.as_str())
+    }
+
+    /// Whether the file holds labels of other images.
+    pub(crate) fn is_annotation(&self) -> bool {
+        [uids::SEGMENTATION_STORAGE, uids::RT_STRUCTURE_SET_STORAGE].contains(&self.class.as_str())
     }
 
     /// What keeps the file from being a part of a CT.

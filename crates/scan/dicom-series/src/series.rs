@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dicom_core::Tag;
+use dicom_dictionary_std::tags;
 use volume::{Affine, Grid, Source, SourceError, SourceSlices};
 
 use crate::error::DicomError;
-use crate::instance::Instance;
+use crate::instance::{Instance, copied};
 use crate::pixels::Frames;
 use crate::stack::{Irregular, Slice, Stack};
 
@@ -86,6 +88,31 @@ impl Series {
     /// Its files, in the order of their places.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.instances.iter().map(|instance| instance.path.as_path())
+    }
+}
+
+/// Whose a series is, and what its first image says of it. What the image does not say is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The patient's ID.
+    pub patient: String,
+    /// The UID of the study.
+    pub study: String,
+    /// What the scanner calls the series.
+    pub description: String,
+}
+
+impl Series {
+    /// Reads what its first image says of it.
+    ///
+    /// # Errors
+    /// When the image cannot be read.
+    pub fn about(&self) -> Result<About, DicomError> {
+        const WANTED: [Tag; 3] = [tags::PATIENT_ID, tags::STUDY_INSTANCE_UID, tags::SERIES_DESCRIPTION];
+        let found = self.files().next().map(|first| copied(first, &WANTED)).transpose()?.unwrap_or_default();
+        let text = |wanted: Tag| found.iter().find(|(tag, _)| *tag == wanted).map_or_else(String::new, |(_, value)| value.text());
+        let [patient, study, description] = WANTED.map(text);
+        Ok(About { patient, study, description })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::instance::Frame;
 const LEAST_REGULAR: f64 = 0.1;
 
 /// Directions differ by less than this within a stack.
-const SAME_DIRECTION: f64 = 1e-3;
+pub(crate) const SAME_DIRECTION: f64 = 1e-3;
 
 /// A frame in a stack.
 #[derive(Clone, Debug, PartialEq)]

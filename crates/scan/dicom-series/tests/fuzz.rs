@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use dicom_series::find;
+use dicom_series::{Annotation, Found, Series, find};
 use volume::Source as _;
 
 /// Files that are tried unless `DICOM_FUZZ` says how many.
@@ -91,11 +91,16 @@ fn changed(seed: &[u8], draw: &mut Draw) -> Vec<u8> {
     bytes
 }
 
-/// Two neighbouring slices of every series, or the one file of it.
+fn fixtures() -> Found {
+    find(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"), |_| false)
+}
+
+/// Two neighbouring slices of every series, or the one file of it; and every file of labels.
 fn seeds() -> Vec<Vec<Vec<u8>>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let read = |path: &Path| std::fs::read(path).expect("a fixture");
-    let mut seeds: Vec<_> = find(&folder, |_| false).series.iter().map(|series| series.files().take(2).map(read).collect()).collect();
+    let found = fixtures();
+    let mut seeds: Vec<Vec<_>> = found.series.iter().map(|series| series.files().take(2).map(read).collect()).collect();
+    seeds.extend(found.annotations.iter().map(|path| vec![read(path)]));
     seeds.sort();
     seeds
 }
@@ -107,10 +112,25 @@ fn most_kib() -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// Reads every slice of every series of a folder; how many were.
-fn read_all(folder: &Path) -> u64 {
+/// Paints the labels of a file on every series that they are of, and on one more; how many slices were.
+fn paint(path: &Path, all: &[Series]) -> u64 {
+    let Ok(annotation) = Annotation::read(path) else { return 0 };
+    let values: Vec<Option<u8>> = annotation.names().zip(1..).map(|(_, value)| Some(value)).collect();
+    let mut painted = 0;
+    for series in all.iter().enumerate().filter(|(k, series)| *k == 0 || annotation.is_of(series)).map(|(_, series)| series) {
+        let Ok(mut painter) = annotation.on(series, &values) else { continue };
+        let [columns, rows, slices] = series.grid().shape;
+        let mut labels = vec![0; columns * rows];
+        painted += (0..slices).filter(|&slice| painter.paint(slice, &mut labels).is_ok()).count() as u64;
+        assert!(labels.iter().all(|&label| usize::from(label) <= values.len()));
+    }
+    painted
+}
+
+/// Reads every slice of every series of a folder, and all labels there on `series`; how many slices were.
+fn read_all(folder: &Path, series: &[Series]) -> u64 {
     let found = find(folder, |_| false);
-    let mut read = 0;
+    let mut read = found.annotations.iter().map(|path| paint(path, series)).sum();
     for series in &found.series {
         let (mut slices, mut slice) = (series.slices().expect("it is there"), Vec::new());
         while let Ok(true) = slices.next_slice(&mut slice) {
@@ -140,7 +160,7 @@ fn no_changed_file_makes_the_reader_panic_or_take_much_memory_or_time() {
     let (first, files) = (number("DICOM_FUZZ_FIRST").unwrap_or(0), number("DICOM_FUZZ").unwrap_or(FILES));
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a folder");
-    let seeds = seeds();
+    let (seeds, series) = (seeds(), fixtures().series);
     assert!(seeds.len() > 10);
     let (mut read, mut slowest, mut before) = (0, (Duration::ZERO, 0), None);
     for file in first..first + files {
@@ -153,7 +173,7 @@ fn no_changed_file_makes_the_reader_panic_or_take_much_memory_or_time() {
         }
         (seed.len()..2).for_each(|k| _ = std::fs::remove_file(folder.path().join(k.to_string())));
         let begun = Instant::now();
-        read += read_all(folder.path());
+        read += read_all(folder.path(), &series);
         let time = begun.elapsed();
         assert!(time < MOST_TIME, "{time:?}");
         slowest = slowest.max((time, file));

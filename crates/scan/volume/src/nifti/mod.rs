@@ -25,6 +25,7 @@ mod gzip;
 mod header;
 mod quaternion;
 mod read;
+mod scalar;
 mod slices;
 mod write;
 
@@ -32,5 +33,6 @@ pub use error::{NiftiError, Problem};
 pub use header::{Header, VoxelType};
 pub(crate) use read::Parts;
 pub use read::{read_header, read_labels, read_scalar};
+pub use scalar::ScalarWriter;
 pub use slices::{LabelReader, SliceReader, count_labels};
 pub use write::{LabelWriter, write_label_slices, write_labels, write_labels_on, write_nearest, write_scalar_i16};

@@ -15,7 +15,7 @@ use crate::{LabelVolume, NearestSlices, ScalarVolume};
 const LABEL_LEVEL: u32 = 1;
 
 /// CT takes a quarter less space here than at the quickest level, for twice the time; higher levels gain little.
-const SCALAR_LEVEL: u32 = 3;
+pub(super) const SCALAR_LEVEL: u32 = 3;
 
 /// A model grid covers all of its scan. Of a scan that has been cropped since, or a label map that has been, half may be missing.
 const LEAST_SHARE: f64 = 0.5;
@@ -216,13 +216,13 @@ impl LabelWriter {
 }
 
 /// A file in the making.
-struct Output {
-    path: PathBuf,
-    packer: Packer,
+pub(super) struct Output {
+    pub(super) path: PathBuf,
+    pub(super) packer: Packer,
 }
 
 impl Output {
-    fn create(path: &Path, level: u32) -> Result<Self, NiftiError> {
+    pub(super) fn create(path: &Path, level: u32) -> Result<Self, NiftiError> {
         let name = path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         let gzip = name.ends_with(".nii.gz");
         if !gzip && !name.ends_with(".nii") {
@@ -235,7 +235,7 @@ impl Output {
     }
 
     /// Gives the file its name.
-    fn finish(self) -> Result<(), NiftiError> {
+    pub(super) fn finish(self) -> Result<(), NiftiError> {
         let Self { path, packer } = self;
         let problem = |doing| {
             let path = &path;
@@ -251,7 +251,7 @@ impl Output {
 }
 
 /// Compressed or not.
-enum Packer {
+pub(super) enum Packer {
     Gzip(Box<GzEncoder<BufWriter<WholeFile>>>),
     Plain(BufWriter<WholeFile>),
 }
