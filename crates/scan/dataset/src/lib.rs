@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub use declaration::{DatasetConfig, Folders, Layout, Mark, Marks, Nnunet, Pattern, Side, SplitRule};
 pub use folder::{FolderError, ImageFile, Listing, Naming, image_files, images_at, label_files, label_in, likely_case, list};
 use labels::{Classes, LabelPattern, Regions};
-pub use nnunet::{DatasetList, Label};
+pub use nnunet::{DatasetList, Label, write_list};
 pub use problem::{DatasetError, Problem, SplitError};
 pub use scans::{ScanCase, Scans, scans_at};
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::entry::is_scan;
 use crate::folder::Naming;
@@ -22,6 +22,21 @@ pub struct Label {
     pub name: String,
     /// The values that show it.
     pub values: BTreeSet<u8>,
+}
+
+/// Writes `dataset.json` of a dataset of CT in the layout of nnU-Net's second version: its labels by their values, and so many cases.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_list<'a>(root: &Path, labels: impl IntoIterator<Item = (&'a str, u8)>, cases: usize) -> Result<(), Problem> {
+    let mut named = Map::from_iter([("background".to_owned(), Value::from(0))]);
+    named.extend(labels.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))));
+    let list = json!({"channel_names": {"0": "CT"}, "labels": named, "numTraining": cases, "file_ending": ".nii.gz"});
+    let path = root.join(LIST_FILE);
+    stage_kit::write_atomic_text(&path, &format!("{list:#}\n")).map_err(|error| {
+        let found = format!("cannot write it: {error:#}");
+        Problem::List { path, found, remedy: "make room, or mend the folder's permissions" }
+    })
 }
 
 /// What `dataset.json` says.

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::{Error, Result};
 use dicom_series::{Painter, Series};
-use serde_json::{Map, Value, json};
 use stage_kit::{ABOUT, StageIo, write_atomic_text};
 use volume::Source as _;
 use volume::nifti::{LabelWriter, ScalarWriter};
@@ -61,14 +60,10 @@ pub(crate) fn lists(config: &Config, io: &StageIo, jobs: &[Job]) -> Result<()> {
     let rows = std::iter::once(names.to_vec()).chain(jobs.iter().map(row));
     write_atomic_text(&io.output.join(ABOUT).join("series.csv"), &tables::to_csv(rows))?;
     let labelled = jobs.iter().filter(|job| !job.labels.is_empty()).count();
-    let mut labels = Map::from_iter([("background".to_owned(), json!(0))]);
-    if labelled > 0 {
-        let mut segments: Vec<_> = config.segments.iter().map(|(name, segment)| (segment.value(), name)).collect();
-        segments.sort_unstable();
-        labels.extend(segments.into_iter().map(|(value, name)| (name.clone(), Value::from(value))));
-    }
-    let dataset = json!({"channel_names": {"0": "CT"}, "labels": labels, "numTraining": jobs.len(), "file_ending": ".nii.gz"});
-    write_atomic_text(&io.output.join("dataset.json"), &(serde_json::to_string_pretty(&dataset)? + "\n"))?;
+    let mut segments: Vec<_> = config.segments.iter().map(|(name, segment)| (segment.value(), name.as_str())).collect();
+    segments.sort_unstable();
+    let segments = segments.into_iter().filter(|_| labelled > 0).map(|(value, name)| (name, value));
+    dataset::write_list(&io.output, segments, jobs.len())?;
     io.report.note(&format!("{}: {} cases, {labelled} of them with labels", io.node, jobs.len()));
     Ok(())
 }

@@ -170,15 +170,7 @@ impl CaseStage for MergeMasks {
 
     fn finish(config: &Config, io: &StageIo, jobs: &[Masked]) -> Result<Vec<LeftOut>> {
         write_atomic_text(&io.output.join("masks.csv"), &table(config, io, jobs)?)?;
-        let mut labels = Map::from_iter([("background".to_owned(), json!(0))]);
-        labels.extend(config.labels.iter().zip(1..).map(|(label, value)| (label.clone(), json!(value))));
-        let list = json!({
-            "channel_names": {"0": "CT"},
-            "labels": labels,
-            "numTraining": jobs.len(),
-            "file_ending": ".nii.gz",
-        });
-        write_atomic_text(&io.output.join("dataset.json"), &(serde_json::to_string_pretty(&list)? + "\n"))?;
+        dataset::write_list(&io.output, config.labels.iter().map(String::as_str).zip(1..), jobs.len())?;
         Ok(Vec::new())
     }
 }
