@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stage_kit::{Ahead, ByCase, CaseSpec, CaseStage, Chore, Cost, Forecast, LeftOut, Look, Role, Stage, StageIo};
 
-pub use segments::{Named, Segment};
+pub use segments::{Label, NamedLabel};
 pub use tree::Job;
 
 /// The stage `convert`.
@@ -33,7 +33,7 @@ pub struct Convert;
 pub struct Config {
     /// The labels by their names in `dataset.json`: a value from 1 to 255, or a value and further names of the segments and regions of
     /// interest that are meant. Capitals play no part. Where segments overlap, the higher value wins.
-    pub segments: BTreeMap<String, Segment>,
+    pub segments: BTreeMap<String, Label>,
     /// Names of segments and regions of interest that are left away.
     pub ignore: Vec<String>,
 }

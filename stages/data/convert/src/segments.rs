@@ -11,27 +11,27 @@ use crate::Config;
 /// A label.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a value from 1 to 255, or a value with names, such as {value: 2, names: [Kidney_L, Kidney_R]}")]
-pub enum Segment {
+pub enum Label {
     /// Its value in label maps, from 1; its segments bear its own name.
     Value(u8),
     /// Its value, and more names.
-    Named(Named),
+    Named(NamedLabel),
 }
 
 /// A label whose segments bear other names too.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Named {
+pub struct NamedLabel {
     /// The value in label maps, from 1.
     pub value: u8,
     /// Further names of segments and regions of interest.
     pub names: Vec<String>,
 }
 
-impl Segment {
+impl Label {
     pub(crate) fn value(&self) -> u8 {
         match self {
-            Self::Value(value) | Self::Named(Named { value, .. }) => *value,
+            Self::Value(value) | Self::Named(NamedLabel { value, .. }) => *value,
         }
     }
 
@@ -48,7 +48,7 @@ pub(crate) struct Meanings<'c>(BTreeMap<String, Option<(&'c str, u8)>>);
 
 impl<'c> Meanings<'c> {
     pub(crate) fn of(config: &'c Config) -> Result<Self> {
-        let label = |(name, segment): (&'c String, &'c Segment)| {
+        let label = |(name, segment): (&'c String, &'c Label)| {
             let names = std::iter::once(name).chain(segment.names());
             names.map(move |other| (other, Some((name.as_str(), segment.value()))))
         };
