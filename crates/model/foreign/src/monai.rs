@@ -92,7 +92,7 @@ impl Declared {
             crop_foreground: self.crop_foreground,
             patch: self.patch.to_vec(),
             // Windows are padded with zeros, after the scaling.
-            habits: Habits { mirrored: axes.mirrored, around: ((0.0 - low) / (high - low)).clamp(0.0, 1.0) },
+            habits: Habits { mirrored: axes.mirrored, around: ((0.0 - low) / (high - low)).clamp(0.0, 1.0), ..Habits::default() },
         };
         Ok(ModelCard {
             kind: Kind::Teacher,

@@ -2,12 +2,13 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::Device;
 use labels::Classes;
 use model_card::{KeptParts, Kind, ModelCard, Output};
 use nets::Precision;
-use volume::{Box3, ModelGrid, RunMap, Scan};
+use volume::{Box3, ModelGrid, Resampling, RunMap, Scan, Source};
 
 use crate::error::ModelError;
 use crate::maps::{LabelMaps, LabelledPlane};
@@ -93,12 +94,6 @@ impl Model {
         &self.outputs
     }
 
-    /// The grid that scans are brought onto.
-    #[must_use]
-    pub fn grid(&self) -> &ModelGrid {
-        self.parts[0].grid()
-    }
-
     /// Which connected parts of what is found are kept.
     #[must_use]
     pub fn kept(&self) -> KeptParts {
@@ -108,6 +103,15 @@ impl Model {
                 Part::Volumetric(model) => model.kept(),
             })
         })
+    }
+
+    /// A scan as it is shown to the models.
+    ///
+    /// # Errors
+    /// When it has no place on the model grid.
+    pub fn scan(&self, source: Arc<dyn Source>) -> Result<Scan, ModelError> {
+        let first = &self.parts[0];
+        Ok(Scan::resampled(source, first.grid(), first.resampling())?)
     }
 
     /// The part of a scan that the models are shown, the foreground or all of it, as in their trainings.
@@ -216,6 +220,13 @@ impl Part {
         }
     }
 
+    fn resampling(&self) -> Resampling {
+        match self {
+            Self::Student(_) => Resampling::Linear,
+            Self::Volumetric(model) => model.view().habits.resampling,
+        }
+    }
+
     fn crop_foreground(&self) -> bool {
         match self {
             Self::Student(student) => student.config.crop_foreground,
@@ -245,6 +256,7 @@ impl Part {
         }
         let mut found = Differences::of_grids(self.grid(), other.grid());
         found.add("crop_foreground", &self.crop_foreground(), &other.crop_foreground());
+        found.add("resampling", &self.resampling(), &other.resampling());
         if found.0.is_empty() { Ok(()) } else { Err(ModelError::Disagreement { first, path, found: found.0 }) }
     }
 }

@@ -1,13 +1,14 @@
 //! How scans are brought before 3-D networks: what the pipeline file says, completed by what the models say of themselves.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use labels::Classes;
 use model_card::{Answer, Asked, Habits, ModelCard};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use volume::ModelGrid;
+use volume::{ModelGrid, Scan, ScanError, Source};
 
 use crate::error::ModelError;
 use crate::together::Differences;
@@ -111,6 +112,14 @@ impl ViewParams {
 }
 
 impl View {
+    /// A scan as it is shown to the networks.
+    ///
+    /// # Errors
+    /// When it has no place on the model grid.
+    pub fn scan(&self, source: Arc<dyn Source>) -> Result<Scan, ScanError> {
+        Scan::resampled(source, &self.grid, self.habits.resampling)
+    }
+
     /// In what scans are shown to another model otherwise.
     pub(crate) fn differences(&self, other: &Self) -> Differences {
         let mut found = Differences::of_grids(&self.grid, &other.grid);
@@ -120,6 +129,7 @@ impl View {
         let [own, others] = [self, other].map(|view| view.habits);
         found.add("orientation", &format_args!("{}", own.orientation()), &format_args!("{}", others.orientation()));
         found.add("intensity around a scan", &own.around, &others.around);
+        found.add("resampling", &own.resampling, &others.resampling);
         found
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use volume::Resampling;
 
 use crate::{Kind, Measure, ModelCard};
 
@@ -161,6 +162,9 @@ impl ModelCard {
             format!("Spacing along x, y, z: {}", spacing.join(", ")),
             format!("Intensities: {low} to {high} HU become 0 to 1, and what lies outside is clipped"),
         ];
+        if input.habits.resampling == Resampling::Clipped {
+            list.push("Resampling: after that, linear, and from the nearest slice across thick ones; both grids share their edges".into());
+        }
         if !input.scaling.is_plain() {
             let (shift, scale) = (input.scaling.shift, input.scaling.scale);
             list.push(format!("These are clipped to {least} to {most}, less {shift}, divided by {scale}"));

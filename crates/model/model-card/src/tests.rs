@@ -1,7 +1,7 @@
 use labels::{Classes, LabelPattern};
 use serde_json::{Value, json};
 use std::path::Path;
-use volume::{ModelGrid, Scaling};
+use volume::{ModelGrid, Resampling, Scaling};
 
 use crate::{Answer, Asked, Habits, KeepParts, Kind, Measure, ModelCard, ModelInput, Origin, Output, Publication, model_file};
 
@@ -55,14 +55,14 @@ fn what_the_parameters_leave_out_the_model_says() {
 #[test]
 fn habits_of_another_program_come_back_and_stand_on_the_page() {
     assert!(!serde_json::to_string(&card()).unwrap().contains("habits"), "models trained here have none");
-    let habits = Habits { mirrored: [true, true, false], around: 0.25 };
+    let habits = Habits { mirrored: [true, true, false], around: 0.25, resampling: Resampling::Clipped };
     let input = ModelInput { habits, ..card().input };
     let origin = Origin { cases: "Dataset001".into(), ..Origin::default() };
     let foreign = ModelCard { input, origin, ..card() };
     assert_eq!(of_text(&serde_json::to_value(&foreign).unwrap()).unwrap(), Some(foreign.clone()));
     assert_eq!(resolve(Asked::default(), Some(&foreign)).unwrap().habits, habits);
     let page = Publication::default().page(&foreign, &["model.safetensors"]).unwrap();
-    assert!(page.contains("Orientation: LPS") && page.contains("Cases: Dataset001"), "{page}");
+    assert!(page.contains("Orientation: LPS") && page.contains("Resampling: ") && page.contains("Cases: Dataset001"), "{page}");
     assert!(!page.contains("after epoch") && !page.contains("Seed"), "nothing is said of what nobody knows: {page}");
 }
 

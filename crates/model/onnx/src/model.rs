@@ -198,6 +198,7 @@ fn metadata(sheet: &Sheet<'_>) -> serde_json::Result<BTreeMap<String, String>> {
         "axes": axes,
         "orientation": oriented(habits),
         "spacing_mm": grid.spacing_mm,
+        "resampling": habits.resampling,
         "window_hu": grid.window_hu,
         "intensity": "v = (hu - window_hu[0]) / (window_hu[1] - window_hu[0]), image = (clip(v, clip[0], clip[1]) - shift) / scale",
         "clip": scaling.clip,

@@ -12,7 +12,6 @@ use pyo3::exceptions::PyUserWarning;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use stage_kit::DeviceChoice;
-use volume::Scan;
 
 use crate::arrays::{self, Gathered};
 use crate::{files, told};
@@ -73,7 +72,7 @@ impl Model {
 impl Model {
     /// The labels, x fastest, and what speaks against the values being in HU.
     fn label(&self, source: arrays::Scan) -> anyhow::Result<(Vec<u8>, Option<String>)> {
-        let scan = Scan::of(Arc::new(source), self.model.grid())?;
+        let scan = self.model.scan(Arc::new(source))?;
         let region = if self.exact { self.model.region(&scan)? } else { scan.body()? };
         let labels = Gathered::default();
         let mut back = scan.labels_into(Box::new(labels.clone()), &region);

@@ -125,6 +125,22 @@ impl Grid {
         if self.is_nearly(&resampled) { *self } else { resampled }
     }
 
+    /// The grid of about this voxel size in mm that shares its outer edges with this one, as nnU-Net lays it: of `round(side / spacing)`
+    /// voxels along an axis, which are as much larger or smaller than asked for as it takes. A component that is not a positive number
+    /// leaves its axis as it is.
+    #[must_use]
+    pub fn divided_by_spacing_mm(&self, spacing_mm: [f64; 3]) -> Grid {
+        let own = self.spacing_mm();
+        let shape: [usize; 3] = from_fn(|axis| {
+            let (side, wanted) = (self.shape[axis], spacing_mm[axis]);
+            let divided = (own[axis] / wanted * side as f64).round_ties_even() as usize;
+            if wanted.is_finite() && wanted > 0.0 { divided.max(side.min(1)) } else { side }
+        });
+        let scale: [f64; 3] = from_fn(|axis| if shape[axis] == 0 { 1.0 } else { self.shape[axis] as f64 / shape[axis] as f64 });
+        let origin = self.affine.apply(&scale.map(|scale| 0.5 * scale - 0.5));
+        Grid { shape, affine: Affine::from_columns(from_fn(|axis| self.affine.column(axis).map(|v| v * scale[axis])), origin) }
+    }
+
     /// The part of the grid inside `region`, which is cut to the grid first.
     #[must_use]
     pub fn cropped(&self, region: &Box3) -> Grid {

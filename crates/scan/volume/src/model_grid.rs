@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Box3, Grid, KEEP_SPACING, Orientation, ScalarVolume, foreground_box, reorient, resample_linear, window};
+use crate::{Box3, Grid, KEEP_SPACING, Orientation, Resampling, ScalarVolume, foreground_box, reorient, resample_linear, window};
 
 /// Longer edges than this no voxel of CT has: slices of 10 mm are the thickest that are made, 5 mm the thickest that are usual.
 const MOST_EDGE_MM: f64 = 20.0;
@@ -117,8 +117,16 @@ impl ModelGrid {
     /// # Errors
     /// When the image has voxels or sides that no scan of a body has, or its model grid would have more voxels than any.
     pub fn of(&self, original: &Grid) -> Result<Grid, ModelGridError> {
+        self.resampled(original, Resampling::Linear)
+    }
+
+    /// The same for an image that is resampled in this way.
+    ///
+    /// # Errors
+    /// As [`ModelGrid::of`].
+    pub fn resampled(&self, original: &Grid, resampling: Resampling) -> Result<Grid, ModelGridError> {
         check_body(original)?;
-        let grid = original.reoriented(Orientation::RAS).with_spacing_mm(self.spacing_mm.map(|mm| mm.unwrap_or(KEEP_SPACING)));
+        let grid = resampling.grid(&original.reoriented(Orientation::RAS), self.spacing_mm.map(|mm| mm.unwrap_or(KEEP_SPACING)));
         if grid.voxels() > MOST_VOXELS || grid.shape.iter().any(|&side| side > LONGEST_SIDE) {
             let (from, spacing_mm) = (original.shape, original.spacing_mm());
             return Err(ModelGridError::TooLarge { from, spacing_mm, shape: grid.shape });

@@ -1,6 +1,6 @@
 //! Where the voxels of a file lie on the model grid.
 
-use crate::resample::{LinearPlanes, NearestSlices, Tap, VoxelMap};
+use crate::resample::{LinearPlanes, NearestSlices, VoxelMap};
 use crate::{Box3, Grid, Orientation};
 
 /// The maps between the voxels of a file and those of a model grid, axis by axis.
@@ -70,19 +70,14 @@ impl Placement {
         if self.turned[axis].1 { self.ras[axis] - 1 - k } else { k }
     }
 
-    /// The two levels (places along z) of the file between which plane `z` of the model grid lies.
-    pub(crate) fn tap(&self, z: usize) -> Tap {
-        self.forth.line_of_z().tap(z, self.ras[2])
-    }
-
     /// The level that is nearest to plane `z` of the model grid.
     pub(crate) fn level(&self, z: usize) -> usize {
         self.forth.line_of_z().nearest(z, self.ras[2])
     }
 
-    /// The planes of a region of the model grid, between levels of the file.
-    pub(crate) fn linear(&self, region: &Box3) -> LinearPlanes {
-        LinearPlanes::of(&self.forth, region, self.ras)
+    /// The planes of a region of the model grid, between levels of the file, or of the nearest ones along the axis `stepped`.
+    pub(crate) fn linear(&self, region: &Box3, stepped: Option<usize>) -> LinearPlanes {
+        LinearPlanes::of(&self.forth, region, self.ras, stepped)
     }
 
     /// The planes of a region of the model grid whose nearest level of the file is `level`, which has these labels.

@@ -24,7 +24,7 @@ const CENTRE_TOLERANCE: f64 = 1e-6;
 pub fn resample_linear(volume: &ScalarVolume, target: &Grid) -> ScalarVolume {
     let source_grid = volume.grid();
     let source = volume.x_fastest();
-    let planes = LinearPlanes::of(&VoxelMap::between(target, &source_grid), &target.whole(), source_grid.shape);
+    let planes = LinearPlanes::of(&VoxelMap::between(target, &source_grid), &target.whole(), source_grid.shape, None);
     let level_voxels = source_grid.shape[0] * source_grid.shape[1];
     let level = |z: usize| &source[z * level_voxels..][..level_voxels];
     resampled(source.is_empty(), target, |z, out| planes.write(z, level, out))
@@ -63,27 +63,34 @@ pub(crate) struct LinearPlanes {
     map: VoxelMap,
     region: Box3,
     source: [usize; 3],
+    /// The axis of the source along which the nearest voxel is taken.
+    stepped: Option<usize>,
     /// Where columns and rows lie in a level, when the axes of both grids are parallel and in the same order.
     taps: Option<[Vec<Tap>; 2]>,
 }
 
 impl LinearPlanes {
-    /// Planes of `region` of the target from a source of the shape `source`.
-    pub(crate) fn of(map: &VoxelMap, region: &Box3, source: [usize; 3]) -> Self {
+    /// Planes of `region` of the target from a source of the shape `source`, whose nearest voxel is taken along the axis `stepped`.
+    pub(crate) fn of(map: &VoxelMap, region: &Box3, source: [usize; 3], stepped: Option<usize>) -> Self {
         let taps = map.lines_in_order().map(|lines| {
             [0, 1].map(|axis| {
                 let range = region.start[axis]..region.start[axis] + region.shape[axis];
-                lines[axis].taps(range, source[axis])
+                lines[axis].taps(range, source[axis]).into_iter().map(|tap| tap.stepped(stepped == Some(axis))).collect()
             })
         });
-        Self { map: *map, region: *region, source, taps }
+        Self { map: *map, region: *region, source, stepped, taps }
+    }
+
+    /// The two levels of the source between which plane `z` of the target lies, when it lies along them.
+    pub(crate) fn tap(&self, z: usize) -> Tap {
+        self.map.line_of_z().tap(z, self.source[2]).stepped(self.stepped == Some(2))
     }
 
     /// Writes what the region has of plane `z` of the target, x fastest, from the levels of the source.
     pub(crate) fn write<'a>(&self, z: usize, level: impl Fn(usize) -> &'a [f32] + Sync, out: &mut [f32]) {
         match &self.taps {
             Some(taps) => {
-                let tap = self.map.line_of_z().tap(z, self.source[2]);
+                let tap = self.tap(z);
                 blend_planes([level(tap.low), level(tap.high)], self.source[0], taps, tap.weight, out);
             }
             None => self.write_anyhow(z, level, out),
@@ -95,7 +102,7 @@ impl LinearPlanes {
         let Box3 { start: [first_x, first_y, _], shape: [width, ..] } = self.region;
         out.par_chunks_exact_mut(width.max(1)).enumerate().for_each(|(row, out)| {
             for (out, place) in out.iter_mut().zip(self.map.row(first_x, first_y + row, z)) {
-                let [x, y, z] = from_fn(|axis| tap(place[axis], self.source[axis]));
+                let [x, y, z] = from_fn(|axis| tap(place[axis], self.source[axis]).stepped(self.stepped == Some(axis)));
                 let (near, far) = (level(z.low), level(z.high));
                 let edge = |level: &[f32], row: usize| {
                     let row = &level[row * self.source[0]..];
@@ -284,6 +291,14 @@ pub(crate) struct Tap {
     pub(crate) low: usize,
     pub(crate) high: usize,
     pub(crate) weight: f32,
+}
+
+impl Tap {
+    /// The nearer of the two alone, if there is to be a step between them.
+    fn stepped(self, is_stepped: bool) -> Self {
+        let nearest = if self.weight < 0.5 { self.low } else { self.high };
+        if is_stepped { Self { low: nearest, high: nearest, weight: 0.0 } } else { self }
+    }
 }
 
 impl Line {

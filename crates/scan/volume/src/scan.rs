@@ -18,6 +18,7 @@ use crate::levels::{self, Levels};
 use crate::nifti::{Header, LabelWriter, NiftiError};
 use crate::placement::Placement;
 use crate::resample::LinearPlanes;
+use crate::resampling::Resampling;
 use crate::source::{LabelSink, ScanFile, Source, SourceError, SourceSlices};
 use crate::{Box3, Doubt, Grid, Intensities, ModelGrid, ModelGridError, ScalarVolume, body, foreground_box};
 
@@ -54,6 +55,7 @@ pub struct Scan {
     source: Arc<dyn Source>,
     header: Header,
     model: ModelGrid,
+    resampling: Resampling,
     grid: Grid,
     placement: Arc<Placement>,
     /// The values of the file, once all of them have been read.
@@ -82,9 +84,17 @@ impl Scan {
     /// # Errors
     /// When it has no place on the model grid.
     pub fn of(source: Arc<dyn Source>, model: &ModelGrid) -> Result<Self, ScanError> {
+        Self::resampled(source, model, Resampling::Linear)
+    }
+
+    /// The same, brought onto the model grid in this way.
+    ///
+    /// # Errors
+    /// As [`Scan::of`].
+    pub fn resampled(source: Arc<dyn Source>, model: &ModelGrid, resampling: Resampling) -> Result<Self, ScanError> {
         let refused = |error| ScanError::Grid { path: source.path().to_owned(), error };
         let (header, original) = (source.header()?, source.grid());
-        let grid = model.of(&original).map_err(refused)?;
+        let grid = model.resampled(&original, resampling).map_err(refused)?;
         let (from, spacing_mm, shape) = (original.shape, original.spacing_mm(), grid.shape);
         if shape[0] * shape[1] > MOST_PIXELS {
             return Err(refused(ModelGridError::TooLarge { from, spacing_mm, shape }));
@@ -93,7 +103,7 @@ impl Scan {
         if 2 * placement.level_voxels() > levels::MOST_HELD {
             return Err(refused(ModelGridError::TooLarge { from, spacing_mm, shape }));
         }
-        Ok(Self { source, header, model: *model, grid, placement: Arc::new(placement), seen: Arc::default() })
+        Ok(Self { source, header, model: *model, resampling, grid, placement: Arc::new(placement), seen: Arc::default() })
     }
 
     /// The file or folder that it is in.
@@ -160,11 +170,13 @@ impl Scan {
     pub fn planes(&self, region: &Box3) -> Result<Planes, ScanError> {
         let region = region.within(self.grid.shape);
         let zs = region.start[2]..region.start[2] + region.shape[2];
-        let wanted = zs.clone().map(|z| self.placement.tap(z)).flat_map(|tap| [tap.low, tap.high]);
+        let linear = self.placement.linear(&region, self.resampling.stepped(&self.source.grid(), &self.grid));
+        let wanted = zs.clone().map(|z| linear.tap(z)).flat_map(|tap| [tap.low, tap.high]);
         Ok(Planes {
             levels: self.levels(wanted)?,
             placement: Arc::clone(&self.placement),
-            linear: self.placement.linear(&region),
+            linear,
+            clipped: self.resampling == Resampling::Clipped,
             window_hu: self.model.window_hu,
             last: [(usize::MAX, Vec::new()), (usize::MAX, Vec::new())],
             all: zs.len() == self.grid.shape[2],
@@ -231,6 +243,8 @@ pub struct Planes {
     levels: Levels<Box<dyn SourceSlices>>,
     placement: Arc<Placement>,
     linear: LinearPlanes,
+    /// Whether levels are clipped to the window before planes are made of them.
+    clipped: bool,
     window_hu: [f32; 2],
     /// The two levels that were read last.
     last: [(usize, Vec<f32>); 2],
@@ -255,13 +269,17 @@ impl Planes {
             }
             return Ok(None);
         };
-        let tap = self.placement.tap(z);
+        let tap = self.linear.tap(z);
         for level in if down { [tap.high, tap.low] } else { [tap.low, tap.high] } {
             while !self.last.iter().any(|(held, _)| *held == level) {
                 self.last.swap(0, 1);
                 let (held, values) = &mut self.last[1];
                 let Some(next) = self.levels.next(values)? else { unreachable!("the levels of all planes are wanted") };
                 *held = next;
+                if self.clipped {
+                    let [low, high] = self.window_hu;
+                    values.iter_mut().for_each(|value| *value = value.clamp(low, high));
+                }
             }
         }
         let level = |level: usize| self.last.iter().find(|(held, _)| *held == level).map_or(&[][..], |(_, values)| values);

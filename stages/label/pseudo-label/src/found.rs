@@ -1,12 +1,14 @@
 //! What the teachers find in one scan.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use inference::{ShownScan, View, Volumetric};
 use ndarray::{Array3, Axis, ShapeBuilder as _, s};
 use pseudo_labels::{Found, Scan, Weighed};
 use stage_kit::StageIo;
+use volume::ScanFile;
 use volume::nifti::Header;
 
 use crate::Config;
@@ -79,10 +81,11 @@ impl<'a> Session<'a> {
     /// The scan as a model is to be shown it; read anew only if the one before was shown it otherwise.
     fn shown(&mut self, model: &Volumetric) -> Result<&ShownScan> {
         let view = *model.view();
-        let same = |other: &View| (other.grid, other.crop_foreground) == (view.grid, view.crop_foreground);
+        let read = |view: &View| (view.grid, view.crop_foreground, view.habits.resampling);
+        let same = |other: &View| read(other) == read(&view);
         if !self.shown.as_ref().is_some_and(|(other, _)| same(other)) {
             self.shown = None;
-            let image = volume::Scan::open(&self.scan.image, &view.grid)?;
+            let image = view.scan(Arc::new(ScanFile::open(&self.scan.image)?))?;
             let shown = ShownScan::read(&image, view.crop_foreground, &self.io.work)?;
             self.io.report.warn(&self.scan.image, image.doubt());
             self.shown = Some((view, shown));

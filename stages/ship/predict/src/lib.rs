@@ -21,7 +21,7 @@ use nets::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stage_kit::{ByCase, CaseSpec, CaseStage, Look, Role, Stage, StageIo};
-use volume::{Keep, Scan};
+use volume::Keep;
 
 use files::{Kept, outputs};
 
@@ -172,7 +172,7 @@ fn named(config: &Config, io: &StageIo, scans: Scans) -> Result<Vec<ScanCase>> {
 fn label(config: &Config, io: &StageIo, tools: &Tools, case: &ScanCase) -> Result<()> {
     let (model, classes) = (&tools.model, tools.classes(config));
     let source = case.scan.open().map_err(anyhow::Error::from_boxed)?;
-    let scan = Scan::of(source.clone(), model.grid())?;
+    let scan = model.scan(source.clone())?;
     // Either finds out what is wrong with a file before the network is set to work on it.
     let region = if config.exact { model.region(&scan)? } else { scan.body()? };
     stage_kit::note_memory(io, &case.id, inference::HELD, model.held_bytes(&region), inference::LESS);

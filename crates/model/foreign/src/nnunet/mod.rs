@@ -18,7 +18,7 @@ use partial::{Dataset, MethodConfig, ModelConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use volume::{ModelGrid, Orientation};
+use volume::{ModelGrid, Orientation, Resampling};
 
 use crate::Foreign;
 use crate::axes::Axes;
@@ -180,7 +180,8 @@ impl Results {
         grid.check()
             .map_err(|error| refused(&path, format!("configuration {configuration}: {error}"), "take plans as nnU-Net makes them"))?;
         // What lies around a small scan is 0 to the network.
-        let habits = Habits { mirrored: axes.mirrored, around: scaling.shift.clamp(0.0, 1.0) };
+        let around = scaling.shift.clamp(0.0, 1.0);
+        let habits = Habits { mirrored: axes.mirrored, around, resampling: Resampling::Clipped };
         let input = ModelInput { grid, scaling, crop_foreground: false, patch: patch.to_vec(), habits };
         Ok(Shared { axes, network, bias, input })
     }

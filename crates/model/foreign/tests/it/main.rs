@@ -3,6 +3,7 @@
 mod hostile;
 mod monai;
 mod nnunet;
+mod resampled;
 
 use std::path::PathBuf;
 

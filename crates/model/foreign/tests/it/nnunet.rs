@@ -1,6 +1,7 @@
 //! Results folders of nnU-Net (`make_nnunet.py`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use foreign::nnunet::{Choice, Results};
@@ -8,7 +9,7 @@ use inference::{Manner, Model, TrainedTeacher, VolumeParams};
 use model_card::Habits;
 use ndarray::Array3;
 use partial::TrainedModel;
-use volume::{Orientation, Scan, nifti};
+use volume::{Orientation, Scan, ScanFile, nifti};
 
 use crate::{fixture, must_agree, tensors};
 
@@ -23,7 +24,7 @@ fn choice(trained_on: Option<&str>) -> Choice {
 }
 
 /// The file that a training becomes.
-fn imported(name: &str, trained_on: Option<&str>) -> (tempfile::TempDir, std::path::PathBuf) {
+pub(crate) fn imported(name: &str, trained_on: Option<&str>) -> (tempfile::TempDir, PathBuf) {
     let results = Results::read(&fixture(name), &choice(trained_on)).unwrap();
     assert_eq!(results.folds(), ["0"]);
     let (folder, model) = (tempfile::tempdir().unwrap(), results.fold("0").unwrap());
@@ -58,8 +59,18 @@ fn logits_are_those_of_the_other_program_for_a_scan_as_its_training_had_it() {
     }
 }
 
+pub(crate) fn opened(path: PathBuf) -> Model {
+    let manner = Manner { partial: Some(partial::open), ..Manner::default() };
+    Model::open(&[path], &manner, &Device::Cpu).unwrap()
+}
+
+/// A fixture's scan as it is shown to a model.
+pub(crate) fn scan_of(model: &Model, name: &str) -> Scan {
+    model.scan(Arc::new(ScanFile::open(&fixture(name)).unwrap())).unwrap()
+}
+
 /// The labels of a fixture's scan on the model grid, all groups over each other.
-fn labelled(model: &Model, scan: &Scan, folder: &Path) -> Array3<u8> {
+pub(crate) fn labelled(model: &Model, scan: &Scan, folder: &Path) -> Array3<u8> {
     let maps = model.label_maps(scan, &scan.whole(), false, folder).unwrap();
     let [nx, _, nz] = scan.whole().shape;
     let mut found = Array3::zeros(scan.whole().shape);
@@ -77,13 +88,12 @@ fn labelled(model: &Model, scan: &Scan, folder: &Path) -> Array3<u8> {
 fn a_scan_is_labelled_as_by_the_other_program() {
     for (name, trained_on) in TRAININGS {
         let (folder, path) = imported(name, trained_on);
-        let manner = Manner { partial: Some(partial::open), ..Manner::default() };
-        let model = Model::open(&[path], &manner, &Device::Cpu).unwrap();
+        let model = opened(path);
         // These networks, of random weights, find something else in every window: where several reach, labels follow from how they weigh.
         // The other program's weigh most half a voxel beyond their middle. Of regions it takes the mean logits, and not probabilities.
         let alike = if name == "regions" { 0.03 } else { TIES };
         for (kind, result, most) in [("small", "small_labels", TIES), ("scan", "scan_alike", alike), ("scan", "scan_labels", 0.12)] {
-            let scan = Scan::open(&fixture(&format!("{name}/{kind}.nii.gz")), model.grid()).unwrap();
+            let scan = scan_of(&model, &format!("{name}/{kind}.nii.gz"));
             let found = labelled(&model, &scan, folder.path());
             let (labels, _) = nifti::read_labels(fixture(&format!("{name}/{result}.nii.gz"))).unwrap();
             let expected = volume::reorient(&labels, Orientation::RAS).data;

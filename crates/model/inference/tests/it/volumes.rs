@@ -162,7 +162,7 @@ fn a_network_is_shown_scans_the_way_round_that_it_is_used_to() {
     let classes: Classes = serde_json::from_value(json!([{"group": "organ", "classes": {"right": 1, "outside": 2}}])).unwrap();
     let label = |mirrored: [bool; 3]| {
         let outputs = [Output::of_group(&classes, 0)];
-        let habits = Habits { mirrored, around: -9.0 };
+        let habits = Habits { mirrored, around: -9.0, ..Habits::default() };
         let view = View { grid: grid(), crop_foreground: true, window: SlidingWindow { patch: [8, 4, 4], overlap: 0.0 }, habits };
         let model = Volumetric::new(Box::new(Sided(outputs)), classes.clone(), Scaling::default(), view, &Device::Cpu);
         model.segment(&Array3::<f32>::zeros((8, 4, 2)).view()).unwrap().remove(0)
