@@ -2,13 +2,14 @@
 //! they are. What follows from such a file asks no longer where it came from.
 //!
 //! [`nnunet`] reads the results folder of a training by nnU-Net, which says all of itself. [`monai`] reads the state dict of a network
-//! of MONAI's, of which everything else must be said.
+//! of MONAI's, and [`onnx`] a graph of any convolutional network, of which everything else must be said.
 
 mod axes;
 mod error;
 mod fit;
 pub mod monai;
 pub mod nnunet;
+pub mod onnx;
 mod state;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ pub struct Foreign {
     pub taken: usize,
     /// How many were left, by what they are; no prediction depends on them.
     pub left: BTreeMap<&'static str, usize>,
+    /// What its file says beside the card, by field.
+    pub more: BTreeMap<String, String>,
 }
 
 impl Foreign {
@@ -38,7 +41,9 @@ impl Foreign {
     /// When the file cannot be written, or a number of the card is no number.
     pub fn save(&self, path: &Path) -> Result<(), ForeignError> {
         let unwritten = |reason| ForeignError::Card { path: path.into(), reason };
-        Ok(self.params.save(path, &self.card.to_metadata().map_err(unwritten)?)?)
+        let mut metadata = self.card.to_metadata().map_err(unwritten)?;
+        metadata.extend(self.more.clone());
+        Ok(self.params.save(path, &metadata)?)
     }
 
     /// What was taken and what was left, for people.

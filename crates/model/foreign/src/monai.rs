@@ -128,7 +128,7 @@ pub fn import(path: &Path, declared: &Declared) -> Result<Foreign, ForeignError>
     let origin = if prefix.is_empty() { name.into_owned() } else { format!("{name}, names behind `{prefix}`") };
     let card = declared.card(&axes, origin).map_err(|reason| ForeignError::Card { path: path.into(), reason })?;
     let left = BTreeMap::from([("saved, not computed with", leftover.len())]).into_iter().filter(|(_, number)| *number > 0).collect();
-    Ok(Foreign { card, params, taken: tensors.len() - leftover.len(), left })
+    Ok(Foreign { card, params, taken: tensors.len() - leftover.len(), left, more: BTreeMap::new() })
 }
 
 /// The embedding of tokens as a convolution, where it was a perceptron over voxels in the order x, y, z of a token.

@@ -4,6 +4,7 @@
 //! by slab into `u8`; the logits of a whole volume are never held, nor, by the student, the volume.
 
 mod error;
+mod graphs;
 mod image;
 mod maps;
 mod mirrors;
@@ -19,6 +20,7 @@ mod volumetric;
 mod window;
 
 pub use error::ModelError;
+pub use graphs::TrainedGraph;
 pub use image::{Image, ShownError, ShownScan};
 pub use maps::{LabelMaps, LabelledPlane};
 pub use model::{Manner, Model, OpenPartial};

@@ -189,6 +189,7 @@ impl Part {
                 let params = VolumeParams { precision: manner.precision.unwrap_or_default(), ..VolumeParams::default() };
                 Volumetric::load(&params, path, device)?
             }
+            Kind::Graph => Volumetric::of_graph(&ViewParams::default(), card, path, device)?,
             Kind::Partial => {
                 let open = manner.partial.ok_or_else(|| ModelError::Partial { path: path.into() })?;
                 let network = open(path, &card, device).map_err(|reason| ModelError::OpenPartial { path: path.into(), reason })?;

@@ -11,6 +11,7 @@ use random::Streams;
 use volume::{Box3, Scaling, Scan};
 
 use crate::error::ModelError;
+use crate::graphs::TrainedGraph;
 use crate::image::{Image, ShownScan};
 use crate::maps::LabelMaps;
 use crate::mirrors::{Mirrors, mirrored};
@@ -106,6 +107,16 @@ impl Volumetric {
     /// When the card keeps parts of what it does not find.
     pub fn of_card(network: Box<dyn VolumeNetwork>, card: ModelCard, view: View, device: &Device) -> std::result::Result<Self, ModelError> {
         Self::new(network, card.classes, card.input.scaling, view, device).keeping(&card.keep_parts)
+    }
+
+    /// A graph from another program, of which its card and the parameters say the rest.
+    ///
+    /// # Errors
+    /// As [`TrainedGraph::load`], and when the parameters contradict the card.
+    pub fn of_graph(params: &ViewParams, card: ModelCard, path: &Path, device: &Device) -> std::result::Result<Self, ModelError> {
+        let view = params.of(&card, path)?;
+        let graph = TrainedGraph::load(&card, &view.window, path, device)?;
+        Self::of_card(Box::new(graph), card, view, device)
     }
 
     /// With the connected parts of what it finds removed that are not to be kept.

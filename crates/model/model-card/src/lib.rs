@@ -40,6 +40,8 @@ pub enum Kind {
     Teacher,
     /// A model of `train-partial`.
     Partial,
+    /// A graph of operations from another program.
+    Graph,
 }
 
 impl fmt::Display for Kind {
@@ -48,6 +50,7 @@ impl fmt::Display for Kind {
             Self::Student => "student, as `train-student` writes it",
             Self::Teacher => "teacher, as `train-teacher` writes it",
             Self::Partial => "model for partial labels, as `train-partial` writes it",
+            Self::Graph => "graph from another program, as `import` writes it",
         })
     }
 }

@@ -60,6 +60,7 @@ pub fn of_model(path: &Path) -> Result<Vec<u8>, OnnxError> {
         Kind::Student => of_student(path, card.as_ref()),
         Kind::Teacher => of_teacher(path, card.as_ref()),
         Kind::Partial => of_partial(path),
+        Kind::Graph => Err(failed(path, candle_core::Error::Msg("it comes from an ONNX file itself; take that one".into()))),
     }
 }
 

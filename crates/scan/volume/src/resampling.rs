@@ -81,7 +81,8 @@ mod tests {
             let (mut shape, mut spacing) = ([1; 3], [1.0; 3]);
             (shape[axis], spacing[axis]) = (3, 4.0);
             let own = grid(shape, spacing);
-            let image = ScalarVolume { data: Array3::from_shape_fn(own.shape.f(), |(x, y, z)| [0.0, 40.0, 100.0][x + y + z]), affine: own.affine };
+            let image =
+                ScalarVolume { data: Array3::from_shape_fn(own.shape.f(), |(x, y, z)| [0.0, 40.0, 100.0][x + y + z]), affine: own.affine };
             spacing[axis] = 2.0;
             assert_eq!(shown(&image, spacing).concat(), [0.0, 0.0, 0.4, 0.4, 1.0, 1.0], "axis {axis}");
         }

@@ -127,6 +127,10 @@ impl Teacher {
                 model.config.method.check(view.window.patch).context("window")?;
                 Volumetric::of_card(Box::new(model), card, view, device)?
             }
+            Some(Kind::Graph) => {
+                let card = card.context("a model without a card")?;
+                Volumetric::of_graph(&config.view(), card, path, device)?
+            }
             Some(Kind::Teacher) | None => {
                 let params = VolumeParams {
                     network: config.networks.get(name).cloned(),

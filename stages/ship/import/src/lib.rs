@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use foreign::Foreign;
 use foreign::monai::{self, Declared};
 use foreign::nnunet::{Choice, Results};
+use foreign::onnx;
 use inference::{Manner, Model};
 use model_card::MODEL_FILE;
 use schemars::JsonSchema;
@@ -25,6 +26,9 @@ pub struct Config {
     /// The state dict of a BasicUNet, UNETR or SwinUNETR of MONAI's.
     #[serde(skip_serializing_if = "Option::is_none")]
     monai: Option<Declared>,
+    /// An ONNX graph of a convolutional network, of volumes or of slices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    onnx: Option<onnx::Declared>,
 }
 
 /// The stage `import`.
@@ -33,11 +37,11 @@ pub struct Import;
 impl Stage for Import {
     const NAME: &'static str = "import";
     const REVISION: u32 = 1;
-    const ABOUT: &'static str = "Makes models that nnU-Net or MONAI have trained into files for every stage that takes a model";
+    const ABOUT: &'static str = "Makes models of nnU-Net and MONAI, and ONNX graphs, into files for every stage that takes a model";
     const READS: &'static [Role] = &[Role::required(
         "model",
         "a folder with plans.json, dataset.json and fold_0 of a training by nnU-Net; or a state dict of MONAI's, .pt, .pth or \
-         .safetensors, or a bundle with models/model.pt",
+         .safetensors, or a bundle with models/model.pt; or an .onnx file, or a folder with one and the weights that lie beside it",
     )];
     const WRITES: &'static str = "model.safetensors, or fold_0.safetensors and so on where there are several folds: the weights, and in the file's \
          metadata what the model is";
@@ -47,9 +51,12 @@ impl Stage for Import {
 
     fn check(config: &Config) -> Result<()> {
         match config {
-            Config { nnunet: Some(choice), monai: None } => choice.check().map_err(|error| anyhow::anyhow!("nnunet.{error}")),
-            Config { nnunet: None, monai: Some(declared) } => declared.check().map_err(|error| anyhow::anyhow!("monai.{error}")),
-            _ => anyhow::bail!("give exactly one of `nnunet` and `monai`, the program that has trained the model"),
+            Config { nnunet: Some(choice), monai: None, onnx: None } => choice.check().map_err(|error| anyhow::anyhow!("nnunet.{error}")),
+            Config { nnunet: None, monai: Some(declared), onnx: None } => {
+                declared.check().map_err(|error| anyhow::anyhow!("monai.{error}"))
+            }
+            Config { nnunet: None, monai: None, onnx: Some(declared) } => declared.check().map_err(|error| anyhow::anyhow!("onnx.{error}")),
+            _ => anyhow::bail!("give exactly one of `nnunet`, `monai` and `onnx`, whose model it is"),
         }
     }
 
@@ -63,9 +70,21 @@ impl Stage for Import {
                 ensure!(file.is_file(), "there is no {}; give a state dict, or a bundle that has {BUNDLE_FILE}", file.display());
                 write(monai::import(file, declared)?, MODEL_FILE, io)
             }
+            Config { onnx: Some(declared), .. } => of_onnx(declared, model, io),
             _ => Self::check(config),
         }
     }
+}
+
+fn of_onnx(declared: &onnx::Declared, model: &Path, io: &StageIo) -> Result<()> {
+    let found = onnx::import(model, declared)?;
+    // The digest of a single file does not tell what lies beside it.
+    ensure!(
+        !(io.planned && found.beside && model.is_file()),
+        "{} has its weights in a file beside it; give the folder that holds both, so that a change of either shows",
+        model.display()
+    );
+    write(found.model, MODEL_FILE, io)
 }
 
 fn of_nnunet(choice: &Choice, folder: &Path, io: &StageIo) -> Result<()> {

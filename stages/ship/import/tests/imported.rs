@@ -71,10 +71,28 @@ fn a_bundle_holds_the_state_dict() {
 }
 
 #[test]
+fn a_graph_is_a_model_and_its_weights_may_lie_beside_it() {
+    let declared = json!({"onnx": {
+        "axes": "xy", "overlapping": true, "grid": {"spacing_mm": [1, 1, null], "window_hu": [-175, 250]},
+        "classes": [{"group": "organ", "classes": {"liver": 1}}, {"group": "cancer", "classes": {"tumor": 2}}],
+    }});
+    let output = tempfile::tempdir().unwrap();
+    let beside = fixture("onnx/beside");
+    for model in [beside.clone(), beside.join("flat.beside.onnx")] {
+        assert_eq!(imported(model, declared.clone(), output.path()).unwrap(), ["model.safetensors"]);
+    }
+    let model =
+        Model::open(&[output.path().join("model.safetensors")], &Manner::default(), &nets::device(Default::default()).unwrap()).unwrap();
+    assert_eq!(model.outputs().iter().map(|output| output.group.as_str()).collect::<Vec<_>>(), ["organ", "cancer"]);
+    let open = imported(fixture("onnx/flat.traced_open.onnx"), declared, output.path()).unwrap_err().to_string();
+    assert!(open.contains("leaves its sides open; give `patch`"), "{open}");
+}
+
+#[test]
 fn one_program_has_trained_a_model() {
     let output = tempfile::tempdir().unwrap();
     let refused = |params| format!("{:#}", imported(fixture("plain"), params, output.path()).unwrap_err());
-    assert!(refused(json!({})).contains("exactly one of `nnunet` and `monai`"));
+    assert!(refused(json!({})).contains("exactly one of `nnunet`, `monai` and `onnx`"));
     assert!(refused(json!({"nnunet": {"trained_on": "XYZ"}})).contains("nnunet.trained_on"));
     assert!(refused(json!({"nnunet": {"fold": 1}})).contains("fold"));
 }

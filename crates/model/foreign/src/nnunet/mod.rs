@@ -159,7 +159,7 @@ impl Results {
         let params = fit(&path, &wanted, &tensors, &unknown, &axes, REMEDY)?;
         let origin = Origin { cases: format!("{}, {configuration}, fold {fold}", self.plans.dataset_name), ..Origin::default() };
         let card = self.card(network, input, origin).map_err(|reason| ForeignError::Card { path, reason })?;
-        Ok(Foreign { card, params, taken: tensors.len(), left })
+        Ok(Foreign { card, params, taken: tensors.len(), left, more: BTreeMap::new() })
     }
 
     fn shared(&self, configuration: &str) -> Result<Shared, ForeignError> {

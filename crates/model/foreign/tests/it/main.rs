@@ -3,6 +3,8 @@
 mod hostile;
 mod monai;
 mod nnunet;
+mod onnx;
+mod onnx_hostile;
 mod resampled;
 
 use std::path::PathBuf;

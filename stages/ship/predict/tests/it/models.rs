@@ -1,6 +1,6 @@
-//! Which models label: students, teachers, models for partial labels, several together.
+//! Which models label: students, teachers, models for partial labels, graphs of other programs, several together.
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use inference::{Manner, Model};
 use model_card::{Kind, ModelCard};
 use nets::{DualUNet2d, DualUNet2dConfig, Network as _, Params};
@@ -132,6 +132,30 @@ fn a_model_of_train_partial_labels_a_scan_too() {
     must_succeed(&bench.predict("out", &["--exact"]));
     let labels = bench.labels("out", "a");
     assert!(labels.data.iter().all(|label| [0, 1, 14, 200].contains(label)) && labels.data.iter().any(|&label| label > 0));
+}
+
+#[test]
+fn a_graph_of_another_program_labels_a_scan_too() {
+    let bench = Bench::new();
+    bench.scan("a", [61, 50, 23], "LPS");
+    let classes = declared(json!([{"group": "organ", "classes": {"liver": 1}}]));
+    // Scores of background and liver: 0.5 and the intensity.
+    let graph = json!({
+        "image": [1, 1, 16, 16, 16], "weights": {"graph/w": [2, 1, 1, 1, 1], "graph/b": [2]}, "outputs": [1],
+        "steps": [{"op": {"conv": {"walk": {"stride": [1, 1, 1], "padding": [0, 0, 0]}, "groups": 1}}, "of": [0, "graph/w", "graph/b"]}],
+    });
+    let spec = |name: &str, shape: &[usize]| nets::ParamSpec { name: name.into(), shape: shape.into(), init: nets::Init::Zeros };
+    let params = Params::init(&[spec("graph/w", &[2, 1, 1, 1, 1]), spec("graph/b", &[2])], Streams::new(0), &Device::Cpu).unwrap();
+    params.set("graph/w", &Tensor::new(&[0f32, 1.0], &Device::Cpu).unwrap().reshape((2, 1, 1, 1, 1)).unwrap()).unwrap();
+    params.set("graph/b", &Tensor::new(&[0.5f32, 0.0], &Device::Cpu).unwrap()).unwrap();
+    let network = json!({"graph": {}});
+    let mut metadata = ModelCard { network, ..card(Kind::Graph, &classes, vec![16, 16, 16]) }.to_metadata().unwrap();
+    metadata.insert("graph".into(), graph.to_string());
+    params.save(&bench.path("model.safetensors"), &metadata).unwrap();
+    must_succeed(&bench.predict("out", &["--exact"]));
+    let labels = bench.labels("out", "a").data;
+    let share = labels.iter().filter(|&&label| label == 1).count() as f64 / labels.len() as f64;
+    assert!((0.1..0.5).contains(&share) && labels.iter().all(|label| *label < 2), "{share}");
 }
 
 #[test]
