@@ -177,6 +177,6 @@ impl Declared {
             )
         })?;
         // Windows are padded with zeros, after the scaling.
-        Ok(Habits { mirrored: axes.mirrored, around: self.scaling()?.shift.clamp(0.0, 1.0) })
+        Ok(Habits { mirrored: axes.mirrored, around: self.scaling()?.shift.clamp(0.0, 1.0), ..Habits::default() })
     }
 }
