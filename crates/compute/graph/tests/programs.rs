@@ -5,7 +5,7 @@ use graph::Program;
 use serde_json::{Value, json};
 
 /// A program over an image `(1, 1, 4, 6)` with the weights `w (2, 1, 3, 3)` and `c (2)`.
-fn program(steps: Value, outputs: Value) -> Program {
+fn program(steps: &Value, outputs: &Value) -> Program {
     let program = json!({"image": [1, 1, 4, 6], "weights": {"w": [2, 1, 3, 3], "c": [2]}, "steps": steps, "outputs": outputs});
     serde_json::from_value(program).unwrap()
 }
@@ -29,7 +29,7 @@ fn what_is_checked_has_the_shapes_that_are_computed() {
         {"op": {"permute": {"order": [0, 3, 1, 2]}}, "of": [9]},
         {"op": {"join": {"axis": 1}}, "of": [10, 10]},
     ]);
-    let program = program(steps, json!([1, 11]));
+    let program = program(&steps, &json!([1, 11]));
     let weight = |name: &str| {
         let shape = &program.weights[name];
         Tensor::arange(0f32, shape.iter().product::<usize>() as f32, &Device::Cpu)?.reshape(&shape[..])
@@ -65,8 +65,8 @@ fn what_cannot_be_computed_is_found_before_it_is() {
         (json!({"op": {"mean": {"axes": [7]}}, "of": [0]}), "axes [7]"),
         (json!({"op": {"join": {"axis": 1}}, "of": []}), "0 operands"),
     ] {
-        let error = program(json!([step]), json!([1])).check().unwrap_err().to_string();
+        let error = program(&json!([step]), &json!([1])).check().unwrap_err().to_string();
         assert!(error.contains(expected), "{expected}: {error}");
     }
-    assert!(program(json!([]), json!([1])).check().unwrap_err().to_string().contains("the output 1 is no value"));
+    assert!(program(&json!([]), &json!([1])).check().unwrap_err().to_string().contains("the output 1 is no value"));
 }

@@ -111,8 +111,11 @@ fn range(ask: &Ask<'_>) -> Result<Known, String> {
     numbers(ask.name(), &found, &[found.len()])
 }
 
+/// A shape, and the whole numbers of two constants that go together in it.
+type Pair = (Vec<usize>, Vec<i64>, Vec<i64>);
+
 /// Whole numbers of two constants that go together.
-fn together(to: &mut Translator, a: &Tensor, b: &Tensor) -> Result<(Vec<usize>, Vec<i64>, Vec<i64>), String> {
+fn together(to: &mut Translator, a: &Tensor, b: &Tensor) -> Result<Pair, String> {
     let shape = broadcast(a.dims(), b.dims())?;
     to.count(&shape)?;
     let spread = |x: &Tensor| x.broadcast_as(&shape[..]).and_then(|x| x.contiguous()).map_err(|error| error.to_string());

@@ -184,7 +184,7 @@ fn logits(to: &mut Translator, value: usize, declared: &Declared) -> Result<Know
     }
     let clip = Op::Each(Function::Clip { low: LEAST, high: 1.0 - LEAST });
     let likely = to.emit(clip, &[found], "likely")?;
-    let log = to.emit(Op::Each(Function::Log), &[likely.clone()], "log")?;
+    let log = to.emit(Op::Each(Function::Log), std::slice::from_ref(&likely), "log")?;
     if !declared.overlapping {
         return Ok(log);
     }

@@ -165,7 +165,7 @@ pub(super) fn split(to: &mut Translator, ask: &Ask<'_>) -> Result<Vec<Known>, St
     let mut start = 0;
     let mut part = |length: &i64| {
         let length = usize::try_from(*length).map_err(|_| format!("a part of {length}"))?;
-        let cut = to.emit(Op::Cut { axis: at, start, length }, &[x.clone()], ask.name());
+        let cut = to.emit(Op::Cut { axis: at, start, length }, std::slice::from_ref(&x), ask.name());
         start += length;
         cut
     };

@@ -56,7 +56,7 @@ impl Simplifier {
                     && let Some(norm) = self.norm_of_groups(*x, w)?
                 {
                     self.to.steps[k] = norm;
-                } else if self.alone(*x) && self.into_conv(k, *x, w, &step.op)? {
+                } else if self.alone(*x) && self.taken_by_conv(k, *x, w, &step.op)? {
                     self.merge(k + 1, *x);
                 }
             }
@@ -89,7 +89,7 @@ impl Simplifier {
     }
 
     /// Makes a scale or shift of each channel part of the convolution before it.
-    fn into_conv(&mut self, k: usize, x: usize, weight: &str, op: &Op) -> candle_core::Result<bool> {
+    fn taken_by_conv(&mut self, k: usize, x: usize, weight: &str, op: &Op) -> candle_core::Result<bool> {
         let shape = self.to.shapes[x].clone();
         let Some(by_channel) = self.by_channel(weight, shape.len(), shape.get(1).copied().unwrap_or_default())? else { return Ok(false) };
         let conv = &self.to.steps[x - 1];

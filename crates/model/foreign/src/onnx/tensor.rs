@@ -81,8 +81,8 @@ impl Stored<'_> {
             return Err(format!("{found} values for the shape {shape:?}"));
         }
         match element {
-            Element::F32 | Element::F64 => Tensor::from_slice(&self.floats, shape, &Device::Cpu).map_err(said),
-            Element::Int(..) => Tensor::from_slice(&self.ints, shape, &Device::Cpu).map_err(said),
+            Element::F32 | Element::F64 => Tensor::from_slice(&self.floats, shape, &Device::Cpu).map_err(|error| error.to_string()),
+            Element::Int(..) => Tensor::from_slice(&self.ints, shape, &Device::Cpu).map_err(|error| error.to_string()),
             // The bits of 16 stand in whole numbers.
             Element::F16 | Element::Bf16 => {
                 let bits: Vec<u8> = self.ints.iter().flat_map(|bits| (bits & 0xffff).to_le_bytes().into_iter().take(2)).collect();
@@ -116,10 +116,6 @@ impl Stored<'_> {
     }
 }
 
-fn said(error: candle_core::Error) -> String {
-    error.to_string()
-}
-
 /// A tensor of little-endian bytes, as many as the shape needs.
 #[expect(clippy::cast_possible_truncation, reason = "networks are computed in single precision")]
 fn made(element: Element, bytes: &[u8], shape: Vec<usize>) -> Result<Tensor, String> {
@@ -131,7 +127,7 @@ fn made(element: Element, bytes: &[u8], shape: Vec<usize>) -> Result<Tensor, Str
         Element::Bf16 => floats(whole(bytes)?.map(|bytes| half::bf16::from_le_bytes(bytes).to_f32()).collect()),
         Element::Int(size, signed) => Tensor::from_vec(bytes.chunks(size).map(|one| int(one, signed)).collect(), shape, &Device::Cpu),
     }
-    .map_err(said)
+    .map_err(|error| error.to_string())
 }
 
 /// A whole number of up to 8 bytes.

@@ -15,7 +15,8 @@ pub(crate) fn declared(more: Value) -> Declared {
         "grid": {"spacing_mm": [1.5, 1.5, 2.0], "window_hu": [-175, 250]}, "axes": "xyz",
         "classes": [{"group": "organ", "classes": {"liver": 1, "spleen": 4}}],
     });
-    declared.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let Value::Object(more) = more else { panic!("no map: {more}") };
+    declared.as_object_mut().unwrap().extend(more);
     serde_json::from_value(declared).unwrap()
 }
 

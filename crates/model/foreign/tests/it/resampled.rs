@@ -6,16 +6,24 @@ use volume::{LabelVolume, Orientation, nifti, resample_nearest};
 use crate::fixture;
 use crate::nnunet::{imported, labelled, opened, scan_of};
 
-/// The folder, the orientation of its training, a scan, and the least Dice score of a class with what the other program finds.
-///
-/// It resamples logits back, and this program labels, so that a border lies up to half a voxel of the model grid off, either way: the balls
-/// are 8 to 16 mm in radius, and the voxels 2 to 6 mm. Sizes and places of what is found do not change by that.
-const SCANS: [(&str, &str, &str, f64); 4] =
-    [("even", "LPS", "turned", 0.87), ("even", "LPS", "thick", 0.87), ("flat", "LPS", "thick", 0.93), ("across", "PIR", "fine", 0.81)];
+/// The folder, the orientation of its training, and a scan.
+const SCANS: [(&str, &str, &str); 4] =
+    [("even", "LPS", "turned"), ("even", "LPS", "thick"), ("flat", "LPS", "thick"), ("across", "PIR", "fine")];
 
-/// How much larger or smaller a class may be than there, and how far from there it may lie, in voxels of the scan.
-const LARGER: f64 = 0.06;
-const FURTHER: f64 = 0.5;
+/// The least Dice score with what the other program finds, how much larger or smaller a class may be than there, and how many voxels of the
+/// scan it may lie off.
+struct Close {
+    dice: f64,
+    larger: f64,
+    further: f64,
+}
+
+/// The body is large and sure: a grid that lay half a voxel off would show.
+const BODY: Close = Close { dice: 0.95, larger: 0.02, further: 0.1 };
+
+/// The balls in it are 8 to 16 mm in radius, of voxels of 2 to 6 mm, and the network is unsure of their borders. The other program resamples
+/// logits by splines, and this program labels, so that what is found of a ball moves by up to a voxel.
+const BALL: Close = Close { dice: 0.8, larger: 0.15, further: 1.1 };
 
 /// How many voxels have a label, and where their middle is.
 fn middle(labels: &Array3<u8>, value: u8) -> (f64, [f64; 3]) {
@@ -26,7 +34,7 @@ fn middle(labels: &Array3<u8>, value: u8) -> (f64, [f64; 3]) {
 
 #[test]
 fn a_scan_that_is_resampled_is_labelled_as_by_the_other_program_but_for_borders() {
-    for (name, trained_on, kind, least) in SCANS {
+    for (name, trained_on, kind) in SCANS {
         let (folder, path) = imported(name, Some(trained_on));
         let model = opened(path);
         let scan = scan_of(&model, &format!("{name}/{kind}.nii.gz"));
@@ -41,7 +49,8 @@ fn a_scan_that_is_resampled_is_labelled_as_by_the_other_program_but_for_borders(
             let further = (0..3).map(|axis| (place[axis] - place_there[axis]).abs()).fold(0.0, f64::max);
             let what = format!("{name}/{kind}, {}: Dice {dice}, {size} voxels for {size_there}, {further} off", class.key);
             println!("{what}");
-            assert!(dice >= least && (size / size_there - 1.0).abs() <= LARGER && further <= FURTHER, "{what}");
+            let Close { dice: least, larger, further: most } = if class.key == "body" { BODY } else { BALL };
+            assert!(dice >= least && (size / size_there - 1.0).abs() <= larger && further <= most, "{what}");
         }
     }
 }
