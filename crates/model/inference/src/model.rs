@@ -105,6 +105,12 @@ impl Model {
         })
     }
 
+    /// The grid that scans are brought onto.
+    #[must_use]
+    pub fn grid(&self) -> &ModelGrid {
+        self.parts[0].grid()
+    }
+
     /// A scan as it is shown to the models.
     ///
     /// # Errors

@@ -111,7 +111,7 @@ fn a_student_goes_out_with_its_page_and_its_graph_on_the_grid_that_it_is_exporte
     bench
         .export(json!({"grid": {"spacing_mm": [2, 2, 2.5], "window_hu": [-200, 300]}, "onnx": true, "card": {"licence": "cc-by-4.0"}}))
         .unwrap();
-    bench.open();
+    assert_eq!(bench.open().grid().spacing_mm, [Some(2.0), Some(2.0), Some(2.5)]);
     must_say(&bench.page(), &["license: cc-by-4.0", "value: 0.75", "2 mm, 2 mm, 2.5 mm", "`kidney` | 200", "`0123abcd`", "model.onnx"]);
     let graph = bench.graph();
     must_say(

@@ -36,7 +36,7 @@ pub struct Import;
 
 impl Stage for Import {
     const NAME: &'static str = "import";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const ABOUT: &'static str = "Makes models of nnU-Net and MONAI, and ONNX graphs, into files for every stage that takes a model";
     const READS: &'static [Role] = &[Role::required(
         "model",

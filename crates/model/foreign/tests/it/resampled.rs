@@ -19,10 +19,10 @@ struct Close {
 }
 
 /// The body is large and sure: a grid that lay half a voxel off would show.
-const BODY: Close = Close { dice: 0.95, larger: 0.02, further: 0.1 };
+const BODY: Close = Close { dice: 0.955, larger: 0.02, further: 0.1 };
 
-/// The balls in it are 8 to 16 mm in radius, of voxels of 2 to 6 mm, and the network is unsure of their borders. The other program resamples
-/// logits by splines, and this program labels, so that what is found of a ball moves by up to a voxel.
+/// The balls in it are 7 to 14 mm in radius, on grids of 1.5 to 5 mm, and the network is unsure of their borders. The other program brings
+/// logits back to the scan, and this program labels, so that what is found of a ball moves by up to a voxel.
 const BALL: Close = Close { dice: 0.8, larger: 0.15, further: 1.1 };
 
 /// How many voxels have a label, and where their middle is.

@@ -140,7 +140,7 @@ fn an_exported_student_needs_no_parameters() {
     let model = bench.path("model.safetensors");
     Student::export(&asked, &path, &model).unwrap();
     let opened = bench.open(&[&model]).unwrap();
-    assert_eq!(opened.classes(), &three_groups());
+    assert_eq!((opened.grid(), opened.classes()), (&grid(), &three_groups()));
     assert!(!opened.streams(), "small parts depend on all planes");
     let maps = bench.maps(&opened);
     assert!(maps.maps[1].bounds().is_none() && maps.maps[0].bounds().is_some());
