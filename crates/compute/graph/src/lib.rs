@@ -27,4 +27,4 @@ mod shape;
 
 pub use op::{Function, Op, Walk};
 pub use program::{Operand, Program, ProgramError, Step};
-pub use shape::broadcast;
+pub use shape::{broadcast, count};

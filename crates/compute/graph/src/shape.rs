@@ -92,8 +92,9 @@ impl Op {
     }
 }
 
-/// The number of values; none where it is beyond all numbers.
-pub(crate) fn count(shape: &[usize]) -> Option<usize> {
+/// The number of values of a shape; none where it is beyond all numbers.
+#[must_use]
+pub fn count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |count, side| count.checked_mul(*side))
 }
 

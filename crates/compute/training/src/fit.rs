@@ -18,6 +18,7 @@ use crate::optim::{Accumulator, Optimizer};
 use crate::parts::{Cut, Parts};
 use crate::protocol::FitConfig;
 use crate::run::{Diverged, Interrupted, Run};
+use crate::standstill::UntilStill;
 use crate::tensorboard::EventFile;
 
 /// The event file, in the folder [`stage_kit::ABOUT`] of the output folder: TensorBoard lays values over the time of day too.
@@ -101,8 +102,6 @@ struct Fitting<'a> {
     optimizer: Optimizer,
     checkpoints: CheckpointFolder,
     state: TrainingState,
-    /// After so many epochs the learning rate begins to fall ([`FitConfig::until_still`]), once that is known.
-    cools_from: Option<u64>,
     /// Of the first rank.
     events: Option<EventFile>,
     progress: Progress,
@@ -140,31 +139,32 @@ impl<'a> Fitting<'a> {
         let events = ranks.is_first().then(events).transpose()?;
         let loader = Loader::start(Arc::new(source), Cut::new(config.micro_batch, ranks), state.position, config.epochs)?;
         let last_save = Instant::now();
-        let cools_from = None;
-        let mut fitting =
-            Self { config, model, run, steps_per_epoch, loader, optimizer, checkpoints, state, cools_from, events, progress, last_save };
-        fitting.look_for_standstill();
+        let fitting = Self { config, model, run, steps_per_epoch, loader, optimizer, checkpoints, state, events, progress, last_save };
+        fitting.tell_standstill();
         Ok(fitting)
     }
 
     /// How many epochs the training takes, as far as is known by now.
     fn epochs(&self) -> u64 {
-        let known = self.config.until_still.zip(self.cools_from);
-        known.map_or(self.config.epochs, |(still, from)| from + still.cool_down)
+        self.standstill().map_or(self.config.epochs, |(still, from)| from + still.cool_down)
     }
 
-    /// Looks whether the validation stands still. Follows from the curve alone, so that a resumed training ends alike.
-    fn look_for_standstill(&mut self) {
-        let Some(still) = self.config.until_still.filter(|_| self.cools_from.is_none()) else { return };
-        self.cools_from = still.cools_from(self.config.select, &self.state.curve, self.config.epochs);
-        if let Some(from) = self.cools_from {
-            self.progress.set_total(self.epochs() * self.steps_per_epoch);
-            let why = match from + still.cool_down {
-                end if end == self.config.epochs => "`epochs` is reached, and its validation may not stand still; `epochs` can be raised",
-                _ => "its validation stands still",
-            };
-            self.progress.note(&format!("{}: {why}; the learning rate falls from epoch {} to {}", self.run.node, from + 1, self.epochs()));
-        }
+    /// After how many epochs the learning rate begins to fall, once that is known. Follows from the curve alone, so that a resumed training
+    /// ends alike.
+    fn standstill(&self) -> Option<(UntilStill, u64)> {
+        let still = self.config.until_still?;
+        Some((still, still.cools_from(self.config.select, &self.state.curve, self.config.epochs)?))
+    }
+
+    /// Says that the validation stands still, if it does.
+    fn tell_standstill(&self) {
+        let Some((_, from)) = self.standstill() else { return };
+        self.progress.set_total(self.epochs() * self.steps_per_epoch);
+        let why = match self.epochs() == self.config.epochs {
+            true => "`epochs` is reached, and its validation may not stand still; `epochs` can be raised",
+            false => "its validation stands still",
+        };
+        self.progress.note(&format!("{}: {why}; the learning rate falls from epoch {} to {}", self.run.node, from + 1, self.epochs()));
     }
 
     /// The rest of an epoch, unless it is asked to end within it.
@@ -238,8 +238,8 @@ impl<'a> Fitting<'a> {
 
     fn learning_rate(&self, step: u64) -> f64 {
         let iteration = self.state.position.epoch * self.steps_per_epoch + step;
-        let fall = self.config.until_still.zip(self.cools_from);
-        let fall = fall.map_or(1.0, |(still, from)| still.factor(iteration - from * self.steps_per_epoch, self.steps_per_epoch));
+        let fall =
+            self.standstill().map_or(1.0, |(still, from)| still.factor(iteration - from * self.steps_per_epoch, self.steps_per_epoch));
         self.config.learning_rate * fall * self.config.schedule.factor(iteration, self.steps_per_epoch, self.config.epochs)
     }
 
@@ -267,7 +267,9 @@ impl<'a> Fitting<'a> {
         self.progress.note(&self.summary(&row));
         self.state.curve.push(row);
         self.state.position = Position { epoch, step: 0 };
-        self.look_for_standstill();
+        if self.standstill().is_some_and(|(_, from)| from == epoch) {
+            self.tell_standstill();
+        }
         (self.state.loss_sum, self.state.samples, self.state.seconds) = (0.0, 0, 0.0);
         self.save(is_best)?;
         if self.run.ranks.is_first() { write_curves(&self.run.output, &self.state.curve) } else { Ok(()) }

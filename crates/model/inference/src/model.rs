@@ -116,8 +116,7 @@ impl Model {
     /// # Errors
     /// When it has no place on the model grid.
     pub fn scan(&self, source: Arc<dyn Source>) -> Result<Scan, ModelError> {
-        let first = &self.parts[0];
-        Ok(Scan::resampled(source, first.grid(), first.resampling())?)
+        Ok(Scan::resampled(source, self.grid(), self.parts[0].resampling())?)
     }
 
     /// The part of a scan that the models are shown, the foreground or all of it, as in their trainings.

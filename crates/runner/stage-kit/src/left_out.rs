@@ -91,7 +91,9 @@ impl Aside {
     }
 }
 
-fn name_of(path: &Path) -> String {
+/// The last part of a path, for people.
+#[must_use]
+pub fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 

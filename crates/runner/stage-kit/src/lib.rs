@@ -33,7 +33,7 @@ pub use entry::{Entry, Role, Stage, role};
 pub use files::{write_atomic, write_atomic_text};
 pub use forecast::{Ahead, Chore, Cost, Forecast, Lot, Model, Outlook, time_cases};
 pub use io::{ABOUT, DeviceChoice, Known, StageIo};
-pub use left_out::{Aside, LEFT_OUT_FILE, LeftOut, left_out_text, read_left_out};
+pub use left_out::{Aside, LEFT_OUT_FILE, LeftOut, left_out_text, name_of, read_left_out};
 pub use memory::{forget_peak_memory, note_memory, peak_memory};
 pub use mistakes::Mistake;
 pub use nearest::nearest;

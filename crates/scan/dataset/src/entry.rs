@@ -22,7 +22,8 @@ pub(crate) fn of_scan(name: &str) -> Option<&str> {
 }
 
 /// How the name of a scan ends, in small letters; otherwise as that of a NIfTI file.
-pub(crate) fn ending(name: &str) -> &'static str {
+#[must_use]
+pub fn ending(name: &str) -> &'static str {
     let lower = name.to_lowercase();
     SCANS.into_iter().find(|ending| lower.ends_with(ending)).unwrap_or(SCANS[0])
 }

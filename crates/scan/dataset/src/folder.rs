@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
-use stage_kit::{Aside, LeftOut};
+use stage_kit::{Aside, LeftOut, name_of};
 use walkdir::WalkDir;
 
 use crate::entry::{Kind, SCANS, ending, kind, of_scan, without_endings};
@@ -328,10 +328,6 @@ pub(crate) fn too_deep(files: impl Iterator<Item = PathBuf>, looks_like_input: i
         file: folder,
     };
     found.into_iter().map(finding).collect()
-}
-
-pub(crate) fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// The images of a folder, or the one image that `path` is.

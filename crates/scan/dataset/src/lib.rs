@@ -17,13 +17,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use declaration::{DatasetConfig, Folders, Layout, Mark, Marks, Nnunet, Pattern, Side, SplitRule};
+pub use entry::ending;
 pub use folder::{FolderError, ImageFile, Listing, Naming, image_files, images_at, label_files, label_in, likely_case, list};
 use labels::{Classes, LabelPattern, Regions};
 pub use nnunet::{DatasetList, Label, write_list};
 pub use problem::{DatasetError, Problem, SplitError};
 pub use scans::{ScanCase, Scans, scans_at};
 use serde::{Deserialize, Serialize};
-pub use source::{CaseFiles, Source};
+pub use source::{CaseFiles, Source, is_name};
 use stage_kit::{Role, StageIo};
 use volume::Cut;
 

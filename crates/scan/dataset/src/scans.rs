@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use formats::{Format, ScanFiles};
-use stage_kit::{Aside, LeftOut};
+use stage_kit::{Aside, LeftOut, name_of};
 
 use crate::entry::{Kind, kind, stem};
 #[cfg(feature = "dicom")]
 use crate::folder::too_deep;
-use crate::folder::{FolderError, Found, Naming, look_at, name_of, several};
+use crate::folder::{FolderError, Found, Naming, look_at, several};
 
 /// A scan and the case that its results are named by.
 #[derive(Clone, Debug)]

@@ -37,6 +37,13 @@ pub struct Source<'a> {
     regions: Regions,
 }
 
+/// Whether a dataset can be called so. The name of a case is DATASET__CASE, and must not be readable in two ways.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    plain && !name.is_empty() && !name.contains("__") && !name.ends_with('_')
+}
+
 impl DatasetConfig {
     /// Refuses what cannot be right, whatever the dataset.
     ///
@@ -47,9 +54,7 @@ impl DatasetConfig {
     }
 
     fn check_fields(&self, name: &str, classes: &Classes) -> Result<(), Problem> {
-        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-        // The name of a case is DATASET__CASE, and must not be readable in two ways.
-        if name.is_empty() || !plain || name.contains("__") || name.ends_with('_') {
+        if !is_name(name) {
             return Err(Problem::Name);
         }
         match &self.layout {

@@ -119,7 +119,7 @@ struct Contour {
     index: usize,
     kind: String,
     declared: Option<i64>,
-    /// Whether it refers to an image that is none of the series.
+    /// Whether it refers to an image of another series.
     is_on_other: bool,
     /// The slice and the corners; or what was found instead.
     corners: Result<(usize, Polygon), Found>,

@@ -35,10 +35,8 @@ pub fn pipeline_file(folders: &[(String, PathBuf)], spacing_mm: Option<f64>) -> 
 pub fn for_memory(folders: &[(String, PathBuf)], spacing_mm: Option<f64>, memory_bytes: u64) -> Result<String> {
     ensure!(!folders.is_empty(), "no folder was given; give some as NAME=DIR");
     for (place, (name, path)) in folders.iter().enumerate() {
-        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-        // The name of a case is DATASET__CASE, and must not be readable in two ways.
         ensure!(
-            plain && !name.contains("__") && !name.ends_with('_'),
+            dataset::is_name(name),
             "{name}={}: a dataset's name is made of letters, digits, `-` and single `_`, and does not end with one",
             path.display()
         );

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use dicom_series::Annotation;
-use stage_kit::{Aside, LeftOut};
+use stage_kit::{Aside, LeftOut, name_of};
 
 use crate::Config;
 use crate::segments::Meanings;
-use crate::tree::{Job, name_of};
+use crate::tree::Job;
 
 /// A file of labels of a series.
 pub(crate) struct Labels {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use dicom_series::{About, Annotation, Found, Series, find};
 use rayon::prelude::*;
-use stage_kit::{Aside, LeftOut};
+use stage_kit::{Aside, LeftOut, name_of};
 use volume::Source as _;
 
 use crate::Config;
@@ -131,8 +131,4 @@ fn unreadable(file: PathBuf, found: String) -> LeftOut {
 
 fn is_hidden(path: &Path) -> bool {
     name_of(path).starts_with('.')
-}
-
-pub(crate) fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -117,8 +117,7 @@ impl Masked {
 
     fn image_place(&self) -> String {
         let name = self.image.file_name().unwrap_or_default().to_string_lossy();
-        let ending = [".nii.gz", ".nii", ".nrrd", ".mha"].into_iter().find(|ending| name.to_ascii_lowercase().ends_with(ending));
-        format!("imagesTr/{}_0000{}", self.id, ending.unwrap_or_default())
+        format!("imagesTr/{}_0000{}", self.id, dataset::ending(&name))
     }
 
     fn label_place(&self) -> String {

@@ -109,12 +109,16 @@ fn translated(path: &Path, model: &Model<'_>, declared: &Declared) -> Result<Tra
     Ok(Translated { program, weights, outputs, patch })
 }
 
+fn unread(path: &Path) -> impl Fn(std::io::Error) -> ForeignError + Copy + '_ {
+    move |reason| ForeignError::Read { path: path.into(), reason, remedy: "give an .onnx file, or a folder with one" }
+}
+
 /// The file itself, or the only graph of a folder.
 fn graph_file(path: &Path) -> Result<PathBuf, ForeignError> {
     if !path.is_dir() {
         return Ok(path.to_owned());
     }
-    let failed = |reason| ForeignError::Read { path: path.into(), reason, remedy: "give an .onnx file, or a folder with one" };
+    let failed = unread(path);
     let entries =
         std::fs::read_dir(path).map_err(failed)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().map_err(failed)?;
     let graphs: Vec<PathBuf> = entries.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "onnx")).collect();
@@ -125,7 +129,7 @@ fn graph_file(path: &Path) -> Result<PathBuf, ForeignError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ForeignError> {
-    let failed = |reason| ForeignError::Read { path: path.into(), reason, remedy: "give an .onnx file, or a folder with one" };
+    let failed = unread(path);
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.len() as u64 > MOST_BYTES {

@@ -76,7 +76,7 @@ impl<'a> Model<'a> {
                 2 => model.producer[0] = held.text()?,
                 3 => model.producer[1] = held.text()?,
                 7 => model.graph.add(held.bytes()?, &mut budget)?,
-                8 => model.operators.push(pair(held, &mut budget)?),
+                8 => model.operators.push(pair(held, &mut budget, Held::int)?),
                 _ => {}
             }
         }
@@ -84,14 +84,18 @@ impl<'a> Model<'a> {
     }
 }
 
-/// The version of the operators of a domain.
-fn pair<'a>(held: Held<'a>, budget: &mut Budget) -> Result<(&'a str, i64), Damage> {
+/// A message of a name and something else, as ONNX has them for versions of operators and for files beside it.
+fn pair<'a, T: Default>(
+    held: Held<'a>,
+    budget: &mut Budget,
+    second: impl Fn(Held<'a>) -> Result<T, Damage>,
+) -> Result<(&'a str, T), Damage> {
     budget.take()?;
-    let mut pair = ("", 0);
+    let mut pair = ("", T::default());
     for field in Fields::of(held.bytes()?) {
         match field? {
             (1, held) => pair.0 = held.text()?,
-            (2, held) => pair.1 = held.int()?,
+            (2, held) => pair.1 = second(held)?,
             _ => {}
         }
     }
@@ -195,25 +199,12 @@ impl<'a> Stored<'a> {
                 8 => tensor.name = held.text()?,
                 9 => tensor.raw = Some(held.bytes()?),
                 10 => held.add_doubles(&mut tensor.floats)?,
-                13 => tensor.elsewhere.push(entry(held, budget)?),
+                13 => tensor.elsewhere.push(pair(held, budget, Held::text)?),
                 _ => {}
             }
         }
         Ok(tensor)
     }
-}
-
-fn entry<'a>(held: Held<'a>, budget: &mut Budget) -> Result<(&'a str, &'a str), Damage> {
-    budget.take()?;
-    let mut entry = ("", "");
-    for field in Fields::of(held.bytes()?) {
-        match field? {
-            (1, held) => entry.0 = held.text()?,
-            (2, held) => entry.1 = held.text()?,
-            _ => {}
-        }
-    }
-    Ok(entry)
 }
 
 impl<'a> Input<'a> {

@@ -71,8 +71,7 @@ fn reshaped(x: &[usize], asked: &[i64], zero: bool) -> Result<Vec<usize>, String
     match open[..] {
         [] => {}
         [at] => {
-            let rest =
-                shape.iter().try_fold(1usize, |product, side| product.checked_mul(*side)).filter(|rest| *rest > 0).ok_or_else(wrong)?;
+            let rest = graph::count(&shape).filter(|rest| *rest > 0).ok_or_else(wrong)?;
             shape[at] = x.iter().product::<usize>() / rest;
         }
         _ => return Err(wrong()),

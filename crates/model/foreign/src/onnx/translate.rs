@@ -168,8 +168,7 @@ impl Translator {
 
     /// Counts numbers that are computed ahead.
     pub(super) fn count(&mut self, shape: &[usize]) -> Result<(), String> {
-        let count = shape.iter().try_fold(1usize, |count, side| count.checked_mul(*side)).unwrap_or(usize::MAX);
-        self.folded = self.folded.saturating_add(count);
+        self.folded = self.folded.saturating_add(graph::count(shape).unwrap_or(usize::MAX));
         if self.folded > MOST_FOLDED { Err(format!("constants of more than {MOST_FOLDED} numbers together")) } else { Ok(()) }
     }
 }

@@ -43,6 +43,12 @@ pub struct Program {
     pub init: WriteFile,
 }
 
+impl Program {
+    fn stage(&self, name: &str) -> Option<&'static Entry> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+}
+
 /// Writes a pipeline file for folders and the names of their datasets, and for voxels of so many mm if given.
 pub type WriteFile = fn(&[(String, PathBuf)], Option<f64>) -> anyhow::Result<String>;
 
@@ -69,7 +75,7 @@ fn asked_for_help(program: &Program) -> Option<&'static Entry> {
     let words: Vec<String> = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect();
     let [verb, name, rest @ ..] = &words[..] else { return None };
     let asks = verb == "stage" && rest.iter().any(|word| word == "--help" || word == "-h");
-    program.stages.iter().find(|stage| asks && stage.name == *name)
+    program.stage(name).filter(|_| asks)
 }
 
 /// Prints what is wrong with a command line, or the help that it asks for, and ends.
@@ -78,7 +84,7 @@ fn refuse(program: &Program, error: &clap::Error) -> ! {
     // Nothing can be done about a terminal that is gone.
     let _ = error.print();
     if let Some(ContextValue::String(verb)) = error.get(ContextKind::InvalidSubcommand)
-        && program.stages.iter().any(|stage| stage.name == verb)
+        && program.stage(verb).is_some()
     {
         eprintln!("\n`{verb}` is a stage: `{0} stage {verb} --help`, or `{0} run` with a node of it", program.name);
     }

@@ -88,8 +88,7 @@ pub(super) fn stages(program: &Program, args: &StagesArgs) -> Result<u8> {
         None if args.markdown => stage_table(program.name, program.stages),
         None => stage_list(program.name, program.stages),
         Some(name) => {
-            let stage = program.stages.iter().find(|stage| stage.name == *name);
-            let stage = stage.ok_or_else(|| Usage(unknown_stage(program, name)))?;
+            let stage = program.stage(name).ok_or_else(|| Usage(unknown_stage(program, name)))?;
             manual(stage)
         }
     });

@@ -240,7 +240,7 @@ pub(super) fn stage(program: &Program, verb: &StageVerb) -> ExitCode {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }
-    match program.stages.iter().find(|stage| stage.name == verb.name) {
+    match program.stage(&verb.name) {
         Some(stage) => stage_kit::run_stage(stage, &verb.args),
         None => {
             eprintln!("error: {}", unknown_stage(program, &verb.name));

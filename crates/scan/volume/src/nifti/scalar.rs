@@ -20,7 +20,7 @@ impl ScalarWriter {
     /// Whether each value is an integer of 16 bits, as CT is stored, so that [`ScalarWriter::integers`] keeps all of it.
     #[must_use]
     pub fn are_integers(values: &[f32]) -> bool {
-        values.iter().all(|value| value.fract() == 0.0 && (f32::from(i16::MIN)..=f32::from(i16::MAX)).contains(value))
+        values.iter().all(|value| value.fract() == 0.0 && fits(*value))
     }
 
     /// A writer of integers of 16 bits, on the grid and in the coordinates of `like`.
@@ -65,7 +65,6 @@ impl ScalarWriter {
         if self.is_float {
             self.bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         } else {
-            let fits = |value: f32| (f32::from(i16::MIN)..=f32::from(i16::MAX)).contains(&value.round());
             if let Some(voxel) = values.iter().position(|&value| !fits(value)) {
                 let at = [voxel % nx, voxel / nx, self.next];
                 return Err(NiftiError::at(&self.out.path)(Problem::NotI16 { value: values[voxel], at }));
@@ -94,6 +93,11 @@ impl ScalarWriter {
         let written = self.out.packer.write_all(&self.bytes);
         written.map_err(|error| NiftiError::at(&self.out.path)(Problem::Io { doing: "write the file", error }))
     }
+}
+
+/// Whether a value, rounded, is an integer of 16 bits.
+fn fits(value: f32) -> bool {
+    (f32::from(i16::MIN)..=f32::from(i16::MAX)).contains(&value.round())
 }
 
 #[cfg(test)]

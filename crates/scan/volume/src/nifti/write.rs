@@ -8,6 +8,7 @@ use flate2::write::GzEncoder;
 use whole_files::WholeFile;
 
 use super::header::HEADER_BYTES;
+use super::scalar::ScalarWriter;
 use super::{Header, NiftiError, Problem, VoxelType};
 use crate::{LabelVolume, NearestSlices, ScalarVolume};
 
@@ -19,9 +20,6 @@ pub(super) const SCALAR_LEVEL: u32 = 3;
 
 /// A model grid covers all of its scan. Of a scan that has been cropped since, or a label map that has been, half may be missing.
 const LEAST_SHARE: f64 = 0.5;
-
-/// Voxels converted at a time.
-const PIECE: usize = 1 << 16;
 
 /// Writes a label map for the image that `like` was read from: the same shape, affine and coordinate codes to the bit,
 /// 8-bit voxels without scaling. Compressed when the name ends in `.gz`. The file appears whole under its name, or not
@@ -104,30 +102,10 @@ pub fn write_label_slices<E: From<NiftiError>>(
 pub fn write_scalar_i16(path: impl AsRef<Path>, volume: &ScalarVolume) -> Result<(), NiftiError> {
     let (path, grid) = (path.as_ref(), volume.grid());
     let header = Header::on(&grid).map_err(NiftiError::at(path))?;
-    let values = volume.x_fastest();
-    let fits = |v: f32| (f32::from(i16::MIN)..=f32::from(i16::MAX)).contains(&v.round());
-    if let Some(voxel) = values.iter().position(|&v| !fits(v)) {
-        let [nx, ny, _] = grid.shape;
-        let at = [voxel % nx, voxel / nx % ny, voxel / nx / ny];
-        return Err(NiftiError::at(path)(Problem::NotI16 { value: values[voxel], at }));
-    }
-    write_file(path, SCALAR_LEVEL, |out| {
-        out.write_all(&header.encode(VoxelType::I16))?;
-        let mut bytes = Vec::with_capacity(2 * PIECE);
-        for piece in values.chunks(PIECE) {
-            bytes.clear();
-            bytes.extend(piece.iter().flat_map(|v| (v.round() as i16).to_le_bytes()));
-            out.write_all(&bytes)?;
-        }
-        Ok(())
-    })
-}
-
-/// Writes a file that appears whole under its name, or not at all.
-fn write_file(path: &Path, level: u32, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), NiftiError> {
-    let mut out = Output::create(path, level)?;
-    write(&mut out.packer).map_err(|error| NiftiError::at(path)(Problem::Io { doing: "write the file", error }))?;
-    out.finish()
+    let mut writer = ScalarWriter::integers(path, &header)?;
+    let slice = grid.shape[0] * grid.shape[1];
+    volume.x_fastest().chunks_exact(slice).try_for_each(|values| writer.add(values))?;
+    writer.finish()
 }
 
 /// The field `vox_offset`.
