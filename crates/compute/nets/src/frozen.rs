@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Result, Tensor};
-use ops::frozen::{Bf16, Channels, Element, InstanceNorm, Map, Method, PackedConv, PackedHead, PackedUpsampling};
+use ops::frozen::{Bf16, Channels, Element, InstanceNorm, Int8, Map, Method, PackedConv, PackedHead, PackedUpsampling};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ pub enum Precision {
     /// 16 bits with the range of single precision: fast where the processor multiplies them (AVX-512 BF16), and very slow
     /// where it does not.
     Bf16,
+    /// Activations and weights of 8 bits between layers: fast where the processor multiplies these (AVX-512 VNNI, AVX-VNNI), and very
+    /// slow where it does not. A layer's activations have the 256 levels between their smallest and their greatest value.
+    Int8,
     /// `bf16` where the processor multiplies it, else `f32`: results then depend on the machine in their last digits.
     Auto,
 }
@@ -41,6 +44,8 @@ pub enum Trained {
     F32(Frozen<f32>),
     /// Packed, in 16 bits.
     Bf16(Frozen<Bf16>),
+    /// Packed, in 8 bits.
+    Int8(Frozen<Int8>),
 }
 
 impl Trained {
@@ -54,6 +59,7 @@ impl Trained {
         match precision {
             Precision::Exact => Self::Tensors(params),
             Precision::Bf16 => Self::Bf16(Frozen::new(params)),
+            Precision::Int8 => Self::Int8(Frozen::new(params)),
             Precision::Auto if ops::frozen::bf16_is_fast() => Self::Bf16(Frozen::new(params)),
             Precision::F32 | Precision::Auto => Self::F32(Frozen::new(params)),
         }
@@ -66,6 +72,7 @@ impl Trained {
             Self::Tensors(params) => params,
             Self::F32(frozen) => &frozen.params,
             Self::Bf16(frozen) => &frozen.params,
+            Self::Int8(frozen) => &frozen.params,
         }
     }
 
@@ -79,6 +86,7 @@ impl Trained {
             Self::Tensors(params) => network.logits(params, slices, &outputs),
             Self::F32(frozen) => one_by_one(network, frozen, slices, &outputs),
             Self::Bf16(frozen) => one_by_one(network, frozen, slices, &outputs),
+            Self::Int8(frozen) => one_by_one(network, frozen, slices, &outputs),
         }
     }
 
@@ -91,6 +99,7 @@ impl Trained {
             Self::Tensors(params) => network.forward(params, patch),
             Self::F32(frozen) => network.forward(frozen, &Map::of_tensor(patch, 0)?),
             Self::Bf16(frozen) => network.forward(frozen, &Map::of_tensor(patch, 0)?),
+            Self::Int8(frozen) => network.forward(frozen, &Map::of_tensor(patch, 0)?),
         }
     }
 }
@@ -168,16 +177,15 @@ impl<E: Element> Compute for Frozen<E> {
     fn conv_norm_act(&self, name: &str, sources: &[&Map<E>]) -> Result<Map<E>> {
         let get = |leaf: &str| self.params.get(&format!("{name}.{leaf}"));
         let weight = get("conv.weight")?;
-        let method = sources.first().map_or(Method::Direct, |source| Method::fastest(&weight, source.size()));
+        let method = sources.first().map_or(Method::Direct, |source| Method::fastest::<E>(&weight, source.size()));
         let layer = self.convs.get((name.to_owned(), method), || {
             let channels: Vec<Channels> = sources.iter().map(|source| source.channels()).collect();
             let norm = InstanceNorm::new(&get("adn.N.weight")?, &get("adn.N.bias")?, EPSILON, SLOPE)?;
             Ok((PackedConv::new(&weight, &channels, method)?, norm))
         })?;
         // The bias of the convolution is left out: the norm takes it away again.
-        let (mut y, moments) = layer.0.run(sources)?;
-        layer.1.run(&mut y, &moments)?;
-        Ok(y)
+        let (y, moments) = layer.0.run(sources)?;
+        layer.1.run(y, &moments)
     }
 
     fn max_pool2(&self, x: &Map<E>) -> Result<Map<E>> {

@@ -4,9 +4,9 @@
 //!     contestant layer conv|up KERNEL FROM TO SHAPE WAY      a layer; SHAPE is b,x,y or b,x,y,z
 //!     contestant network teacher|student|unetr|swin_unetr FEATURES SHAPE WAY  a network; FEATURES of a UNETR are its feature and
 //!                                                            hidden sizes, perceptron and heads, of a Swin UNETR its feature size
-//!     contestant peak f32|bf16                               what the processor can do at most; answers GFLOP/s
+//!     contestant peak f32|bf16|int8                            what the processor can do at most; answers GFLOP/s
 //!
-//! WAY is `f32`, `bf16` (frozen, forward), `step`, `step-bf16` (layer: forward and gradients; network: a training step),
+//! WAY is `f32`, `bf16`, `int8` (frozen, forward), `step`, `step-bf16` (layer: forward and gradients; network: a training step),
 //! `step=PATTERN`, `step-bf16=PATTERN` (of a student or a teacher whose other parameters are frozen; a student's decoders without any
 //! that moves have no part in the loss) or `candle` (candle's own convolution, forward).
 
@@ -18,7 +18,7 @@ use nets::{
     DualUNet2d, DualUNet2dConfig, Learning, Network, Params, Precision, SwinUnetrConfig, Teacher, TeacherConfig, Trained, UNet3dConfig,
     UnetrConfig,
 };
-use ops::frozen::{Bf16, Element, Map, Method, PackedConv, PackedHead, PackedUpsampling};
+use ops::frozen::{Bf16, Element, Int8, Map, Method, PackedConv, PackedHead, PackedUpsampling};
 use ops::{ConvOptions, Factors};
 use training::{Accumulator, FreezePlan, Optimizer, OptimizerConfig};
 
@@ -124,8 +124,8 @@ impl Layer {
             let layer = PackedHead::new(&self.weight, &self.bias)?;
             return compete(|| maps.iter().try_for_each(|x| layer.run(x).map(drop).map_err(anyhow::Error::from)));
         }
-        let method = Method::fastest(&self.weight, maps[0].size());
-        let layer = PackedConv::new(&self.weight, &[maps[0].channels()], method)?;
+        let method = Method::fastest::<E>(&self.weight, maps[0].size());
+        let layer = PackedConv::<E>::new(&self.weight, &[maps[0].channels()], method)?;
         compete(|| maps.iter().try_for_each(|x| layer.run(&[x]).map(drop).map_err(anyhow::Error::from)))
     }
 }
@@ -178,9 +178,10 @@ impl Way {
         Ok(match way {
             "f32" => Self::Infer(Precision::F32),
             "bf16" => Self::Infer(Precision::Bf16),
+            "int8" => Self::Infer(Precision::Int8),
             "step" => Self::Train(Factors::F32, plan),
             "step-bf16" => Self::Train(Factors::Bf16, plan),
-            _ => bail!("{way}: f32, bf16, step or step-bf16 expected"),
+            _ => bail!("{way}: f32, bf16, int8, step or step-bf16 expected"),
         })
     }
 }
@@ -262,6 +263,8 @@ mod peak {
         _mm512_dpbf16_ps(sum, x, x)
     });
 
+    rounds!(int8, "avx512f,avx512vnni", 128, __m512i, _mm512_setzero_si512(), |sum, x| _mm512_dpbusd_epi32(sum, x, x));
+
     fn measure(rounds: unsafe fn() -> usize) -> f64 {
         let run = || {
             let begin = seconds();
@@ -277,6 +280,7 @@ mod peak {
         match number {
             "f32" if is_x86_feature_detected!("avx512f") => Some(measure(avx512)),
             "f32" if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => Some(measure(avx2)),
+            "int8" if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") => Some(measure(int8)),
             "bf16" if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") => Some(measure(bf16)),
             _ => None,
         }
@@ -300,10 +304,11 @@ fn main() -> Result<()> {
             match way {
                 "f32" => layer.frozen::<f32>(),
                 "bf16" => layer.frozen::<Bf16>(),
+                "int8" => layer.frozen::<Int8>(),
                 "step" => layer.step(Factors::F32),
                 "step-bf16" => layer.step(Factors::Bf16),
                 "candle" => layer.candle(),
-                _ => bail!("{way}: f32, bf16, step, step-bf16 or candle expected"),
+                _ => bail!("{way}: f32, bf16, int8, step, step-bf16 or candle expected"),
             }
         }
         ["network", kind, features, shape, way] => network(kind, &numbers(features)?, &numbers(shape)?, way),

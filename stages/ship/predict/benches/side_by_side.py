@@ -19,7 +19,10 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 FEATURES = (16, 32, 64, 128, 256, 128)
+ORGANS = ["liver", "right_kidney", "spleen", "pancreas", "aorta", "inferior_vena_cava", "right_adrenal", "left_adrenal", "gallbladder",
+          "esophagus", "stomach", "duodenum", "left_kidney"]
 MODEL = {
+    "classes": [{"group": "organ", "classes": {name: value for value, name in enumerate(ORGANS, 1)}}, {"group": "cancer", "classes": {"tumor": 14}}],
     "network": {"features": FEATURES},
     "grid": {"spacing_mm": [1, 1, 2.5], "window_hu": [-200, 300]},
     "crop_foreground": False,
@@ -27,6 +30,7 @@ MODEL = {
 }
 WAYS = {
     "predict": [],
+    "predict --precision int8": ["--precision", "int8"],
     "predict --exact": ["--exact"],
     "PyTorch f32": ["torch", "f32"],
     "OpenVINO f32": ["openvino", "f32"],
@@ -142,7 +146,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         (folder / "params.json").write_text(json.dumps(MODEL))
-        run([args.programs / "export", "--params", folder / "params.json", "--input", f"student={args.weights}", "--output", folder / "model"], 1)
+        run([args.programs / "export", "--params", folder / "params.json", "--input", f"model={args.weights}", "--output", folder / "model"], 1)
         print("| scan | way | seconds | of the processor | peak memory (MiB) | voxels with PyTorch's label |\n|---|---|---:|---:|---:|---:|")
         for image in args.images:
             case, theirs = image.name.removesuffix("_0000.nii.gz"), None

@@ -53,7 +53,7 @@ struct Cli {
     /// Turns every shortcut off: single precision, and of the scan what the model was trained to be shown
     #[arg(long)]
     exact: bool,
-    /// The numbers to compute with on a CPU: f32, bf16, auto or exact [default: auto; f32 with --exact]
+    /// The numbers to compute with on a CPU: f32, bf16, int8, auto or exact [default: auto; f32 with --exact]
     #[arg(long, value_name = "NUMBERS", value_parser = precision)]
     precision: Option<Precision>,
     /// Takes the mean over what the model is shown and its mirror images: for models trained on such, four or eight times the work
@@ -95,7 +95,7 @@ struct Cli {
 }
 
 fn precision(text: &str) -> Result<Precision, String> {
-    serde_json::from_value(text.into()).map_err(|_| "expected f32, bf16, auto or exact".into())
+    serde_json::from_value(text.into()).map_err(|_| "expected f32, bf16, int8, auto or exact".into())
 }
 
 fn main() -> ExitCode {

@@ -22,8 +22,10 @@ pub enum Method {
 impl Method {
     /// The faster one for `weight` `(co, ci, kernel..)` on maps of a size.
     #[must_use]
-    pub fn fastest(weight: &Tensor, size: Size3) -> Self {
+    pub fn fastest<E: Element>(weight: &Tensor, size: Size3) -> Self {
         match *weight.dims() {
+            // The transformations would need more than 8 bits.
+            _ if E::LEVELS => Self::Direct,
             // There must be enough products to pay for the transformations, and enough tiles to pay for more weights.
             [out_channels, in_channels, 3, 3] if out_channels >= 32 && in_channels >= 32 && size[1] * size[2] >= 128 => Self::Winograd,
             [_, in_channels, 3, 3, 3] if in_channels >= 8 && size.iter().product::<usize>() >= 512 => Self::Winograd,
@@ -58,11 +60,14 @@ impl<E: Element> PackedConv<E> {
         }
         let weights = match method {
             Method::Direct => Weights::Direct(Direct::new(weight, sources)?),
-            Method::Winograd if matches!(kernel, [1 | 3, 3, 3]) && sources.iter().all(|channels| channels.are_whole()) => {
+            Method::Winograd if matches!(kernel, [1 | 3, 3, 3]) && !E::LEVELS && sources.iter().all(|channels| channels.are_whole()) => {
                 Weights::Winograd(Winograd::new(weight, sources)?)
             }
             Method::Winograd => {
-                bail!("frozen conv: Winograd's method is for kernels of 3 and whole vectors, found {:?} for {sources:?}", weight.dims())
+                bail!(
+                    "frozen conv: Winograd's method is for kernels of 3, whole vectors and more than 8 bits, found {:?} for {sources:?}",
+                    weight.dims()
+                )
             }
         };
         Ok(Self { kernel, sources: sources.to_vec(), weights })
@@ -72,7 +77,7 @@ impl<E: Element> PackedConv<E> {
     ///
     /// # Errors
     /// When the maps are not those that the weights were packed for.
-    pub fn run(&self, sources: &[&Map<E>]) -> Result<(Map<E>, Moments)> {
+    pub fn run(&self, sources: &[&Map<E>]) -> Result<(Map<E::Raw>, Moments)> {
         let channels: Vec<Channels> = sources.iter().map(|source| source.channels()).collect();
         let Some(first) = sources.first().filter(|_| channels == self.sources) else {
             bail!("frozen conv: packed for maps of {:?}, found {channels:?}", self.sources)

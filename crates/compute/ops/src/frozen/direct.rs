@@ -4,11 +4,11 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::map::{Blank, Channels, Map};
-use super::norm::Moments;
-use super::packed::Packed;
-use super::sums::LaneSums;
+use super::norm::{Moments, Part};
+use super::packed::{Block, Packed};
+use super::sums::{LaneExtremes, LaneSums};
 use crate::cpu::isa::{Isa, Simd};
-use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
+use crate::cpu::lanes::arithmetic::{Element, Kernels, Lane, Work};
 use crate::cpu::lanes::rows::{Added, Run, Sink};
 use crate::cpu::transpose::transpose_row_back;
 use crate::cpu::{Shared, Size3, Unwritten, assume_written};
@@ -46,7 +46,7 @@ impl<E: Element> Direct<E> {
     ) -> Self {
         let rows = kernel[0] * kernel[1];
         let elements: Vec<usize> = sources.iter().flat_map(|channels| vec![kernel[2] * channels.step; rows]).collect();
-        let packed = Packed::new(Channels::whole(out_channels), &elements, |out, run, element| {
+        let packed = Packed::new(Channels::whole(out_channels), sources.len(), &elements, |out, run, element| {
             let (before, source) = sources.split_at(run / rows);
             let (tap, channel) = (element / source[0].step, element % source[0].step);
             if channel >= source[0].count {
@@ -59,16 +59,16 @@ impl<E: Element> Direct<E> {
     }
 
     /// The convolution of maps that fit, without bias, and its moments.
-    pub(super) fn run(&self, sources: &[&Map<E>]) -> (Map<E>, Moments) {
+    pub(super) fn run(&self, sources: &[&Map<E>]) -> (Map<E::Raw>, Moments) {
         let size = sources[0].size();
-        let mut y = Blank::<E>::new(self.packed.channels, size, sources[0].border());
+        let mut y = Blank::<E::Raw>::new(self.packed.channels, size, sources[0].border());
         let out = Shared(y.as_mut_ptr());
         let rows = size[0] * size[1];
         let chunk = self.rows_at_once(rows, sources);
-        let moments: Vec<Vec<f64>> = (0..rows.div_ceil(chunk))
+        let moments: Vec<Part> = (0..rows.div_ceil(chunk))
             .into_par_iter()
             .map(|task| {
-                let mut moments = vec![0f64; 2 * self.packed.channels.step];
+                let mut moments = Part::new(self.packed.channels.step);
                 let rows = task * chunk..((task + 1) * chunk).min(rows);
                 let work = Rows { conv: self, sources, rows, y: &y, out, moments: &mut moments };
                 // SAFETY: the maps are those of the weights, so runs lie within them; tasks write rows of their own.
@@ -126,9 +126,9 @@ struct Rows<'a, E: Element> {
     conv: &'a Direct<E>,
     sources: &'a [&'a Map<E>],
     rows: std::ops::Range<usize>,
-    y: &'a Blank<E>,
-    out: Shared<E>,
-    moments: &'a mut [f64],
+    y: &'a Blank<E::Raw>,
+    out: Shared<E::Raw>,
+    moments: &'a mut Part,
 }
 
 #[allow(unsafe_code)]
@@ -137,7 +137,7 @@ impl<E: Element> Work<E> for Rows<'_, E> {
     unsafe fn run<L: Lane<Element = E>>(self) {
         let [_, height, width] = self.y.size();
         let mut runs = Vec::with_capacity(self.conv.packed.runs());
-        for (first, lanes, weights) in self.conv.packed.blocks() {
+        for block @ Block { first, lanes, .. } in self.conv.packed.blocks() {
             for at in self.rows.clone() {
                 let place = [at / height, at % height];
                 self.conv.runs(self.sources, place, &mut runs);
@@ -145,10 +145,15 @@ impl<E: Element> Work<E> for Rows<'_, E> {
                 // borders and tails hold what a tile reads beyond the row.
                 unsafe {
                     let to = self.out.get().add(self.y.row(place) + first);
-                    let mut sink = Store::<L> { to, step: self.y.step(), sums: [LaneSums::new(); 2] };
-                    L::row(&runs, weights, lanes, width, &mut sink);
-                    for (sums, lane) in sink.sums.iter().zip((0..lanes).step_by(L::Sums::LANES)) {
-                        sums.add_to(&mut self.moments[2 * (first + lane)..]);
+                    let extremes = [LaneExtremes::new(); 2];
+                    let mut sink = Store::<L> { to, step: self.y.step(), sums: [LaneSums::new(); 2], extremes };
+                    let levels = self.sources.iter().map(|source| source.levels());
+                    self.conv.packed.row::<L>(block, &runs, levels, width, &mut sink);
+                    for (v, lane) in (first..first + lanes).step_by(L::Sums::LANES).enumerate() {
+                        sink.sums[v].add_to(&mut self.moments.sums[2 * lane..]);
+                        if E::LEVELS {
+                            sink.extremes[v].add_to(&mut self.moments.extremes[lane..]);
+                        }
                     }
                 }
             }
@@ -158,22 +163,31 @@ impl<E: Element> Work<E> for Rows<'_, E> {
 
 /// Writes a row and sums it up.
 struct Store<L: Lane> {
-    to: *mut L::Element,
+    to: *mut <L::Element as Kernels>::Raw,
     step: usize,
     sums: [LaneSums<L::Sums>; 2],
+    extremes: [LaneExtremes<L::Sums>; 2],
 }
 
 #[allow(unsafe_code)]
 impl<L: Lane> Sink<L> for Store<L> {
     #[inline(always)]
-    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
-        for v in 0..V {
-            // SAFETY: the position is of the row that `to` starts.
-            unsafe {
-                L::narrow(sums[v], self.to.add(at * self.step + v * L::Sums::LANES));
-                self.sums[v].add(sums[v]);
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: &mut [[L::Sums; V]]) {
+        // Of their own, so that they stay in registers.
+        let (mut all, mut extremes) = (self.sums, self.extremes);
+        for (at, sums) in (at..).zip(sums) {
+            for v in 0..V {
+                // SAFETY: the position is of the row that `to` starts.
+                unsafe {
+                    L::keep(sums[v], self.to.add(at * self.step + v * L::Sums::LANES));
+                    all[v].add(sums[v]);
+                    if L::Element::LEVELS {
+                        extremes[v].add(sums[v]);
+                    }
+                }
             }
         }
+        (self.sums, self.extremes) = (all, extremes);
     }
 }
 
@@ -197,7 +211,7 @@ impl<E: Element> Work<E> for Lines<'_, E> {
         let size @ [_, height, width] = source.size();
         let volume = size.iter().product::<usize>();
         let mut runs = Vec::with_capacity(conv.packed.runs());
-        for (first, lanes, weights) in conv.packed.blocks() {
+        for block @ Block { first, lanes, .. } in conv.packed.blocks() {
             line.resize(width * lanes, 0.0);
             let present = lanes.min(conv.packed.channels.count - first);
             for at in self.rows.clone() {
@@ -206,7 +220,7 @@ impl<E: Element> Work<E> for Lines<'_, E> {
                 // runs lie within the map, whose border and tail hold what a tile reads beyond the row.
                 unsafe {
                     let mut sink = Added { to: line.as_mut_ptr(), lanes, from: self.bias[first..][..lanes].as_ptr(), step: 0 };
-                    L::row(&runs, weights, lanes, width, &mut sink);
+                    conv.packed.row::<L>(block, &runs, std::iter::once(source.levels()), width, &mut sink);
                     transpose_row_back(isa, line, lanes, self.y.get().add(first * volume + at * width), volume, present);
                 }
             }

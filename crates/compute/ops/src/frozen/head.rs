@@ -3,8 +3,9 @@
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
+use super::levels::Levels;
 use super::map::{Channels, Map};
-use super::packed::Packed;
+use super::packed::{Block, Packed};
 use crate::cpu::isa::Simd;
 use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
 use crate::cpu::lanes::rows::{Run, Sink};
@@ -33,7 +34,7 @@ impl<E: Element> PackedHead<E> {
         }
         let values = weight.flatten_all()?.to_vec1::<f32>()?;
         let layout = Channels::whole(channels);
-        let packed = Packed::new(Channels::whole(classes), &[layout.step], |class, _, channel| {
+        let packed = Packed::new(Channels::whole(classes), 1, &[layout.step], |class, _, channel| {
             if channel < channels { values[class * channels + channel] } else { 0.0 }
         });
         let mut bias = bias.to_vec1::<f32>()?;
@@ -59,7 +60,7 @@ impl<E: Element> PackedHead<E> {
                     let from = x.values()[x.row([at / height, at % height])..].as_ptr();
                     let run = Run { from, step: x.step(), groups: self.packed.groups(0) };
                     // SAFETY: the run lies within the map, whose channels are those of the weights; the row holds all lanes.
-                    unsafe { E::dispatch(self.packed.path, LogitRow { head: self, run, width, row }) };
+                    unsafe { E::dispatch(self.packed.path, LogitRow { head: self, run, levels: x.levels(), width, row }) };
                     for (class, logits) in row.chunks_exact(width).take(self.classes).enumerate() {
                         // SAFETY: tasks write rows of their own, which lie in the logits.
                         unsafe { out.get().add(class * plane + at * width).copy_from_nonoverlapping(logits.as_ptr(), width) };
@@ -77,6 +78,7 @@ impl<E: Element> PackedHead<E> {
 struct LogitRow<'a, E: Element> {
     head: &'a PackedHead<E>,
     run: Run<E>,
+    levels: Levels,
     width: usize,
     row: &'a mut [f32],
 }
@@ -85,11 +87,11 @@ struct LogitRow<'a, E: Element> {
 impl<E: Element> Work<E> for LogitRow<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {
-        for (first, lanes, weights) in self.head.packed.blocks() {
+        for block @ Block { first, lanes, .. } in self.head.packed.blocks() {
             let bias = &self.head.bias[first..first + lanes];
             let mut sink = Transpose { bias, row: &mut self.row[first * self.width..(first + lanes) * self.width], width: self.width };
             // SAFETY: the conditions of the caller.
-            unsafe { L::row(&[self.run], weights, lanes, self.width, &mut sink) };
+            unsafe { self.head.packed.row::<L>(block, &[self.run], std::iter::once(self.levels), self.width, &mut sink) };
         }
     }
 }
@@ -103,17 +105,19 @@ struct Transpose<'a> {
 #[allow(unsafe_code)]
 impl<L: Lane> Sink<L> for Transpose<'_> {
     #[inline(always)]
-    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: &mut [[L::Sums; V]]) {
         let mut lanes = [0f32; 32];
-        for v in 0..V {
-            // SAFETY: two vectors have at most 32 lanes, and there is a bias for each.
-            unsafe {
-                let bias = L::Sums::load(self.bias[v * L::Sums::LANES..].as_ptr());
-                sums[v].add(bias).store(lanes.as_mut_ptr().add(v * L::Sums::LANES));
+        for (at, sums) in (at..).zip(sums) {
+            for v in 0..V {
+                // SAFETY: two vectors have at most 32 lanes, and there is a bias for each.
+                unsafe {
+                    let bias = L::Sums::load(self.bias[v * L::Sums::LANES..].as_ptr());
+                    sums[v].add(bias).store(lanes.as_mut_ptr().add(v * L::Sums::LANES));
+                }
             }
-        }
-        for (row, &value) in self.row.chunks_exact_mut(self.width).zip(&lanes) {
-            row[at] = value;
+            for (row, &value) in self.row.chunks_exact_mut(self.width).zip(&lanes) {
+                row[at] = value;
+            }
         }
     }
 }

@@ -5,8 +5,9 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
+use super::levels::Levels;
 use crate::cpu::isa::Isa;
-use crate::cpu::lanes::arithmetic::{Element, narrow_row};
+use crate::cpu::lanes::arithmetic::{Element, Number, narrow_row};
 use crate::cpu::lanes::rows::BEYOND;
 use crate::cpu::transpose::{transpose_row, transpose_row_back};
 use crate::cpu::{Shared, Size3, assume_written, filled, written};
@@ -16,6 +17,14 @@ use crate::tensor::{per_axis, volumes};
 const TOGETHER: usize = 16;
 /// Elements that a group may read beyond the last channel.
 const SLACK: usize = 64;
+
+/// Bytes of a cache line. Vectors that lie across two of them cost twice as much.
+pub(super) const LINE: usize = 64;
+
+/// The first element that lies at the beginning of a cache line.
+pub(super) fn to_line<T>(values: &[T]) -> usize {
+    values.as_ptr().align_offset(LINE).min(LINE)
+}
 
 /// The channels of a map, and how they lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +57,9 @@ pub struct Map<E> {
     channels: Channels,
     size: Size3,
     border: Size3,
+    levels: Levels,
+    /// The first of the values that counts, where a cache line begins.
+    origin: usize,
     values: Vec<E>,
 }
 
@@ -55,34 +67,48 @@ pub struct Map<E> {
 pub(super) type Blank<E> = Map<MaybeUninit<E>>;
 
 #[allow(unsafe_code)]
-impl<E: Element> Blank<E> {
+impl<E: Number> Blank<E> {
     /// A map whose border is zero.
     pub(super) fn new(channels: Channels, size: Size3, border: Size3) -> Self {
+        Self::bordered(channels, size, border, (E::default(), Levels::default()))
+    }
+
+    /// A map of some levels, whose border is what stands for zero.
+    pub(super) fn with_levels(channels: Channels, size: Size3, border: Size3, levels: Levels) -> Self
+    where
+        E: Element,
+    {
+        Self::bordered(channels, size, border, (E::zero(levels), levels))
+    }
+
+    fn bordered(channels: Channels, size: Size3, border: Size3, (zero, levels): (E, Levels)) -> Self {
         let padded: Size3 = std::array::from_fn(|a| size[a] + 2 * border[a]);
         let len = padded.iter().product::<usize>() * channels.step;
         let tail = BEYOND * channels.step + SLACK;
-        let mut values = Vec::with_capacity(len + tail);
+        let mut values = Vec::with_capacity(len + tail + LINE);
         // SAFETY: the capacity is there, and these elements need not be written.
-        unsafe { values.set_len(len + tail) };
-        filled(&mut values[len..], E::default());
-        let mut map = Self { channels, size, border, values };
-        map.clear_border();
+        unsafe { values.set_len(len + tail + LINE) };
+        let origin = to_line(&values);
+        filled(&mut values[..origin], E::default());
+        filled(&mut values[origin + len..], E::default());
+        let mut map = Self { channels, size, border, levels, origin, values };
+        map.clear_border(zero);
         map
     }
 
-    fn clear_border(&mut self) {
+    fn clear_border(&mut self, zero: E) {
         let padded = self.padded();
         let row = padded[2] * self.step();
         let edge = self.border[2] * self.step();
         for d in 0..padded[0] {
             for h in 0..padded[1] {
-                let values = &mut self.values[(d * padded[1] + h) * row..][..row];
+                let values = &mut self.values[self.origin + (d * padded[1] + h) * row..][..row];
                 let outside = |at: usize, a: usize| at < self.border[a] || at >= self.border[a] + self.size[a];
                 if outside(d, 0) || outside(h, 1) {
-                    filled(values, E::default());
+                    filled(values, zero);
                 } else {
-                    filled(&mut values[..edge], E::default());
-                    filled(&mut values[row - edge..], E::default());
+                    filled(&mut values[..edge], zero);
+                    filled(&mut values[row - edge..], zero);
                 }
             }
         }
@@ -98,12 +124,12 @@ impl<E: Element> Blank<E> {
     /// # Safety
     /// Every element of the inside has been written.
     pub(super) unsafe fn assume_written(self) -> Map<E> {
-        let Self { channels, size, border, values } = self;
+        let Self { channels, size, border, levels, origin, values } = self;
         let mut values = ManuallyDrop::new(values);
         // SAFETY: the memory is that of a vector of as many elements of the same layout. Those of the inside are valid by the
         // condition of this function, and those of border and tail have been so from the beginning.
         let values = unsafe { Vec::from_raw_parts(values.as_mut_ptr().cast::<E>(), values.len(), values.capacity()) };
-        Map { channels, size, border, values }
+        Map { channels, size, border, levels, origin, values }
     }
 }
 
@@ -122,7 +148,12 @@ impl<E: Element> Map<E> {
     /// An image `(c, size)`.
     pub(crate) fn of_planes(planes: &[f32], channels: usize, size: Size3, border: Size3) -> Self {
         let layout = if channels == 1 { Channels::single() } else { Channels::whole(channels) };
-        let mut map = Blank::<E>::new(layout, size, border);
+        let levels = match E::LEVELS {
+            true => planes.iter().fold([0f32; 2], |[low, high], &value| [low.min(value), high.max(value)]),
+            false => [0.0; 2],
+        };
+        let levels = Levels::between(levels[0], levels[1]);
+        let mut map = Blank::<E>::with_levels(layout, size, border, levels);
         let (isa, path, volume, step) = (Isa::current(), E::path(), size.iter().product(), layout.step);
         map.par_rows_mut().enumerate().for_each_init(Vec::new, |row, (at, to)| {
             let from = &planes[at * size[2]..];
@@ -133,12 +164,18 @@ impl<E: Element> Map<E> {
                 // SAFETY: safe code but for the instruction set.
                 unsafe { transpose_row(isa, from, volume, channels, row, step) };
             }
+            if E::LEVELS {
+                row.iter_mut().for_each(|value| *value = levels.level(*value));
+            }
             narrow_row(path, row, filled(to, E::default()));
         });
         // SAFETY: every row is filled.
         unsafe { map.assume_written() }
     }
+}
 
+#[allow(unsafe_code)]
+impl<E: Number> Map<E> {
     /// The activations of images of one kind as a tensor `(images, c, h, w)` or `(images, c, d, h, w)` of `f32`.
     ///
     /// # Errors
@@ -164,7 +201,7 @@ impl<E: Element> Map<E> {
                 let (image, row) = (&images[at / rows], at % rows);
                 let from = &image.values[image.row([row / height, row % height])..][..width * step];
                 line.clear();
-                line.extend(from.iter().map(|value| value.widen()));
+                line.extend(from.iter().map(|value| image.levels.number(value.widen())));
                 // SAFETY: tasks write rows of their own, which lie in the planes of their image.
                 unsafe {
                     let to = out.get().add(at / rows * channels * volume + row * width);
@@ -216,6 +253,10 @@ impl<T: Copy + Send + Sync> Map<T> {
         self.size
     }
 
+    pub(super) fn levels(&self) -> Levels {
+        self.levels
+    }
+
     pub(super) fn border(&self) -> Size3 {
         self.border
     }
@@ -231,7 +272,13 @@ impl<T: Copy + Send + Sync> Map<T> {
     /// Where the first position of a row of the inside is.
     pub(super) fn row(&self, [d, h]: [usize; 2]) -> usize {
         let padded = self.padded();
-        (((d + self.border[0]) * padded[1] + h + self.border[1]) * padded[2] + self.border[2]) * self.step()
+        self.origin + (((d + self.border[0]) * padded[1] + h + self.border[1]) * padded[2] + self.border[2]) * self.step()
+    }
+
+    /// Where a position of the map with its border is.
+    pub(super) fn place(&self, [d, h, w]: Size3) -> usize {
+        let padded = self.padded();
+        self.origin + ((d * padded[1] + h) * padded[2] + w) * self.step()
     }
 
     /// The rows of the inside, each up to the end of its last position.

@@ -24,7 +24,7 @@ impl<E: Element> Map<E> {
                 self.size()
             );
         }
-        let mut y = Blank::<E>::new(self.channels(), size, self.border());
+        let mut y = Blank::<E>::with_levels(self.channels(), size, self.border(), self.levels());
         let path = E::path();
         let len = size[2] * y.step();
         y.par_rows_mut().enumerate().for_each(|(at, row)| {

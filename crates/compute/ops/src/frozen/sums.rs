@@ -1,4 +1,4 @@
-//! Sums and sums of squares per lane.
+//! Sums, sums of squares and extremes per lane.
 
 use crate::cpu::isa::Simd;
 
@@ -43,6 +43,53 @@ impl<S: Simd> LaneSums<S> {
         for (moments, (sum, square)) in moments.as_chunks_mut::<2>().0.iter_mut().zip(sums.iter().zip(&squares)).take(S::LANES) {
             moments[0] += f64::from(*sum);
             moments[1] += f64::from(*square);
+        }
+    }
+}
+
+/// The greatest value of each lane, and the greatest one with its sign turned.
+#[derive(Clone, Copy)]
+pub(super) struct LaneExtremes<S> {
+    high: S,
+    low: S,
+}
+
+#[allow(unsafe_code)]
+impl<S: Simd> LaneExtremes<S> {
+    /// # Safety
+    /// The instructions of `S` exist.
+    #[inline(always)]
+    pub(super) unsafe fn new() -> Self {
+        // SAFETY: the caller's condition.
+        let none = unsafe { S::splat(f32::NEG_INFINITY) };
+        Self { high: none, low: none }
+    }
+
+    /// # Safety
+    /// The instructions of `S` exist.
+    #[inline(always)]
+    pub(super) unsafe fn add(&mut self, values: S) {
+        // SAFETY: the caller's condition.
+        unsafe {
+            self.high = values.max(self.high);
+            self.low = values.mul_add(S::splat(-1.0), S::zero()).max(self.low);
+        }
+    }
+
+    /// Adds to the extremes of the lanes.
+    ///
+    /// # Safety
+    /// The instructions of `S` exist.
+    #[inline(always)]
+    pub(super) unsafe fn add_to(&self, extremes: &mut [[f32; 2]]) {
+        let (mut high, mut low) = ([0f32; 16], [0f32; 16]);
+        // SAFETY: the caller's condition; no vector has more than 16 lanes.
+        unsafe {
+            self.high.store(high.as_mut_ptr());
+            self.low.store(low.as_mut_ptr());
+        }
+        for (extremes, (high, low)) in extremes.iter_mut().zip(high.iter().zip(&low)).take(S::LANES) {
+            *extremes = [extremes[0].max(*high), extremes[1].max(*low)];
         }
     }
 }

@@ -3,10 +3,11 @@
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
+use super::levels::Levels;
 use super::map::{Blank, Channels, Map};
-use super::packed::Packed;
+use super::packed::{Block, Packed};
 use crate::cpu::isa::Simd;
-use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
+use crate::cpu::lanes::arithmetic::{Element, Kernels, Lane, Work};
 use crate::cpu::lanes::rows::{Run, Sink};
 use crate::cpu::{Size3, Unwritten};
 use crate::tensor::volumes;
@@ -37,7 +38,7 @@ impl<E: Element> PackedUpsampling<E> {
         let taps: usize = kernel.iter().product();
         let (channels, out) = (Channels::whole(in_channels), Channels::whole(out_channels));
         let phase = |tap: usize| {
-            Packed::new(out, &[channels.step], |out, _, channel| match channel < in_channels {
+            Packed::new(out, 1, &[channels.step], |out, _, channel| match channel < in_channels {
                 true => values[(channel * out_channels + out) * taps + tap],
                 false => 0.0,
             })
@@ -61,7 +62,7 @@ impl<E: Element> PackedUpsampling<E> {
                 x.size()
             );
         }
-        let mut y = Blank::<E>::new(self.phases[0].channels, size, x.border());
+        let mut y = Blank::<E::Raw>::new(self.phases[0].channels, size, x.border());
         let (step, from) = (y.step(), x.size());
         y.par_rows_mut().enumerate().for_each(|(at, to)| {
             // A row beyond the doubled ones is made again from what its neighbour is made from.
@@ -70,7 +71,8 @@ impl<E: Element> PackedUpsampling<E> {
             let run = Run { from: x.values()[x.row(place)..].as_ptr(), step: x.step(), groups: self.phases[0].groups(0) };
             for side in 0..2 {
                 let packed = &self.phases[(d % self.kernel[0] * 2 + h % 2) * 2 + side];
-                let work = Phase { packed, bias: &self.bias, run, width: from[2], to: &mut to[side * step..], step: 2 * step };
+                let work =
+                    Phase { packed, bias: &self.bias, run, levels: x.levels(), width: from[2], to: &mut to[side * step..], step: 2 * step };
                 // SAFETY: the run lies within x; a row of y holds the positions of both sides.
                 unsafe { E::dispatch(packed.path, work) };
             }
@@ -79,7 +81,7 @@ impl<E: Element> PackedUpsampling<E> {
             }
         });
         // SAFETY: both sides have written all lanes of a row, but for the last position of an odd one, which is a copy.
-        Ok(unsafe { y.assume_written() })
+        E::settle(unsafe { y.assume_written() }, None)
     }
 }
 
@@ -88,8 +90,9 @@ struct Phase<'a, E: Element> {
     packed: &'a Packed<E>,
     bias: &'a [f32],
     run: Run<E>,
+    levels: Levels,
     width: usize,
-    to: &'a mut Unwritten<E>,
+    to: &'a mut Unwritten<E::Raw>,
     step: usize,
 }
 
@@ -97,10 +100,10 @@ struct Phase<'a, E: Element> {
 impl<E: Element> Work<E> for Phase<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lane<Element = E>>(self) {
-        for (first, lanes, weights) in self.packed.blocks() {
+        for block @ Block { first, lanes, .. } in self.packed.blocks() {
             let mut sink = Biased { to: self.to[first..].as_mut_ptr().cast(), step: self.step, bias: &self.bias[first..first + lanes] };
             // SAFETY: the conditions of the caller.
-            unsafe { L::row(&[self.run], weights, lanes, self.width, &mut sink) };
+            unsafe { self.packed.row::<L>(block, &[self.run], std::iter::once(self.levels), self.width, &mut sink) };
         }
     }
 }
@@ -113,15 +116,17 @@ struct Biased<'a, E> {
 }
 
 #[allow(unsafe_code)]
-impl<L: Lane> Sink<L> for Biased<'_, L::Element> {
+impl<L: Lane> Sink<L> for Biased<'_, <L::Element as Kernels>::Raw> {
     #[inline(always)]
-    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
-        for v in 0..V {
-            let lane = v * L::Sums::LANES;
-            // SAFETY: the position is of the row, and the bias of the block.
-            unsafe {
-                let bias = L::Sums::load(self.bias[lane..].as_ptr());
-                L::narrow(sums[v].add(bias), self.to.add(at * self.step + lane));
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: &mut [[L::Sums; V]]) {
+        for (at, sums) in (at..).zip(sums) {
+            for v in 0..V {
+                let lane = v * L::Sums::LANES;
+                // SAFETY: the position is of the row, and the bias of the block.
+                unsafe {
+                    let bias = L::Sums::load(self.bias[lane..].as_ptr());
+                    L::keep(sums[v].add(bias), self.to.add(at * self.step + lane));
+                }
             }
         }
     }

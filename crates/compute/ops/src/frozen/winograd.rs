@@ -14,8 +14,8 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::map::{Blank, Channels, Map};
-use super::norm::Moments;
-use super::packed::Packed;
+use super::norm::{Moments, Part};
+use super::packed::{Block, Packed};
 use super::sums::LaneSums;
 use crate::cpu::isa::Simd;
 use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
@@ -54,16 +54,16 @@ impl<E: Element> Winograd<E> {
     }
 
     /// The convolution of maps that fit, without bias, and its moments.
-    pub(super) fn run(&self, sources: &[&Map<E>]) -> (Map<E>, Moments) {
+    pub(super) fn run(&self, sources: &[&Map<E>]) -> (Map<E::Raw>, Moments) {
         match E::GROUP {
             1 => self.run_tiles::<Four, 4, 6>(sources),
             _ => self.run_tiles::<Two, 2, 4>(sources),
         }
     }
 
-    fn run_tiles<S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(&self, sources: &[&Map<E>]) -> (Map<E>, Moments) {
+    fn run_tiles<S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(&self, sources: &[&Map<E>]) -> (Map<E::Raw>, Moments) {
         let size = sources[0].size();
-        let mut y = Blank::<E>::new(self.packed.channels, size, sources[0].border());
+        let mut y = Blank::<E::Raw>::new(self.packed.channels, size, sources[0].border());
         let out = Shared(y.as_mut_ptr());
         let channels: usize = sources.iter().map(|source| source.step()).sum();
         let cut = self.cut::<OUT, IN>(size, channels);
@@ -71,10 +71,10 @@ impl<E: Element> Winograd<E> {
             let inputs = vec![E::default(); (IN * IN * cut.tiles + BEYOND) * channels + SLACK];
             (vec![inputs; self.depth], vec![0f32; IN * IN * cut.tiles * E::block(self.packed.path)])
         };
-        let moments: Vec<Vec<f64>> = (0..cut.layers * cut.stretches * cut.groups)
+        let moments: Vec<Part> = (0..cut.layers * cut.stretches * cut.groups)
             .into_par_iter()
             .map_init(buffers, |(inputs, products), task| {
-                let mut moments = vec![0f64; 2 * self.packed.channels.step];
+                let mut moments = Part::new(self.packed.channels.step);
                 let (layer, stretch) = (task / cut.groups / cut.stretches, task / cut.groups % cut.stretches);
                 let first = stretch * cut.tiles;
                 let work = Tiles::<_, S, OUT, IN> {
@@ -147,7 +147,7 @@ fn pack<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize>(
         origins.extend((0..channels.step).map(|channel| (channel < channels.count).then_some(first + channel)));
     }
     let runs = vec![origins.len(); IN * IN * depth];
-    Packed::new(Channels::whole(out_channels), &runs, |out, run, channel| {
+    Packed::new(Channels::whole(out_channels), 1, &runs, |out, run, channel| {
         let Some(channel) = origins[channel] else { return 0.0 };
         let (place, plane) = (run / depth, run % depth);
         let filter = &values[((out * in_channels + channel) * depth + plane) * 9..][..9];
@@ -176,8 +176,8 @@ impl Place {
 struct Tiles<'a, E: Element, S, const OUT: usize, const IN: usize> {
     weights: &'a Winograd<E>,
     sources: &'a [&'a Map<E>],
-    y: &'a Blank<E>,
-    out: Shared<E>,
+    y: &'a Blank<E::Raw>,
+    out: Shared<E::Raw>,
     /// Stored channels of all sources.
     channels: usize,
     planes: std::ops::Range<usize>,
@@ -188,7 +188,7 @@ struct Tiles<'a, E: Element, S, const OUT: usize, const IN: usize> {
     inputs: &'a mut [Vec<E>],
     /// `[place][tile][lane]`
     products: &'a mut [f32],
-    moments: &'a mut [f64],
+    moments: &'a mut Part,
     scheme: std::marker::PhantomData<S>,
 }
 
@@ -215,7 +215,7 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_
     #[inline(always)]
     unsafe fn multiply<L: Lane<Element = E>>(&mut self, d: usize) {
         let (weights, tiles) = (self.weights, self.place.tiles);
-        for (first, lanes, values) in weights.packed.blocks().skip(self.blocks.start).take(self.blocks.len()) {
+        for Block { first, lanes, weights: values } in weights.packed.blocks().skip(self.blocks.start).take(self.blocks.len()) {
             let input = Places { planes: self.inputs, first: d, tiles, step: self.channels, groups: weights.packed.groups(0) };
             // SAFETY: the inputs hold all places of all tiles and some elements more; the instructions exist.
             unsafe { multiply_places::<L>(&input, IN * IN, values, lanes, self.products) };
@@ -236,7 +236,7 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_
                 let step = source.step();
                 let line = source.padded()[2] * step;
                 // The tile's first position is one up and one to the left: the border's for the first tile.
-                let corner = (d * source.padded()[1] + row * OUT) * line + column * OUT * step;
+                let corner = source.place([d, row * OUT, column * OUT]);
                 for lane in (0..step).step_by(L::Sums::LANES) {
                     // SAFETY: rows that the map does not have are not read, and positions beyond a row are those of the next
                     // one or of the tail; they take no part in results that are kept. `to` is the tile's place.
@@ -285,7 +285,7 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_
                             let (h, w) = (row * OUT + i, column * OUT + j);
                             if h < height && w < width {
                                 let at = self.y.row([d, h]) + w * self.y.step() + first + lane;
-                                L::narrow(results[i][j], self.out.get().add(at));
+                                L::keep(results[i][j], self.out.get().add(at));
                                 sums.add(results[i][j]);
                             }
                         }
@@ -293,7 +293,7 @@ impl<E: Element, S: Scheme<OUT, IN>, const OUT: usize, const IN: usize> Tiles<'_
                 }
             }
             // SAFETY: the instructions exist.
-            unsafe { sums.add_to(&mut self.moments[2 * (first + lane)..]) };
+            unsafe { sums.add_to(&mut self.moments.sums[2 * (first + lane)..]) };
         }
     }
 }

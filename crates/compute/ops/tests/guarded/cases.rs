@@ -1,6 +1,7 @@
 //! What is run: every operation over sizes below, at and above those of vectors, tiles and blocks.
 
 use candle_core::{DType, Result, Tensor, Var};
+use ops::frozen::{Element, InstanceNorm, Int8, Map, Method, PackedConv, PackedHead, PackedUpsampling};
 use ops::{ConvOptions, DiceCe, Factors, Parameter, PoolOptions, Target};
 
 type Run = Box<dyn Fn(&[Tensor]) -> Result<Tensor> + Sync>;
@@ -36,6 +37,8 @@ pub(crate) fn cases() -> Vec<Case> {
         tokens(&mut cases, n);
         maps(&mut cases, n);
         convolutions(&mut cases, n);
+        frozen::<f32>(&mut cases, "frozen in f32", n);
+        frozen::<Int8>(&mut cases, "frozen in 8 bits", n);
     }
     large(&mut cases);
     cases.0
@@ -68,6 +71,26 @@ fn convolutions(cases: &mut Cases, n: usize) {
     });
     cases.add("output padding", &[&[1, 4, 3, n], &[4, 3, 3, 4], &[6]], move |t| {
         ops::conv_transpose_with(&t[0], &t[1], Some(&t[2]), options([1, 3, 2], [0, 1, 1], 2), [0, 2, 1])
+    });
+}
+
+/// A level of a trained network: convolutions of one channel and of several, one over two maps, with everything between.
+fn frozen<E: Element>(cases: &mut Cases, name: &str, n: usize) {
+    let size = [5, n.max(2)];
+    let inputs: [&[usize]; 7] =
+        [&[1, 1, size[0], size[1]], &[17, 1, 3, 3], &[n, 17, 3, 3], &[n, 4, 2, 2], &[9, 21, 3, 3], &[3, 9, 1, 1], &[n.max(17)]];
+    cases.add(name, &inputs, |t| {
+        let layer = |sources: &[&Map<E>], weight: &Tensor| {
+            let channels: Vec<_> = sources.iter().map(|source| source.channels()).collect();
+            let (raw, moments) = PackedConv::<E>::new(weight, &channels, Method::Direct)?.run(sources)?;
+            let vector = t[6].detach().narrow(0, 0, weight.dim(0)?)?;
+            InstanceNorm::new(&vector, &vector, 1e-5, 0.1)?.run(raw, &moments)
+        };
+        let skip = layer(&[&Map::of_tensor(&t[0].detach(), 0)?], &t[1].detach())?;
+        let below = layer(&[&skip.max_pool2()?], &t[2].detach())?;
+        let raised = PackedUpsampling::new(&t[3].detach(), &t[6].detach().narrow(0, 0, 4)?)?.run(&below, skip.size())?;
+        let joined = layer(&[&skip, &raised], &t[4].detach())?;
+        PackedHead::new(&t[5].detach(), &t[6].detach().narrow(0, 0, 3)?)?.run(&joined)
     });
 }
 

@@ -1,15 +1,43 @@
 //! Elements of activations, and the vectors that multiply them.
 
+use candle_core::Result;
+
 use super::rows::{Dot, Run, Sink, by_vectors};
 use crate::cpu::isa::{Array, Isa, Simd};
+use crate::frozen::{Levels, Line, Map};
 
-/// What activations and weights are made of: `f32` or [`Bf16`](super::bf16::Bf16).
+/// What maps are made of.
+pub trait Number: Copy + Default + Send + Sync + 'static {
+    /// The same number.
+    fn widen(self) -> f32;
+}
+
+impl Number for f32 {
+    fn widen(self) -> f32 {
+        self
+    }
+}
+
+/// What activations and weights are made of: `f32`, [`Bf16`](super::bf16::Bf16) or [`Int8`](super::int8::Int8).
 pub trait Element: Kernels {
     /// The nearest element, ties to even.
     fn narrow(value: f32) -> Self;
 
-    /// The same number.
-    fn widen(self) -> f32;
+    /// The nearest element of weights.
+    fn weight(value: f32) -> Self {
+        Self::narrow(value)
+    }
+
+    /// What stands for zero in a map of these levels.
+    fn zero(_: Levels) -> Self {
+        Self::default()
+    }
+
+    /// What a layer gave, as the next one takes it: scaled, shifted and activated if there is a line.
+    ///
+    /// # Errors
+    /// When the values of the map have no place among its elements.
+    fn settle(raw: Map<Self::Raw>, line: Option<&Line>) -> Result<Map<Self>>;
 }
 
 impl Element for f32 {
@@ -17,16 +45,21 @@ impl Element for f32 {
         value
     }
 
-    fn widen(self) -> f32 {
-        self
+    fn settle(raw: Map<Self>, line: Option<&Line>) -> Result<Map<Self>> {
+        Ok(Line::in_place(line, raw))
     }
 }
 
 /// The kernels' side of an element.
 #[allow(unsafe_code)]
-pub trait Kernels: Copy + Default + Send + Sync + 'static {
+pub trait Kernels: Number {
     /// How to compute with it: the sets of instructions there are.
     type Path: Copy + Send + Sync + std::fmt::Debug;
+    /// What the sums of a layer are kept in until it is known how large they are.
+    type Raw: Number;
+
+    /// Whether elements are [`Levels`] and no numbers by themselves.
+    const LEVELS: bool = false;
 
     /// Elements that one multiplication sums up.
     const GROUP: usize;
@@ -70,6 +103,10 @@ pub trait Lane: Sized {
     unsafe fn widen(from: *const Self::Element) -> Self::Sums;
     /// Writes an element per lane, rounded.
     unsafe fn narrow(sums: Self::Sums, to: *mut Self::Element);
+    /// Writes a sum per lane as it is kept.
+    unsafe fn keep(sums: Self::Sums, to: *mut <Self::Element as Kernels>::Raw);
+    /// Reads a sum per lane that was kept.
+    unsafe fn recall(from: *const <Self::Element as Kernels>::Raw) -> Self::Sums;
     /// Computes a row of `width` positions for a block of `lanes` and hands it over.
     ///
     /// Every run holds its groups for all positions and for [`BEYOND`](super::rows::BEYOND) more; `weights` are those of
@@ -124,6 +161,16 @@ impl<S: Simd> Lane for Floats<S> {
         unsafe { sums.store(to) }
     }
     #[inline(always)]
+    unsafe fn keep(sums: S, to: *mut f32) {
+        // SAFETY: the conditions of this trait, which are those of `Simd` too.
+        unsafe { sums.store(to) }
+    }
+    #[inline(always)]
+    unsafe fn recall(from: *const f32) -> S {
+        // SAFETY: the conditions of this trait, which are those of `Simd` too.
+        unsafe { S::load(from) }
+    }
+    #[inline(always)]
     unsafe fn row(runs: &[Run<f32>], weights: &[f32], lanes: usize, width: usize, sink: &mut impl Sink<Self>) {
         // SAFETY: the conditions of this trait, which are those of `Simd` too.
         unsafe { by_vectors::<Self>(runs, weights, lanes, width, sink) }
@@ -155,6 +202,7 @@ impl<S: Simd> Dot for Floats<S> {
 #[allow(unsafe_code)]
 impl Kernels for f32 {
     type Path = Isa;
+    type Raw = Self;
     const GROUP: usize = 1;
 
     fn path() -> Isa {

@@ -1,14 +1,23 @@
 //! Numbers of 16 bits, and the instructions that multiply them.
 
-use super::arithmetic::{Element, Kernels, Lane, Work};
+use candle_core::Result;
+
+use super::arithmetic::{Element, Kernels, Lane, Number, Work};
 use super::rows::{Run, Sink};
 use super::tiles::{SIDE, Software, by_tiles};
 use crate::cpu::isa::{Array, Isa, per_isa};
+use crate::frozen::{Line, Map};
 
 /// A number of 16 bits: the upper half of an `f32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Bf16(u16);
+
+impl Number for Bf16 {
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
+}
 
 impl Element for Bf16 {
     #[inline(always)]
@@ -20,8 +29,8 @@ impl Element for Bf16 {
         Self(((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16)
     }
 
-    fn widen(self) -> f32 {
-        f32::from_bits(u32::from(self.0) << 16)
+    fn settle(raw: Map<Self>, line: Option<&Line>) -> Result<Map<Self>> {
+        Ok(Line::in_place(line, raw))
     }
 }
 
@@ -109,6 +118,16 @@ impl Lane for Plain {
         }
     }
     #[inline(always)]
+    unsafe fn keep(sums: Array<16>, to: *mut Bf16) {
+        // SAFETY: the conditions of this trait.
+        unsafe { Self::narrow(sums, to) }
+    }
+    #[inline(always)]
+    unsafe fn recall(from: *const Bf16) -> Array<16> {
+        // SAFETY: the conditions of this trait.
+        unsafe { Self::widen(from) }
+    }
+    #[inline(always)]
     unsafe fn row(runs: &[Run<Bf16>], weights: &[Bf16], lanes: usize, width: usize, sink: &mut impl Sink<Self>) {
         // SAFETY: the pointers reach as far as the trait says; there are no special instructions.
         unsafe { by_tiles::<Self, Software>(runs, weights, lanes, width, sink) }
@@ -141,6 +160,16 @@ mod x86 {
         unsafe fn narrow(sums: Avx512, to: *mut Bf16) {
             // SAFETY: the conditions of the trait; the instructions exist. Both types have the same bits.
             unsafe { _mm256_storeu_si256(to.cast(), std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(sums.0))) }
+        }
+        #[inline(always)]
+        unsafe fn keep(sums: Avx512, to: *mut Bf16) {
+            // SAFETY: the conditions of this trait.
+            unsafe { Self::narrow(sums, to) }
+        }
+        #[inline(always)]
+        unsafe fn recall(from: *const Bf16) -> Avx512 {
+            // SAFETY: the conditions of this trait.
+            unsafe { Self::widen(from) }
         }
         #[inline(always)]
         unsafe fn row(runs: &[Run<Bf16>], weights: &[Bf16], lanes: usize, width: usize, sink: &mut impl Sink<Self>) {
@@ -179,6 +208,7 @@ mod x86 {
 #[allow(unsafe_code)]
 impl Kernels for Bf16 {
     type Path = Bf16Path;
+    type Raw = Self;
     const GROUP: usize = 2;
 
     fn path() -> Bf16Path {

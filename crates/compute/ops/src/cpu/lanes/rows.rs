@@ -19,11 +19,11 @@ pub struct Run<E> {
 /// What takes the sums of a tile.
 #[allow(unsafe_code)]
 pub trait Sink<L: Lane> {
-    /// The sums of position `at`, `V` vectors.
+    /// The sums of position `at` and those behind it, `V` vectors each. They may be overwritten.
     ///
     /// # Safety
     /// Called where the instructions of `L` exist.
-    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]);
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: &mut [[L::Sums; V]]);
 }
 
 /// Positions beyond a row that may be read, by the largest tile: none beyond a multiple of 16.
@@ -46,6 +46,10 @@ pub(crate) trait Dot: Lane {
     unsafe fn spread(from: *const Self::Element) -> Self::Groups;
     /// `sums` plus the products of `a` and `b`, summed within each group.
     unsafe fn dot(sums: Self::Sums, a: Self::Groups, b: Self::Groups) -> Self::Sums;
+    /// The sums as numbers, where they were whole ones.
+    unsafe fn finish(sums: Self::Sums) -> Self::Sums {
+        sums
+    }
 }
 
 /// See [`Lane::row`].
@@ -116,16 +120,12 @@ unsafe fn tile<L: Dot, const M: usize, const V: usize>(
             }
         }
         // By way of memory, so that nothing but these stores ties the sums above to places: they stay in registers.
-        let mut finished = [std::mem::MaybeUninit::<L::Sums>::uninit(); 24];
-        for m in 0..M {
-            for v in 0..V {
-                finished[m * V + v].write(sums[m][v]);
-            }
+        let mut finished = [std::mem::MaybeUninit::<[L::Sums; V]>::uninit(); M];
+        for (finished, sums) in finished.iter_mut().zip(sums) {
+            finished.write(sums.map(|sum| L::finish(sum)));
         }
         let valid = M.min(left);
-        for m in 0..valid {
-            sink.take::<V>(at + m, std::array::from_fn(|v| finished[m * V + v].assume_init()));
-        }
+        sink.take::<V>(at, std::slice::from_raw_parts_mut(finished.as_mut_ptr().cast(), valid));
         valid
     }
 }
@@ -186,10 +186,12 @@ pub(crate) struct Products {
 #[allow(unsafe_code)]
 impl<L: Lane> Sink<L> for Products {
     #[inline(always)]
-    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
-        for v in 0..V {
-            // SAFETY: the position is one of the tiles.
-            unsafe { sums[v].store(self.to.add(at * self.lanes + v * L::Sums::LANES)) };
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: &mut [[L::Sums; V]]) {
+        for (m, sums) in sums.iter().enumerate() {
+            for v in 0..V {
+                // SAFETY: the position is one of the tiles.
+                unsafe { sums[v].store(self.to.add((at + m) * self.lanes + v * L::Sums::LANES)) };
+            }
         }
     }
 }
@@ -207,11 +209,13 @@ pub(crate) struct Added {
 #[allow(unsafe_code)]
 impl<L: Lane> Sink<L> for Added {
     #[inline(always)]
-    unsafe fn take<const V: usize>(&mut self, at: usize, sums: [L::Sums; V]) {
-        for v in 0..V {
-            let lane = v * L::Sums::LANES;
-            // SAFETY: the position is one of the row, and so are its lanes in both places.
-            unsafe { sums[v].add(L::Sums::load(self.from.add(at * self.step + lane))).store(self.to.add(at * self.lanes + lane)) };
+    unsafe fn take<const V: usize>(&mut self, at: usize, sums: &mut [[L::Sums; V]]) {
+        for (at, sums) in (at..).zip(sums) {
+            for v in 0..V {
+                let lane = v * L::Sums::LANES;
+                // SAFETY: the position is one of the row, and so are its lanes in both places.
+                unsafe { sums[v].add(L::Sums::load(self.from.add(at * self.step + lane))).store(self.to.add(at * self.lanes + lane)) };
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! for 16 channels. Two tiles of positions by two of channels are computed at once, so that every tile that is read is used
 //! twice.
 
-use super::arithmetic::{Element, Lane};
+use super::arithmetic::{Lane, Number};
 use super::bf16::Bf16;
 use super::rows::{Run, Sink};
 use crate::cpu::isa::Simd;
@@ -51,9 +51,9 @@ pub(crate) unsafe fn by_tiles<L: Lane<Element = Bf16>, U: TileUnit>(
             for position in 0..left.min(2 * SIDE) {
                 let sums = to.add(position * lanes);
                 if lanes > SIDE {
-                    sink.take(at + position, [L::Sums::load(sums), L::Sums::load(sums.add(SIDE))]);
+                    sink.take(at + position, &mut [[L::Sums::load(sums), L::Sums::load(sums.add(SIDE))]]);
                 } else {
-                    sink.take(at + position, [L::Sums::load(sums)]);
+                    sink.take(at + position, &mut [[L::Sums::load(sums)]]);
                 }
             }
         }
