@@ -177,6 +177,12 @@ impl Teacher {
         }
     }
 
+    /// Whether it computes with packed weights, and so in any [`Precision`](crate::Precision); others compute in single precision alone.
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        matches!(self, Self::UNet(_))
+    }
+
     /// Multiplications (each with an addition) of convolutions, matrix products and attention in a forward pass over one image of
     /// `size`. Norms and activations do not count.
     #[must_use]

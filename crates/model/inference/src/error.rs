@@ -1,10 +1,11 @@
 //! Why a model cannot be had, or a scan not be labelled.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use candle_core::Device;
 use labels::LabelError;
 use model_card::CardError;
-use nets::{ParamsError, WeightsError};
+use nets::{ParamsError, Precision, WeightsError};
 use volume::{ModelGridError, ScanError};
 
 use crate::image::ShownError;
@@ -65,6 +66,18 @@ pub enum ModelError {
         path: PathBuf,
         /// The groups.
         groups: Vec<String>,
+    },
+    /// A network without kernels of the precision that is asked for.
+    #[error(
+        "{path} computes in single precision alone on a CPU, and `precision` asks for {}; leave `precision` out, or use a U-Net \
+         trained here",
+        format!("{precision:?}").to_lowercase()
+    )]
+    Precision {
+        /// The file of weights.
+        path: PathBuf,
+        /// What is asked for.
+        precision: Precision,
     },
     /// Windows that cannot be laid.
     #[error("window: {0}")]
@@ -153,3 +166,14 @@ macro_rules! boxed {
 }
 
 boxed!(Weights(WeightsError), Scan(ScanError), Shown(ShownError));
+
+/// Refuses a precision that a network does not have, one without packed weights.
+///
+/// # Errors
+/// When a precision other than single precision is asked for by name, on a CPU.
+pub fn single_alone(precision: Precision, device: &Device, path: &Path) -> Result<(), ModelError> {
+    match precision {
+        Precision::Bf16 | Precision::Int8 if device.is_cpu() => Err(ModelError::Precision { path: path.into(), precision }),
+        Precision::Exact | Precision::F32 | Precision::Auto | Precision::Bf16 | Precision::Int8 => Ok(()),
+    }
+}

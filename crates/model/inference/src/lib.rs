@@ -19,7 +19,7 @@ mod view;
 mod volumetric;
 mod window;
 
-pub use error::ModelError;
+pub use error::{ModelError, single_alone};
 pub use graphs::TrainedGraph;
 pub use image::{Image, ShownError, ShownScan};
 pub use maps::{LabelMaps, LabelledPlane};

@@ -10,7 +10,7 @@ use model_card::{KeptParts, Kind, ModelCard, Output};
 use nets::Precision;
 use volume::{Box3, ModelGrid, Resampling, RunMap, Scan, Source};
 
-use crate::error::ModelError;
+use crate::error::{ModelError, single_alone};
 use crate::maps::{LabelMaps, LabelledPlane};
 use crate::student::{Student, exported_params};
 use crate::together::{Differences, found_by};
@@ -188,6 +188,9 @@ impl Part {
             }
             return Ok(Self::Student(Student::open(path, manner, device)?));
         };
+        if matches!(card.kind, Kind::Graph | Kind::Partial) {
+            single_alone(manner.precision.unwrap_or_default(), device, path)?;
+        }
         let model = match card.kind {
             Kind::Student => return Ok(Self::Student(Student::open(path, manner, device)?)),
             Kind::Teacher => {

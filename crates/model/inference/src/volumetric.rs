@@ -10,7 +10,7 @@ use nets::{Network as _, Params, Precision, Teacher, TeacherConfig, Trained};
 use random::Streams;
 use volume::{Box3, Scaling, Scan};
 
-use crate::error::ModelError;
+use crate::error::{ModelError, single_alone};
 use crate::graphs::TrainedGraph;
 use crate::image::{Image, ShownScan};
 use crate::maps::LabelMaps;
@@ -293,6 +293,9 @@ impl TrainedTeacher {
         let network = Teacher::new(&config, output.channels());
         let values = Params::init(&network.parameters(), Streams::new(0), device)?;
         values.load(weights)?;
+        if !network.is_packed() {
+            single_alone(params.precision, device, weights)?;
+        }
         let weights = Trained::new(values, params.precision);
         Ok((Self { network, weights, outputs: [output] }, answer, view))
     }

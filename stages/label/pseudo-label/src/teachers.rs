@@ -116,7 +116,11 @@ fn answering(group: usize, classes: &Classes, teachers: &[Teacher], files: &[(St
 impl Teacher {
     fn load(name: &str, path: &Path, config: &Config, device: &Device) -> Result<Self> {
         let card = ModelCard::of(&nets::metadata(path)?, path)?;
-        let model = match card.as_ref().map(|card| card.kind) {
+        let kind = card.as_ref().map(|card| card.kind);
+        if let Some(Kind::Partial | Kind::Graph) = kind {
+            inference::single_alone(config.precision, device, path)?;
+        }
+        let model = match kind {
             Some(Kind::Student) => {
                 let params = StudentParams { precision: config.precision, ..StudentParams::default() };
                 return Ok(Self::Flat(Box::new(Student::load(&params, path, device)?.with_flips(config.flips)?)));

@@ -6,7 +6,7 @@ use candle_core::{Device, Result, Tensor};
 use inference::{Manner, Model, VolumeNetwork};
 use labels::Classes;
 use model_card::{Kind, ModelCard, Output};
-use nets::{Teacher, TeacherConfig};
+use nets::{Precision, Teacher, TeacherConfig};
 use serde_json::json;
 use volume::Scaling;
 
@@ -155,9 +155,31 @@ fn models_of_train_partial_need_who_knows_them() {
     let manner = Manner { partial: Some(open_partial), ..Manner::default() };
     let opened = Model::open(&[partial], &manner, &Device::Cpu).unwrap();
     let teacher = bench.teacher("t", 5, &organs(), Said::default());
-    let exact = Manner { precision: Some(nets::Precision::Exact), ..Manner::default() };
+    let exact = Manner { precision: Some(Precision::Exact), ..Manner::default() };
     let expected = Model::open(&[teacher], &exact, &Device::Cpu).unwrap();
     assert_eq!(bench.overlaid(&opened), bench.overlaid(&expected));
+}
+
+#[test]
+fn a_precision_that_a_network_has_no_kernels_for_is_refused() {
+    let bench = Bench::new();
+    let mut said = card(Kind::Partial, json!({}), &organs(), vec![16, 16, 16], Said::default());
+    said.outputs.clear();
+    let partial = bench.save("p", 5, &network(), Some(said));
+    let teacher = bench.teacher("t", 5, &organs(), Said::default());
+    let open = |path: &std::path::PathBuf, precision| {
+        let manner = Manner { partial: Some(open_partial), precision: Some(precision), ..Manner::default() };
+        Model::open(std::slice::from_ref(path), &manner, &Device::Cpu)
+    };
+    let expected = bench.overlaid(&open(&teacher, Precision::F32).unwrap()).concat();
+    for (precision, name) in [(Precision::Bf16, "bf16"), (Precision::Int8, "int8")] {
+        let error = open(&partial, precision).err().unwrap().to_string();
+        assert!(error.contains("p.safetensors computes in single precision alone") && error.contains(name), "{error}");
+        let found = bench.overlaid(&open(&teacher, precision).unwrap()).concat();
+        let same = found.iter().zip(&expected).filter(|(found, expected)| found == expected).count();
+        assert!(same * 10 > expected.len() * 9, "{name}: {same} of {} voxels have the label of f32", expected.len());
+    }
+    assert!(open(&partial, Precision::Auto).is_ok());
 }
 
 #[test]
