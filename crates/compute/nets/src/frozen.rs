@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use ops::frozen::{Bf16, Channels, Element, InstanceNorm, Int8, Map, Method, PackedConv, PackedHead, PackedUpsampling};
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -31,6 +31,23 @@ pub enum Precision {
     Int8,
     /// `bf16` where the processor multiplies it, else `f32`: results then depend on the machine in their last digits.
     Auto,
+}
+
+impl Precision {
+    /// What speaks against it on a device of this machine.
+    #[must_use]
+    pub fn doubt(self, device: &Device) -> Option<String> {
+        let fast = match self {
+            _ if !device.is_cpu() => true,
+            Self::Bf16 => ops::frozen::bf16_is_fast(),
+            Self::Int8 => ops::frozen::int8_is_fast(),
+            Self::Exact | Self::F32 | Self::Auto => true,
+        };
+        let name = format!("{self:?}").to_lowercase();
+        (!fast).then(|| {
+            format!("warning: this processor does not multiply {name}, which is very slow here; leave `precision` out, or take f32")
+        })
+    }
 }
 
 /// Pixels of a slice up to which slices are shared out among threads, rather than the layers of each.

@@ -71,6 +71,9 @@ fn weights(io: &StageIo) -> Result<Vec<(String, PathBuf)>> {
 impl Teachers {
     pub(crate) fn load(config: &Config, io: &StageIo) -> Result<Self> {
         let (device, classes) = (nets::device(io.device)?, classes(config, io)?);
+        if let Some(doubt) = config.precision.doubt(&device) {
+            io.report.note(&doubt);
+        }
         let files = weights(io)?;
         let unknown = config.networks.keys().find(|name| !files.iter().any(|(known, _)| known == *name));
         if let Some(name) = unknown {

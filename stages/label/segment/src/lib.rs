@@ -78,7 +78,11 @@ impl CaseStage for Segment {
     }
 
     fn tools(config: &StudentParams, io: &StageIo) -> Result<Student> {
-        Ok(Student::load(config, &weights(io)?, &nets::device(io.device)?)?)
+        let device = nets::device(io.device)?;
+        if let Some(doubt) = config.precision.doubt(&device) {
+            io.report.note(&doubt);
+        }
+        Ok(Student::load(config, &weights(io)?, &device)?)
     }
 
     fn work(_: &StudentParams, io: &StageIo, student: &Student, job: &Job) -> Result<()> {

@@ -136,8 +136,12 @@ impl CaseStage for Predict {
         let mut models: Vec<PathBuf> = vec![model_file(io.input("model")?)];
         models.extend(io.inputs_under("also").into_iter().map(|(_, path)| model_file(path)));
         let fastest = if config.exact { Precision::F32 } else { Precision::Auto };
+        let device = nets::device(io.device)?;
+        if let Some(doubt) = config.precision.and_then(|precision| precision.doubt(&device)) {
+            io.report.note(&doubt);
+        }
         let manner = Manner { precision: Some(config.precision.unwrap_or(fastest)), flips: config.flips, partial: Some(partial::open) };
-        let model = Model::open(&models, &manner, &nets::device(io.device)?)?;
+        let model = Model::open(&models, &manner, &device)?;
         for key in &config.only {
             model.classes().class(key).context("only")?;
         }

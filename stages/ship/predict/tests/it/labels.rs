@@ -1,7 +1,9 @@
 //! What a patient is labelled, and what changes nothing of it.
 
+use candle_core::Device;
 use labels::flare23;
 use ndarray::{Array3, ShapeBuilder as _};
+use nets::Precision;
 use serde_json::Value;
 use volume::{Affine, Orientation, ScalarVolume, nifti};
 
@@ -49,11 +51,16 @@ fn shortcuts_change_little_and_nothing_outside_the_patient_is_labelled() {
     bench.scan("a", [90, 80, 12], "LPS");
     must_succeed(&bench.predict("exact", &["--exact"]));
     must_succeed(&bench.predict("quick", &["--precision", "f32"]));
-    must_succeed(&bench.predict("bf16", &["--exact", "--precision", "bf16"]));
     let exact = bench.labels("exact", "a");
-    let bf16 = agreement(&exact, &bench.labels("bf16", "a"));
-    assert!(bf16 > 0.97, "random weights are on the fence everywhere, and still {bf16} of the voxels agree");
-    assert!(bf16 < 1.0, "bf16 is not f32");
+    for (name, precision, least) in [("bf16", Precision::Bf16, 0.97), ("int8", Precision::Int8, 0.9)] {
+        let run = bench.predict(name, &["--exact", "--precision", name]);
+        must_succeed(&run);
+        let warned = String::from_utf8_lossy(&run.stderr).contains(&format!("does not multiply {name}"));
+        assert_eq!(warned, precision.doubt(&Device::Cpu).is_some(), "{name}: a warning where it is slow");
+        let same = agreement(&exact, &bench.labels(name, "a"));
+        assert!(same > least, "random weights are on the fence everywhere, and still {same} of the voxels agree in {name}");
+        assert!(same < 1.0, "{name} is not f32");
+    }
     let quick = bench.labels("quick", "a");
     for ((x, y, _), &label) in quick.data.indexed_iter() {
         let far = |i: usize, n: usize| ((i as f64 + 0.5) / n as f64 * 2.0 - 1.0).abs();
