@@ -91,17 +91,21 @@ fn in_f32_they_give_what_trained_ones_give() -> Result<()> {
     Ok(())
 }
 
+/// The root mean square of the difference, relative to that of what is expected.
+fn relative(found: &Tensor, expected: &Tensor) -> Result<f64> {
+    let (found, expected) = (values(found)?, values(expected)?);
+    let error: f64 = found.iter().zip(&expected).map(|(a, b)| (a - b).powi(2)).sum();
+    Ok((error / expected.iter().map(|b| b.powi(2)).sum::<f64>()).sqrt())
+}
+
 #[test]
 fn in_bf16_they_differ_by_rounding() -> Result<()> {
     for &(size, channels, classes) in NETWORKS {
         let weights = Weights::new(size, channels, classes);
-        let expected = values(&weights.trained()?)?;
+        let expected = weights.trained()?;
         for isa in Isa::available() {
             for method in METHODS {
-                let found = values(&with_isa(isa, || weights.frozen::<Bf16>(method))??)?;
-                let square = |difference: f64| difference * difference;
-                let error: f64 = found.iter().zip(&expected).map(|(a, b)| square(a - b)).sum();
-                let off = (error / expected.iter().map(|&b| square(b)).sum::<f64>()).sqrt();
+                let off = relative(&with_isa(isa, || weights.frozen::<Bf16>(method))??, &expected)?;
                 // A rounding to 8 bits is off by 1.6e-3 of the value in the mean square; a handful of them lie on every
                 // path, and twice as many with Winograd's method.
                 ensure!(off < 1e-2, "{isa:?}, {method:?}, {size:?}, {channels:?}: off by {off:.1e}");
@@ -115,12 +119,9 @@ fn in_bf16_they_differ_by_rounding() -> Result<()> {
 fn in_8_bits_they_differ_by_rounding() -> Result<()> {
     for &(size, channels, classes) in NETWORKS {
         let weights = Weights::new(size, channels, classes);
-        let expected = values(&weights.trained()?)?;
+        let expected = weights.trained()?;
         for isa in Isa::available() {
-            let found = values(&with_isa(isa, || weights.frozen::<Int8>(Method::Direct))??)?;
-            let square = |difference: f64| difference * difference;
-            let error: f64 = found.iter().zip(&expected).map(|(a, b)| square(a - b)).sum();
-            let off = (error / expected.iter().map(|&b| square(b)).sum::<f64>()).sqrt();
+            let off = relative(&with_isa(isa, || weights.frozen::<Int8>(Method::Direct))??, &expected)?;
             // Activations of some 4 deviations on either side are off by 1 % in the mean square, weights by half of that; a handful
             // of both lie on every path.
             ensure!(off < 4e-2, "{isa:?}, {size:?}, {channels:?}: off by {off:.1e}");
