@@ -195,4 +195,15 @@ mod tests {
         store.link_result("segment[M_1]", "k2").unwrap();
         assert_eq!(store.latest_key("segment[M_1]").as_deref(), Some("k2"));
     }
+
+    #[test]
+    fn a_name_that_a_killed_runner_left_half_made_goes() {
+        let (_folder, store) = store();
+        store.link_result("segment[M_1]", "k1").unwrap();
+        let view = store.result("segment[M_1]").parent().unwrap().to_owned();
+        std::os::unix::fs::symlink("../../objects/k2", view.join(".segment[M_1]")).unwrap();
+        store.link_result("segment[M_1]", "k2").unwrap();
+        assert_eq!(store.latest_key("segment[M_1]").as_deref(), Some("k2"));
+        assert_eq!(std::fs::read_dir(view).unwrap().count(), 1, "the name alone is there");
+    }
 }

@@ -224,13 +224,19 @@ impl Store {
             return Ok(());
         }
         let link = self.result(node);
-        let temporary = self.view.join(format!(".{node}.{}", std::process::id()));
+        // Of one name, so that the next one finds what a killed one left. Where two meet, one renames the other's.
+        let temporary = self.view.join(format!(".{node}"));
         let write = || -> std::io::Result<()> {
-            if temporary.is_symlink() {
-                fs::remove_file(&temporary)?;
+            loop {
+                remove_if_there(&temporary)?;
+                let made = std::os::unix::fs::symlink(Path::new("../../objects").join(key), &temporary);
+                match made.and_then(|()| fs::rename(&temporary, &link)) {
+                    Err(error)
+                        if matches!(error.kind(), std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotFound)
+                            && self.view.is_dir() => {}
+                    end => return end,
+                }
             }
-            std::os::unix::fs::symlink(Path::new("../../objects").join(key), &temporary)?;
-            fs::rename(&temporary, &link)
         };
         write().with_context(|| format!("cannot write the link {}", link.display()))
     }
