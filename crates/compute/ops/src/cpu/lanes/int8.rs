@@ -56,6 +56,8 @@ impl Element for Int8 {
 pub enum Int8Path {
     /// Plain arithmetic: what the other ways mean, and slow.
     Software,
+    /// The same, of which the compiler makes AVX2: a quarter of the speed of `f32`.
+    Avx2,
     /// AVX-VNNI: vectors of 256 bits.
     Avx,
     /// The vectors of 256 bits that AVX-512 VNNI has too.
@@ -94,6 +96,9 @@ fn best() -> [Int8Path; 2] {
         if is_x86_feature_detected!("avxvnni") && is_x86_feature_detected!("f16c") {
             return [Int8Path::Avx; 2];
         }
+        if is_x86_feature_detected!("avx2") {
+            return [Int8Path::Avx2; 2];
+        }
     }
     [Int8Path::Software; 2]
 }
@@ -101,7 +106,7 @@ fn best() -> [Int8Path; 2] {
 /// Whether this machine multiplies faster in 8 bits than in `f32`.
 #[must_use]
 pub fn int8_is_fast() -> bool {
-    Int8Path::current() != Int8Path::Software
+    !matches!(Int8Path::current(), Int8Path::Software | Int8Path::Avx2)
 }
 
 /// Whole numbers in plain arithmetic. A sum keeps the bits of a whole number until it is finished.
@@ -185,7 +190,7 @@ impl Kernels for Int8 {
     fn block(path: Int8Path) -> usize {
         match path {
             Int8Path::Avx | Int8Path::Avx512Short => 16,
-            Int8Path::Avx512 | Int8Path::Software => 32,
+            Int8Path::Avx512 | Int8Path::Software | Int8Path::Avx2 => 32,
         }
     }
 
@@ -212,8 +217,17 @@ impl Kernels for Int8 {
             // SAFETY: the conditions of the outer function.
             unsafe { work.run::<x86::Short<true>>() }
         }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2")]
+        unsafe fn avx2(work: impl Work<Int8>) {
+            // SAFETY: the conditions of the outer function.
+            unsafe { work.run::<Plain>() }
+        }
         match path {
             // SAFETY: the instructions were detected; the rest are the caller's conditions.
+            #[cfg(target_arch = "x86_64")]
+            Int8Path::Avx2 => unsafe { avx2(work) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Int8Path::Avx512 => unsafe { avx512(work) },
             // SAFETY: as above.
