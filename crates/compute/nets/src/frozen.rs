@@ -8,6 +8,7 @@ use ops::frozen::{Bf16, Channels, Element, InstanceNorm, Int8, Map, Method, Pack
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use stage_kit::Report;
 
 use crate::basic_unet::UNet3d;
 use crate::compute::{Compute, EPSILON, SLOPE};
@@ -43,9 +44,28 @@ impl Precision {
             Self::Int8 => ops::frozen::int8_is_fast(),
             Self::Exact | Self::F32 | Self::Auto => true,
         };
-        let name = format!("{self:?}").to_lowercase();
         (!fast).then(|| {
-            format!("warning: this processor does not multiply {name}, which is very slow here; leave `precision` out, or take f32")
+            format!("warning: this processor does not multiply {self}, which is very slow here; leave `precision` out, or take f32")
+        })
+    }
+
+    /// Warns of what speaks against it, if anything does.
+    pub fn warn(self, device: &Device, report: &Report) {
+        if let Some(doubt) = self.doubt(device) {
+            report.note(&doubt);
+        }
+    }
+}
+
+/// As a pipeline file names it.
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Exact => "exact",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+            Self::Auto => "auto",
         })
     }
 }

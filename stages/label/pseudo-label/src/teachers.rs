@@ -71,9 +71,7 @@ fn weights(io: &StageIo) -> Result<Vec<(String, PathBuf)>> {
 impl Teachers {
     pub(crate) fn load(config: &Config, io: &StageIo) -> Result<Self> {
         let (device, classes) = (nets::device(io.device)?, classes(config, io)?);
-        if let Some(doubt) = config.precision.doubt(&device) {
-            io.report.note(&doubt);
-        }
+        config.precision.warn(&device, &io.report);
         let files = weights(io)?;
         let unknown = config.networks.keys().find(|name| !files.iter().any(|(known, _)| known == *name));
         if let Some(name) = unknown {

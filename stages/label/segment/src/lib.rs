@@ -79,9 +79,7 @@ impl CaseStage for Segment {
 
     fn tools(config: &StudentParams, io: &StageIo) -> Result<Student> {
         let device = nets::device(io.device)?;
-        if let Some(doubt) = config.precision.doubt(&device) {
-            io.report.note(&doubt);
-        }
+        config.precision.warn(&device, &io.report);
         Ok(Student::load(config, &weights(io)?, &device)?)
     }
 

@@ -137,10 +137,9 @@ impl CaseStage for Predict {
         models.extend(io.inputs_under("also").into_iter().map(|(_, path)| model_file(path)));
         let fastest = if config.exact { Precision::F32 } else { Precision::Auto };
         let device = nets::device(io.device)?;
-        if let Some(doubt) = config.precision.and_then(|precision| precision.doubt(&device)) {
-            io.report.note(&doubt);
-        }
-        let manner = Manner { precision: Some(config.precision.unwrap_or(fastest)), flips: config.flips, partial: Some(partial::open) };
+        let precision = config.precision.unwrap_or(fastest);
+        precision.warn(&device, &io.report);
+        let manner = Manner { precision: Some(precision), flips: config.flips, partial: Some(partial::open) };
         let model = Model::open(&models, &manner, &device)?;
         for key in &config.only {
             model.classes().class(key).context("only")?;
