@@ -1,7 +1,6 @@
 //! Layers of transformers, over rows `(.., n)` of features.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Module as _, linear_no_bias};
 
 use crate::compute::EPSILON;
 use crate::params::{Init, ParamSpec, Params};
@@ -29,16 +28,10 @@ impl Linear {
     }
 
     pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
-        let mut shape = x.dims().to_vec();
-        shape.pop();
-        shape.push(self.outputs);
         let own = params.builder().pp(&self.name);
-        let mut y = linear_no_bias(self.inputs, self.outputs, own.clone())?.forward(&x.reshape(((), self.inputs))?)?;
-        if self.bias {
-            // candle adds a bias by a broadcast, whose gradient is slow.
-            y = ops::add_bias(&y, &own.get(self.outputs, "bias")?)?;
-        }
-        y.reshape(shape)
+        let bias = self.bias.then(|| own.get(self.outputs, "bias")).transpose()?;
+        // candle's layer takes three times as long where rows are short, as those of Swin transformers are.
+        ops::linear(x, &own.get((self.outputs, self.inputs), "weight")?, bias.as_ref())
     }
 
     pub(crate) fn macs(&self, rows: usize) -> u64 {

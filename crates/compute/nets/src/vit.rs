@@ -124,10 +124,8 @@ impl Vit {
         // Patches do not overlap, so that the convolution is a matrix product over their voxels.
         let name = |leaf: &str| params.get(&format!("vit.patch_embedding.{leaf}"));
         let patches = patches(image, PATCH)?; // (b, n, 16³)
-        let (batch, tokens, voxels) = patches.dims3()?;
-        let weight = name("patch_embeddings.weight")?.reshape((self.width, voxels))?;
-        let embedded = ops::add_bias(&patches.reshape((batch * tokens, voxels))?.matmul(&weight.t()?)?, &name("patch_embeddings.bias")?)?;
-        embedded.reshape((batch, tokens, self.width))?.broadcast_add(&name("position_embeddings")?)
+        let weight = name("patch_embeddings.weight")?.flatten_from(1)?;
+        ops::linear(&patches, &weight, Some(&name("patch_embeddings.bias")?))?.broadcast_add(&name("position_embeddings")?)
     }
 
     /// Tokens `(b, n, width)`, all or some, to what each block makes of them, and the last of it normalised.

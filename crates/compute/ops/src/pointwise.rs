@@ -1,9 +1,8 @@
 //! What is done to every element by itself and would otherwise take several passes over memory.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use crate::cpu::{filled_in_rows, filled_in_tasks, filled_with, written};
+use crate::cpu::{filled_in_tasks, filled_with, written};
 use crate::tensor::{floats, kernels_serve};
 
 /// Elements per task.
@@ -23,21 +22,6 @@ pub fn add_leaky_relu(a: &Tensor, b: &Tensor, slope: f64) -> Result<Tensor> {
         return sum.gt(0f64)?.where_cond(&sum, &(&sum * slope)?);
     }
     a.contiguous()?.apply_op2(&b.contiguous()?, AddLeakyRelu { slope: slope as f32 })
-}
-
-/// `x` `(.., n)` plus `bias` `(n)` in every row.
-///
-/// # Errors
-/// When shapes do not fit each other.
-pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    let row = x.dims().last().copied().unwrap_or(0);
-    if row == 0 || bias.dims() != [row] {
-        bail!("add_bias: input {:?} needs a last axis that is not empty and a bias of its length; found {:?}", x.dims(), bias.dims());
-    }
-    if !kernels_serve(&[x, bias]) {
-        return x.broadcast_add(bias);
-    }
-    x.contiguous()?.apply_op2(&bias.contiguous()?, AddBias)
 }
 
 /// `(a, b)` to y.
@@ -83,62 +67,4 @@ impl CustomOp2 for AddLeakyReluGradient {
         });
         Ok((CpuStorage::F32(dx), l1.shape().clone()))
     }
-}
-
-/// `(x, bias)` to y.
-struct AddBias;
-
-impl CustomOp2 for AddBias {
-    fn name(&self) -> &'static str {
-        "add-bias"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, bias) = (floats(s1, l1)?, floats(s2, l2)?);
-        let chunk = rows_per_task(bias.len()) * bias.len();
-        let y = written(x.len(), |y| {
-            filled_in_tasks(y, chunk, |task, y| {
-                let x = &x[task * chunk..];
-                filled_in_rows(y, bias.len(), |row, y| filled_with(y, x[row * bias.len()..].iter().zip(bias).map(|(x, bias)| x + bias)))
-            })
-        });
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, bias: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dbias = if bias.track_op() { Some(dy.contiguous()?.apply_op1_no_bwd(&SumRows)?) } else { None };
-        Ok((x.track_op().then(|| dy.clone()), dbias))
-    }
-}
-
-/// Rows `(.., n)` to their sum `(n)`, task by task in order.
-struct SumRows;
-
-impl CustomOp1 for SumRows {
-    fn name(&self) -> &'static str {
-        "sum-rows"
-    }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = floats(s, l)?;
-        let row = l.dims().last().copied().unwrap_or(1);
-        let sum_of = |rows: &[f32]| {
-            let mut sum = vec![0.0f32; row];
-            for values in rows.chunks_exact(row) {
-                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-            }
-            sum
-        };
-        let partial: Vec<Vec<f32>> = x.par_chunks(rows_per_task(row) * row).map(sum_of).collect();
-        let mut total = vec![0.0f64; row];
-        for sum in &partial {
-            total.iter_mut().zip(sum).for_each(|(total, sum)| *total += f64::from(*sum));
-        }
-        Ok((CpuStorage::F32(total.into_iter().map(|sum| sum as f32).collect()), row.into()))
-    }
-}
-
-/// Few enough that a sum in single precision stays accurate.
-fn rows_per_task(row: usize) -> usize {
-    (CHUNK / row).clamp(1, 1024)
 }

@@ -232,8 +232,7 @@ impl Swin {
         let get = |leaf: &str| params.get(&format!("swinViT.patch_embed.proj.{leaf}"));
         // Patches do not overlap, so that the convolution is a matrix product over their voxels.
         let voxels = crate::vit::patches(&padded, PATCH)?.reshape(((), PATCH.pow(3)))?;
-        let weight = get("weight")?.reshape((self.width, PATCH.pow(3)))?;
-        let rows = ops::add_bias(&voxels.matmul(&weight.t()?)?, &get("bias")?)?;
+        let rows = ops::linear(&voxels, &get("weight")?.flatten_from(1)?, Some(&get("bias")?))?;
         let (_, _, d, h, w) = padded.dims5()?;
         Ok(Tokens { rows, batch, size: [d, h, w].map(|side| side / PATCH) })
     }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::functions::exp;
 use super::isa::{Isa, per_isa};
 use super::multiply::{COLUMNS, Product, multiply};
-use super::sums::{lane_sum, lane_sum2, maximum};
+use super::sums::{lane_sum_of, lane_sum2, maximum};
 use super::{Shared, Unwritten, assume_written, filled, filled_in_tasks, with_scratch};
 
 /// Queries at a time: their scores stay in a second-level cache beside keys and values of some hundred tokens.
@@ -78,24 +78,29 @@ impl<'a> Attention<'a> {
         }
     }
 
-    /// Scores of the queries from `first` on, of which `queries` are given, against the transposed keys.
+    /// Scores of the queries from `first` on, of which `queries` are given, against the transposed keys, with bias and mask.
     fn scores(&self, isa: Isa, entry: usize, head: usize, first: usize, queries: &[f32], keys: &[f32], scores: &mut [f32]) {
         let (columns, width) = self.columns();
         let rows = BLOCK.min(self.tokens - first);
         let product = Product { rows, columns, inner: self.depth, a_row: width, a_inner: 1, b_row: columns, c_row: columns };
         // SAFETY: safe code but for the instruction set.
         unsafe { multiply(isa, product, queries, keys, scores, false) };
-        let tokens = self.tokens;
-        for (row, scores) in scores.chunks_exact_mut(columns).take(rows).enumerate() {
-            let at = |matrix: usize| (matrix * tokens + first + row) * tokens;
-            let mut add = |values: &[f32]| scores.iter_mut().zip(values).for_each(|(score, value)| *score += value);
-            if let Some(bias) = self.bias {
-                add(&bias[at(head)..][..tokens]);
-            }
-            if let Some(mask) = self.mask {
-                let windows = mask.len() / (tokens * tokens);
-                add(&mask[at(entry % windows)..][..tokens]);
-            }
+        let (tokens, square) = (self.tokens, self.tokens * self.tokens);
+        let rows_of = |matrices: &'a [f32], matrix: usize| &matrices[matrix * square + first * tokens..][..rows * tokens];
+        let bias = self.bias.map(|bias| rows_of(bias, head));
+        let mask = self.mask.map(|mask| rows_of(mask, entry % (mask.len() / square)));
+        for added in bias.into_iter().chain(mask) {
+            // SAFETY: safe code but for the instruction set.
+            unsafe { add_rows(isa, scores, columns, added, tokens) };
+        }
+    }
+}
+
+per_isa! {
+    /// Adds rows of so many tokens to those of the scores.
+    unsafe fn add_rows<S>(scores: &mut [f32], columns: usize, added: &[f32], tokens: usize) {
+        for (scores, added) in scores.chunks_exact_mut(columns).zip(added.chunks_exact(tokens)) {
+            scores.iter_mut().zip(added).for_each(|(score, value)| *score += value);
         }
     }
 }
@@ -154,19 +159,18 @@ fn forward_head(isa: Isa, attention: &Attention<'_>, entry: usize, head: usize, 
 }
 
 per_isa! {
-    /// The softmax of every row's first `tokens` scores, and the logarithms of the sums of their exponentials.
+    /// The softmax of every row's first `tokens` scores, and the logarithms of the sums of their exponentials. (To scale the results in
+    /// place of the probabilities would save a pass, and made the gradients of a Swin UNETR six times less accurate.)
     unsafe fn normalise<S>(scores: &mut [f32], columns: usize, tokens: usize, logarithms: &mut [f32]) {
         for (row, logarithm) in scores.chunks_exact_mut(columns).zip(logarithms) {
             let row = &mut row[..tokens];
             let greatest = maximum(row);
-            for score in row.iter_mut() {
+            let sum = lane_sum_of(row, |score| {
                 *score = exp::<S>(*score - greatest);
-            }
-            let sum = lane_sum(row, |p| p);
+                *score
+            });
             let reciprocal = (1.0 / sum) as f32;
-            for p in row.iter_mut() {
-                *p *= reciprocal;
-            }
+            row.iter_mut().for_each(|p| *p *= reciprocal);
             *logarithm = greatest + sum.ln() as f32;
         }
     }

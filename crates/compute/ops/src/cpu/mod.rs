@@ -19,6 +19,7 @@ pub(crate) mod gelu;
 pub(crate) mod grouped;
 pub(crate) mod isa;
 pub(crate) mod lanes;
+pub(crate) mod linear;
 pub(crate) mod loss;
 pub(crate) mod max_pool;
 pub(crate) mod multiply;

@@ -41,6 +41,22 @@ pub(super) fn lane_sum(block: &[f32], term: impl Fn(f32) -> f32) -> f64 {
     add_up(&lanes)
 }
 
+/// Like [`lane_sum`], of terms that are written as they are computed.
+#[inline(always)]
+pub(super) fn lane_sum_of(block: &mut [f32], term: impl Fn(&mut f32) -> f32) -> f64 {
+    let mut lanes = [0.0f32; LANES];
+    let (whole, rest) = block.as_chunks_mut::<LANES>();
+    for chunk in whole {
+        for l in 0..LANES {
+            lanes[l] += term(&mut chunk[l]);
+        }
+    }
+    for (lane, v) in lanes.iter_mut().zip(rest) {
+        *lane += term(v);
+    }
+    add_up(&lanes)
+}
+
 /// Like [`lane_sum`], of the terms of two runs of equal length.
 #[inline(always)]
 pub(super) fn lane_sum2(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {

@@ -1,7 +1,7 @@
-//! Biases, the ends of residual blocks, and rows brought elsewhere.
+//! Linear layers, the ends of residual blocks, and rows brought elsewhere.
 
 use anyhow::{Result, ensure};
-use ops::{NO_ROW, RowMap, add_bias, add_leaky_relu, rearrange_rows};
+use ops::{NO_ROW, RowMap, add_leaky_relu, linear, rearrange_rows};
 
 use crate::support::{check, check_precisions, random, values};
 
@@ -21,13 +21,19 @@ fn a_residual_end_matches_differences() -> Result<()> {
 }
 
 #[test]
-fn a_bias_matches_differences() -> Result<()> {
-    for dims in [&[1usize][..], &[3, 1], &[2, 3, 5], &[7, 33]] {
-        check(&format!("{dims:?}"), &[random(1, dims), random(2, &[dims[dims.len() - 1]])], |t| add_bias(&t[0], &t[1]))?;
+fn a_linear_layer_matches_differences() -> Result<()> {
+    // Panels and tiles that are full, and ones that are not.
+    for (dims, outputs) in [(&[1usize, 1][..], 1), (&[3, 1], 5), (&[2, 3, 5], 16), (&[7, 33], 49), (&[70, 6], 100)] {
+        let weight = random(2, &[outputs, dims[dims.len() - 1]]);
+        check(&format!("{dims:?}"), &[random(1, dims), weight.clone(), random(3, &[outputs])], |t| linear(&t[0], &t[1], Some(&t[2])))?;
+        check(&format!("{dims:?} without a bias"), &[random(1, dims), weight], |t| linear(&t[0], &t[1], None))?;
     }
-    check("strided", &[random(1, &[6, 5]), random(2, &[6])], |t| add_bias(&t[0].t()?, &t[1]))?;
-    check_precisions("many tasks", &[random(1, &[5000, 48]), random(2, &[48])], |t| add_bias(&t[0], &t[1]))?;
-    ensure!(add_bias(&random(1, &[3, 4]), &random(1, &[3])).is_err());
+    check("strided", &[random(1, &[6, 5]), random(2, &[6, 3]), random(3, &[3])], |t| linear(&t[0].t()?, &t[1].t()?, Some(&t[2])))?;
+    check_precisions("many tasks", &[random(1, &[5000, 48]), random(2, &[20, 48]), random(3, &[20])], |t| {
+        linear(&t[0], &t[1], Some(&t[2]))
+    })?;
+    ensure!(linear(&random(1, &[3, 4]), &random(1, &[3, 5]), None).is_err());
+    ensure!(linear(&random(1, &[3, 4]), &random(1, &[3, 4]), Some(&random(1, &[4]))).is_err());
     Ok(())
 }
 
