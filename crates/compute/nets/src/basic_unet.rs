@@ -1,12 +1,13 @@
 //! The 3-D U-Net of the teachers M_c, M_o1 and M_o2 (paper 2.3; MONAI's BasicUNet).
 
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Network;
 use crate::blocks::{Down, Head, TwoConv, UpCat};
 use crate::compute::Compute;
+use crate::learning::{Numeric, Pass};
 use crate::params::ParamSpec;
 
 /// The size of a teacher.
@@ -49,7 +50,7 @@ impl UNet3d {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn forward<C: Compute>(&self, compute: &C, image: &C::Map) -> Result<C::Logits> {
+    pub fn forward<C: Compute>(&self, compute: &C, image: &C::Map) -> Result<C::Map> {
         let mut skips = vec![self.conv_0.forward(compute, &[image])?];
         for down in &self.downs {
             let next = down.forward(compute, &skips[skips.len() - 1])?; // (b, f_i, d/2^i, h/2^i, w/2^i)
@@ -69,6 +70,15 @@ impl UNet3d {
         let downs = self.downs.iter().zip(&voxels[1..]).map(|(down, voxels)| down.macs(*voxels));
         let ups = self.ups.iter().zip((0..4).rev()).map(|(up, level)| up.macs(voxels[level + 1], voxels[level]));
         self.conv_0.macs(voxels[0]) + downs.chain(ups).sum::<u64>() + self.head.macs(voxels[0])
+    }
+}
+
+/// Images `(b, 1, d, h, w)`, sizes at least 16, to logits `(b, classes, d, h, w)`.
+impl Pass for UNet3d {
+    type Answer = Tensor;
+
+    fn take<C: Numeric>(&self, compute: &C, batch: &Tensor) -> Result<Tensor> {
+        compute.tensor(&self.forward(compute, &compute.of_tensor(batch))?)
     }
 }
 

@@ -29,7 +29,7 @@ impl Head {
         conv_specs(&self.name, self.dims, 1, self.inputs, self.classes, specs);
     }
 
-    pub(crate) fn forward<C: Compute>(&self, compute: &C, x: &C::Map) -> Result<C::Logits> {
+    pub(crate) fn forward<C: Compute>(&self, compute: &C, x: &C::Map) -> Result<C::Map> {
         compute.head(&self.name, x)
     }
 

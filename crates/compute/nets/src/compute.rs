@@ -14,9 +14,7 @@ pub const EPSILON: f64 = 1e-5;
 /// The layers that networks are made of. Names are those of parameters without their last part.
 pub trait Compute {
     /// What passes between layers.
-    type Map;
-    /// What heads give.
-    type Logits;
+    type Map: Clone;
 
     /// 3×3 convolution of maps whose channels are joined, instance norm, LeakyReLU: `NAME.conv` and `NAME.adn.N`.
     ///
@@ -41,13 +39,12 @@ pub trait Compute {
     ///
     /// # Errors
     /// As above.
-    fn head(&self, name: &str, x: &Self::Map) -> Result<Self::Logits>;
+    fn head(&self, name: &str, x: &Self::Map) -> Result<Self::Map>;
 }
 
 /// With gradients for live parameters.
 impl Compute for Params {
     type Map = Tensor;
-    type Logits = Tensor;
 
     fn conv_norm_act(&self, name: &str, sources: &[&Tensor]) -> Result<Tensor> {
         let get = |leaf: &str| self.get(&format!("{name}.{leaf}"));

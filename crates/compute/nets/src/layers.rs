@@ -1,4 +1,4 @@
-//! The layers of the encoder-decoders for partial labels, beside those of [`Compute`].
+//! The layers of all other networks, beside those of [`Compute`].
 
 use candle_core::{Result, Tensor};
 use ops::{ConvOptions, Norm};
@@ -6,16 +6,17 @@ use ops::{ConvOptions, Norm};
 use crate::compute::{Compute, EPSILON};
 use crate::dodnet::DynamicHead;
 use crate::params::Params;
+use crate::recompute::recomputed;
 
 /// The term under the root of the weights' standardisation.
 const WEIGHT_EPSILON: f64 = 1e-12;
 
-/// The layers that encoder-decoders for partial labels are made of. Names are those of parameters without their last part. All give an
+/// The layers that networks beside the student and the 3-D U-Net of the paper are made of. Names are those of parameters without their last part. All give an
 /// error when a parameter is missing, shapes do not fit or memory runs out.
 #[expect(clippy::missing_errors_doc, reason = "all have the same errors")]
-pub trait Layers: Compute<Map: Clone, Logits = <Self as Compute>::Map> {
-    /// Convolution without bias, instance norm, LeakyReLU of that slope, 1 to leave it out: `NAME.conv` and `NAME.norm`.
-    fn conv_norm(&self, name: &str, x: &Self::Map, stride: [usize; 3], padding: [usize; 3], slope: f64) -> Result<Self::Map>;
+pub trait Layers: Compute + Sized {
+    /// Convolution without bias, instance norm, LeakyReLU: `NAME.conv` and, if the norm has parameters, `NAME.norm`.
+    fn conv_norm(&self, name: &str, x: &Self::Map, how: ConvNorm) -> Result<Self::Map>;
 
     /// Transposed convolution whose kernel is as large as its stride, with or without bias.
     fn raise(&self, name: &str, x: &Self::Map, stride: [usize; 3], bias: bool) -> Result<Self::Map>;
@@ -35,8 +36,8 @@ pub trait Layers: Compute<Map: Clone, Logits = <Self as Compute>::Map> {
     /// The sum of two maps of one shape.
     fn add(&self, a: &Self::Map, b: &Self::Map) -> Result<Self::Map>;
 
-    /// LeakyReLU of that slope for negative values.
-    fn leaky_relu(&self, x: &Self::Map, slope: f64) -> Result<Self::Map>;
+    /// The sum of two maps of one shape, and LeakyReLU of that slope for negative values.
+    fn add_leaky_relu(&self, a: &Self::Map, b: &Self::Map, slope: f64) -> Result<Self::Map>;
 
     /// The channels of two maps behind each other.
     fn join(&self, a: &Self::Map, b: &Self::Map) -> Result<Self::Map>;
@@ -60,6 +61,39 @@ pub trait Layers: Compute<Map: Clone, Logits = <Self as Compute>::Map> {
         inputs: &[&Self::Map],
         run: impl FnOnce(&Params, &[&Tensor]) -> Result<Vec<Tensor>>,
     ) -> Result<Vec<Self::Map>>;
+
+    /// A part of a network.
+    fn block<B: Block>(&self, block: &B, inputs: &[&Self::Map]) -> Result<Self::Map> {
+        block.run(self, inputs)
+    }
+}
+
+/// How a convolution without bias goes over a map, and what is behind it.
+#[derive(Clone, Copy)]
+pub struct ConvNorm {
+    /// From one place to the next.
+    pub stride: [usize; 3],
+    /// Zeros at each end; the kernel is one longer than both ends together.
+    pub padding: [usize; 3],
+    /// The slope of LeakyReLU for negative values, 1 to leave it out.
+    pub slope: f64,
+    /// Whether the norm has a scale and a shift.
+    pub learnt: bool,
+}
+
+/// A part of a network of one or two inputs. In training, what is between its layers may be computed again in place of being kept.
+pub trait Block: Clone + Send + Sync + 'static {
+    /// What the names of its parameters begin with, without the dot.
+    fn name(&self) -> &str;
+
+    /// Elements of the largest map between its layers.
+    fn widest(&self, inputs: &[&Tensor]) -> usize;
+
+    /// Its layers.
+    ///
+    /// # Errors
+    /// Those of the layers.
+    fn run<C: Layers>(&self, compute: &C, inputs: &[&C::Map]) -> Result<C::Map>;
 }
 
 /// The weights of filters `(co, ..)`, each brought to mean 0 and variance 1.
@@ -75,11 +109,11 @@ pub fn standardized(weight: &Tensor) -> Result<Tensor> {
 
 /// With gradients for live parameters.
 impl Layers for Params {
-    fn conv_norm(&self, name: &str, x: &Tensor, stride: [usize; 3], padding: [usize; 3], slope: f64) -> Result<Tensor> {
-        let get = |leaf: &str| self.get(&format!("{name}.{leaf}"));
-        let options = ConvOptions { stride, padding, ..self.walk(1, 0) };
-        let norm = Norm { gamma: &get("norm.weight")?, beta: &get("norm.bias")?, eps: EPSILON, slope };
-        ops::conv_norm_leaky_relu(&[x], &get("conv.weight")?, None, options, norm)
+    fn conv_norm(&self, name: &str, x: &Tensor, how: ConvNorm) -> Result<Tensor> {
+        let weight = self.get(&format!("{name}.conv.weight"))?;
+        let options = ConvOptions { stride: how.stride, padding: how.padding, ..self.walk(1, 0) };
+        let [gamma, beta] = self.norm(how.learnt.then(|| format!("{name}.norm")).as_deref(), weight.dim(0)?)?;
+        ops::conv_norm_leaky_relu(&[x], &weight, None, options, Norm { gamma: &gamma, beta: &beta, eps: EPSILON, slope: how.slope })
     }
 
     fn raise(&self, name: &str, x: &Tensor, stride: [usize; 3], bias: bool) -> Result<Tensor> {
@@ -110,8 +144,8 @@ impl Layers for Params {
         a + b
     }
 
-    fn leaky_relu(&self, x: &Tensor, slope: f64) -> Result<Tensor> {
-        &x.relu()? - (x.neg()?.relu()? * slope)?
+    fn add_leaky_relu(&self, a: &Tensor, b: &Tensor, slope: f64) -> Result<Tensor> {
+        ops::add_leaky_relu(a, b, slope)
     }
 
     fn join(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -145,5 +179,13 @@ impl Layers for Params {
 
     fn as_trained(&self, _: &str, inputs: &[&Tensor], run: impl FnOnce(&Params, &[&Tensor]) -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
         run(self, inputs)
+    }
+
+    fn block<B: Block>(&self, block: &B, inputs: &[&Tensor]) -> Result<Tensor> {
+        if !self.recomputes(block.widest(inputs)) {
+            return block.run(self, inputs);
+        }
+        let part = block.clone();
+        recomputed(self, block.name(), inputs, move |params, inputs| part.run(params, &inputs.iter().collect::<Vec<_>>()))
     }
 }

@@ -1,63 +1,203 @@
-//! Networks in training that are frozen in part. What lies before the first live layer is computed as for inference: by the frozen
-//! kernels, from weights that are packed once, and nothing of it is kept for gradients.
-//!
-//! Which layers these are follows as a batch passes the network: a layer is computed frozen if none of its parameters is live, and
-//! neither is any layer before it. A frozen layer behind a live one hands gradients on to its input and has none itself.
-
-use std::sync::OnceLock;
+//! The weights of networks, in training and trained, and the way to compute with them: by tensors, or on the CPU by kernels for what is
+//! frozen.
 
 use candle_core::{Result, Tensor};
 use ops::Factors;
-use ops::frozen::{Bf16, Element, Map};
+use ops::frozen::{Bf16, Int8};
 
-use crate::basic_unet::UNet3d;
-use crate::compute::Compute;
-use crate::frozen::{Frozen, of_images};
+use crate::frozen::of_images;
+use crate::layers::Layers;
 use crate::params::Params;
+use crate::partly::Partly;
+use crate::precision::Precision;
 use crate::student::DualUNet2d;
+
+/// Layers that are computed, rather than written down.
+pub trait Numeric: Layers {
+    /// A batch on its way into a network.
+    fn of_tensor(&self, batch: &Tensor) -> Self::Map;
+
+    /// What has come out of a layer.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    fn tensor(&self, x: &Self::Map) -> Result<Tensor>;
+}
+
+impl Numeric for Params {
+    fn of_tensor(&self, batch: &Tensor) -> Tensor {
+        batch.clone()
+    }
+
+    fn tensor(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.clone())
+    }
+}
+
+/// A way of a batch through a network.
+pub trait Pass: Sync {
+    /// What comes of it.
+    type Answer;
+
+    /// Takes the way.
+    ///
+    /// # Errors
+    /// When shapes do not fit or memory runs out.
+    fn take<C: Numeric>(&self, compute: &C, batch: &Tensor) -> Result<Self::Answer>;
+}
+
+/// Outputs of a student by their places: logits `(b, channels, h, w)` of slices `(b, 1, h, w)`, sizes at least 16.
+struct Outputs<'n>(&'n DualUNet2d, &'n [usize]);
+
+impl Pass for Outputs<'_> {
+    type Answer = Vec<Tensor>;
+
+    fn take<C: Numeric>(&self, compute: &C, batch: &Tensor) -> Result<Vec<Tensor>> {
+        let logits = self.0.logits(compute, &compute.of_tensor(batch), self.1)?;
+        logits.iter().map(|logits| compute.tensor(logits)).collect()
+    }
+}
+
+/// How weights are computed with.
+enum Engine {
+    /// As tensors: on a GPU, for [`Precision::Exact`], and where nothing is frozen.
+    Tensors(Params),
+    /// What is frozen packed, in single precision.
+    F32(Partly<f32>),
+    /// The same in 16 bits.
+    Bf16(Partly<Bf16>),
+    /// The same in 8 bits.
+    Int8(Partly<Int8>),
+}
+
+impl Engine {
+    fn params(&self) -> &Params {
+        match self {
+            Self::Tensors(params) => params,
+            Self::F32(partly) => partly.params(),
+            Self::Bf16(partly) => partly.params(),
+            Self::Int8(partly) => partly.params(),
+        }
+    }
+
+    fn into_params(self) -> Params {
+        match self {
+            Self::Tensors(params) => params,
+            Self::F32(partly) => partly.into_params(),
+            Self::Bf16(partly) => partly.into_params(),
+            Self::Int8(partly) => partly.into_params(),
+        }
+    }
+
+    fn run<P: Pass>(&self, pass: &P, batch: &Tensor) -> Result<P::Answer> {
+        match self {
+            Self::Tensors(params) => pass.take(params, batch),
+            Self::F32(partly) => pass.take(partly, batch),
+            Self::Bf16(partly) => pass.take(partly, batch),
+            Self::Int8(partly) => pass.take(partly, batch),
+        }
+    }
+}
+
+/// The weights of a trained network, ready for inference.
+pub struct Trained(Engine);
+
+impl Trained {
+    /// Freezes `params` where they are.
+    #[must_use]
+    pub fn new(mut params: Params, precision: Precision) -> Self {
+        params.set_live(|_| false);
+        if !params.device().is_cpu() {
+            return Self(Engine::Tensors(params));
+        }
+        Self(match precision {
+            Precision::Exact => Engine::Tensors(params),
+            Precision::Bf16 => Engine::Bf16(Partly::new(params)),
+            Precision::Int8 => Engine::Int8(Partly::new(params)),
+            Precision::Auto if ops::frozen::bf16_is_fast() => Engine::Bf16(Partly::new(params)),
+            Precision::F32 | Precision::Auto => Engine::F32(Partly::new(params)),
+        })
+    }
+
+    /// The parameters as they were.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        self.0.params()
+    }
+
+    /// The parameters, to be computed with otherwise.
+    #[must_use]
+    pub fn into_params(self) -> Params {
+        self.0.into_params()
+    }
+
+    /// What a network makes of a batch.
+    ///
+    /// # Errors
+    /// When shapes do not fit or memory runs out.
+    pub fn run<P: Pass>(&self, pass: &P, batch: &Tensor) -> Result<P::Answer> {
+        self.0.run(pass, batch)
+    }
+
+    /// Logits `(b, channels, h, w)` of every output, of slices `(b, 1, h, w)`, sizes at least 16. With packed weights slices go through the
+    /// network one by one, which takes the least memory.
+    ///
+    /// # Errors
+    /// When shapes do not fit or memory runs out.
+    pub fn student(&self, network: &DualUNet2d, slices: &Tensor) -> Result<Vec<Tensor>> {
+        let outputs: Vec<usize> = (0..network.outputs()).collect();
+        let pass = Outputs(network, &outputs);
+        if matches!(self.0, Engine::Tensors(_)) {
+            return self.run(&pass, slices);
+        }
+        let (batch, _, height, width) = slices.dims4()?;
+        let each = of_images(batch, height * width, |i| self.run(&pass, &slices.narrow(0, i, 1)?))?;
+        let join = |place: usize| Tensor::cat(&each.iter().map(|logits| &logits[place]).collect::<Vec<_>>(), 0);
+        outputs.iter().map(|&place| join(place)).collect()
+    }
+}
 
 /// The parameters of a network in training, and how it is computed. Which of them are live is settled, and the values of the others are,
 /// once a batch has passed.
-pub enum Learning {
-    /// With tensors throughout: on a GPU, and where nothing is frozen.
-    Tensors(Params),
-    /// Frozen parts in single precision.
-    F32(Partly<f32>),
-    /// Frozen parts in 16 bits.
-    Bf16(Partly<Bf16>),
-}
+pub struct Learning(Engine);
 
 impl Learning {
     /// Computes with `params` as they are frozen now, in the numbers that they compute with.
     #[must_use]
     pub fn new(params: Params) -> Self {
         if !params.device().is_cpu() || params.live().count() == params.all().count() {
-            return Self::Tensors(params);
+            return Self::by_tensors(params);
         }
-        match params.walk(1, 1).factors {
-            Factors::F32 => Self::F32(Partly::new(params)),
-            Factors::Bf16 => Self::Bf16(Partly::new(params)),
-        }
+        Self(match params.walk(1, 1).factors {
+            Factors::F32 => Engine::F32(Partly::new(params)),
+            Factors::Bf16 => Engine::Bf16(Partly::new(params)),
+        })
+    }
+
+    /// Computes with tensors throughout, whatever is frozen.
+    #[must_use]
+    pub fn by_tensors(params: Params) -> Self {
+        Self(Engine::Tensors(params))
     }
 
     /// The parameters, live and frozen.
     #[must_use]
     pub fn params(&self) -> &Params {
-        match self {
-            Self::Tensors(params) => params,
-            Self::F32(partly) => &partly.params,
-            Self::Bf16(partly) => &partly.params,
-        }
+        self.0.params()
     }
 
     /// The parameters, to be frozen otherwise.
     #[must_use]
     pub fn into_params(self) -> Params {
-        match self {
-            Self::Tensors(params) => params,
-            Self::F32(partly) => partly.params,
-            Self::Bf16(partly) => partly.params,
-        }
+        self.0.into_params()
+    }
+
+    /// What a network makes of a batch, with gradients for live parameters.
+    ///
+    /// # Errors
+    /// When shapes do not fit or memory runs out.
+    pub fn run<P: Pass>(&self, pass: &P, batch: &Tensor) -> Result<P::Answer> {
+        self.0.run(pass, batch)
     }
 
     /// [`DualUNet2d::logits`] with gradients for live parameters.
@@ -65,178 +205,6 @@ impl Learning {
     /// # Errors
     /// When there is no such output, shapes do not fit or memory runs out.
     pub fn student(&self, network: &DualUNet2d, slices: &Tensor, outputs: &[usize]) -> Result<Vec<Tensor>> {
-        match self {
-            Self::Tensors(params) => network.logits(params, slices, outputs),
-            Self::F32(partly) => network.logits(partly, &Passed::of_batch(slices)?, outputs),
-            Self::Bf16(partly) => network.logits(partly, &Passed::of_batch(slices)?, outputs),
-        }
-    }
-
-    /// [`UNet3d::forward`] of patches `(b, 1, d, h, w)`, with gradients for live parameters.
-    ///
-    /// # Errors
-    /// When shapes do not fit or memory runs out.
-    pub fn teacher(&self, network: &UNet3d, patches: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Tensors(params) => network.forward(params, patches),
-            Self::F32(partly) => network.forward(partly, &Passed::of_batch(patches)?),
-            Self::Bf16(partly) => network.forward(partly, &Passed::of_batch(patches)?),
-        }
-    }
-}
-
-/// Parameters of which some are live, and the packed weights of those layers that lie before all live ones.
-pub struct Partly<E: Element> {
-    params: Params,
-    frozen: Frozen<E>,
-}
-
-/// A batch between two layers.
-pub enum Passed<E> {
-    /// Before the first live layer.
-    Still(Still<E>),
-    /// Behind it.
-    Moving(Tensor),
-}
-
-/// Activations that depend on no live parameter.
-pub struct Still<E> {
-    /// One for each image.
-    maps: Vec<Map<E>>,
-    /// The same as a tensor, once a live layer has asked for it.
-    tensor: OnceLock<Tensor>,
-}
-
-impl<E: Element> Passed<E> {
-    fn of_batch(batch: &Tensor) -> Result<Self> {
-        let maps = (0..batch.dim(0)?).map(|i| Map::of_tensor(batch, i)).collect::<Result<_>>()?;
-        Ok(Self::Still(Still { maps, tensor: OnceLock::from(batch.clone()) }))
-    }
-
-    /// For a live layer.
-    fn tensor(&self) -> Result<Tensor> {
-        match self {
-            Self::Moving(tensor) => Ok(tensor.clone()),
-            Self::Still(still) => match still.tensor.get() {
-                Some(tensor) => Ok(tensor.clone()),
-                None => {
-                    let tensor = Map::to_batch(&still.maps)?;
-                    Ok(still.tensor.get_or_init(|| tensor).clone())
-                }
-            },
-        }
-    }
-
-    fn still(&self) -> Option<&[Map<E>]> {
-        match self {
-            Self::Still(still) => Some(&still.maps),
-            Self::Moving(_) => None,
-        }
-    }
-}
-
-impl<E: Element> Partly<E> {
-    fn new(params: Params) -> Self {
-        Self { frozen: Frozen::new(params.frozen()), params }
-    }
-
-    /// The activations that the layer `name` is computed of, image by image, if neither it nor anything before it is live.
-    fn before<'a>(&self, name: &str, sources: &[&'a Passed<E>]) -> Option<Vec<&'a [Map<E>]>> {
-        let within = |live: &str| live.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
-        if self.params.live().any(|(live, _)| within(live)) {
-            return None;
-        }
-        sources.iter().map(|source| source.still()).collect()
-    }
-}
-
-/// What a frozen layer makes of each image.
-fn each<E: Element, T: Send>(sources: &[&[Map<E>]], one: impl Fn(&[&Map<E>]) -> Result<T> + Sync + Send) -> Result<Vec<T>> {
-    let images = sources.first().map_or(0, |maps| maps.len());
-    let pixels = sources.first().and_then(|maps| maps.first()).map_or(0, |map| map.size().iter().product());
-    of_images(images, pixels, |i| one(&sources.iter().map(|maps| &maps[i]).collect::<Vec<_>>()))
-}
-
-fn still<E: Element>(maps: Vec<Map<E>>) -> Passed<E> {
-    Passed::Still(Still { maps, tensor: OnceLock::new() })
-}
-
-impl<E: Element> Compute for Partly<E> {
-    type Map = Passed<E>;
-    type Logits = Tensor;
-
-    fn conv_norm_act(&self, name: &str, sources: &[&Passed<E>]) -> Result<Passed<E>> {
-        if let Some(maps) = self.before(name, sources) {
-            return each(&maps, |sources| self.frozen.conv_norm_act(name, sources)).map(still);
-        }
-        let tensors = sources.iter().map(|source| source.tensor()).collect::<Result<Vec<_>>>()?;
-        self.params.conv_norm_act(name, &tensors.iter().collect::<Vec<_>>()).map(Passed::Moving)
-    }
-
-    fn max_pool2(&self, x: &Passed<E>) -> Result<Passed<E>> {
-        match x {
-            Passed::Still(x) => each(&[&x.maps], |x| self.frozen.max_pool2(x[0])).map(still),
-            Passed::Moving(x) => self.params.max_pool2(x).map(Passed::Moving),
-        }
-    }
-
-    fn upsample(&self, name: &str, x: &Passed<E>, like: &Passed<E>) -> Result<Passed<E>> {
-        if let Some(maps) = self.before(name, &[x, like]) {
-            return each(&maps, |maps| self.frozen.upsample(name, maps[0], maps[1])).map(still);
-        }
-        self.params.upsample(name, &x.tensor()?, &like.tensor()?).map(Passed::Moving)
-    }
-
-    fn head(&self, name: &str, x: &Passed<E>) -> Result<Tensor> {
-        match self.before(name, &[x]) {
-            Some(maps) => Tensor::cat(&each(&maps, |x| self.frozen.head(name, x[0]))?, 0),
-            None => self.params.head(name, &x.tensor()?),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::Device;
-    use random::Streams;
-
-    use super::*;
-    use crate::{DualUNet2dConfig, Network as _};
-
-    /// The layers that are computed frozen while the parameters that satisfy `live` learn.
-    fn frozen_layers(live: impl Fn(&str) -> bool) -> Vec<String> {
-        let decoders = [("organ_decoder".to_owned(), 3), ("cancer_decoder".to_owned(), 2)];
-        let network = DualUNet2d::new(&DualUNet2dConfig { features: [4, 4, 8, 8, 16, 4] }, &decoders);
-        let mut params = Params::init(&network.parameters(), Streams::new(0), &Device::Cpu).unwrap();
-        params.set_live(live);
-        let partly = Partly::<f32>::new(params);
-        let slices = Passed::of_batch(&Tensor::rand(0f32, 1.0, (2, 1, 16, 16), &Device::Cpu).unwrap()).unwrap();
-        network.logits(&partly, &slices, &[0, 1]).unwrap();
-        partly.frozen.packed()
-    }
-
-    #[test]
-    fn what_lies_before_the_first_live_layer_is_frozen_and_nothing_behind_it() {
-        let two = |name: &str| [0, 1].map(|k| format!("{name}.conv_{k}"));
-        let up = |name: &str| [&two(&format!("{name}.convs"))[..], &[format!("{name}.upsample.deconv")]].concat();
-        let decoder =
-            |name: &str| [&[format!("{name}.final_conv")][..], &up(&format!("{name}.upcat_1")), &up(&format!("{name}.upcat_2"))].concat();
-        let sorted = |layers: &[Vec<String>]| {
-            let mut layers = layers.concat();
-            layers.sort();
-            layers
-        };
-        let encoder = [&["conv_0".to_owned()][..], &[1, 2, 3, 4].map(|k| format!("down_{k}.convs"))].concat();
-        let upper = |levels: usize| encoder[..levels].iter().flat_map(|name| two(name)).collect::<Vec<_>>();
-        let shared = [upper(5), up("upcat_4"), up("upcat_3")].concat();
-        assert_eq!(frozen_layers(|_| false), sorted(&[shared.clone(), decoder("organ_decoder"), decoder("cancer_decoder")]));
-        assert_eq!(frozen_layers(|name| name.starts_with("organ_decoder.")), sorted(&[shared.clone(), decoder("cancer_decoder")]));
-        let decoders = |name: &str| name.contains("_decoder.");
-        assert_eq!(frozen_layers(decoders), sorted(&[shared]));
-        // The levels above are skipped to the decoders, where they meet what moves.
-        assert_eq!(frozen_layers(|name| name.starts_with("down_2.")), sorted(&[upper(2)]));
-        assert_eq!(frozen_layers(|name| name == "conv_0.conv_1.adn.N.bias"), ["conv_0.conv_0"]);
-        let all_but_heads = |name: &str| name.contains(".final_conv.bias");
-        assert_eq!(frozen_layers(all_but_heads).len(), frozen_layers(|_| false).len() - 2, "a head of which a part is live is live");
+        self.run(&Outputs(network, outputs), slices)
     }
 }

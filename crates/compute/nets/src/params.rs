@@ -111,6 +111,15 @@ impl Params {
         }
     }
 
+    /// Scale and shift of a norm of so many channels; 1 and 0 of one without parameters.
+    pub(crate) fn norm(&self, name: Option<&str>, channels: usize) -> candle_core::Result<[Tensor; 2]> {
+        let Some(name) = name else {
+            let scale = Tensor::ones(channels, DType::F32, &self.device())?;
+            return Ok([scale.clone(), scale.zeros_like()?]);
+        };
+        Ok([self.get(&format!("{name}.weight"))?, self.get(&format!("{name}.bias"))?])
+    }
+
     /// What a layer of candle's takes its parameters from: each as [`Params::get`] gives it, of the shape that the layer asks for.
     #[must_use]
     pub fn builder(&self) -> VarBuilder<'_> {

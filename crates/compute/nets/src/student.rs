@@ -132,7 +132,7 @@ impl DualUNet2d {
     ///
     /// # Errors
     /// When there is no such output, or memory runs out.
-    pub fn logits<C: Compute>(&self, compute: &C, slices: &C::Map, outputs: &[usize]) -> Result<Vec<C::Logits>> {
+    pub fn logits<C: Compute>(&self, compute: &C, slices: &C::Map, outputs: &[usize]) -> Result<Vec<C::Map>> {
         let features = self.features(compute, slices)?;
         let mut last = None;
         let logits = |&output: &usize| {

@@ -5,10 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Network;
+use crate::layers::Layers;
 use crate::params::{ParamSpec, Params};
 use crate::swin::Swin;
 use crate::unetr_blocks::{Out, ResBlock, Up, doubled};
 
+/// What is computed by the kernels of training alone.
+const ATTENTION: &str = "attention in shifted windows";
 /// Sides of images are multiples of this: a token and four mergings.
 pub(crate) const STRIDE: usize = 32;
 
@@ -83,25 +86,33 @@ impl SwinTrunk {
     }
 
     /// Image `(b, 1, d, h, w)`, sides multiples of 32, to six maps, full resolution first.
-    pub(crate) fn encode(&self, params: &Params, image: &Tensor) -> candle_core::Result<Vec<Tensor>> {
-        if image.dims()[2..].iter().any(|side| side % STRIDE != 0) {
-            bail!("sides that {STRIDE} divides expected, found {:?}", image.dims());
-        }
-        let mut maps = self.swin.encode(params, self.swin.embed(params, image)?)?;
-        maps[4] = self.encoder10.forward(params, &maps[4])?;
+    pub(crate) fn encode<C: Layers>(&self, compute: &C, prefix: &str, image: &C::Map) -> candle_core::Result<Vec<C::Map>> {
+        let mut maps = compute.as_trained(ATTENTION, &[image], |params, x| match prefix {
+            "" => self.tokens(params, x[0]),
+            _ => self.tokens(&params.under(prefix), x[0]),
+        })?;
+        maps[4] = self.encoder10.forward(compute, prefix, &maps[4])?;
         for (map, encoder) in maps[..3].iter_mut().zip(&self.encoders[1..]) {
-            *map = encoder.forward(params, map)?;
+            *map = encoder.forward(compute, prefix, map)?;
         }
-        maps.insert(0, self.encoders[0].forward(params, image)?);
+        maps.insert(0, self.encoders[0].forward(compute, prefix, image)?);
         Ok(maps)
     }
 
+    /// What the transformer makes of an image.
+    fn tokens(&self, params: &Params, image: &Tensor) -> candle_core::Result<Vec<Tensor>> {
+        if image.dims()[2..].iter().any(|side| side % STRIDE != 0) {
+            bail!("sides that {STRIDE} divides expected, found {:?}", image.dims());
+        }
+        self.swin.encode(params, self.swin.embed(params, image)?)
+    }
+
     /// The maps of the encoder to the five of the decoder, full resolution first.
-    pub(crate) fn decode(&self, params: &Params, encoded: &[&Tensor]) -> candle_core::Result<Vec<Tensor>> {
+    pub(crate) fn decode<C: Layers>(&self, compute: &C, prefix: &str, encoded: &[C::Map]) -> candle_core::Result<Vec<C::Map>> {
         let mut decoded = Vec::with_capacity(self.decoders.len());
         let mut x = encoded[5].clone();
         for (decoder, skip) in self.decoders.iter().zip(encoded[..5].iter().rev()) {
-            x = decoder.forward(params, &x, skip)?;
+            x = decoder.forward(compute, prefix, &x, skip)?;
             decoded.push(x.clone());
         }
         decoded.reverse();
@@ -137,10 +148,9 @@ impl SwinUnetr {
     ///
     /// # Errors
     /// When a side is no multiple of 32 or memory runs out.
-    pub fn forward(&self, params: &Params, image: &Tensor) -> candle_core::Result<Tensor> {
-        let encoded = self.trunk.encode(params, image)?;
-        let decoded = self.trunk.decode(params, &encoded.iter().collect::<Vec<_>>())?;
-        self.out.forward(params, &decoded[0])
+    pub fn forward<C: Layers>(&self, compute: &C, image: &C::Map) -> candle_core::Result<C::Map> {
+        let encoded = self.trunk.encode(compute, "", image)?;
+        self.out.forward(compute, &self.trunk.decode(compute, "", &encoded)?[0])
     }
 
     /// Multiplications of a pass over one image, sides multiples of 32.

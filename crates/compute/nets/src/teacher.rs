@@ -1,15 +1,15 @@
 //! The networks that a teacher may be (paper 2.3 and Table 5).
 
-use candle_core::Tensor;
+use candle_core::{Result, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::layers::Layers;
+use crate::learning::{Numeric, Pass};
 use crate::params::ParamSpec;
 use crate::size::{check_channels, check_patch};
 use crate::swin_unetr::STRIDE;
-use crate::{
-    Learning, Network, NnUNet, SwinUnetr, SwinUnetrConfig, Trained, TrunkConfig, UNet3d, UNet3dConfig, UNetConfig, Unetr, UnetrConfig,
-};
+use crate::{Network, NnUNet, SwinUnetr, SwinUnetrConfig, TrunkConfig, UNet3d, UNet3dConfig, UNetConfig, Unetr, UnetrConfig};
 
 /// The least side of the 3-D U-Net's patches, which it halves four times.
 const UNET_SIDE: usize = 16;
@@ -50,7 +50,7 @@ struct Fields {
 impl TryFrom<Fields> for TeacherConfig {
     type Error = String;
 
-    fn try_from(fields: Fields) -> Result<Self, String> {
+    fn try_from(fields: Fields) -> std::result::Result<Self, String> {
         let Fields { features, unet, unetr, swin_unetr } = fields;
         let kinds = [
             features.map(|features| Self::UNet(UNet3dConfig { features })),
@@ -82,7 +82,7 @@ impl TeacherConfig {
     ///
     /// # Errors
     /// Names the parameter, its value and what it must be.
-    pub fn check(&self, patch: [usize; 3]) -> Result<(), String> {
+    pub fn check(&self, patch: [usize; 3]) -> std::result::Result<(), String> {
         match self {
             Self::UNet(_) if patch.iter().any(|&side| side < UNET_SIDE) => {
                 Err(format!("patch: {patch:?}: every side must be at least {UNET_SIDE} voxels, because the network halves it four times"))
@@ -143,44 +143,13 @@ impl Teacher {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn forward(&self, params: &crate::Params, image: &Tensor) -> candle_core::Result<Tensor> {
+    pub fn forward<C: Layers>(&self, compute: &C, image: &C::Map) -> Result<C::Map> {
         match self {
-            Self::UNet(network) => network.forward(params, image),
-            Self::NnUNet(network) => network.forward(params, image),
-            Self::Unetr(network) => network.forward(params, image),
-            Self::SwinUnetr(network) => network.forward(params, image),
+            Self::UNet(network) => network.forward(compute, image),
+            Self::NnUNet(network) => network.forward(compute, image),
+            Self::Unetr(network) => network.forward(compute, image),
+            Self::SwinUnetr(network) => network.forward(compute, image),
         }
-    }
-
-    /// [`Teacher::forward`] with parts that may be frozen. Only the 3-D U-Net has kernels of its own for them.
-    ///
-    /// # Errors
-    /// When shapes do not fit or memory runs out.
-    pub fn learn(&self, weights: &Learning, image: &Tensor) -> candle_core::Result<Tensor> {
-        match self {
-            Self::UNet(network) => weights.teacher(network, image),
-            Self::NnUNet(_) | Self::Unetr(_) | Self::SwinUnetr(_) => self.forward(weights.params(), image),
-        }
-    }
-
-    /// Logits `(1, classes, d, h, w)` of a patch `(1, 1, d, h, w)`, frozen. All but the 3-D U-Net compute in single precision by
-    /// the kernels of training, whatever the precision.
-    ///
-    /// # Errors
-    /// When shapes do not fit or memory runs out.
-    pub fn infer(&self, trained: &Trained, patch: &Tensor) -> candle_core::Result<Tensor> {
-        match self {
-            Self::UNet(network) => trained.teacher(network, patch),
-            Self::NnUNet(network) => network.forward(trained.params(), patch),
-            Self::Unetr(network) => network.forward(trained.params(), patch),
-            Self::SwinUnetr(network) => network.forward(trained.params(), patch),
-        }
-    }
-
-    /// Whether it computes with packed weights, and so in any [`Precision`](crate::Precision); others compute in single precision alone.
-    #[must_use]
-    pub fn is_packed(&self) -> bool {
-        matches!(self, Self::UNet(_))
     }
 
     /// Multiplications (each with an addition) of convolutions, matrix products and attention in a forward pass over one image of
@@ -193,6 +162,15 @@ impl Teacher {
             Self::Unetr(network) => network.macs(),
             Self::SwinUnetr(network) => network.macs(size),
         }
+    }
+}
+
+/// Images `(b, 1, d, h, w)` to logits `(b, classes, d, h, w)`.
+impl Pass for Teacher {
+    type Answer = Tensor;
+
+    fn take<C: Numeric>(&self, compute: &C, batch: &Tensor) -> Result<Tensor> {
+        compute.tensor(&self.forward(compute, &compute.of_tensor(batch))?)
     }
 }
 

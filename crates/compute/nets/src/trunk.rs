@@ -10,9 +10,6 @@ use crate::params::{Init, ParamSpec};
 use crate::preactivated::{ResidualConfig, ResidualTrunk, norm_specs};
 use crate::swin_unetr::{STRIDE, SwinTrunk, SwinUnetrConfig};
 
-/// What of a Swin UNETR is computed with trained parameters alone.
-const ATTENTION: &str = "attention in shifted windows";
-
 /// The kind and the size of an encoder-decoder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -30,6 +27,12 @@ impl TrunkConfig {
     #[must_use]
     pub fn takes_channels(&self) -> bool {
         !matches!(self, Self::SwinUnetr(_))
+    }
+
+    /// Whether there are kernels for most of its layers once they are frozen.
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        !matches!(self, Self::Residual(_))
     }
 
     /// Why there is no such network, or none for patches of that shape.
@@ -131,10 +134,7 @@ impl Trunk {
         match &self.kind {
             Kind::Residual(trunk, _) => trunk.encode(compute, prefix, image),
             Kind::UNet(trunk) => trunk.encode(compute, prefix, image),
-            Kind::Swin(trunk) => compute.as_trained(ATTENTION, &[image], |params, x| match prefix {
-                "" => trunk.encode(params, x[0]),
-                _ => trunk.encode(&params.under(prefix), x[0]),
-            }),
+            Kind::Swin(trunk) => trunk.encode(compute, prefix, image),
         }
     }
 
@@ -154,10 +154,7 @@ impl Trunk {
         match &self.kind {
             Kind::Residual(trunk, _) => trunk.decode(compute, prefix, encoded, told),
             Kind::UNet(trunk) => trunk.decode(compute, prefix, encoded, told),
-            Kind::Swin(trunk) => compute.as_trained(ATTENTION, &encoded.iter().collect::<Vec<_>>(), |params, maps| match prefix {
-                "" => trunk.decode(params, maps),
-                _ => trunk.decode(&params.under(prefix), maps),
-            }),
+            Kind::Swin(trunk) => trunk.decode(compute, prefix, encoded),
         }
     }
 
@@ -165,7 +162,7 @@ impl Trunk {
     ///
     /// # Errors
     /// As [`Trunk::encode`].
-    pub fn head<C: Layers>(&self, compute: &C, prefix: &str, level: usize, map: &C::Map) -> Result<C::Logits> {
+    pub fn head<C: Layers>(&self, compute: &C, prefix: &str, level: usize, map: &C::Map) -> Result<C::Map> {
         let name = format!("{prefix}head.{level}");
         match self.kind {
             Kind::Residual(_, groups) => compute.head(&name, &compute.group_norm_relu(&format!("{name}.norm"), map, groups)?),

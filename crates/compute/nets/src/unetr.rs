@@ -1,14 +1,17 @@
 //! UNETR (Hatamizadeh et al., 2022), as MONAI's: a vision transformer whose states are raised to the sizes of a U-Net.
 
-use candle_core::Tensor;
+use candle_core::{Result, Tensor, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Network;
+use crate::layers::Layers;
 use crate::params::{ParamSpec, Params};
 use crate::unetr_blocks::{Out, Raise, ResBlock, Up, doubled};
 use crate::vit::{PATCH, Vit};
 
+/// What is computed by the kernels of training alone.
+const ATTENTION: &str = "attention between all tokens";
 /// Blocks of the transformer; its states after the 4th, 7th and 10th are skips.
 const LAYERS: usize = 12;
 const SKIPS: [usize; 3] = [3, 6, 9];
@@ -36,7 +39,7 @@ impl Default for UnetrConfig {
 }
 
 impl UnetrConfig {
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> std::result::Result<(), String> {
         let Self { img_size, feature_size, hidden_size, mlp_dim, num_heads } = *self;
         for (name, channels) in [("feature_size", feature_size), ("hidden_size", hidden_size), ("mlp_dim", mlp_dim)] {
             crate::size::check_channels(name, &[channels])?;
@@ -87,21 +90,23 @@ impl Unetr {
     ///
     /// # Errors
     /// When the image has another size or memory runs out.
-    pub fn forward(&self, params: &Params, image: &Tensor) -> candle_core::Result<Tensor> {
-        let (deepest, states) = self.vit.encode(params, self.vit.embed(params, image)?)?;
-        let mut x = self.map(&deepest)?; // (b, hidden, d/16, h/16, w/16)
-        let [at_2, at_4, at_8] = &self.encoders;
-        for (decoder, encoder, state) in [(0, at_8, SKIPS[2]), (1, at_4, SKIPS[1]), (2, at_2, SKIPS[0])] {
-            x = self.decoders[decoder].forward(params, &x, &encoder.forward(params, &self.map(&states[state])?)?)?;
+    pub fn forward<C: Layers>(&self, compute: &C, image: &C::Map) -> Result<C::Map> {
+        let tokens = compute.as_trained(ATTENTION, &[image], |params, x| self.tokens(params, x[0]))?;
+        let [at_8, at_4, at_2, deepest] = &tokens[..] else { bail!("four states expected, found {}", tokens.len()) };
+        let mut x = deepest.clone(); // (b, hidden, d/16, h/16, w/16)
+        for (decoder, encoder, state) in [(0, 2, at_8), (1, 1, at_4), (2, 0, at_2)] {
+            x = self.decoders[decoder].forward(compute, "", &x, &self.encoders[encoder].forward(compute, state)?)?;
         }
-        let x = self.decoders[3].forward(params, &x, &self.encoder1.forward(params, image)?)?;
-        self.out.forward(params, &x)
+        let x = self.decoders[3].forward(compute, "", &x, &self.encoder1.forward(compute, "", image)?)?;
+        self.out.forward(compute, &x)
     }
 
-    /// Tokens as a map of channels.
-    fn map(&self, tokens: &Tensor) -> candle_core::Result<Tensor> {
+    /// What the transformer makes of an image: its states for the skips, the deepest level's first, and the last one, all as maps.
+    fn tokens(&self, params: &Params, image: &Tensor) -> Result<Vec<Tensor>> {
+        let (deepest, states) = self.vit.encode(params, self.vit.embed(params, image)?)?;
         let [d, h, w] = self.vit.grid();
-        tokens.transpose(1, 2)?.contiguous()?.reshape((tokens.dim(0)?, self.vit.width(), d, h, w))
+        let map = |tokens: &Tensor| tokens.transpose(1, 2)?.contiguous()?.reshape((tokens.dim(0)?, self.vit.width(), d, h, w));
+        SKIPS.iter().rev().map(|&state| &states[state]).chain([&deepest]).map(map).collect()
     }
 
     /// Multiplications of a pass over one image.

@@ -1,12 +1,10 @@
 //! The convolutional blocks that UNETR and Swin UNETR are made of beside their transformers: MONAI's `UnetResBlock`,
 //! `UnetrUpBlock` and `UnetrPrUpBlock`. Convolutions have no bias and instance norms neither scale nor shift.
 
-use candle_core::{Result, Tensor};
-use ops::Norm;
+use candle_core::{Result, Tensor, bail};
 
-use crate::compute::EPSILON;
-use crate::params::{Init, ParamSpec, Params};
-use crate::recompute::recomputed;
+use crate::layers::{Block, ConvNorm, Layers};
+use crate::params::{Init, ParamSpec};
 
 /// The slope of LeakyReLU for negative values.
 const SLOPE: f64 = 0.01;
@@ -58,36 +56,39 @@ impl ResBlock {
         }
     }
 
-    pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
-        if !params.recomputes(self.widest(x)?) {
-            return self.run(params, x);
-        }
-        let block = self.clone();
-        recomputed(params, &self.name, &[x], move |params, inputs| block.run(params, &inputs[0]))
+    /// The same with `prefix` before its names.
+    fn under(&self, prefix: &str) -> Self {
+        Self { name: format!("{prefix}{}", self.name), ..*self }
     }
 
-    /// Elements of each of the maps between its layers.
-    fn widest(&self, x: &Tensor) -> Result<usize> {
-        Ok(x.elem_count() / x.dim(1)? * self.outputs)
-    }
-
-    fn run(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
-        let ones = Tensor::ones(self.outputs, x.dtype(), x.device())?;
-        let zeros = ones.zeros_like()?;
-        let conv_norm = |layer: &str, x: &Tensor, padding: usize, slope: f64| {
-            let weight = params.get(&format!("{}.{layer}.conv.weight", self.name))?;
-            let norm = Norm { gamma: &ones, beta: &zeros, eps: EPSILON, slope };
-            ops::conv_norm_leaky_relu(&[x], &weight, None, params.walk(1, padding), norm)
-        };
-        let y = conv_norm("conv1", x, 1, SLOPE)?;
-        let y = conv_norm("conv2", &y, 1, 1.0)?;
-        let shortcut = if self.changes_channels() { conv_norm("conv3", x, 0, 1.0)? } else { x.clone() };
-        ops::add_leaky_relu(&y, &shortcut, SLOPE)
+    pub(crate) fn forward<C: Layers>(&self, compute: &C, prefix: &str, x: &C::Map) -> Result<C::Map> {
+        compute.block(&self.under(prefix), &[x])
     }
 
     pub(crate) fn macs(&self, size: [usize; 3]) -> u64 {
         let shortcut = if self.changes_channels() { self.inputs } else { 0 };
         (volume(size) * self.outputs * (27 * (self.inputs + self.outputs) + shortcut)) as u64
+    }
+}
+
+impl Block for ResBlock {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn widest(&self, inputs: &[&Tensor]) -> usize {
+        inputs.first().map_or(0, |x| x.elem_count() / self.inputs * self.outputs)
+    }
+
+    fn run<C: Layers>(&self, compute: &C, inputs: &[&C::Map]) -> Result<C::Map> {
+        let conv_norm = |layer: &str, x: &C::Map, side: usize, slope: f64| {
+            let how = ConvNorm { stride: [1; 3], padding: [side; 3], slope, learnt: false };
+            compute.conv_norm(&format!("{}.{layer}", self.name), x, how)
+        };
+        let [x] = inputs else { bail!("a block of one input expected, found {}", inputs.len()) };
+        let y = conv_norm("conv2", &conv_norm("conv1", x, 1, SLOPE)?, 1, 1.0)?;
+        let shortcut = if self.changes_channels() { conv_norm("conv3", x, 0, 1.0)? } else { (*x).clone() };
+        compute.add_leaky_relu(&y, &shortcut, SLOPE)
     }
 }
 
@@ -105,8 +106,8 @@ impl Doubling {
         specs.push(ParamSpec { name: format!("{}.conv.weight", self.name), shape: vec![self.inputs, self.outputs, 2, 2, 2], init });
     }
 
-    fn forward(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
-        ops::conv_transpose(x, &params.get(&format!("{}.conv.weight", self.name))?, None, 2)
+    fn forward<C: Layers>(&self, compute: &C, prefix: &str, x: &C::Map) -> Result<C::Map> {
+        compute.raise(&format!("{prefix}{}.conv", self.name), x, [2; 3], false)
     }
 
     /// Of a map of `size` before it.
@@ -137,22 +138,31 @@ impl Up {
         self.block.specs(specs);
     }
 
-    pub(crate) fn forward(&self, params: &Params, below: &Tensor, skip: &Tensor) -> Result<Tensor> {
-        if !params.recomputes(self.block.widest(skip)?) {
-            return self.run(params, below, skip);
-        }
-        let up = self.clone();
-        recomputed(params, &self.name, &[below, skip], move |params, inputs| up.run(params, &inputs[0], &inputs[1]))
-    }
-
-    fn run(&self, params: &Params, below: &Tensor, skip: &Tensor) -> Result<Tensor> {
-        let raised = self.doubling.forward(params, below)?;
-        self.block.run(params, &ops::concat_channels(&[&raised, skip])?)
+    pub(crate) fn forward<C: Layers>(&self, compute: &C, prefix: &str, below: &C::Map, skip: &C::Map) -> Result<C::Map> {
+        let Self { name, doubling, block } = self;
+        let doubling = Doubling { name: format!("{prefix}{}", doubling.name), ..*doubling };
+        compute.block(&Self { name: format!("{prefix}{name}"), doubling, block: block.under(prefix) }, &[below, skip])
     }
 
     /// Of a map of `size` below.
     pub(crate) fn macs(&self, size: [usize; 3]) -> u64 {
         self.doubling.macs(size) + self.block.macs(doubled(size))
+    }
+}
+
+impl Block for Up {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn widest(&self, inputs: &[&Tensor]) -> usize {
+        inputs.get(1).map_or(0, |skip| skip.elem_count())
+    }
+
+    fn run<C: Layers>(&self, compute: &C, inputs: &[&C::Map]) -> Result<C::Map> {
+        let [below, skip] = inputs else { bail!("a block of two inputs expected, found {}", inputs.len()) };
+        let raised = self.doubling.forward(compute, "", below)?;
+        self.block.run(compute, &[&compute.join(&raised, skip)?])
     }
 }
 
@@ -180,10 +190,10 @@ impl Raise {
         }
     }
 
-    pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
-        let mut y = self.first.forward(params, x)?;
+    pub(crate) fn forward<C: Layers>(&self, compute: &C, x: &C::Map) -> Result<C::Map> {
+        let mut y = self.first.forward(compute, "", x)?;
         for (doubling, block) in &self.further {
-            y = block.forward(params, &doubling.forward(params, &y)?)?;
+            y = block.forward(compute, "", &doubling.forward(compute, "", &y)?)?;
         }
         Ok(y)
     }
@@ -215,8 +225,8 @@ impl Out {
         specs.push(ParamSpec { name: "out.conv.conv.bias".into(), shape: vec![self.classes], init: Init::Uniform { fan_in: self.inputs } });
     }
 
-    pub(crate) fn forward(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
-        ops::conv(x, &params.get("out.conv.conv.weight")?, Some(&params.get("out.conv.conv.bias")?), 1, 0)
+    pub(crate) fn forward<C: Layers>(&self, compute: &C, x: &C::Map) -> Result<C::Map> {
+        compute.head("out.conv.conv", x)
     }
 
     pub(crate) fn macs(&self, size: [usize; 3]) -> u64 {

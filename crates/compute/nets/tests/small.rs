@@ -154,7 +154,7 @@ fn a_teacher_that_learns_in_part_has_pytorchs_gradients_and_no_others() {
         let mut params = loaded(&teacher(), "small_teacher.safetensors");
         params.set_live(|name| name.starts_with(part));
         let learning = Learning::new(params);
-        let logits = learning.teacher(&teacher(), &expected["input"]).unwrap();
+        let logits = learning.run(&teacher(), &expected["input"]).unwrap();
         let gradients = checked_loss(&logits, "organ", &expected).backward().unwrap();
         let scale = largest_gradient(learning.params(), &expected);
         for (name, var) in learning.params().live() {

@@ -131,15 +131,28 @@ impl MethodConfig {
         }
         let checked = match self {
             Self::Dodnet { network, head } => TrunkConfig::Residual(network.clone()).check(patch).and_then(|()| head.check()),
+            _ => self.trunk().map_or(Ok(()), |network| network.check(patch)),
+        };
+        checked.map_err(PartialError::Network)
+    }
+
+    /// The encoder-decoder; DoDNet has one of its own.
+    fn trunk(&self) -> Option<&TrunkConfig> {
+        match self {
+            Self::Dodnet { .. } => None,
             Self::Multitalent { network, .. }
             | Self::MultiHead { network }
             | Self::Conditional { network, .. }
             | Self::TargetAdaptive { network }
             | Self::PerDataset { network }
             | Self::MutualPartial { network, .. }
-            | Self::MutualFull { network, .. } => network.check(patch),
-        };
-        checked.map_err(PartialError::Network)
+            | Self::MutualFull { network, .. } => Some(network),
+        }
+    }
+
+    /// Whether a trained model computes with packed weights, and so in any precision; others compute in single precision alone.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.trunk().is_some_and(TrunkConfig::is_packed)
     }
 }
 

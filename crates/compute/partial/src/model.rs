@@ -52,6 +52,14 @@ pub struct Output<M = Tensor> {
     pub features: Option<M>,
 }
 
+impl<M> Output<M> {
+    /// The same of what `other` makes of its maps.
+    pub(crate) fn map<N>(self, other: impl Fn(&M) -> candle_core::Result<N>) -> candle_core::Result<Output<N>> {
+        let features = self.features.as_ref().map(&other).transpose()?;
+        Ok(Output { logits: other(&self.logits)?, rows: self.rows, weight: self.weight, features })
+    }
+}
+
 impl Output {
     /// The same without the graph that it comes from.
     #[must_use]

@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use inference::VolumeNetwork;
 use model_card::{ModelCard, Output};
+use nets::Precision;
 
 use crate::trained::TrainedModel;
 
@@ -28,6 +29,11 @@ impl VolumeNetwork for TrainedModel {
 ///
 /// # Errors
 /// As [`TrainedModel::load`].
-pub fn open(path: &Path, _: &ModelCard, device: &Device) -> Result<Box<dyn VolumeNetwork>, Box<dyn Error + Send + Sync>> {
-    Ok(Box::new(TrainedModel::load(path, device)?))
+pub fn open(
+    path: &Path,
+    _: &ModelCard,
+    precision: Precision,
+    device: &Device,
+) -> Result<Box<dyn VolumeNetwork>, Box<dyn Error + Send + Sync>> {
+    Ok(Box::new(TrainedModel::load(path, precision, device)?))
 }

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use inference::ModelError;
 use model_card::{CardError, Kind, ModelCard};
-use nets::{Network as _, Params, ParamsError, WeightsError};
+use nets::{Network as _, Numeric, Params, ParamsError, Pass, Precision, Trained, WeightsError};
 use random::Streams;
 
 use crate::annotation::Datasets;
 use crate::error::PartialError;
 use crate::method::ModelConfig;
-use crate::model::Model;
+use crate::model::{Model, Output};
 use crate::rule::Rule;
 
 /// A model with its weights, frozen, and the way from its heads to labels.
@@ -22,7 +23,7 @@ pub struct TrainedModel {
     /// Its structure.
     pub model: Model,
     /// Its weights.
-    pub params: Params,
+    pub weights: Trained,
     outputs: Vec<model_card::Output>,
     rule: Rule,
 }
@@ -50,25 +51,31 @@ pub enum TrainedModelError {
     /// The parameters.
     #[error(transparent)]
     Params(#[from] ParamsError),
+    /// The precision.
+    #[error(transparent)]
+    Precision(#[from] ModelError),
 }
 
 impl TrainedModel {
-    /// Reads the model and its weights.
+    /// Reads the model and its weights, to compute with numbers of `precision`.
     ///
     /// # Errors
-    /// When the file is missing or damaged, or is of something else.
-    pub fn load(path: &Path, device: &Device) -> Result<Self, TrainedModelError> {
+    /// When the file is missing or damaged, is of something else, or has no such precision.
+    pub fn load(path: &Path, precision: Precision, device: &Device) -> Result<Self, TrainedModelError> {
         let no_model = |reason: String| TrainedModelError::NoModel { path: path.into(), reason };
         let card = ModelCard::of(&nets::metadata(path)?, path)?.ok_or_else(|| no_model(String::new()))?;
         card.must_be(Kind::Partial, path)?;
         let config: ModelConfig =
             serde_json::from_value(card.network.clone()).map_err(|error| no_model(format!(" in words that can be read ({error})")))?;
         let model = Model::new(&config, &Datasets::new(&config.datasets, &card.classes)?, &card.classes)?;
-        let mut params = Params::init(&model.parameters(), Streams::new(0), device)?;
+        let params = Params::init(&model.parameters(), Streams::new(0), device)?;
         params.load(path)?;
-        params.set_live(|_| false);
         let outputs = model.outputs();
-        Ok(Self { card, config, model, params, outputs, rule: Rule::default() })
+        let precision = match config.method.is_packed() {
+            true => precision,
+            false => inference::single_alone(precision, device, path).map(|()| Precision::Exact)?,
+        };
+        Ok(Self { card, config, model, weights: Trained::new(params, precision), outputs, rule: Rule::default() })
     }
 
     /// The same with another rule from outputs to labels.
@@ -91,7 +98,30 @@ impl TrainedModel {
     /// # Errors
     /// When the window does not fit the network or memory runs out.
     pub fn scores(&self, patch: &Tensor) -> candle_core::Result<Vec<Tensor>> {
-        let asked = [self.rule.asked(&self.model)];
-        self.rule.scores(&self.model, &self.model.forward(&self.params, patch, &asked, false)?)
+        let found = self.pass(patch, &[self.rule.asked(&self.model)])?;
+        self.rule.scores(&self.model, &found)
+    }
+
+    /// Logits of images `(b, 1, d, h, w)`, for each sample those of the heads wanted of it, in ascending order.
+    ///
+    /// # Errors
+    /// When the images do not fit the network or memory runs out.
+    pub fn pass(&self, images: &Tensor, wanted: &[Vec<usize>]) -> candle_core::Result<Vec<Output>> {
+        self.weights.run(&Wanted { model: &self.model, heads: wanted }, images)
+    }
+}
+
+/// The heads that are wanted of each sample.
+struct Wanted<'m> {
+    model: &'m Model,
+    heads: &'m [Vec<usize>],
+}
+
+impl Pass for Wanted<'_> {
+    type Answer = Vec<Output>;
+
+    fn take<C: Numeric>(&self, compute: &C, batch: &Tensor) -> candle_core::Result<Vec<Output>> {
+        let found = self.model.forward(compute, &compute.of_tensor(batch), self.heads, false)?;
+        found.into_iter().map(|output| output.map(|map| compute.tensor(map))).collect()
     }
 }

@@ -124,8 +124,8 @@ impl Layer {
             let layer = PackedHead::new(&self.weight, &self.bias)?;
             return compete(|| maps.iter().try_for_each(|x| layer.run(x).map(drop).map_err(anyhow::Error::from)));
         }
-        let method = Method::fastest::<E>(&self.weight, maps[0].size());
-        let layer = PackedConv::<E>::new(&self.weight, &[maps[0].channels()], method)?;
+        let method = Method::fastest::<E>(&self.weight, maps[0].size(), [1; 3]);
+        let layer = PackedConv::<E>::new(&self.weight, &[maps[0].channels()], [1; 3], method)?;
         compete(|| maps.iter().try_for_each(|x| layer.run(&[x]).map(drop).map_err(anyhow::Error::from)))
     }
 }
@@ -195,11 +195,11 @@ fn network(kind: &str, features: &[usize], shape: &[usize], way: &str) -> Result
         let network = teacher(kind, features, shape)?;
         return match Way::new(way)? {
             Way::Train(factors, plan) => {
-                steps(&network, factors, &plan, |weights| Ok(ops::dice_ce(&network.learn(weights, &image)?, &organs)?))
+                steps(&network, factors, &plan, |weights| Ok(ops::dice_ce(&weights.run(&network, &image)?, &organs)?))
             }
             Way::Infer(precision) => {
                 let trained = trained(&network, precision)?;
-                compete(|| Ok(network.infer(&trained, &image)?))
+                compete(|| Ok(trained.run(&network, &image)?))
             }
         };
     }

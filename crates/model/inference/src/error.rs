@@ -69,8 +69,8 @@ pub enum ModelError {
     },
     /// A network without kernels of the precision that is asked for.
     #[error(
-        "{path} computes in single precision alone on a CPU, and `precision` asks for {precision}; leave `precision` out, or use a U-Net \
-         trained here"
+        "{path} computes in single precision alone on a CPU, and `precision` asks for {precision}; leave `precision` out, or take another \
+         model"
     )]
     Precision {
         /// The file of weights.

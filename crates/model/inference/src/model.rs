@@ -18,7 +18,7 @@ use crate::view::ViewParams;
 use crate::volumetric::{VolumeNetwork, VolumeParams, Volumetric};
 
 /// How a model of `train-partial` is had from its file.
-pub type OpenPartial = fn(&Path, &ModelCard, &Device) -> Result<Box<dyn VolumeNetwork>, Box<dyn Error + Send + Sync>>;
+pub type OpenPartial = fn(&Path, &ModelCard, Precision, &Device) -> Result<Box<dyn VolumeNetwork>, Box<dyn Error + Send + Sync>>;
 
 /// How inference is to go, where the models leave it open.
 #[derive(Clone, Copy, Debug, Default)]
@@ -188,19 +188,21 @@ impl Part {
             }
             return Ok(Self::Student(Student::open(path, manner, device)?));
         };
-        if matches!(card.kind, Kind::Graph | Kind::Partial) {
-            single_alone(manner.precision.unwrap_or_default(), device, path)?;
+        let precision = manner.precision.unwrap_or_default();
+        if card.kind == Kind::Graph {
+            single_alone(precision, device, path)?;
         }
         let model = match card.kind {
             Kind::Student => return Ok(Self::Student(Student::open(path, manner, device)?)),
             Kind::Teacher => {
-                let params = VolumeParams { precision: manner.precision.unwrap_or_default(), ..VolumeParams::default() };
+                let params = VolumeParams { precision, ..VolumeParams::default() };
                 Volumetric::load(&params, path, device)?
             }
             Kind::Graph => Volumetric::of_graph(&ViewParams::default(), card, path, device)?,
             Kind::Partial => {
                 let open = manner.partial.ok_or_else(|| ModelError::Partial { path: path.into() })?;
-                let network = open(path, &card, device).map_err(|reason| ModelError::OpenPartial { path: path.into(), reason })?;
+                let network =
+                    open(path, &card, precision, device).map_err(|reason| ModelError::OpenPartial { path: path.into(), reason })?;
                 let view = ViewParams::default().of(&card, path)?;
                 Volumetric::of_card(network, card, view, device)?
             }

@@ -10,7 +10,7 @@ use nets::{Network as _, Params, Precision, Teacher, TeacherConfig, Trained};
 use random::Streams;
 use volume::{Box3, Scaling, Scan};
 
-use crate::error::{ModelError, single_alone};
+use crate::error::ModelError;
 use crate::graphs::TrainedGraph;
 use crate::image::{Image, ShownScan};
 use crate::maps::LabelMaps;
@@ -293,9 +293,6 @@ impl TrainedTeacher {
         let network = Teacher::new(&config, output.channels());
         let values = Params::init(&network.parameters(), Streams::new(0), device)?;
         values.load(weights)?;
-        if !network.is_packed() {
-            single_alone(params.precision, device, weights)?;
-        }
         let weights = Trained::new(values, params.precision);
         Ok((Self { network, weights, outputs: [output] }, answer, view))
     }
@@ -319,6 +316,6 @@ impl VolumeNetwork for TrainedTeacher {
     }
 
     fn logits(&self, patch: &Tensor) -> Result<Vec<Tensor>> {
-        Ok(vec![self.network.infer(&self.weights, patch)?.squeeze(0)?])
+        Ok(vec![self.weights.run(&self.network, patch)?.squeeze(0)?])
     }
 }

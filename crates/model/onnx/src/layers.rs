@@ -1,19 +1,26 @@
 //! The layers of the encoder-decoders for partial labels.
 
 use candle_core::{DType, Result, Tensor, bail};
-use nets::{DynamicHead, Layers, Params, standardized};
+use nets::{ConvNorm, DynamicHead, Layers, Params, standardized};
 
 use crate::graph::{Is, Value};
 use crate::recorder::{Recorder, Walk, unknown};
 
 impl Layers for Recorder<'_> {
-    fn conv_norm(&self, name: &str, x: &Value, stride: [usize; 3], padding: [usize; 3], slope: f64) -> Result<Value> {
+    fn conv_norm(&self, name: &str, x: &Value, how: ConvNorm) -> Result<Value> {
         let get = |leaf: &str| self.weights(&format!("{name}.{leaf}"));
-        let kernel = padding.map(|side| 2 * side + 1);
-        let walk = Walk { kernel: &kernel, stride: &stride, padding: &padding };
+        let kernel = how.padding.map(|side| 2 * side + 1);
+        let walk = Walk { kernel: &kernel, stride: &how.stride, padding: &how.padding };
         let y = self.conv(&format!("{name}.conv"), x, &get("conv.weight")?, None, &walk);
-        let y = self.norm(&format!("{name}.norm"), &y, &get("norm.weight")?, &get("norm.bias")?);
-        Ok(if slope == 1.0 { y } else { self.leaky(name, &y, slope) })
+        let [scale, shift] = match how.learnt {
+            true => [get("norm.weight")?, get("norm.bias")?],
+            false => {
+                let channels = self.params.get(&format!("{name}.conv.weight"))?.dim(0)?;
+                [self.constant(1.0, channels)?, self.constant(0.0, channels)?]
+            }
+        };
+        let y = self.norm(&format!("{name}.norm"), &y, &scale, &shift);
+        Ok(if how.slope == 1.0 { y } else { self.leaky(name, &y, how.slope) })
     }
 
     fn raise(&self, name: &str, x: &Value, stride: [usize; 3], bias: bool) -> Result<Value> {
@@ -37,9 +44,8 @@ impl Layers for Recorder<'_> {
     /// As an instance norm of the groups: the operation of this name came with a later version of the operators.
     fn group_norm_relu(&self, name: &str, x: &Value, groups: usize) -> Result<Value> {
         let part = |leaf: &str| format!("{name}.{leaf}");
-        let constant = |value: f32| self.made(&format!("{value}[{groups}]"), || Tensor::full(value, groups, &candle_core::Device::Cpu));
         let rows = self.node(&part("groups"), "Reshape", &[&x.0, &self.numbers(&[0, groups as i64, -1])], &[]);
-        let rows = self.norm(&part("moments"), &rows, &constant(1.0)?, &constant(0.0)?);
+        let rows = self.norm(&part("moments"), &rows, &self.constant(1.0, groups)?, &self.constant(0.0, groups)?);
         let normed = self.node(&part("normed"), "Reshape", &[&rows.0, &self.shape(x, 0, None).0], &[]);
         let by_channel =
             |leaf: &str| self.made(&part(&format!("{leaf}.by_channel")), || self.params.get(&part(leaf))?.reshape(((), 1, 1, 1)));
@@ -58,8 +64,9 @@ impl Layers for Recorder<'_> {
         Ok(self.node(&format!("{}.sum", a.0), "Add", &[&a.0, &b.0], &[]))
     }
 
-    fn leaky_relu(&self, x: &Value, slope: f64) -> Result<Value> {
-        Ok(self.leaky(&x.0, x, slope))
+    fn add_leaky_relu(&self, a: &Value, b: &Value, slope: f64) -> Result<Value> {
+        let sum = self.add(a, b)?;
+        Ok(self.leaky(&sum.0, &sum, slope))
     }
 
     fn join(&self, a: &Value, b: &Value) -> Result<Value> {
@@ -111,6 +118,11 @@ impl Layers for Recorder<'_> {
 }
 
 impl Recorder<'_> {
+    /// So many equal values.
+    fn constant(&self, value: f32, count: usize) -> Result<String> {
+        self.made(&format!("{value}[{count}]"), || Tensor::full(value, count, &candle_core::Device::Cpu))
+    }
+
     /// Values that tell a task, in that shape.
     fn code(&self, values: &[f32], shape: &[usize]) -> Result<String> {
         let name = format!("code{values:?}{shape:?}");

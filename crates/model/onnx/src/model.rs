@@ -7,7 +7,7 @@ use candle_core::Device;
 use inference::{Manner, ModelError, Student, TrainedTeacher, VolumeNetwork as _, VolumeParams};
 use labels::Classes;
 use model_card::{CardError, Habits, Kind, ModelCard, ModelInput, Output};
-use nets::{Precision, Teacher, WeightsError};
+use nets::{Precision, WeightsError};
 use partial::{TrainedModel, TrainedModelError};
 use serde::Serialize;
 use serde_json::json;
@@ -83,13 +83,7 @@ fn of_teacher(path: &Path, card: Option<&ModelCard>) -> Result<Vec<u8>, OnnxErro
     let params = VolumeParams { precision: Precision::Exact, ..VolumeParams::default() };
     let (teacher, answer, view) = TrainedTeacher::load(&params, path, &Device::Cpu)?;
     let recorder = Recorder::of_volumes(teacher.params());
-    let logits = match teacher.network() {
-        Teacher::UNet(network) => network.forward(&recorder, &recorder.image()),
-        Teacher::NnUNet(network) => network.forward(&recorder, &recorder.image()),
-        Teacher::Unetr(_) => Err(crate::recorder::unknown("the vision transformer of a UNETR")),
-        Teacher::SwinUnetr(_) => Err(crate::recorder::unknown("the shifted windows of a Swin UNETR")),
-    };
-    let logits = logits.map_err(|reason| failed(path, reason))?;
+    let logits = teacher.network().forward(&recorder, &recorder.image()).map_err(|reason| failed(path, reason))?;
     for output in teacher.outputs() {
         recorder.output(&output.group, &logits, output.channels());
     }
@@ -100,8 +94,8 @@ fn of_teacher(path: &Path, card: Option<&ModelCard>) -> Result<Vec<u8>, OnnxErro
 }
 
 fn of_partial(path: &Path) -> Result<Vec<u8>, OnnxError> {
-    let TrainedModel { card, model, params, .. } = &TrainedModel::load(path, &Device::Cpu)?;
-    let recorder = Recorder::of_volumes(params);
+    let TrainedModel { card, model, weights, .. } = &TrainedModel::load(path, Precision::Exact, &Device::Cpu)?;
+    let recorder = Recorder::of_volumes(weights.params());
     // One sample stands for all of a batch, and every head is asked for.
     let all: Vec<usize> = (0..model.heads().len()).collect();
     let found = model.forward(&recorder, &recorder.image(), &[all], false).map_err(|reason| failed(path, reason))?;

@@ -134,7 +134,6 @@ pub(crate) struct Walk<'a> {
 
 impl Compute for Recorder<'_> {
     type Map = Value;
-    type Logits = Value;
 
     fn conv_norm_act(&self, name: &str, sources: &[&Value]) -> Result<Value> {
         let x = match sources {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use comparison::Cost;
 use model_card::{Kind, ModelCard};
+use nets::Precision;
 use partial::TrainedModel;
 use tables::{Table, TableError};
 
@@ -45,7 +46,7 @@ fn labelling(cost: &mut Cost, weights: &Path, repeats: usize, device: &Device) -
     // The models before have left memory behind, which would count as this one's.
     ops::release_memory();
     let begun_anew = stage_kit::forget_peak_memory();
-    cost.patch_seconds = Some(pass(&TrainedModel::load(weights, device)?, patch, repeats, device)?);
+    cost.patch_seconds = Some(pass(&TrainedModel::load(weights, Precision::F32, device)?, patch, repeats, device)?);
     cost.patch_mib = stage_kit::peak_memory().filter(|_| begun_anew).map(|bytes| (bytes >> 20) as f64);
     Ok(())
 }
@@ -76,7 +77,7 @@ fn pass(trained: &TrainedModel, patch: [usize; 3], repeats: usize, device: &Devi
     let mut times = Vec::with_capacity(repeats);
     for _ in 0..repeats {
         let begun = Instant::now();
-        for output in trained.model.forward(&trained.params, &image, &all, false)? {
+        for output in trained.pass(&image, &all)? {
             // A GPU is only waited for when a value is asked for.
             output.logits.flatten_all()?.narrow(0, 0, 1)?.to_vec1::<f32>()?;
         }

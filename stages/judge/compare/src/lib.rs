@@ -37,7 +37,7 @@ pub struct Compare;
 
 impl Stage for Compare {
     const NAME: &'static str = "compare";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     const ABOUT: &'static str =
         "Lays methods side by side: scores over several trainings with paired statistics, parameters, times and memory";
     const READS: &'static [Role] = &[

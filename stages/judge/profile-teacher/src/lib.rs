@@ -102,7 +102,7 @@ fn seconds_per_step(config: &Config, network: &Teacher, weights: &Learning, io: 
     let mut seconds = Vec::new();
     for _ in 0..=config.steps {
         let begun = Instant::now();
-        let loss = ops::dice_ce(&network.learn(weights, &image)?, &target)?;
+        let loss = ops::dice_ce(&weights.run(network, &image)?, &target)?;
         let mut gradients = Accumulator::default();
         gradients.add(params, &loss, 1.0)?;
         optimizer.step(&gradients.into_gradients(), 1e-4)?;

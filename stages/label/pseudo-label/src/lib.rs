@@ -87,7 +87,7 @@ pub struct PseudoLabel;
 
 impl Stage for PseudoLabel {
     const NAME: &'static str = "pseudo-label";
-    const REVISION: u32 = 9;
+    const REVISION: u32 = 10;
     const ABOUT: &'static str = "Lets trained models write labels where nobody labelled; true labels win";
     const READS: &'static [Role] = &[
         Role::many(

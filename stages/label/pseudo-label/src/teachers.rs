@@ -118,7 +118,7 @@ impl Teacher {
     fn load(name: &str, path: &Path, config: &Config, device: &Device) -> Result<Self> {
         let card = ModelCard::of(&nets::metadata(path)?, path)?;
         let kind = card.as_ref().map(|card| card.kind);
-        if let Some(Kind::Partial | Kind::Graph) = kind {
+        if kind == Some(Kind::Graph) {
             inference::single_alone(config.precision, device, path)?;
         }
         let model = match kind {
@@ -127,7 +127,7 @@ impl Teacher {
                 return Ok(Self::Flat(Box::new(Student::load(&params, path, device)?.with_flips(config.flips)?)));
             }
             Some(Kind::Partial) => {
-                let model = TrainedModel::load(path, device)?.labelling_by(config.rule.clone())?;
+                let model = TrainedModel::load(path, config.precision, device)?.labelling_by(config.rule.clone())?;
                 let (card, view) = (model.card.clone(), config.view().of(&model.card, path)?);
                 model.config.method.check(view.window.patch).context("window")?;
                 Volumetric::of_card(Box::new(model), card, view, device)?

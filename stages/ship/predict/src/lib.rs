@@ -72,7 +72,7 @@ pub struct Predict;
 
 impl Stage for Predict {
     const NAME: &'static str = "predict";
-    const REVISION: u32 = 8;
+    const REVISION: u32 = 9;
     const ABOUT: &'static str = "Labels CT scans with trained models: segment, overlay and resample-back in one go";
     const READS: &'static [Role] = &[
         Role::required("images", "a folder of CT scans in NIfTI, NRRD, MetaImage or DICOM, or one such file").by_case(),

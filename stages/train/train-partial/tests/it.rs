@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use dataset::{Case, MANIFEST_FILE, Manifest, Split};
 use labels::{Classes, LabelPattern, Regions};
 use ndarray::Array3;
+use nets::Precision;
 use partial::TrainedModel;
 use prepared::{CaseArrays, CaseInfo, CropBox, GridRecord, INDEX_FILE, Index, LabelSource, Layout, PreparedCase, case_path, write_case};
 use serde_json::{Value, json};
@@ -154,7 +155,7 @@ impl Study {
         let config: Config = serde_json::from_value(config).unwrap();
         let trained = TrainPartial::check(&config).and_then(|()| TrainPartial::run(&config, &self.io(name)));
         trained.map_err(|error| format!("{error:#}"))?;
-        Ok(TrainedModel::load(&weights(&self.path(name)), &Device::Cpu).unwrap())
+        Ok(TrainedModel::load(&weights(&self.path(name)), Precision::F32, &Device::Cpu).unwrap())
     }
 }
 
@@ -308,8 +309,8 @@ fn parts_of_a_batch_change_rounding_and_nothing_else() {
     for (name, method, model) in [("multitalent", &methods()[1].1, json!({})), ("multi_head", &methods()[2].1, tasks)] {
         let train = |name: &str, size: Value| study.train(name, config(method, &model, &sgd(size))).unwrap();
         let (whole, parts) = (train(&format!("{name}_whole"), Value::Null), train(&format!("{name}_parts"), json!(1)));
-        for (parameter, value) in whole.params.all() {
-            let (a, b) = (value.as_tensor(), parts.params.get(parameter).unwrap());
+        for (parameter, value) in whole.weights.params().all() {
+            let (a, b) = (value.as_tensor(), parts.weights.params().get(parameter).unwrap());
             let greatest = |t: &Tensor| t.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
             // Two steps at a rate of 1e-2, whose gradients agree to 1e-5.
             assert!(greatest(&(a - &b).unwrap()) < 1e-5 * (1.0 + greatest(a)), "{name}: {parameter}");

@@ -40,7 +40,7 @@ pub(crate) fn sample(config: &Config, ahead: &Ahead, chore: &Chore, io: &StageIo
     config.live.apply(&mut params)?;
     let (weights, loss) = (Learning::new(params), config.fit.loss());
     let seconds = config.fit.pace(chore, weights.params(), &config.patch, &[output.channels()], |batch| {
-        Ok(loss.loss(&network.learn(&weights, &batch.image)?, batch.truth(0)?.target())?)
+        Ok(loss.loss(&weights.run(&network, &batch.image)?, batch.truth(0)?.target())?)
     })?;
     Ok(Cost { seconds, bytes: 0.0 })
 }

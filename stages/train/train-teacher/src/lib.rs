@@ -96,7 +96,7 @@ pub struct TrainTeacher;
 
 impl Stage for TrainTeacher {
     const NAME: &'static str = "train-teacher";
-    const REVISION: u32 = 8;
+    const REVISION: u32 = 9;
     const ABOUT: &'static str = "Trains a 3-D teacher (U-Net, UNETR or Swin UNETR) on the cases of one subset";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: volume`"),
@@ -194,7 +194,7 @@ struct Training {
 impl Training {
     /// Logits and truth of a batch.
     fn forward(&self, batch: &Batch) -> Result<(Tensor, Truth)> {
-        Ok((self.network.learn(&self.weights, &batch.image)?, batch.truth(0)?))
+        Ok((self.weights.run(&self.network, &batch.image)?, batch.truth(0)?))
     }
 }
 

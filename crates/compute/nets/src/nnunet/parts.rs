@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use crate::layers::Layers;
+use crate::layers::{ConvNorm, Layers};
 use crate::params::{Init, ParamSpec};
 
 /// The slope of LeakyReLU for negative values.
@@ -44,7 +44,7 @@ impl Part {
             None => skip,
             Some((projection, _)) => projection.normalised(compute, &skip, 1.0)?,
         };
-        compute.leaky_relu(&compute.add(&y, &skip)?, SLOPE)
+        compute.add_leaky_relu(&y, &skip, SLOPE)
     }
 
     /// Multiplications that make a map of that size.
@@ -102,6 +102,7 @@ impl Conv {
 
     /// With another slope than LeakyReLU's; 1 leaves it out. The convolution has no bias, which the norm would take away.
     fn normalised<C: Layers>(&self, compute: &C, x: &C::Map, slope: f64) -> Result<C::Map> {
-        compute.conv_norm(&self.name, x, self.stride, self.kernel.map(|side| side / 2), slope)
+        let padding = self.kernel.map(|side| side / 2);
+        compute.conv_norm(&self.name, x, ConvNorm { stride: self.stride, padding, slope, learnt: true })
     }
 }

@@ -29,7 +29,7 @@ impl NnUNet {
     ///
     /// # Errors
     /// When shapes do not fit or memory runs out.
-    pub fn forward<C: Layers>(&self, compute: &C, image: &C::Map) -> Result<C::Logits> {
+    pub fn forward<C: Layers>(&self, compute: &C, image: &C::Map) -> Result<C::Map> {
         let decoded = self.trunk.decode(compute, "", &self.trunk.encode(compute, "", image)?, &[])?;
         compute.head(HEAD, &decoded[0])
     }

@@ -24,17 +24,19 @@ const TASKS: usize = 12;
 /// Weights by kernel row, for several maps as if their channels were joined.
 pub(crate) struct Direct<E: Element> {
     kernel: Size3,
+    stride: Size3,
     packed: Packed<E>,
 }
 
 #[allow(unsafe_code)]
 impl<E: Element> Direct<E> {
-    /// Packs `weight` `(co, ci, kernel..)` for maps of the given channels, ci together.
-    pub(super) fn new(weight: &Tensor, sources: &[Channels]) -> Result<Self> {
+    /// Packs `weight` `(co, ci, kernel..)` for maps of the given channels, ci together, and steps of at most [`STRIDE`].
+    pub(super) fn new(weight: &Tensor, sources: &[Channels], stride: Size3) -> Result<Self> {
         let (out_channels, in_channels, kernel) = volumes("frozen conv", weight.dims())?;
         let values = weight.flatten_all()?.to_vec1::<f32>()?;
         let taps: usize = kernel.iter().product();
-        Ok(Self::pack(out_channels, kernel, sources, |out, channel, tap| values[(out * in_channels + channel) * taps + tap]))
+        let packed = Self::pack(out_channels, kernel, sources, |out, channel, tap| values[(out * in_channels + channel) * taps + tap]);
+        Ok(Self { stride, ..packed })
     }
 
     /// Packs `weight(out, channel, tap)`, the channels of all sources being counted through.
@@ -55,12 +57,12 @@ impl<E: Element> Direct<E> {
             let before: usize = before.iter().map(|channels| channels.count).sum();
             weight(out, before + channel, run % rows * kernel[2] + tap)
         });
-        Self { kernel, packed }
+        Self { kernel, stride: [1; 3], packed }
     }
 
     /// The convolution of maps that fit, without bias, and its moments.
     pub(super) fn run(&self, sources: &[&Map<E>]) -> (Map<E::Raw>, Moments) {
-        let size = sources[0].size();
+        let size: Size3 = std::array::from_fn(|a| sources[0].size()[a].div_ceil(self.stride[a]));
         let mut y = Blank::<E::Raw>::new(self.packed.channels, size, sources[0].border());
         let out = Shared(y.as_mut_ptr());
         let rows = size[0] * size[1];
@@ -109,12 +111,12 @@ impl<E: Element> Direct<E> {
         for source in sources {
             let padded = source.padded();
             let line = padded[2] * source.step();
-            let origin = source.row([d, h]) - half[2] * source.step();
+            let origin = source.row([d * self.stride[0], h * self.stride[1]]) - half[2] * source.step();
             for i in 0..self.kernel[0] {
                 for j in 0..self.kernel[1] {
                     let at = origin + (i * padded[1] + j) * line - (half[0] * padded[1] + half[1]) * line;
                     let from = source.values()[at..].as_ptr();
-                    runs.push(Run { from, step: source.step(), groups: self.packed.groups(runs.len()) });
+                    runs.push(Run { from, step: self.stride[2] * source.step(), groups: self.packed.groups(runs.len()) });
                 }
             }
         }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::map::{Blank, Map};
 use super::norm::Line;
-use super::sums::LaneExtremes;
+use super::sums::{LANES, LaneExtremes, wider};
 use crate::cpu::Unwritten;
 use crate::cpu::isa::Simd;
 use crate::cpu::lanes::arithmetic::{Kernels, Lane, Work};
@@ -99,13 +99,6 @@ fn ends(raw: &Map<f16>) -> [f32; 2] {
     let [high, low] = (0..depth * height).into_par_iter().map(of_row).reduce(|| [0.0; 2], wider);
     [-low, high]
 }
-
-fn wider(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
-    [a[0].max(b[0]), a[1].max(b[1])]
-}
-
-/// Lanes of a vector at most.
-const LANES: usize = 16;
 
 /// The greatest value of a row, and the greatest one with its sign turned, by lane.
 struct Extremes<'a> {

@@ -17,6 +17,8 @@ use crate::tensor::{per_axis, volumes};
 const TOGETHER: usize = 16;
 /// Elements that a group may read beyond the last channel.
 const SLACK: usize = 64;
+/// The longest step of a convolution from one position to the next.
+pub(super) const STRIDE: usize = 2;
 
 /// Bytes of a cache line. Vectors that lie across two of them cost twice as much.
 pub(super) const LINE: usize = 64;
@@ -84,7 +86,7 @@ impl<E: Number> Blank<E> {
     fn bordered(channels: Channels, size: Size3, border: Size3, (zero, levels): (E, Levels)) -> Self {
         let padded: Size3 = std::array::from_fn(|a| size[a] + 2 * border[a]);
         let len = padded.iter().product::<usize>() * channels.step;
-        let tail = BEYOND * channels.step + SLACK;
+        let tail = BEYOND * STRIDE * channels.step + SLACK;
         let mut values = Vec::with_capacity(len + tail + LINE);
         // SAFETY: the capacity is there, and these elements need not be written.
         unsafe { values.set_len(len + tail + LINE) };
@@ -180,8 +182,8 @@ impl<E: Number> Map<E> {
     ///
     /// # Errors
     /// When there is no image, or they differ in channels or size.
-    pub fn to_batch(images: &[Self]) -> Result<Tensor> {
-        let Some(first) = images.first() else { bail!("frozen map: a batch of no images") };
+    pub fn to_batch(images: &[&Self]) -> Result<Tensor> {
+        let Some(&first) = images.first() else { bail!("frozen map: a batch of no images") };
         if let Some(other) =
             images.iter().find(|image| (image.channels, image.size, image.border) != (first.channels, first.size, first.border))
         {
@@ -224,7 +226,7 @@ impl<E: Number> Map<E> {
     /// # Errors
     /// As [`Map::to_batch`].
     pub fn to_tensor(&self) -> Result<Tensor> {
-        Self::to_batch(std::slice::from_ref(self))
+        Self::to_batch(&[self])
     }
 
     pub(super) fn values(&self) -> &[E] {

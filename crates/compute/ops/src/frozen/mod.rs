@@ -12,6 +12,7 @@
 //! In `bf16`, processors with AVX-512 BF16 do twice the work per instruction and those with AMX 16 times, and activations
 //! take half the memory.
 
+mod add;
 mod conv;
 pub(crate) mod direct;
 mod head;

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::levels;
 use super::map::Map;
+use super::sums::wider;
 use crate::cpu::isa::Simd;
 use crate::cpu::lanes::arithmetic::{Element, Lane, Work};
 
@@ -34,7 +35,7 @@ impl Moments {
         let mut all = Part::new(parts.first().map_or(0, |part| part.extremes.len()));
         for part in parts {
             all.sums.iter_mut().zip(&part.sums).for_each(|(sum, value)| *sum += value);
-            all.extremes.iter_mut().zip(&part.extremes).for_each(|(all, part)| *all = [all[0].max(part[0]), all[1].max(part[1])]);
+            all.extremes.iter_mut().zip(&part.extremes).for_each(|(all, part)| *all = wider(*all, *part));
         }
         Self { all, count }
     }
@@ -57,13 +58,13 @@ pub struct InstanceNorm {
 
 #[allow(unsafe_code)]
 impl InstanceNorm {
-    /// With `gamma` and `beta` `(c)`, `epsilon` under the root, and the slope for negative values, below 1.
+    /// With `gamma` and `beta` `(c)`, `epsilon` under the root, and the slope for negative values, 1 to leave the LeakyReLU out.
     ///
     /// # Errors
-    /// When shapes do not fit, or the slope is not below 1.
+    /// When shapes do not fit, or the slope is above 1.
     pub fn new(gamma: &Tensor, beta: &Tensor, epsilon: f64, slope: f64) -> Result<Self> {
-        if gamma.rank() != 1 || gamma.dims() != beta.dims() || slope >= 1.0 {
-            bail!("frozen norm: a scale and a shift per channel, and a slope below 1 expected, found {gamma:?}, {beta:?}, {slope}");
+        if gamma.rank() != 1 || gamma.dims() != beta.dims() || slope > 1.0 {
+            bail!("frozen norm: a scale and a shift per channel, and a slope of at most 1 expected, found {gamma:?}, {beta:?}, {slope}");
         }
         Ok(Self { gamma: gamma.to_vec1()?, beta: beta.to_vec1()?, epsilon, slope: slope as f32 })
     }

@@ -2,6 +2,9 @@
 
 use crate::cpu::isa::Simd;
 
+/// Lanes of a vector at most.
+pub(super) const LANES: usize = 16;
+
 /// Of a few hundred values, in `f32`; sums of more are to be made of several.
 #[derive(Clone, Copy)]
 pub(super) struct LaneSums<S> {
@@ -34,8 +37,8 @@ impl<S: Simd> LaneSums<S> {
     /// The instructions of `S` exist.
     #[inline(always)]
     pub(super) unsafe fn add_to(&self, moments: &mut [f64]) {
-        let (mut sums, mut squares) = ([0f32; 16], [0f32; 16]);
-        // SAFETY: the caller's condition; no vector has more than 16 lanes.
+        let (mut sums, mut squares) = ([0f32; LANES], [0f32; LANES]);
+        // SAFETY: the caller's condition; no vector has more lanes.
         unsafe {
             self.sums.store(sums.as_mut_ptr());
             self.squares.store(squares.as_mut_ptr());
@@ -82,8 +85,8 @@ impl<S: Simd> LaneExtremes<S> {
     /// The instructions of `S` exist.
     #[inline(always)]
     pub(super) unsafe fn add_to(&self, extremes: &mut [[f32; 2]]) {
-        let (mut high, mut low) = ([0f32; 16], [0f32; 16]);
-        // SAFETY: the caller's condition; no vector has more than 16 lanes.
+        let (mut high, mut low) = ([0f32; LANES], [0f32; LANES]);
+        // SAFETY: the caller's condition; no vector has more lanes.
         unsafe {
             self.high.store(high.as_mut_ptr());
             self.low.store(low.as_mut_ptr());
@@ -92,4 +95,9 @@ impl<S: Simd> LaneExtremes<S> {
             *extremes = [extremes[0].max(*high), extremes[1].max(*low)];
         }
     }
+}
+
+/// The extremes of two parts together.
+pub(super) fn wider(a: [f32; 2], b: [f32; 2]) -> [f32; 2] {
+    [a[0].max(b[0]), a[1].max(b[1])]
 }

@@ -1,4 +1,4 @@
-//! Transposed convolution with kernel and stride 2.
+//! Transposed convolutions whose kernel is as large as their stride.
 
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -12,8 +12,8 @@ use crate::cpu::lanes::rows::{Run, Sink};
 use crate::cpu::{Size3, Unwritten};
 use crate::tensor::volumes;
 
-/// The weights of a transposed convolution with kernel and stride 2 along every axis of the image: every input position
-/// makes 4 or 8 output positions, each by weights of its own.
+/// The weights of a transposed convolution whose kernel is as large as its stride, 1 or 2 along each axis: every input position makes as
+/// many output positions as the kernel has places, each by weights of its own.
 pub struct PackedUpsampling<E: Element> {
     channels: Channels,
     kernel: Size3,
@@ -25,14 +25,14 @@ pub struct PackedUpsampling<E: Element> {
 
 #[allow(unsafe_code)]
 impl<E: Element> PackedUpsampling<E> {
-    /// Packs `weight` `(ci, co, 2..)` with its bias `(co)`.
+    /// Packs `weight` `(ci, co, kernel..)` with its bias `(co)`.
     ///
     /// # Errors
     /// When shapes do not fit.
     pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
         let (in_channels, out_channels, kernel) = volumes("frozen upsampling", weight.dims())?;
-        if !matches!(kernel, [1 | 2, 2, 2]) || bias.dims() != [out_channels] {
-            bail!("frozen upsampling: weights (ci, co, 2..) and a bias (co) expected, found {:?}, {:?}", weight.dims(), bias.dims());
+        if !Self::has(kernel) || bias.dims() != [out_channels] {
+            bail!("frozen upsampling: weights (ci, co, 1 or 2..) and a bias (co) expected, found {:?}, {:?}", weight.dims(), bias.dims());
         }
         let values = weight.flatten_all()?.to_vec1::<f32>()?;
         let taps: usize = kernel.iter().product();
@@ -48,13 +48,19 @@ impl<E: Element> PackedUpsampling<E> {
         Ok(Self { channels, kernel, phases: (0..taps).map(phase).collect(), bias })
     }
 
-    /// A map of twice the size, brought to `size` by doubling the last plane of an axis that is one longer.
+    /// Whether there are such kernels.
+    #[must_use]
+    pub fn has(kernel: Size3) -> bool {
+        kernel.iter().all(|side| matches!(side, 1 | 2))
+    }
+
+    /// The larger map, brought to `size` by doubling the last plane of an axis that is one longer.
     ///
     /// # Errors
     /// When the map has other channels, or cannot be brought to the size.
     pub fn run(&self, x: &Map<E>, size: Size3) -> Result<Map<E>> {
-        let doubled: Size3 = std::array::from_fn(|a| x.size()[a] * self.kernel[a]);
-        if x.channels() != self.channels || (0..3).any(|a| size[a] < doubled[a] || size[a] >= doubled[a] + self.kernel[a]) {
+        let raised = self.raised(x.size());
+        if x.channels() != self.channels || (0..3).any(|a| size[a] < raised[a] || size[a] >= raised[a] + self.kernel[a]) {
             bail!(
                 "frozen upsampling: packed for {:?}, found {:?} of size {:?} to be brought to {size:?}",
                 self.channels,
@@ -64,28 +70,35 @@ impl<E: Element> PackedUpsampling<E> {
         }
         let mut y = Blank::<E::Raw>::new(self.phases[0].channels, size, x.border());
         let (step, from) = (y.step(), x.size());
+        let kernel = self.kernel;
         y.par_rows_mut().enumerate().for_each(|(at, to)| {
-            // A row beyond the doubled ones is made again from what its neighbour is made from.
-            let (d, h) = ((at / size[1]).min(doubled[0] - 1), (at % size[1]).min(doubled[1] - 1));
-            let place = [d / self.kernel[0], h / 2];
+            // A row beyond the raised ones is made again from what its neighbour is made from.
+            let (d, h) = ((at / size[1]).min(raised[0] - 1), (at % size[1]).min(raised[1] - 1));
+            let place = [d / kernel[0], h / kernel[1]];
             let run = Run { from: x.values()[x.row(place)..].as_ptr(), step: x.step(), groups: self.phases[0].groups(0) };
-            for side in 0..2 {
-                let packed = &self.phases[(d % self.kernel[0] * 2 + h % 2) * 2 + side];
-                let work =
-                    Phase { packed, bias: &self.bias, run, levels: x.levels(), width: from[2], to: &mut to[side * step..], step: 2 * step };
-                // SAFETY: the run lies within x; a row of y holds the positions of both sides.
+            for side in 0..kernel[2] {
+                let packed = &self.phases[(d % kernel[0] * kernel[1] + h % kernel[1]) * kernel[2] + side];
+                let (levels, to, step) = (x.levels(), &mut to[side * step..], kernel[2] * step);
+                let work = Phase { packed, bias: &self.bias, run, levels, width: from[2], to, step };
+                // SAFETY: the run lies within x; a row of y holds the positions of all sides.
                 unsafe { E::dispatch(packed.path, work) };
             }
-            if size[2] > doubled[2] {
+            if size[2] > raised[2] {
                 to.copy_within((size[2] - 2) * step..(size[2] - 1) * step, (size[2] - 1) * step);
             }
         });
-        // SAFETY: both sides have written all lanes of a row, but for the last position of an odd one, which is a copy.
+        // SAFETY: the sides have written all lanes of a row, but for the last position of an odd one, which is a copy.
         E::settle(unsafe { y.assume_written() }, None)
+    }
+
+    /// The size that a map of `size` is raised to.
+    #[must_use]
+    pub fn raised(&self, size: Size3) -> Size3 {
+        std::array::from_fn(|a| size[a] * self.kernel[a])
     }
 }
 
-/// Every second position of a row.
+/// Every position of a row, or every second one.
 struct Phase<'a, E: Element> {
     packed: &'a Packed<E>,
     bias: &'a [f32],

@@ -80,16 +80,16 @@ fn frozen<E: Element>(cases: &mut Cases, name: &str, n: usize) {
     let inputs: [&[usize]; 7] =
         [&[1, 1, size[0], size[1]], &[17, 1, 3, 3], &[n, 17, 3, 3], &[n, 4, 2, 2], &[9, 21, 3, 3], &[3, 9, 1, 1], &[n.max(17)]];
     cases.add(name, &inputs, |t| {
-        let layer = |sources: &[&Map<E>], weight: &Tensor| {
+        let layer = |sources: &[&Map<E>], weight: &Tensor, stride: usize| {
             let channels: Vec<_> = sources.iter().map(|source| source.channels()).collect();
-            let (raw, moments) = PackedConv::<E>::new(weight, &channels, Method::Direct)?.run(sources)?;
+            let (raw, moments) = PackedConv::<E>::new(weight, &channels, [1, stride, stride], Method::Direct)?.run(sources)?;
             let vector = t[6].detach().narrow(0, 0, weight.dim(0)?)?;
             InstanceNorm::new(&vector, &vector, 1e-5, 0.1)?.run(raw, &moments)
         };
-        let skip = layer(&[&Map::of_tensor(&t[0].detach(), 0)?], &t[1].detach())?;
-        let below = layer(&[&skip.max_pool2()?], &t[2].detach())?;
+        let skip = layer(&[&Map::of_tensor(&t[0].detach(), 0)?], &t[1].detach(), 1)?;
+        let below = layer(&[&skip], &t[2].detach(), 2)?.add_leaky_relu(&layer(&[&skip.max_pool2()?], &t[2].detach(), 1)?, 0.1)?;
         let raised = PackedUpsampling::new(&t[3].detach(), &t[6].detach().narrow(0, 0, 4)?)?.run(&below, skip.size())?;
-        let joined = layer(&[&skip, &raised], &t[4].detach())?;
+        let joined = layer(&[&skip, &raised], &t[4].detach(), 1)?;
         PackedHead::new(&t[5].detach(), &t[6].detach().narrow(0, 0, 3)?)?.run(&joined)
     });
 }

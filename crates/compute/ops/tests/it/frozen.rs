@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
 use ops::frozen::{Bf16, Channels, Element, InstanceNorm, Int8, Map, Method, PackedConv, PackedHead, PackedUpsampling};
-use ops::{Isa, with_isa};
+use ops::{ConvOptions, Isa, with_isa};
 use proptest::prelude::*;
 
 use crate::support::{deviation, hold, random, values};
@@ -54,7 +54,7 @@ impl Weights {
             let channels: Vec<Channels> = sources.iter().map(|source| source.channels()).collect();
             // The image has one channel, too few for Winograd's method.
             let method = if i == 0 { Method::Direct } else { method };
-            let (y, moments) = PackedConv::<E>::new(&single(&self.convs[i])?, &channels, method)?.run(sources)?;
+            let (y, moments) = PackedConv::<E>::new(&single(&self.convs[i])?, &channels, [1; 3], method)?.run(sources)?;
             let [gamma, beta] = &self.norms[i];
             InstanceNorm::new(&single(gamma)?, &single(beta)?, EPSILON, SLOPE)?.run(y, &moments)
         };
@@ -153,7 +153,7 @@ fn whole_numbers_of_8_bits_are_summed_exactly() -> Result<()> {
             let found = with_isa(isa, || {
                 let single = |tensor: &Tensor| tensor.to_dtype(DType::F32);
                 let (x, y) = (Map::<Int8>::of_tensor(&single(&x)?, 0)?, Map::<Int8>::of_tensor(&single(&y)?, 0)?);
-                let layer = PackedConv::<Int8>::new(&single(&weight)?, &[x.channels(), y.channels()], Method::Direct)?;
+                let layer = PackedConv::<Int8>::new(&single(&weight)?, &[x.channels(), y.channels()], [1; 3], Method::Direct)?;
                 layer.run(&[&x, &y])?.0.to_tensor()
             })??;
             ensure!(values(&found)? == values(&expected)?, "{isa:?}, {size:?}: off by {:.1e}", deviation(&found, &expected)?);
@@ -167,7 +167,7 @@ fn sums_beyond_what_8_bits_keep_are_refused() -> Result<()> {
     let single = |seed, dims: &[usize]| random(seed, dims).to_dtype(DType::F32);
     let image = Map::<Int8>::of_tensor(&single(1, &[1, 16, 8, 8])?, 0)?;
     let large = (single(2, &[16, 16, 3, 3])? * 1e5)?;
-    let (raw, moments) = PackedConv::<Int8>::new(&large, &[image.channels()], Method::Direct)?.run(&[&image])?;
+    let (raw, moments) = PackedConv::<Int8>::new(&large, &[image.channels()], [1; 3], Method::Direct)?.run(&[&image])?;
     let vector = single(3, &[16])?;
     let of_conv = InstanceNorm::new(&vector, &vector, EPSILON, SLOPE)?.run::<Int8>(raw, &moments).err();
     let up = PackedUpsampling::<Int8>::new(&(single(4, &[16, 16, 2, 2])? * 1e5)?, &vector)?;
@@ -185,7 +185,10 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     let (one, map) = (image.channels(), Map::<f32>::of_tensor(&single(1, &[1, 2, 8, 8])?, 0)?);
     let two = map.channels();
     assert!(Map::<f32>::of_tensor(&single(1, &[1, 2, 8])?, 0).is_err());
-    let conv = |dims: &[usize], channels, method| PackedConv::<f32>::new(&single(1, dims)?, &[channels], method);
+    let conv = |dims: &[usize], channels, method| PackedConv::<f32>::new(&single(1, dims)?, &[channels], [1; 3], method);
+    let striding = |stride, method| PackedConv::<f32>::new(&single(1, &[4, 2, 3, 3])?, &[two], stride, method);
+    assert!(striding([1, 3, 3], Method::Direct).is_err(), "steps of 3");
+    assert!(striding([1, 2, 2], Method::Winograd).is_err(), "steps of 2");
     assert!(conv(&[4, 3, 3, 3], one, Method::Direct).is_err(), "channels that do not add up");
     assert!(conv(&[4, 1, 5, 5], one, Method::Direct).is_err(), "a kernel of 5");
     assert!(conv(&[4, 1, 3, 3], one, Method::Winograd).is_err(), "a single channel");
@@ -198,6 +201,10 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     assert!(head.run(&image).is_err() && head.run(&map).is_err());
     let up = PackedUpsampling::<f32>::new(&single(1, &[1, 3, 2, 2])?, &single(1, &[3])?)?;
     assert!(up.run(&image, [1, 16, 16]).is_err());
+    assert!(PackedUpsampling::<f32>::new(&single(1, &[1, 3, 3, 2])?, &single(1, &[3])?).is_err(), "steps of 3");
+    assert!(image.add_leaky_relu(&image, 0.1).is_err(), "a single channel is no vector");
+    assert!(map.add_leaky_relu(&Map::of_tensor(&single(1, &[1, 2, 8, 9])?, 0)?, 0.1).is_err(), "maps of two sizes");
+    assert!(map.add_leaky_relu(&map, 1.5).is_err(), "a slope above 1");
     Ok(())
 }
 
@@ -209,13 +216,13 @@ fn a_map_holds_what_a_tensor_holds() -> Result<()> {
         assert_eq!(values(&back)?, values(&tensor.narrow(0, 1, 1)?)?);
         let maps = [0, 1].map(|i| Map::<f32>::of_tensor(&tensor, i));
         let maps = maps.into_iter().collect::<candle_core::Result<Vec<_>>>()?;
-        let batch = Map::to_batch(&maps)?;
+        let batch = Map::to_batch(&maps.iter().collect::<Vec<_>>())?;
         assert_eq!((batch.dims(), values(&batch)?), (&dims[..], values(&tensor)?));
     }
     let map = |dims: &[usize]| Map::<f32>::of_tensor(&random(1, dims).to_dtype(DType::F32)?, 0);
     assert!(Map::<f32>::to_batch(&[]).is_err(), "no image");
-    assert!(Map::to_batch(&[map(&[1, 2, 4, 4])?, map(&[1, 2, 4, 5])?]).is_err(), "images of two sizes");
-    assert!(Map::to_batch(&[map(&[1, 2, 4, 4])?, map(&[1, 3, 4, 4])?]).is_err(), "images of two numbers of channels");
+    assert!(Map::to_batch(&[&map(&[1, 2, 4, 4])?, &map(&[1, 2, 4, 5])?]).is_err(), "images of two sizes");
+    assert!(Map::to_batch(&[&map(&[1, 2, 4, 4])?, &map(&[1, 3, 4, 4])?]).is_err(), "images of two numbers of channels");
     Ok(())
 }
 
@@ -226,14 +233,27 @@ struct Draw {
     sources: Vec<usize>,
     out_channels: usize,
     kernel: usize,
+    /// Along each axis that the maps have.
+    stride: Vec<usize>,
     seed: u64,
 }
 
 fn draws() -> impl Strategy<Value = Draw> {
     let sizes = prop::collection::vec(1..20usize, 2..4);
     let sources = prop::collection::vec(1..36usize, 1..3);
-    let parts = (sizes, sources, 1..70usize, prop::sample::select(vec![1, 3]), any::<u64>());
-    parts.prop_map(|(size, sources, out_channels, kernel, seed)| Draw { size, sources, out_channels, kernel, seed })
+    let strides = prop::collection::vec(1..3usize, 3);
+    let parts = (sizes, sources, 1..70usize, prop::sample::select(vec![1, 3]), strides, any::<u64>());
+    parts.prop_map(|(size, sources, out_channels, kernel, stride, seed)| {
+        let stride = stride[..size.len()].to_vec();
+        Draw { size, sources, out_channels, kernel, stride, seed }
+    })
+}
+
+/// Values along depth, height and width; `none` along the depth of an image.
+fn three(values: &[usize], none: usize) -> [usize; 3] {
+    let mut all = [none; 3];
+    all[3 - values.len()..].copy_from_slice(values);
+    all
 }
 
 impl Draw {
@@ -243,16 +263,18 @@ impl Draw {
         let tensors: Vec<Tensor> = self.sources.iter().zip(self.seed..).map(|(&channels, seed)| random(seed, &dims(channels))).collect();
         let channels = self.sources.iter().sum();
         let weight = random(self.seed ^ 1, &[vec![self.out_channels, channels], vec![self.kernel; self.size.len()]].concat());
-        let expected = ops::conv(&Tensor::cat(&tensors, 1)?, &weight, None, 1, self.kernel / 2)?;
+        let (stride, side) = (three(&self.stride, 1), self.kernel / 2);
+        let options = ConvOptions { stride, padding: three(&vec![side; self.size.len()], 0), ..ConvOptions::new(1, 0) };
+        let expected = ops::conv_with(&Tensor::cat(&tensors, 1)?, &weight, None, options)?;
         let maps: Vec<Map<E>> =
             tensors.iter().map(|tensor| Map::of_tensor(&tensor.to_dtype(DType::F32)?, 0)).collect::<candle_core::Result<_>>()?;
         let maps: Vec<&Map<E>> = maps.iter().collect();
         let mut found = Vec::new();
         for method in METHODS {
-            let fits = method == Method::Direct || self.kernel == 3 && !self.sources.contains(&1);
+            let fits = method == Method::Direct || self.kernel == 3 && stride == [1; 3] && !self.sources.contains(&1);
             if fits {
                 let channels: Vec<Channels> = maps.iter().map(|map| map.channels()).collect();
-                let conv = PackedConv::new(&weight.to_dtype(DType::F32)?, &channels, method)?;
+                let conv = PackedConv::new(&weight.to_dtype(DType::F32)?, &channels, stride, method)?;
                 found.push((method, conv.run(&maps)?.0.to_tensor()?));
             }
         }
@@ -278,4 +300,73 @@ fn convolutions_of_any_maps_are_those_of_joined_tensors() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// How far the sum of two maps is off, relative to the largest value.
+fn off_by<E: Element>([a, b]: [&Tensor; 2], slope: f32, expected: &Tensor) -> Result<f64> {
+    deviation(&Map::<E>::of_tensor(a, 0)?.add_leaky_relu(&Map::of_tensor(b, 0)?, slope)?.to_tensor()?, expected)
+}
+
+#[test]
+fn sums_of_maps_are_those_of_tensors() -> Result<()> {
+    for (dims, slope) in [(vec![1, 3, 7, 9], 0.01), (vec![1, 16, 4, 5, 6], 1.0), (vec![1, 40, 3, 1, 11], 0.0)] {
+        let [a, b] = [1, 2].map(|seed| random(seed, &dims).to_dtype(DType::F32));
+        let (a, b) = (a?, (b? * 3.0)?);
+        let sum = (&a + &b)?;
+        let expected = (sum.relu()? - (sum.neg()?.relu()? * slope)?)?;
+        for isa in Isa::available() {
+            let off = |isa| -> Result<[f64; 3]> {
+                let (slope, of) = (slope as f32, [&a, &b]);
+                with_isa(isa, || {
+                    Ok([off_by::<f32>(of, slope, &expected)?, off_by::<Bf16>(of, slope, &expected)?, off_by::<Int8>(of, slope, &expected)?])
+                })?
+            };
+            // The order of sums, a rounding to 8 bits of each number, 256 levels.
+            for (off, bound) in off(isa)?.into_iter().zip([1e-6, 1e-2, 2e-2]) {
+                ensure!(off < bound, "{isa:?}, {dims:?}: off by {off:.1e}, {bound:e} allowed");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn means_of_boxes_are_those_of_tensors() -> Result<()> {
+    let x = random(1, &[1, 20, 5, 6, 9]).to_dtype(DType::F32)?;
+    for window in [[1, 2, 2], [2, 2, 2], [5, 3, 1]] {
+        let [d, h, w]: [usize; 3] = std::array::from_fn(|a| [5, 6, 9][a] / window[a]);
+        let part = x.narrow(2, 0, d * window[0])?.narrow(3, 0, h * window[1])?.narrow(4, 0, w * window[2])?.contiguous()?;
+        let boxes = part.reshape(&[20, d, window[0], h, window[1], w, window[2]][..])?;
+        let expected = boxes.mean((2, 4, 6))?.unsqueeze(0)?;
+        for isa in Isa::available() {
+            let off = deviation(&with_isa(isa, || Map::<f32>::of_tensor(&x, 0)?.average(window)?.to_tensor())??, &expected)?;
+            ensure!(off < 1e-6, "{isa:?}, {window:?}: off by {off:.1e}");
+            let off = deviation(&with_isa(isa, || Map::<Int8>::of_tensor(&x, 0)?.average(window)?.to_tensor())??, &expected)?;
+            ensure!(off < 2e-2, "{isa:?}, {window:?} in 8 bits: off by {off:.1e}");
+        }
+    }
+    let single = Map::<f32>::of_tensor(&random(1, &[1, 1, 4, 4]).to_dtype(DType::F32)?, 0)?;
+    assert!(single.average([1, 2, 2]).is_err() && Map::<f32>::of_tensor(&x, 0)?.average([6, 1, 1]).is_err());
+    Ok(())
+}
+
+/// Steps of 1 along some axes, as networks for anisotropic voxels have them.
+#[test]
+fn transposed_convolutions_of_any_steps_are_those_of_tensors() -> Result<()> {
+    for (size, kernel) in [([3, 4, 5], [1, 2, 2]), ([3, 4, 5], [2, 2, 1]), ([2, 3, 4], [2, 1, 2]), ([2, 3, 4], [1, 1, 1])] {
+        let single = |seed, dims: &[usize]| random(seed, dims).to_dtype(DType::F32);
+        let (x, bias) = (single(1, &[&[1, 12], &size[..]].concat())?, single(3, &[20])?);
+        let weight = single(2, &[&[12, 20], &kernel[..]].concat())?;
+        let options = ConvOptions { stride: kernel, ..ConvOptions::new(1, 0) };
+        let expected = ops::conv_transpose_with(&x, &weight, Some(&bias), options, [0; 3])?;
+        for isa in Isa::available() {
+            let found = with_isa(isa, || {
+                let layer = PackedUpsampling::<f32>::new(&weight, &bias)?;
+                layer.run(&Map::of_tensor(&x, 0)?, layer.raised(size))?.to_tensor()
+            })??;
+            let off = deviation(&found, &expected)?;
+            ensure!(off < 2e-5, "{isa:?}, {kernel:?}: off by {off:.1e}");
+        }
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use model_card::{Kind, ModelCard, ModelInput, Origin};
-use nets::{Network as _, Params, TrunkConfig, UNetConfig};
+use nets::{DynamicHeadConfig, Network as _, Params, Precision, ResidualConfig, TrunkConfig, UNetConfig};
 use partial::{
     Channel, Class, Datasets, Dice, Loss, MethodConfig, Model, ModelConfig, Objective, Output, PartialTally, Row, Rule, TrainedModel, Truth,
 };
@@ -146,11 +146,9 @@ fn exclusive_scores_overlay_to_the_greatest_of_all() {
     assert!([200, 40, 90, 0].iter().all(|value| expected.contains(value)));
 }
 
-#[test]
-fn a_model_comes_back_from_its_card_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("weights.safetensors");
-    let config = config(MethodConfig::PerDataset { network: network() });
+/// A model with random weights, in a file.
+fn saved(method: MethodConfig, path: &std::path::Path) -> (Model, Params) {
+    let config = config(method);
     let model = Model::new(&config, &datasets(), &kits()).unwrap();
     let params = Params::init(&model.parameters(), Streams::new(5), &Device::Cpu).unwrap();
     let classes = kits().only(model.pattern());
@@ -169,11 +167,22 @@ fn a_model_comes_back_from_its_card_alone() {
         origin: Origin { cases: "kits".into(), seed: 1, best_epoch: 1, validation_score: 0.5, ..Origin::default() },
         keep_parts: Default::default(),
     };
-    params.save(&path, &card.to_metadata().unwrap()).unwrap();
-    let trained = TrainedModel::load(&path, &Device::Cpu).unwrap();
-    assert_eq!(trained.outputs(), model.outputs());
+    params.save(path, &card.to_metadata().unwrap()).unwrap();
+    (model, params)
+}
+
+fn patch() -> Tensor {
     let patch = Tensor::from_iter((0..SIDE.pow(3)).map(|i| (i as f32 * 0.3).sin()), &Device::Cpu).unwrap();
-    let patch = patch.reshape((1, 1, SIDE, SIDE, SIDE)).unwrap();
+    patch.reshape((1, 1, SIDE, SIDE, SIDE)).unwrap()
+}
+
+#[test]
+fn a_model_comes_back_from_its_card_alone() {
+    let (folder, patch) = (tempfile::tempdir().unwrap(), patch());
+    let path = folder.path().join("weights.safetensors");
+    let (model, params) = saved(MethodConfig::PerDataset { network: network() }, &path);
+    let trained = TrainedModel::load(&path, Precision::Exact, &Device::Cpu).unwrap();
+    assert_eq!(trained.outputs(), model.outputs());
     let values = |scores: &[Tensor]| -> Vec<Vec<f32>> { scores.iter().map(|s| s.flatten_all().unwrap().to_vec1().unwrap()).collect() };
     let outputs = model.forward(&params, &patch, &[vec![0, 1]], false).unwrap();
     let expected = values(&Rule::default().scores(&model, &outputs).unwrap());
@@ -183,4 +192,32 @@ fn a_model_comes_back_from_its_card_alone() {
     let sure = Rule { threshold: 0.75, ..Rule::default() };
     let scores = trained.labelling_by(sure).unwrap().scores(&patch).unwrap();
     assert!(values(&scores).iter().all(|scores| scores[..SIDE.pow(3)].iter().all(|&score| score == 0.75)), "the background's score");
+}
+
+/// U-Nets have packed kernels, of any precision; what they differ by is rounding.
+#[test]
+fn trained_models_compute_with_any_numbers_that_they_have_kernels_for() {
+    let (folder, patch) = (tempfile::tempdir().unwrap(), patch());
+    let path = folder.path().join("weights.safetensors");
+    let (model, params) = saved(MethodConfig::PerDataset { network: network() }, &path);
+    let all = [(0..model.heads().len()).collect()];
+    let logits = |outputs: Vec<Output>| Tensor::cat(&outputs.iter().map(|output| output.logits.clone()).collect::<Vec<_>>(), 0).unwrap();
+    let expected = logits(model.forward(&params, &patch, &all, false).unwrap());
+    for (precision, bound) in [(Precision::F32, 1e-4), (Precision::Bf16, 4e-2), (Precision::Int8, 2e-1)] {
+        let found = logits(TrainedModel::load(&path, precision, &Device::Cpu).unwrap().pass(&patch, &all).unwrap());
+        let square = |t: Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+        let off = (square((&found - &expected).unwrap()) / square(expected.clone())).sqrt();
+        assert!(off < bound, "{precision}: off by {off:e}");
+    }
+
+    let head = DynamicHeadConfig { depth: 3, width: 4, image_feature: true, task_encoding: true };
+    saved(MethodConfig::Dodnet { network: ResidualConfig { features: [4, 4, 4, 8], blocks: [1; 5], groups: 2 }, head }, &path);
+    for precision in [Precision::Bf16, Precision::Int8] {
+        let error = TrainedModel::load(&path, precision, &Device::Cpu).err().unwrap().to_string();
+        assert!(
+            error.contains("weights.safetensors computes in single precision alone") && error.contains(&precision.to_string()),
+            "{error}"
+        );
+    }
+    assert!(TrainedModel::load(&path, Precision::Auto, &Device::Cpu).is_ok());
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use foreign::nnunet::{Choice, Results};
-use inference::{Manner, Model, TrainedTeacher, VolumeParams};
+use inference::{Manner, Model, TrainedTeacher, VolumeNetwork as _, VolumeParams};
 use model_card::Habits;
 use ndarray::Array3;
+use nets::Precision;
 use partial::TrainedModel;
 use volume::{Orientation, Scan, ScanFile, nifti};
 
@@ -46,16 +47,16 @@ fn logits_are_those_of_the_other_program_for_a_scan_as_its_training_had_it() {
         let (_folder, path) = imported(name, trained_on);
         let image = expected["image"].unsqueeze(0).unwrap().unsqueeze(0).unwrap();
         let (logits, habits) = if name == "regions" {
-            let model = TrainedModel::load(&path, &Device::Cpu).unwrap();
+            let model = TrainedModel::load(&path, Precision::F32, &Device::Cpu).unwrap();
             let habits = model.card.input.habits;
             let image = turned(&image, &habits);
-            (model.model.forward(&model.params, &image, &[vec![0]], false).unwrap().remove(0).logits, habits)
+            (model.pass(&image, &[vec![0]]).unwrap().remove(0).logits.squeeze(0).unwrap(), habits)
         } else {
             let (teacher, answer, view) = TrainedTeacher::load(&VolumeParams::default(), &path, &Device::Cpu).unwrap();
             assert_eq!(view.habits, answer.habits);
-            (teacher.network().forward(teacher.params(), &turned(&image, &view.habits)).unwrap(), view.habits)
+            (teacher.logits(&turned(&image, &view.habits)).unwrap().remove(0), view.habits)
         };
-        must_agree(&turned(&logits.squeeze(0).unwrap(), &habits), &expected["logits"], name);
+        must_agree(&turned(&logits, &habits), &expected["logits"], name);
     }
 }
 

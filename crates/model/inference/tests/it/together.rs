@@ -137,7 +137,7 @@ fn network() -> Teacher {
 
 type Opened = std::result::Result<Box<dyn VolumeNetwork>, Box<dyn std::error::Error + Send + Sync>>;
 
-fn open_partial(path: &Path, card: &ModelCard, device: &Device) -> Opened {
+fn open_partial(path: &Path, card: &ModelCard, _: Precision, device: &Device) -> Opened {
     use nets::Network as _;
     let params = nets::Params::init(&network().parameters(), random::Streams::new(0), device)?;
     params.load(path)?;
@@ -161,25 +161,19 @@ fn models_of_train_partial_need_who_knows_them() {
 }
 
 #[test]
-fn a_precision_that_a_network_has_no_kernels_for_is_refused() {
+fn other_precisions_label_nearly_alike() {
     let bench = Bench::new();
-    let mut said = card(Kind::Partial, json!({}), &organs(), vec![16, 16, 16], Said::default());
-    said.outputs.clear();
-    let partial = bench.save("p", 5, &network(), Some(said));
     let teacher = bench.teacher("t", 5, &organs(), Said::default());
-    let open = |path: &std::path::PathBuf, precision| {
-        let manner = Manner { partial: Some(open_partial), precision: Some(precision), ..Manner::default() };
-        Model::open(std::slice::from_ref(path), &manner, &Device::Cpu)
+    let labels = |precision| {
+        let manner = Manner { precision: Some(precision), ..Manner::default() };
+        bench.overlaid(&Model::open(std::slice::from_ref(&teacher), &manner, &Device::Cpu).unwrap()).concat()
     };
-    let expected = bench.overlaid(&open(&teacher, Precision::F32).unwrap()).concat();
-    for (precision, name) in [(Precision::Bf16, "bf16"), (Precision::Int8, "int8")] {
-        let error = open(&partial, precision).err().unwrap().to_string();
-        assert!(error.contains("p.safetensors computes in single precision alone") && error.contains(name), "{error}");
-        let found = bench.overlaid(&open(&teacher, precision).unwrap()).concat();
+    let expected = labels(Precision::F32);
+    for precision in [Precision::Bf16, Precision::Int8] {
+        let found = labels(precision);
         let same = found.iter().zip(&expected).filter(|(found, expected)| found == expected).count();
-        assert!(same * 10 > expected.len() * 9, "{name}: {same} of {} voxels have the label of f32", expected.len());
+        assert!(same * 10 > expected.len() * 9, "{precision}: {same} of {} voxels have the label of f32", expected.len());
     }
-    assert!(open(&partial, Precision::Auto).is_ok());
 }
 
 #[test]
