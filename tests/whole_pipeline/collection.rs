@@ -1,8 +1,10 @@
 //! Four datasets with other values and contradicting definitions: from `flare init` to labels and a model.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use ndarray::Array3;
+use serde_json::Value;
 use volume::{LabelVolume, nifti};
 
 use crate::lab::{Lab, copy_folder};
@@ -27,6 +29,10 @@ nodes:
       crop: [32, 32]
       fit: {batch_size: 4, epochs: 1, max_steps_per_epoch: 3}
       validation_slices: 8
+  known_kidneys: {like: unseen_labels_kidneys, foreach: null, inputs: {labels: pseudo_labels}}
+  known_kidney_tumors: {like: unseen_labels_kidney_tumors, foreach: null, inputs: {labels: pseudo_labels}}
+  scores_kidneys: {inputs: {predictions: {known: known_kidneys}}}
+  scores_kidney_tumors: {inputs: {predictions: {known: known_kidney_tumors}}}
 ";
 
 fn lab() -> Lab {
@@ -54,6 +60,39 @@ fn beside(lab: &Lab, dataset: &str, group: &str) -> Vec<(Array3<u8>, LabelVolume
         (truth.data, found)
     };
     maps.map(pair).collect()
+}
+
+/// The names of the files in a folder of the results, sorted.
+fn names(lab: &Lab, folder: &str) -> Vec<String> {
+    let list = fs::read_dir(lab.path("store/results/small").join(folder)).unwrap();
+    let mut names: Vec<String> = list.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The mean DSC of each class that a model is scored by on a dataset.
+fn scores(lab: &Lab, dataset: &str, model: &str) -> BTreeMap<String, f64> {
+    let path = lab.path(&format!("store/results/small/scores_{dataset}/plain.json"));
+    let summaries: Vec<Value> = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let of_model = summaries.into_iter().find(|summary| summary["model"] == model).unwrap();
+    let classes = of_model["classes"].as_array().unwrap().iter();
+    classes.map(|class| (class["key"].as_str().unwrap().to_owned(), class["dsc"]["mean"].as_f64().unwrap())).collect()
+}
+
+/// Both models are scored on the patients that the split holds back, by what each dataset labels; and what is known scores fully.
+fn must_score_unseen_patients(lab: &Lab) {
+    let held = fs::read_to_string(lab.path("store/results/small/partition/validation/D.txt")).unwrap();
+    assert_eq!(held.lines().count(), 4, "one of each dataset: {held}");
+    for name in NAMES {
+        let of_dataset = held.lines().filter(|case| case.starts_with(&format!("{name}__"))).map(|case| format!("{case}.nii.gz"));
+        assert_eq!(of_dataset.collect::<Vec<_>>(), names(lab, &format!("unseen[model,{name}]/truth")));
+        let [teacher, model] = ["teacher", "model"].map(|model| scores(lab, name, model));
+        assert!(teacher.keys().eq(model.keys()), "{teacher:?} {model:?}");
+    }
+    assert_eq!(scores(lab, "organs", "model").len(), 13);
+    let all = |classes: &[&str]| classes.iter().map(|class| ((*class).to_owned(), 1.0)).collect::<BTreeMap<_, _>>();
+    assert_eq!(scores(lab, "kidneys", "known"), all(&["liver", "kidneys"]));
+    assert_eq!(scores(lab, "kidney_tumors", "known"), all(&["kidney", "tumor"]));
 }
 
 /// The value of a class in the file that `flare init` wrote.
@@ -99,6 +138,7 @@ fn a_file_written_for_four_datasets_trains_and_labels_what_each_means() {
         assert!(found.data.iter().any(|&value| value == left));
         assert!(truth.iter().zip(&found.data).all(|(&truth, &found)| (truth > 0) == (found > 0)), "all 13 are annotated");
     }
+    must_score_unseen_patients(&lab);
     // The student has a decoder for organs and one for lesions, and labels a scan of no dataset.
     let student = lab.path("store/results/small/model/model.safetensors");
     let model = format!("model={}", student.display());
@@ -106,6 +146,21 @@ fn a_file_written_for_four_datasets_trains_and_labels_what_each_means() {
     lab.call(&["stage", "predict", "--input", &images, "--input", &model, "--output", "predicted"]).must_succeed();
     assert_eq!(fs::read_dir(lab.path("predicted")).unwrap().count(), 1);
     assert_eq!(lab.call(&["run", "--pipeline", "small.yaml"]).must_succeed().ran(), [""; 0], "a second run does nothing");
+}
+
+#[test]
+fn a_file_written_for_labelled_and_unlabelled_scans_holds_labelled_ones_back() {
+    let cases = "cases: {D_u: 8, D_l1: 2, D_l2: 0, D_l3: 0, D_l4: 0}, validation: 0, corrected: 0";
+    let lab = Lab::new(&format!("nodes: {{phantom: {{params: {{{cases}}}}}}}\n"));
+    lab.run(&["phantom"]).must_succeed();
+    let folder = format!("FLARE={}", lab.result("phantom").join("FLARE").display());
+    lab.call(&["init", "-o", "mine.yaml", &folder]).must_succeed();
+    lab.call(&["run", "--pipeline", "mine.yaml", "--store", "store", "partition"]).must_succeed();
+    let held = |subset: &str| {
+        let list = lab.path(&format!("store/results/mine/partition/validation/{subset}.txt"));
+        fs::read_to_string(list).unwrap().lines().count()
+    };
+    assert_eq!([held("FLARE"), held("FLARE__unlabelled")], [1, 2]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod folder;
 mod intensities;
 mod merge;
 mod plan;
+mod scores;
 mod write;
 
 use std::path::PathBuf;

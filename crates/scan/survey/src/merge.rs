@@ -32,6 +32,17 @@ pub struct Place {
     values: Vec<u8>,
 }
 
+/// What the label maps of a dataset show: a class, or several that a label stands for together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// The class, or the label of both sides of the body.
+    pub(crate) name: String,
+    /// The class alone, or those of both sides.
+    pub(crate) classes: Vec<String>,
+    /// The values that show it.
+    pub(crate) values: Vec<u8>,
+}
+
 /// The groups of the classes.
 const ORGAN: &str = "organ";
 const LESION: &str = "lesion";
@@ -138,6 +149,23 @@ impl Merged {
             values.insert(right.clone(), Marks { side: Some(Side::Right), marks: marks(place) });
         }
         DatasetConfig { layout: folder.layout(), values, ignore: Marks::default(), patient: None, split: None }
+    }
+}
+
+impl Merged {
+    /// What the label maps of a dataset show.
+    pub(crate) fn shown(&self, dataset: &str) -> Vec<Shown> {
+        let of_class = |class: &labels::Class| {
+            let place = self.places.get(&class.key)?.iter().find(|place| place.dataset == dataset)?;
+            Some(Shown { name: class.key.clone(), classes: vec![class.key.clone()], values: place.values.clone() })
+        };
+        let of_sides = |(place, sides): (&Place, &[String; 2])| Shown {
+            name: key_of(&place.label),
+            classes: sides.to_vec(),
+            values: place.values.clone(),
+        };
+        let sided = self.sided.iter().filter(|(place, _)| place.dataset == dataset).map(of_sides);
+        self.classes.all().into_iter().filter_map(of_class).chain(sided).collect()
     }
 }
 

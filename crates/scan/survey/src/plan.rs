@@ -17,6 +17,8 @@ pub struct Scans {
     grids: Vec<([usize; 3], [f64; 3])>,
     /// For each dataset its labelled and unlabelled cases, and those whose image cannot be read.
     pub(crate) counts: Vec<[usize; 3]>,
+    /// For each dataset its labelled cases whose image can be read.
+    pub(crate) usable: Vec<usize>,
     /// The intensities of what is labelled.
     labelled: Labelled,
 }
@@ -31,6 +33,7 @@ impl Scans {
         let grids: Vec<_> = cases.par_iter().map(|case| nifti::read_header(root.join(&case.image)).ok()).collect();
         let labelled = cases.iter().filter(|case| case.label.is_some()).count();
         self.counts.push([labelled, cases.len() - labelled, grids.iter().filter(|grid| grid.is_none()).count()]);
+        self.usable.push(cases.iter().zip(&grids).filter(|(case, grid)| case.label.is_some() && grid.is_some()).count());
         self.labelled.add(root, &cases);
         let ras = "RAS".parse().map_err(|error| anyhow::anyhow!("{error}"))?;
         self.grids.extend(grids.into_iter().flatten().map(|header| {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::folder::Folder;
 use crate::merge::Merged;
 use crate::plan::{BATCH, Plan, Scans};
+use crate::scores;
 
 /// The whole file.
 pub(crate) fn text(found: &[Folder], merged: &Merged, datasets: &[(String, DatasetConfig)], scans: &Scans, plan: &Plan) -> Result<String> {
@@ -38,8 +39,10 @@ pub(crate) fn text(found: &[Folder], merged: &Merged, datasets: &[(String, Datas
         let bad = if *unreadable == 0 { String::new() } else { format!(", {unreadable} that cannot be read") };
         writeln!(text, "        {name}: {}    # labelled cases: {labelled}, unlabelled: {unlabelled}{bad}", declared(config)?)?;
     }
-    text.push_str("      split: {fraction: 0.2}\n");
+    text.push_str("      split: {fraction: 0.2}    # for validation: no training learns from these\n");
+    text.push_str(&subsets(merged, datasets, scans));
     text.push_str(&training(merged, plan, &labelled_subsets(datasets, scans)));
+    text.push_str(&scores::nodes(merged, datasets, scans));
     Ok(text)
 }
 
@@ -53,7 +56,7 @@ fn declared(config: &DatasetConfig) -> Result<String> {
 }
 
 /// YAML in one line; texts that are more than a word stand in quotes.
-fn flow(value: &Value) -> String {
+pub(crate) fn flow(value: &Value) -> String {
     match value {
         Value::Object(map) => {
             let entries: Vec<String> = map.iter().map(|(key, value)| format!("{}: {}", flow(&key.clone().into()), flow(value))).collect();
@@ -76,9 +79,35 @@ fn labelled_subsets(datasets: &[(String, DatasetConfig)], scans: &Scans) -> Vec<
     datasets.iter().zip(&scans.counts).filter(|(_, counts)| counts[0] > 0).map(|((name, _), _)| name.clone()).collect()
 }
 
+/// If a dataset has unlabelled cases beside labelled ones, these are a subset of their own: the split is drawn in each subset, so that
+/// it holds some of the labelled cases back.
+fn subsets(merged: &Merged, datasets: &[(String, DatasetConfig)], scans: &Scans) -> String {
+    let is_mixed = |[labelled, unlabelled, _]: &[usize; 3]| *labelled > 0 && *unlabelled > 0;
+    if !scans.counts.iter().any(is_mixed) {
+        return String::new();
+    }
+    let groups = groups(merged);
+    let mut text = String::from("      subsets:    # labelled cases apart from the others, so that the split holds some of them back\n");
+    for ((name, _), counts) in datasets.iter().zip(&scans.counts) {
+        text += &match is_mixed(counts) {
+            true => format!(
+                "        {name}: {{datasets: [{name}], any: [{groups}]}}\n        \
+                 {name}__unlabelled: {{datasets: [{name}], none: [{groups}], annotated: []}}\n"
+            ),
+            false => format!("        {name}: {{datasets: [{name}]}}\n"),
+        };
+    }
+    text
+}
+
+/// The groups of the classes, in a list.
+fn groups(merged: &Merged) -> String {
+    merged.classes.groups().iter().map(labels::Group::key).collect::<Vec<_>>().join(", ")
+}
+
 fn training(merged: &Merged, plan: &Plan, labelled: &[String]) -> String {
     let Plan { spacing_mm: [x, y, z], window_hu: [low, high], patch, pixel_mm, crop, epochs, validation_patches } = plan;
-    let decoders = merged.classes.groups().iter().map(labels::Group::key).collect::<Vec<_>>().join(", ");
+    let decoders = groups(merged);
     let strides = strides(*patch);
     format!(
         "
