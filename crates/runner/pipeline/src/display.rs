@@ -24,6 +24,9 @@ impl Default for Display {
 /// How often a line tells how far a node is.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often a terminal shows how far the run is.
+const RUN_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Display {
     /// Says one line.
     pub fn note(&self, text: &str) {
@@ -37,16 +40,26 @@ impl Display {
         }
     }
 
-    /// A node begins.
-    pub(crate) fn start(&self, node: &str) -> NodeDisplay<'_> {
+    /// A run begins. On a terminal its line stays below those of its nodes.
+    pub(crate) fn run(&self) -> RunDisplay<'_> {
         let bar = self.bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::no_length());
+            set_style(&bar, "{msg}");
+            bar
+        });
+        RunDisplay { display: self, bar, told: Instant::now() }
+    }
+
+    /// A node of the run begins.
+    pub(crate) fn start(&self, node: &str) -> NodeDisplay<'_> {
+        let bar = self.bars.as_ref().map(|bars| {
+            let bar = bars.insert_from_back(1, ProgressBar::no_length());
             set_style(&bar, "{prefix} [{elapsed} elapsed]");
             bar.set_prefix(node.to_owned());
             bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
-        NodeDisplay { display: self, node: node.to_owned(), bar, state: Mutex::new(None) }
+        NodeDisplay { display: self, node: node.to_owned(), bar, begun: Instant::now(), state: Mutex::new(None) }
     }
 }
 
@@ -57,29 +70,61 @@ fn set_style(bar: &ProgressBar, template: &str) {
     }
 }
 
+/// A run as a whole.
+pub(crate) struct RunDisplay<'a> {
+    display: &'a Display,
+    bar: Option<ProgressBar>,
+    told: Instant,
+}
+
+impl RunDisplay<'_> {
+    /// Whether the clock alone is a reason to tell how far the run is. Lines would be too many.
+    pub(crate) fn is_due(&self) -> bool {
+        self.bar.is_some() && self.told.elapsed() >= RUN_INTERVAL
+    }
+
+    /// Tells how far the run is.
+    pub(crate) fn tell(&mut self, course: String) {
+        self.told = Instant::now();
+        match &self.bar {
+            Some(bar) => bar.set_message(course),
+            None => self.display.note(&course),
+        }
+    }
+
+    /// The run has ended.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// One running node.
 pub(crate) struct NodeDisplay<'a> {
     display: &'a Display,
     node: String,
     bar: Option<ProgressBar>,
+    begun: Instant,
     state: Mutex<Option<Counting>>,
 }
 
 /// One count of a stage: a stage may count cases first and steps later.
 struct Counting {
-    what: String,
     begun: Instant,
     first: u64,
+    /// The latest step, and when it was told.
+    latest: (Update, Instant),
     last_line: Instant,
 }
 
 impl NodeDisplay<'_> {
     /// One step of progress.
     pub(crate) fn update(&self, update: &Update) {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state();
         let now = Instant::now();
-        if state.as_ref().is_none_or(|counting| counting.what != update.what) {
-            *state = Some(Counting { what: update.what.clone(), begun: now, first: update.done.saturating_sub(1), last_line: now });
+        if state.as_ref().is_none_or(|counting| counting.latest.0.what != update.what) {
+            *state = Some(Counting { begun: now, first: update.done.saturating_sub(1), latest: (update.clone(), now), last_line: now });
             if let Some(bar) = &self.bar {
                 set_style(bar, "{prefix} {wide_bar} {pos}/{len} [{elapsed} elapsed, {eta} left] {msg}");
                 bar.set_prefix(format!("{}: {}", self.node, update.what));
@@ -88,6 +133,7 @@ impl NodeDisplay<'_> {
             }
         }
         let Some(counting) = state.as_mut() else { return };
+        counting.latest = (update.clone(), now);
         match &self.bar {
             Some(bar) => {
                 bar.set_length(update.total);
@@ -100,6 +146,27 @@ impl NodeDisplay<'_> {
             }
             None => {}
         }
+    }
+
+    /// How long it has run.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// How long its count takes yet, once its pace is known.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        let state = self.state();
+        let Counting { begun, first, latest: (update, told), .. } = state.as_ref()?;
+        // Nobody knows when the first step began.
+        let timed = update.done.saturating_sub(first + 1);
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let seconds = (*told - *begun).as_secs_f64() * update.total.saturating_sub(update.done) as f64 / timed as f64;
+        // Without a timed step it is no number.
+        Some(Duration::try_from_secs_f64(seconds).ok()?.saturating_sub(told.elapsed()))
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, Option<Counting>> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The node has ended.

@@ -3,6 +3,7 @@
 //! Each stage foresees its own work ([`stage_kit::Stage::forecast`]) from what the stages before it foresee. How long one of a kind of
 //! work takes is never assumed: it was measured on this machine and is kept in the store, or earlier results tell it, or it is unknown.
 
+mod rest;
 mod samples;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use crate::graph::{Node, Pipeline, Source};
 use crate::plan::{Planner, State};
 use crate::record::Record;
 
+pub(crate) use rest::{Rest, Running};
 pub(crate) use samples::Samples;
 
 /// What a node will take.

@@ -1,5 +1,7 @@
 //! Runs what is not fresh, each node as soon as what it reads is there.
 
+mod course;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -10,8 +12,9 @@ use anyhow::Result;
 use stage_kit::{LeftOut, Update};
 
 use crate::child::Word;
-use crate::display::{Display, NodeDisplay};
+use crate::display::{Display, NodeDisplay, RunDisplay};
 use crate::executor::{Executor, Failure};
+use crate::forecast::Rest;
 use crate::job::Job;
 use crate::lock::Lease;
 use crate::machine::Machine;
@@ -81,6 +84,9 @@ pub fn run(planner: &Planner<'_>, options: &Options, executor: &dyn Executor, di
             planner,
             options,
             display,
+            screen: display.run(),
+            // Nodes that run side by side share the machine in a way that nobody has measured, and those elsewhere have another one.
+            rest: (executor.is_local() && options.jobs == 1).then(|| Rest::new(planner)),
             stop,
             executor,
             machine: Machine::here(),
@@ -92,8 +98,9 @@ pub fn run(planner: &Planner<'_>, options: &Options, executor: &dyn Executor, di
             planned: BTreeMap::new(),
             summary: Summary::default(),
         };
-        runner.run(&receiver)?;
-        Ok(runner.summary)
+        let ran = runner.run(&receiver);
+        runner.screen.finish();
+        ran.map(|()| runner.summary)
     })
 }
 
@@ -101,6 +108,10 @@ struct Runner<'scope, 'env> {
     planner: &'env Planner<'env>,
     options: &'env Options,
     display: &'env Display,
+    /// The line of the run as a whole.
+    screen: RunDisplay<'env>,
+    /// What is known of the nodes to come; nothing where that cannot be told.
+    rest: Option<Rest<'env>>,
     stop: &'env AtomicBool,
     executor: &'env dyn Executor,
     machine: Machine,
@@ -119,7 +130,8 @@ impl<'scope, 'env> Runner<'scope, 'env> {
         // What can be started changes when something has ended, and not with each step of progress.
         let mut changed = true;
         loop {
-            let scheduled = if std::mem::take(&mut changed) { self.schedule() } else { Ok(()) };
+            let has_ended = std::mem::take(&mut changed);
+            let scheduled = if has_ended { self.schedule() } else { Ok(()) };
             if let Err(error) = scheduled {
                 // Those that run already may finish; what they write is worth keeping.
                 self.drain(receiver);
@@ -128,6 +140,7 @@ impl<'scope, 'env> Runner<'scope, 'env> {
             if self.running.is_empty() {
                 break;
             }
+            self.tell_course(has_ended);
             match receiver.recv_timeout(Duration::from_millis(100)) {
                 Ok(message) => {
                     changed = matches!(message, Message::Ended(..));
@@ -283,6 +296,7 @@ impl<'scope, 'env> Runner<'scope, 'env> {
             Ok(record) => {
                 self.display.note(&format!("{name}: done in {}", crate::text::duration(Duration::from_secs_f64(record.seconds))));
                 self.summary.done.push(name.clone());
+                self.rest.iter_mut().for_each(|rest| rest.ended(index, record.seconds));
                 self.finish(index, record);
                 return;
             }

@@ -62,3 +62,32 @@ fn data_that_are_not_here_can_be_supposed() {
     assert!(absent.code == Some(3) && absent.stdout.starts_with("a: waits for data.more, of which nothing is at "), "{absent:?}");
     assert_eq!(lab.run(&["--suppose", "more=3,1x1x1,1x1x1"]).code, Some(2), "a run supposes nothing");
 }
+
+/// The lines that tell how far a run is.
+fn course(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| line.contains(" nodes done")).collect()
+}
+
+#[test]
+fn a_run_tells_about_how_long_the_rest_takes_as_far_as_that_is_known() {
+    let lab = Lab::new(&PIPELINE.replace("params: {glue: \"+\"}", "params: {glue: \"+\", delay_ms: 1}"));
+    let unknown = lab.run(&["--store", "other"]).must_succeed().stderr;
+    assert_eq!(
+        course(&unknown),
+        ["1 of 5 nodes done", "2 of 5 nodes done", "3 of 5 nodes done", "4 of 5 nodes done"],
+        "nothing is invented"
+    );
+    lab.run(&["--dry-run", "--measure"]);
+    // As if a word took 100 s: 8 words are 13 minutes and 20 seconds.
+    let sample = std::fs::read_dir(lab.path("work/samples")).unwrap().next().unwrap().unwrap().path();
+    let mut kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&sample).unwrap()).unwrap();
+    kept["cost"]["seconds"] = 100.0.into();
+    std::fs::write(&sample, kept.to_string()).unwrap();
+    let chain = lab.run(&["j"]).must_succeed().stderr;
+    let left = ["0 of 3 nodes done, about 13 min left", "1 of 3 nodes done, about 13 min left", "2 of 3 nodes done, about 13 min left"];
+    assert_eq!(course(&chain), left);
+    let part = lab.run(&["--force"]).must_succeed().stderr;
+    assert_eq!(course(&part)[..2], ["0 of 5 nodes done, more than 13 min left", "1 of 5 nodes done, more than 13 min left"]);
+    let beside = lab.run(&["--force", "-j", "2"]).must_succeed().stderr;
+    assert!(course(&beside).iter().all(|line| line.ends_with(" nodes done")), "nobody has measured nodes side by side: {beside}");
+}

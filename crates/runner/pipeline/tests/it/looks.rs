@@ -122,7 +122,7 @@ nodes:
         let line = shown.split(['\r', '\n', '\u{1b}']).find(|line| line.contains(&format!("j[{node}]: words")) && line.contains("4/5"));
         assert!(line.is_some_and(|line| line.contains(" elapsed, ") && line.contains(" left]")), "{shown:?}");
     }
-    assert!(shown.contains("3 done in "), "{shown:?}");
+    assert!(shown.contains("1 of 3 nodes done") && shown.contains("3 done in "), "{shown:?}");
 }
 
 #[test]
