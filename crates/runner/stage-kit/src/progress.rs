@@ -82,6 +82,8 @@ impl Report {
                 bar.set_style(style);
             }
             bar.set_prefix(shown(&format!("{node}: {what}")).into_owned());
+            // The clock goes on while a long step is under way.
+            bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
         let now = Instant::now();

@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::args::RunArgs;
-use super::look::NOTE;
 use super::verbs::say;
 use super::{DONE, Program, WORK_FOUND};
 use crate::error::Usage;
@@ -47,13 +46,15 @@ pub(super) fn dry_run(
     if !found {
         return Ok(DONE);
     }
+    let supposed = args.suppose.iter().cloned().collect();
+    let mut samples = Samples::kept_in(planner.store, planner.pipeline.device);
+    let mut costs = forecast(planner, &states, forced, &supposed, &samples);
     if args.measure {
         planner.store.create()?;
+        // The first time told what there is to measure.
+        samples = samples.measured_now();
+        costs = forecast(planner, &states, forced, &supposed, &samples);
     }
-    let supposed = args.suppose.iter().cloned().collect();
-    let tell: &dyn Fn(String) = &NOTE;
-    let samples = Samples::new(planner.store, planner.pipeline.device, args.measure.then_some(tell));
-    let costs = forecast(planner, &states, forced, &supposed, &samples);
     say(&table(program, planner.pipeline, &costs, args.measure));
     Ok(WORK_FOUND)
 }

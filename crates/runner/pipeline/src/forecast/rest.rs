@@ -32,7 +32,7 @@ pub(crate) struct Running {
 
 impl<'a> Rest<'a> {
     pub(crate) fn new(planner: &'a Planner<'a>) -> Self {
-        let samples = Samples::new(planner.store, planner.pipeline.device, None);
+        let samples = Samples::kept_in(planner.store, planner.pipeline.device);
         Self { planner, samples, foreseen: None, costs: Costs::default() }
     }
 

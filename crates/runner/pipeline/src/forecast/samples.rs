@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stage_kit::{Ahead, Chore, Cost, DeviceChoice, StageIo};
+use stage_kit::{Ahead, Chore, Cost, DeviceChoice, Progress, Report, StageIo};
 
 use crate::graph::Node;
 use crate::store::Store;
@@ -15,8 +15,8 @@ use crate::store::Store;
 pub(crate) struct Samples<'a> {
     store: &'a Store,
     device: DeviceChoice,
-    /// Whether what is not known is measured now; told of each beforehand.
-    measure: Option<&'a dyn Fn(String)>,
+    /// If what is not known is measured now, how far that is.
+    measuring: Option<Progress>,
     /// The machine's load for each core, before anything was measured.
     load: f64,
     /// What was looked up or measured already, and what could not be.
@@ -46,15 +46,32 @@ fn load() -> f64 {
 }
 
 impl<'a> Samples<'a> {
-    pub(crate) fn new(store: &'a Store, device: DeviceChoice, measure: Option<&'a dyn Fn(String)>) -> Self {
-        let load = load();
-        if let Some(tell) = measure.filter(|_| load > BUSY) {
-            tell(format!(
-                "this machine is busy, with a load of {load:.1} for each core: what is measured takes too long now; `--measure` measures it \
-                 again when the machine is at rest"
+    /// What was measured before, and nothing else.
+    pub(crate) fn kept_in(store: &'a Store, device: DeviceChoice) -> Self {
+        Self { store, device, measuring: None, load: load(), known: RefCell::default() }
+    }
+
+    /// The same, measuring what was asked for and is not known, or was measured on a machine that was busier than it is now.
+    pub(crate) fn measured_now(self) -> Self {
+        let known = self.known.take();
+        let missing = known.keys().filter(|key| !self.kept(key).is_some_and(|kept| self.serves(&kept))).count() as u64;
+        if missing == 0 {
+            return self;
+        }
+        let measuring = Report::default().start("measuring", "kinds of work", missing);
+        if self.load > BUSY {
+            measuring.note(&format!(
+                "this machine is busy, with a load of {:.1} for each core: what is measured takes too long now; `--measure` measures it \
+                 again when the machine is at rest",
+                self.load
             ));
         }
-        Self { store, device, measure, load, known: RefCell::default() }
+        Self { measuring: Some(measuring), ..self }
+    }
+
+    /// What was measured on a busy machine is measured again on one that is less busy.
+    fn serves(&self, kept: &Kept) -> bool {
+        kept.load <= BUSY || kept.load <= self.load
     }
 
     /// What one of a chore takes; nothing if nobody has measured it on this machine.
@@ -75,11 +92,15 @@ impl<'a> Samples<'a> {
         if let Some(known) = self.known.borrow().get(&key) {
             return known.clone().map_err(anyhow::Error::msg);
         }
-        // What was measured on a busy machine is measured again on one that is less busy.
-        let serves = |kept: &Kept| self.measure.is_none() || kept.load <= BUSY || kept.load <= self.load;
-        let found = match self.kept(&key).filter(serves) {
-            Some(kept) => Ok(Some(kept.cost)),
-            None => self.measure.map(|tell| self.measured(node, ahead, chore, tell, &key, of)).transpose(),
+        let found = match (self.kept(&key), &self.measuring) {
+            (kept, None) => Ok(kept.map(|kept| kept.cost)),
+            (Some(kept), Some(_)) if self.serves(&kept) => Ok(Some(kept.cost)),
+            (_, Some(progress)) => {
+                progress.note(&format!("{}: measuring one of its {}", node.name, chore.what));
+                let measured = self.measured(node, ahead, chore, &key, of);
+                progress.step("");
+                measured.map(Some)
+            }
         };
         let told = found.map_err(|error| format!("{error:#}"));
         self.known.borrow_mut().insert(key, told.clone());
@@ -91,8 +112,7 @@ impl<'a> Samples<'a> {
         serde_json::from_str(&text).ok()
     }
 
-    fn measured(&self, node: &Node, ahead: &Ahead, chore: &Chore, tell: &dyn Fn(String), key: &str, of: Value) -> Result<Cost> {
-        tell(format!("{}: measuring one of its {}", node.name, chore.what));
+    fn measured(&self, node: &Node, ahead: &Ahead, chore: &Chore, key: &str, of: Value) -> Result<Cost> {
         let path = self.store.sample(key);
         let folder = path.parent().context("a sample lies in a folder")?;
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;

@@ -1,6 +1,6 @@
 //! `run --dry-run` tells what a run will take: from samples that were measured, never from anything else.
 
-use crate::lab::{Lab, PIPELINE};
+use crate::lab::{Lab, PIPELINE, on_a_terminal};
 
 /// `j` takes 200 ms for each word; of `m` and `c` nothing is known.
 fn slow() -> Lab {
@@ -63,6 +63,41 @@ fn data_that_are_not_here_can_be_supposed() {
     assert_eq!(lab.run(&["--suppose", "more=3,1x1x1,1x1x1"]).code, Some(2), "a run supposes nothing");
 }
 
+/// Changes what was measured.
+fn each_sample(lab: &Lab, change: impl Fn(&mut serde_json::Value)) {
+    for entry in std::fs::read_dir(lab.path("work/samples")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut kept = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut kept);
+        std::fs::write(&path, kept.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn what_is_measured_is_told_as_it_goes() {
+    // `j` and `k` are measured, once for each delay; `l` has that of `k`.
+    let join = |name: &str, delay: u32| {
+        format!("  {name}: {{stage: join, inputs: {{parts: {{a: a/words}}}}, params: {{glue: +, delay_ms: {delay}}}}}\n")
+    };
+    let nodes = [join("j", 1), join("k", 2), join("l", 2)].concat();
+    let pipeline = format!("seed: 1\nstore: work\nnodes:\n  a: {{stage: words, params: {{text: one two}}}}\n{nodes}");
+    let lab = Lab::new(&pipeline);
+    let told = || {
+        let plain = lab.run(&["--dry-run", "--measure"]).stderr;
+        plain.lines().filter(|line| !line.starts_with("this machine is busy")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let lines = told();
+    assert_eq!(lines[..2], ["j: measuring one of its words", "k: measuring one of its words"]);
+    assert!(lines.len() == 3 && lines[2].starts_with("measuring: 2/2 kinds of work, "), "{lines:?}");
+    each_sample(&lab, |kept| kept["load"] = 0.into());
+    assert_eq!(told(), [""; 0], "there is nothing left to measure");
+    let Some(shown) = on_a_terminal(&Lab::new(&pipeline), &["run", "--dry-run", "--measure"], 3) else { return };
+    assert!(
+        shown.contains("measuring: kinds of work") && shown.contains("2/2 [") && shown.contains("k: measuring one of its words"),
+        "{shown:?}"
+    );
+}
+
 /// The lines that tell how far a run is.
 fn course(text: &str) -> Vec<&str> {
     text.lines().filter(|line| line.contains(" nodes done")).collect()
@@ -79,10 +114,7 @@ fn a_run_tells_about_how_long_the_rest_takes_as_far_as_that_is_known() {
     );
     lab.run(&["--dry-run", "--measure"]);
     // As if a word took 100 s: 8 words are 13 minutes and 20 seconds.
-    let sample = std::fs::read_dir(lab.path("work/samples")).unwrap().next().unwrap().unwrap().path();
-    let mut kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&sample).unwrap()).unwrap();
-    kept["cost"]["seconds"] = 100.0.into();
-    std::fs::write(&sample, kept.to_string()).unwrap();
+    each_sample(&lab, |kept| kept["cost"]["seconds"] = 100.0.into());
     let chain = lab.run(&["j"]).must_succeed().stderr;
     let left = ["0 of 3 nodes done, about 13 min left", "1 of 3 nodes done, about 13 min left", "2 of 3 nodes done, about 13 min left"];
     assert_eq!(course(&chain), left);

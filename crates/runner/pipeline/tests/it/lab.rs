@@ -117,6 +117,25 @@ impl Lab {
     }
 }
 
+/// What a command shows on a terminal of its own, by util-linux's `script`, where that is installed.
+pub(crate) fn on_a_terminal(lab: &Lab, arguments: &[&str], code: i32) -> Option<String> {
+    let program = lab.command(arguments);
+    let words = std::iter::once(program.get_program()).chain(program.get_args());
+    let line: String = words.map(|word| format!(" '{}'", word.display())).collect();
+    let mut terminal = Command::new("script");
+    terminal.args(["-qfec", &format!("stty cols 120 rows 30; exec{line}"), "/dev/null"]).current_dir(lab.path("")).stdin(Stdio::null());
+    match terminal.output() {
+        Ok(output) => {
+            assert_eq!(output.status.code(), Some(code), "{output:?}");
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Err(error) => {
+            references::skipped(&format!("nobody has looked at a terminal, there is no `script`: {error}"));
+            None
+        }
+    }
+}
+
 /// Every file below a folder, by its path in it; links are followed.
 pub(crate) fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();

@@ -1,8 +1,6 @@
 //! The verbs for those who look and compare.
 
-use std::process::{Command, Stdio};
-
-use crate::lab::{Lab, PIPELINE, await_that};
+use crate::lab::{Lab, PIPELINE, await_that, on_a_terminal};
 
 /// The names of a section of `diff`.
 fn section(text: &str, title: &str) -> Vec<String> {
@@ -88,25 +86,6 @@ fn a_report_tells_how_every_node_stands() {
     await_that("the stage to end with its runner", || states().contains("j: begun").then_some(()));
 }
 
-/// util-linux's `script` runs a command on a terminal of its own.
-fn on_a_terminal(lab: &Lab, arguments: &[&str]) -> Option<String> {
-    let program = lab.command(arguments);
-    let words = std::iter::once(program.get_program()).chain(program.get_args());
-    let line: String = words.map(|word| format!(" '{}'", word.display())).collect();
-    let mut terminal = Command::new("script");
-    terminal.args(["-qfec", &format!("stty cols 120 rows 30; exec{line}"), "/dev/null"]).current_dir(lab.path("")).stdin(Stdio::null());
-    match terminal.output() {
-        Ok(output) => {
-            assert!(output.status.success(), "{output:?}");
-            Some(String::from_utf8_lossy(&output.stdout).into_owned())
-        }
-        Err(error) => {
-            references::skipped(&format!("nobody has looked at a terminal, there is no `script`: {error}"));
-            None
-        }
-    }
-}
-
 #[test]
 fn a_terminal_shows_a_line_for_each_running_node_and_elsewhere_lines_are_plain() {
     let pipeline = "seed: 1
@@ -117,7 +96,7 @@ nodes:
 ";
     let plain = Lab::new(pipeline).run(&["-j", "2"]).must_succeed().stderr;
     assert!(!plain.contains(['\u{1b}', '\r']) && plain.contains("j[x]: done in "), "{plain}");
-    let Some(shown) = on_a_terminal(&Lab::new(pipeline), &["run", "-j", "2"]) else { return };
+    let Some(shown) = on_a_terminal(&Lab::new(pipeline), &["run", "-j", "2"], 0) else { return };
     for node in ["x", "y"] {
         let line = shown.split(['\r', '\n', '\u{1b}']).find(|line| line.contains(&format!("j[{node}]: words")) && line.contains("4/5"));
         assert!(line.is_some_and(|line| line.contains(" elapsed, ") && line.contains(" left]")), "{shown:?}");
