@@ -173,6 +173,12 @@ impl BatchSource {
         self.scaling
     }
 
+    /// Along which of x, y and z samples may be mirrored.
+    #[must_use]
+    pub fn mirrored(&self) -> [bool; 3] {
+        self.augment.as_ref().map_or([false; 3], Augment::mirrored)
+    }
+
     /// What there are labels for.
     #[must_use]
     pub fn targets(&self) -> &Targets {

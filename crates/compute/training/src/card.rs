@@ -39,6 +39,7 @@ impl Fitted {
             best_epoch: self.best.epoch,
             validation_score: self.best.score,
             measure: Some(measure),
+            mirrored: Some(self.mirrored),
             node: Some(run.node.clone()),
             key: run.key.clone(),
             inputs: run.inputs.clone(),

@@ -68,6 +68,8 @@ pub struct Fitted {
     pub best: Best,
     /// All epochs.
     pub curve: Vec<CurveRow>,
+    /// Along which of x, y and z samples may have been mirrored.
+    pub mirrored: [bool; 3],
 }
 
 /// Trains `model` on the batches of `source`, from the beginning or from the checkpoint in `run`, and leaves it with
@@ -83,13 +85,14 @@ pub fn fit(config: &FitConfig, model: &dyn Trainable, source: BatchSource, run: 
     for folder in [&run.output.join(ABOUT), &run.checkpoints] {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
+    let mirrored = source.mirrored();
     let mut fitting = Fitting::begin(config, model, source, run)?;
     while fitting.state.position.epoch < fitting.epochs() {
         if let Some(interrupted) = fitting.epoch()? {
             return if run.ranks.is_first() { Err(interrupted.into()) } else { Ok(None) };
         }
     }
-    if run.ranks.is_first() { fitting.end().map(Some) } else { Ok(None) }
+    if run.ranks.is_first() { fitting.end(mirrored).map(Some) } else { Ok(None) }
 }
 
 /// A training under way.
@@ -326,7 +329,7 @@ impl<'a> Fitting<'a> {
         Ok(self.checkpoints.save(&self.state, &weights, &self.optimizer.moments(), is_best)?)
     }
 
-    fn end(self) -> Result<Fitted> {
+    fn end(self, mirrored: [bool; 3]) -> Result<Fitted> {
         let found = self.checkpoints.best()?.zip(self.state.best);
         let (weights, best) = found.with_context(|| {
             format!("no epoch had a validation score that is a number; look at {} for where it went wrong", self.run.output.display())
@@ -334,7 +337,7 @@ impl<'a> Fitting<'a> {
         set_all(self.model.params(), &weights)?;
         // An attempt that ended right after the last checkpoint may not have come to write these.
         write_curves(&self.run.output, &self.state.curve)?;
-        Ok(Fitted { weights, best, curve: self.state.curve })
+        Ok(Fitted { weights, best, curve: self.state.curve, mirrored })
     }
 }
 

@@ -23,6 +23,7 @@ pub use error::{ModelError, single_alone};
 pub use graphs::TrainedGraph;
 pub use image::{Image, ShownError, ShownScan};
 pub use maps::{LabelMaps, LabelledPlane};
+pub use mirrors::unseen_mirrors;
 pub use model::{Manner, Model, OpenPartial};
 pub use params::{StudentConfig, StudentParams};
 pub use slices::{PlaneLabels, SliceWindow, SliceWindowParams, WindowSize};

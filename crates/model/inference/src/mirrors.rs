@@ -1,8 +1,20 @@
 //! The mean over mirror images of what a network is shown.
 
+use std::path::Path;
+
 use candle_core::{Result, Tensor};
 use labels::{Classes, LabelError};
-use model_card::Output;
+use model_card::{ModelCard, Output, UnseenMirrors};
+
+use crate::error::ModelError;
+
+/// What speaks against `flips` with the model in a file: mirror images that its training is known not to have shown it.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn unseen_mirrors(model: &Path) -> std::result::Result<Option<UnseenMirrors>, ModelError> {
+    Ok(ModelCard::of(&nets::metadata(model)?, model)?.and_then(|card| card.unseen_mirrors()))
+}
 
 /// The mirror images that a mean is taken over.
 pub(crate) struct Mirrors {

@@ -7,6 +7,7 @@
 mod asked;
 mod file;
 mod habits;
+mod mirrors;
 mod output;
 mod page;
 mod parts;
@@ -26,6 +27,7 @@ use volume::{ModelGrid, Scaling};
 pub use asked::{Answer, Asked};
 pub use file::{MODEL_FILE, WEIGHTS_FILE, model_file};
 pub use habits::Habits;
+pub use mirrors::UnseenMirrors;
 pub use output::Output;
 pub use page::Publication;
 pub use parts::{KeepParts, KeptParts, Part};
@@ -86,6 +88,9 @@ pub struct Origin {
     /// Which of the two it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measure: Option<Measure>,
+    /// Along which of x, y and z its training mirrored samples; unknown of models from another program or an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirrored: Option<[bool; 3]>,
     /// The node of the pipeline that trained it, or the stage where it ran alone. A training whose key is the same under another name
     /// is not done again, and so keeps the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

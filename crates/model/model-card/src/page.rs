@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use volume::Resampling;
 
+use crate::mirrors::along;
 use crate::{Kind, Measure, ModelCard};
 
 /// What a model's page says that the model does not know.
@@ -193,6 +194,7 @@ impl ModelCard {
             list.push(format!("{measure}, after epoch {}: {}", origin.best_epoch, origin.validation_score));
             list.push(format!("Seed: {}", origin.seed));
         }
+        list.extend(origin.mirrored.map(|axes| format!("Samples were mirrored along {}", along(&axes))));
         list.extend(origin.node.as_ref().map(|node| format!("Trained by: `{node}`")));
         list.extend(origin.key.as_ref().map(|key| format!("Key of the training: `{key}`")));
         list.extend(origin.inputs.iter().map(|(role, digest)| format!("Digest of its `{role}`: `{digest}`")));

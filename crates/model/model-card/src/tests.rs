@@ -121,6 +121,26 @@ fn weights_without_a_card_need_all_that_matters() {
     assert_eq!((answer.outputs, answer.scaling), (card().ordered_outputs(), Scaling::default()));
 }
 
+#[test]
+fn mirror_images_that_a_training_is_known_not_to_have_shown_are_doubted_with_both_values() {
+    let doubt = |kind: Kind, mirrored: Option<[bool; 3]>| {
+        let card = ModelCard { kind, origin: Origin { mirrored, ..card().origin }, ..card() };
+        let read = of_text(&serde_json::to_value(&card).unwrap()).unwrap().unwrap();
+        assert_eq!(read.origin.mirrored, mirrored);
+        read.unseen_mirrors().map(|doubt| doubt.to_string()).unwrap_or_default()
+    };
+    let none = doubt(Kind::Teacher, Some([false; 3]));
+    assert!(none.starts_with("`flips` mirrors along x, y and z, and the training of this model along no axis: "), "{none}");
+    assert!(none.ends_with("leave `flips` out, or train it with `mirror` under `augment`"), "{none}");
+    let some = doubt(Kind::Partial, Some([false, true, true]));
+    assert!(some.starts_with("`flips` mirrors along x, y and z, and the training of this model along y and z: "), "{some}");
+    let slices = doubt(Kind::Student, Some([false, true, false]));
+    assert!(slices.starts_with("`flips` mirrors along x and y, and the training of this model along y: "), "{slices}");
+    assert_eq!(doubt(Kind::Student, Some([true, true, false])), "", "slices have no third axis");
+    assert_eq!(doubt(Kind::Teacher, Some([true; 3])), "");
+    assert_eq!([Kind::Teacher, Kind::Graph].map(|kind| doubt(kind, None)), [""; 2], "nobody knows");
+}
+
 fn of_text(card: &Value) -> Result<Option<ModelCard>, String> {
     let metadata = [(ModelCard::FIELD.to_owned(), card.to_string())].into();
     ModelCard::of(&metadata, Path::new("w.safetensors")).map_err(|error| error.to_string())
@@ -187,6 +207,7 @@ fn a_page_says_what_the_model_is_where_it_comes_from_and_what_its_publisher_adds
         node: Some("M_4".into()),
         key: Some("0123".into()),
         measure: Some(Measure::Dice),
+        mirrored: Some([false, true, false]),
         inputs: [("prepared".to_owned(), "tree:abc".to_owned())].into(),
         ..card().origin
     };
@@ -213,6 +234,7 @@ fn a_page_says_what_the_model_is_where_it_comes_from_and_what_its_publisher_adds
         "Pixels of a crop: 96 × 80",
         "Cases: D_l4",
         "after epoch 3: 0.5",
+        "Samples were mirrored along y\n",
         "Key of the training: `0123`",
         "Digest of its `prepared`: `tree:abc`",
         "No children.",

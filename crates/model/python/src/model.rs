@@ -36,6 +36,11 @@ impl Model {
         let manner = Manner { precision, flips, partial: Some(partial::open) };
         let open = || inference::Model::open(&files, &manner, &nets::device(device)?).map_err(anyhow::Error::from);
         let model = py.detach(open).map_err(told)?;
+        for file in files.iter().filter(|_| flips) {
+            if let Some(doubt) = inference::unseen_mirrors(file).map_err(told)? {
+                warn(py, format!("{}: {doubt}", file.display()))?;
+            }
+        }
         Ok(Self { model, exact })
     }
 
@@ -58,7 +63,7 @@ impl Model {
         let shape = volume::Source::grid(&source).shape;
         let (labels, doubt) = py.detach(|| self.label(source)).map_err(told)?;
         if let Some(doubt) = doubt {
-            PyErr::warn(py, &py.get_type::<PyUserWarning>(), &CString::new(doubt)?, 2)?;
+            warn(py, doubt)?;
         }
         arrays::array(py, shape, labels)
     }
@@ -67,6 +72,11 @@ impl Model {
     fn write(&self, path: PathBuf, labels: PyReadonlyArray3<'_, u8>, affine: PyReadonlyArray2<'_, f64>) -> PyResult<()> {
         files::write_labels(&path, &labels, &affine, &self.model.classes().all())
     }
+}
+
+/// Warns whoever called the package.
+fn warn(py: Python<'_>, doubt: String) -> PyResult<()> {
+    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &CString::new(doubt)?, 2)
 }
 
 impl Model {

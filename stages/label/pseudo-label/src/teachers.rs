@@ -85,6 +85,9 @@ impl Teachers {
         if !unknown.is_empty() {
             io.report.note(&format!("{}: no teacher finds {}: nothing is written of it", io.node, unknown.join(", ")));
         }
+        for (_, path) in files.iter().filter(|_| config.flips) {
+            io.report.warn(path, inference::unseen_mirrors(path)?);
+        }
         let teachers = files.iter().map(|(name, path)| Teacher::load(name, path, config, &device)).collect::<Result<Vec<_>>>()?;
         let of_group = (0..classes.groups().len()).map(|group| answering(group, &classes, &teachers, &files)).collect::<Result<_>>()?;
         Ok(Self { teachers, of_group, kept: config.keep_parts.of(&classes)? })

@@ -141,6 +141,9 @@ impl CaseStage for Predict {
         precision.warn(&device, &io.report);
         let manner = Manner { precision: Some(precision), flips: config.flips, partial: Some(partial::open) };
         let model = Model::open(&models, &manner, &device)?;
+        for path in models.iter().filter(|_| config.flips) {
+            io.report.warn(path, inference::unseen_mirrors(path)?);
+        }
         for key in &config.only {
             model.classes().class(key).context("only")?;
         }

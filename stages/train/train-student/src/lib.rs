@@ -87,7 +87,7 @@ pub struct TrainStudent;
 
 impl Stage for TrainStudent {
     const NAME: &'static str = "train-student";
-    const REVISION: u32 = 8;
+    const REVISION: u32 = 9;
     const ABOUT: &'static str = "Trains one step of the 2-D U-Net with a decoder for each group of classes, parts of it frozen";
     const READS: &'static [Role] = &[
         Role::required("prepared", "the output of preprocess with `layout: slices`"),

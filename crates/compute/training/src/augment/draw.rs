@@ -116,6 +116,12 @@ impl Boxes {
 }
 
 impl Augment {
+    /// Along which of x, y and z samples may be mirrored.
+    #[must_use]
+    pub fn mirrored(&self) -> [bool; 3] {
+        self.mirrored
+    }
+
     /// Whether left and right may change places.
     #[must_use]
     pub fn swaps_sides(&self) -> bool {

@@ -141,6 +141,23 @@ fn what_is_thin_is_changed_slice_by_slice() {
 }
 
 #[test]
+fn the_axes_that_are_told_are_those_that_samples_are_mirrored_along() {
+    let slices = Sampling::Slices { shape: [224, 224] };
+    for (config, sampling, expected) in [
+        (json!({}), PATCH, [false; 3]),
+        (json!({"preset": "nnunet"}), PATCH, [true; 3]),
+        (json!({"preset": "nnunet"}), slices, [true, true, false]),
+        (json!({"preset": "dodnet", "mirror": {"probability": 0}}), PATCH, [false; 3]),
+        (json!({"mirror": {"axes": ["y", "z"]}}), PATCH, [false, true, true]),
+    ] {
+        let told = augment(config.clone(), sampling, Normalisation::Unit).unwrap().mirrored();
+        let drawn = draws(config, sampling, Normalisation::Unit);
+        let mirrored = [0, 1, 2].map(|axis| drawn.iter().any(|a| a.geometry.mirror[axis]));
+        assert_eq!((told, mirrored), (expected, expected));
+    }
+}
+
+#[test]
 fn presets_follow_the_normalisation_and_every_number_can_be_changed() {
     let most = |config: Value, normalisation| {
         let draws = draws(config, PATCH, normalisation);

@@ -65,7 +65,7 @@ fn the_training_cases_decide_for_both_sides_and_the_card_says_so() {
     assert_eq!((training.model_input().scaling, validation.model_input().scaling), (scaling, scaling));
 
     let best = Best { epoch: 3, score: 0.5 };
-    let fitted = Fitted { weights: Default::default(), best, curve: Vec::new() };
+    let fitted = Fitted { weights: Default::default(), best, curve: Vec::new(), mirrored: [false, true, true] };
     let run = Run::of(
         &StageIo { known: Known { key: Some("key".into()), digests: [("prepared".into(), "tree:1".into())].into() }, ..io },
         "it".into(),
@@ -73,6 +73,7 @@ fn the_training_cases_decide_for_both_sides_and_the_card_says_so() {
     .unwrap();
     let origin = fitted.origin("D_l1".into(), 7, Select::HighestDice, &run);
     assert_eq!((origin.node.as_deref(), origin.key.as_deref(), origin.measure), (Some("student"), Some("key"), Some(Measure::Dice)));
+    assert_eq!(origin.mirrored, Some([false, true, true]));
     assert_eq!(origin.inputs["prepared"], "tree:1", "as the runner says");
     assert!(origin.inputs["partition"].starts_with("tree:"), "and read where it does not: {:?}", origin.inputs);
     let card = |outputs: Vec<Target>| card(Kind::Student, 1.into(), &classes(), outputs, training.model_input(), origin.clone());

@@ -2,7 +2,8 @@
 
 use candle_core::{Device, Tensor};
 use inference::{Manner, Model};
-use model_card::{Kind, ModelCard};
+use labels::flare23;
+use model_card::{Kind, ModelCard, Origin};
 use nets::{DualUNet2d, DualUNet2dConfig, Network as _, Params};
 use random::Streams;
 use serde_json::{Value, json};
@@ -34,6 +35,24 @@ fn an_ensemble_of_one_model_twice_is_that_model_and_flips_are_a_mean() {
         "{}",
         said(&refused)
     );
+}
+
+#[test]
+fn flips_of_a_model_that_has_seen_no_mirror_images_are_warned_of() {
+    let bench = Bench::new();
+    bench.scan("a", [40, 36, 7], "RAS");
+    let doubt = "model.safetensors: `flips` mirrors along x and y, and the training of this model along y: ";
+    let flipped = bench.predict("unknown", &["--flips"]);
+    must_succeed(&flipped);
+    assert!(!said(&flipped).contains("`flips`"), "nobody knows what it has seen: {}", said(&flipped));
+    let card = card(Kind::Student, &flare23::classes(), vec![32, 32]);
+    let card = ModelCard { origin: Origin { mirrored: Some([false, true, false]), ..card.origin }, ..card };
+    let decoders: Vec<_> = card.outputs.iter().map(model_card::Output::decoder).collect();
+    bench.save("model", 3, &DualUNet2d::new(&DualUNet2dConfig { features: FEATURES }, &decoders), &card);
+    let flipped = bench.predict("seen", &["--flips"]);
+    must_succeed(&flipped);
+    assert!(said(&flipped).contains("warning: ") && said(&flipped).contains(doubt), "{}", said(&flipped));
+    assert!(!said(&bench.predict("plain", &[])).contains("`flips`"), "nobody asks for them");
 }
 
 #[test]
