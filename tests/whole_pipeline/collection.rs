@@ -161,6 +161,9 @@ fn a_file_written_for_labelled_and_unlabelled_scans_holds_labelled_ones_back() {
         fs::read_to_string(list).unwrap().lines().count()
     };
     assert_eq!([held("FLARE"), held("FLARE__unlabelled")], [1, 2]);
+    let plan = lab.call(&["run", "--pipeline", "mine.yaml", "--store", "store", "--dry-run"]);
+    let unseen = plan.stdout.lines().find(|line| line.starts_with("  unseen[teacher,FLARE]")).unwrap_or_else(|| panic!("{plan:?}"));
+    assert!(unseen.contains("seconds for each of 1 scans: not measured"), "of two labelled cases one is held back: {unseen}");
 }
 
 #[test]

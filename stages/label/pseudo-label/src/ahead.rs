@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use nets::{Network as _, Params, Teacher, TeacherConfig, Trained};
 use random::Streams;
 use serde_json::{Value, json};
-use stage_kit::{Ahead, Chore, Cost, Forecast, Model, Outlook, StageIo};
+use stage_kit::{Ahead, Chore, Cost, Forecast, Lot, Model, Outlook, StageIo};
 use typical::StandIn;
 use volume::{ModelGrid, Scan, nifti};
 
@@ -27,7 +27,8 @@ pub(crate) fn forecast(config: &Config, ahead: &Ahead) -> Result<Forecast> {
         Some(images) => typical::lot(&dataset::image_files(images)?.into_iter().map(|file| file.path).collect::<Vec<_>>()),
         None => ahead.input("images").all().or_else(|| partition.lot(&config.subsets)),
     };
-    let Some(lot) = lot else { return Ok(Forecast::unknown("the scans to label: nothing is known of them yet")) };
+    let held_out = |lot: Lot| if config.held_out { Lot { training: 0.0, ..lot } } else { lot };
+    let Some(lot) = lot.map(held_out) else { return Ok(Forecast::unknown("the scans to label: nothing is known of them yet")) };
     let mut found = Forecast { outlook: Outlook { classes: partition.classes, ..Outlook::of_scans(lot) }, ..Forecast::default() };
     let mut grid = None;
     for (name, teacher) in ahead.inputs_under("teachers") {
