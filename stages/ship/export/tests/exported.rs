@@ -174,7 +174,7 @@ fn a_transformer_is_refused_as_onnx_by_name_and_goes_out_without() {
     bench.train_teacher(json!({"swin_unetr": {"feature_size": 12, "window_size": 2}}));
     must_say(
         &bench.refused(json!({"onnx": true})),
-        &["model.safetensors: the shifted windows of a Swin UNETR cannot be written as ONNX", "Leave `onnx` out"],
+        &["model.safetensors: attention in shifted windows cannot be written as ONNX", "Leave `onnx` out"],
     );
     bench.export(json!({})).unwrap();
     assert!(bench.page().contains("swin_unetr"));

@@ -87,7 +87,9 @@ fn frozen<E: Element>(cases: &mut Cases, name: &str, n: usize) {
             InstanceNorm::new(&vector, &vector, 1e-5, 0.1)?.run(raw, &moments)
         };
         let skip = layer(&[&Map::of_tensor(&t[0].detach(), 0)?], &t[1].detach(), 1)?;
-        let below = layer(&[&skip], &t[2].detach(), 2)?.add_leaky_relu(&layer(&[&skip.max_pool2()?], &t[2].detach(), 1)?, 0.1)?;
+        let stepped = layer(&[&skip], &t[2].detach(), 2)?;
+        stepped.add_leaky_relu(&stepped, 0.1)?.average([1, 3, 1])?;
+        let below = layer(&[&skip.max_pool2()?], &t[2].detach(), 1)?;
         let raised = PackedUpsampling::new(&t[3].detach(), &t[6].detach().narrow(0, 0, 4)?)?.run(&below, skip.size())?;
         let joined = layer(&[&skip, &raised], &t[4].detach(), 1)?;
         PackedHead::new(&t[5].detach(), &t[6].detach().narrow(0, 0, 3)?)?.run(&joined)

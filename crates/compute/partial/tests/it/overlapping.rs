@@ -199,9 +199,12 @@ fn a_model_comes_back_from_its_card_alone() {
 fn trained_models_compute_with_any_numbers_that_they_have_kernels_for() {
     let (folder, patch) = (tempfile::tempdir().unwrap(), patch());
     let path = folder.path().join("weights.safetensors");
-    let (model, params) = saved(MethodConfig::PerDataset { network: network() }, &path);
+    let (features, strides) = (vec![16, 24], vec![[2; 3]]);
+    let wide = TrunkConfig::UNet(UNetConfig { features, strides, blocks: None, first_kernel: [3; 3], layers: None });
+    let (model, params) = saved(MethodConfig::PerDataset { network: wide }, &path);
     let all = [(0..model.heads().len()).collect()];
-    let logits = |outputs: Vec<Output>| Tensor::cat(&outputs.iter().map(|output| output.logits.clone()).collect::<Vec<_>>(), 0).unwrap();
+    let flat = |output: &Output| output.logits.flatten_all().unwrap();
+    let logits = |outputs: Vec<Output>| Tensor::cat(&outputs.iter().map(flat).collect::<Vec<_>>(), 0).unwrap();
     let expected = logits(model.forward(&params, &patch, &all, false).unwrap());
     for (precision, bound) in [(Precision::F32, 1e-4), (Precision::Bf16, 4e-2), (Precision::Int8, 2e-1)] {
         let found = logits(TrainedModel::load(&path, precision, &Device::Cpu).unwrap().pass(&patch, &all).unwrap());
