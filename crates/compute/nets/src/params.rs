@@ -149,6 +149,12 @@ impl Params {
         self.all().filter(|(name, _)| self.standings[*name].live)
     }
 
+    /// Whether a parameter is live whose name begins with `prefix` and a dot.
+    pub(crate) fn moves(&self, prefix: &str) -> bool {
+        let within = format!("{prefix}.");
+        self.standings.range(within.clone()..).take_while(|(name, _)| name.starts_with(&within)).any(|(_, standing)| standing.live)
+    }
+
     /// Makes the parameters whose name satisfies `rule` live and freezes all others. Idle ones ([`Init::Idle`]) stay frozen.
     pub fn set_live(&mut self, rule: impl Fn(&str) -> bool) {
         for (name, standing) in &mut self.standings {

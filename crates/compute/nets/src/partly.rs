@@ -35,14 +35,9 @@ impl<E: Element> Partly<E> {
         self.params
     }
 
-    fn is_live(&self, name: &str) -> bool {
-        let within = |live: &str| live.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
-        self.params.live().any(|(live, _)| within(live))
-    }
-
     /// The activations that the layer `name` is computed of, image by image, if neither it nor anything before it is live.
     fn before<'a>(&self, name: &str, sources: &[&'a Passed<E>]) -> Result<Option<Vec<&'a [Image<E>]>>> {
-        if self.is_live(name) || sources.iter().any(|source| source.still().is_none()) {
+        if self.params.moves(name) || sources.iter().any(|source| source.still().is_none()) {
             return Ok(None);
         }
         sources.iter().filter_map(|source| source.still()).map(|still| still.images()).collect::<Result<_>>().map(Some)
@@ -206,7 +201,7 @@ impl<E: Element> Layers for Partly<E> {
 
     /// A block in which something is live, or before which something is, is trained as a whole.
     fn block<B: Block>(&self, block: &B, inputs: &[&Passed<E>]) -> Result<Passed<E>> {
-        match self.is_live(block.name()) || inputs.iter().any(|input| input.still().is_none()) {
+        match self.params.moves(block.name()) || inputs.iter().any(|input| input.still().is_none()) {
             true => self.trained(inputs, |params, inputs| params.block(block, inputs)),
             false => block.run(self, inputs),
         }
@@ -225,7 +220,7 @@ impl<E: Element> Numeric for Partly<E> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
     use random::Streams;
 
     use super::*;
@@ -238,7 +233,7 @@ mod tests {
         let mut params = Params::init(&network.parameters(), Streams::new(0), &Device::Cpu).unwrap();
         params.set_live(live);
         let partly = Partly::<f32>::new(params);
-        let slices = Passed::of_tensor(Tensor::rand(0f32, 1.0, (2, 1, 16, 16), &Device::Cpu).unwrap());
+        let slices = Passed::of_tensor(Tensor::zeros((2, 1, 16, 16), DType::F32, &Device::Cpu).unwrap());
         network.logits(&partly, &slices, &[0, 1]).unwrap();
         partly.frozen.packed()
     }
@@ -265,6 +260,6 @@ mod tests {
         assert_eq!(frozen_layers(|name| name.starts_with("down_2.")), sorted(&[upper(2)]));
         assert_eq!(frozen_layers(|name| name == "conv_0.conv_1.adn.N.bias"), ["conv_0.conv_0"]);
         let all_but_heads = |name: &str| name.contains(".final_conv.bias");
-        assert_eq!(frozen_layers(all_but_heads).len(), frozen_layers(|_| false).len() - 2, "a head of which a part is live is live");
+        assert_eq!(frozen_layers(all_but_heads).len(), frozen_layers(|_| false).len() - 2, "a live bias makes its head a live layer");
     }
 }

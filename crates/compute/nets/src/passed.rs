@@ -96,9 +96,9 @@ impl<E: Element> Still<E> {
         Ok(self.0.maps.get().map_or(&[], Vec::as_slice))
     }
 
-    /// The same with one map for each image.
+    /// The same with one map for each image, once there are maps.
     pub(crate) fn whole(&self) -> Result<Self> {
-        match self.images()?.iter().all(|maps| maps.len() == 1) {
+        match self.0.maps.get().is_none_or(|images| images.iter().all(|maps| maps.len() == 1)) {
             true => Ok(self.clone()),
             false => Ok(Self(Arc::new(Forms { maps: OnceLock::new(), tensor: OnceLock::from(self.tensor()?) }))),
         }

@@ -13,6 +13,13 @@ fn trained(network: &impl Network, precision: Precision) -> Trained {
     Trained::new(Params::init(&network.parameters(), Streams::new(5), &Device::Cpu).unwrap(), precision)
 }
 
+/// Values that follow from a seed.
+fn drawn(seed: u64, dims: &[usize], range: std::ops::Range<f32>) -> Tensor {
+    let mut stream = Streams::new(seed).stream("values", &[]);
+    let values: Vec<f32> = (0..dims.iter().product()).map(|_| stream.random_range(range.clone())).collect();
+    Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
+}
+
 /// The decoders of the paper's student.
 fn papers_decoders() -> [(String, usize); 2] {
     [("organ_decoder".to_owned(), 14), ("cancer_decoder".to_owned(), 2)]
@@ -35,7 +42,7 @@ const BOUNDS: [(Precision, f32); 3] = [(Precision::F32, 1e-4), (Precision::Bf16,
 fn the_student() {
     for (features, size) in [([16, 24, 32, 48, 64, 16], [49, 71]), ([16, 32, 64, 128, 256, 128], [96, 80])] {
         let network = DualUNet2d::new(&DualUNet2dConfig { features }, &papers_decoders());
-        let slices = Tensor::rand(0f32, 1.0, (3, 1, size[0], size[1]), &Device::Cpu).unwrap();
+        let slices = drawn(1, &[3, 1, size[0], size[1]], 0.0..1.0);
         let expected = trained(&network, Precision::Exact).student(&network, &slices).unwrap();
         for (precision, bound) in BOUNDS {
             let found = trained(&network, precision).student(&network, &slices).unwrap();
@@ -52,7 +59,7 @@ fn the_student() {
 fn the_teacher() {
     for (features, size) in [([8, 16, 32, 48, 64, 8], [17, 33, 24]), ([16, 16, 32, 64, 128, 16], [32, 48, 32])] {
         let network = UNet3d::new(&UNet3dConfig { features }, 14);
-        let patch = Tensor::rand(0f32, 1.0, (1, 1, size[0], size[1], size[2]), &Device::Cpu).unwrap();
+        let patch = drawn(2, &[1, 1, size[0], size[1], size[2]], 0.0..1.0);
         let expected = trained(&network, Precision::Exact).run(&network, &patch).unwrap();
         for (precision, bound) in BOUNDS {
             let off = relative_difference(&trained(&network, precision).run(&network, &patch).unwrap(), &expected);
@@ -88,7 +95,7 @@ fn others() -> Vec<(&'static str, Teacher, [usize; 3])> {
 fn scales_drawn(network: &impl Network, seed: u64) -> Params {
     let params = Params::init(&network.parameters(), Streams::new(seed), &Device::Cpu).unwrap();
     for (name, var) in params.all().filter(|(name, _)| name.ends_with("norm.weight")) {
-        params.set(name, &Tensor::rand(0.5f32, 1.5, var.dims(), &Device::Cpu).unwrap()).unwrap();
+        params.set(name, &drawn(seed, var.dims(), 0.5..1.5)).unwrap();
     }
     params
 }
@@ -96,7 +103,7 @@ fn scales_drawn(network: &impl Network, seed: u64) -> Params {
 #[test]
 fn networks_of_other_kinds() {
     for (name, network, [d, h, w]) in others() {
-        let patch = Tensor::rand(0f32, 1.0, (1, 1, d, h, w), &Device::Cpu).unwrap();
+        let patch = drawn(3, &[1, 1, d, h, w], 0.0..1.0);
         let params = scales_drawn(&network, 5);
         let expected = network.forward(&params, &patch).unwrap().detach();
         let mut trained = Trained::new(params, Precision::Exact);
@@ -116,9 +123,7 @@ fn networks_of_other_kinds_learn_in_part_as_by_the_kernels_of_training() {
         for live in rules {
             let mut least = f32::INFINITY;
             for seed in 0..4 {
-                let mut stream = Streams::new(seed).stream("patch", &[]);
-                let values: Vec<f32> = (0..d * h * w).map(|_| stream.random()).collect();
-                let patch = Tensor::from_vec(values, (1, 1, d, h, w), &Device::Cpu).unwrap();
+                let patch = drawn(seed, &[1, 1, d, h, w], 0.0..1.0);
                 let labels = (patch.squeeze(1).unwrap() * 5.0).unwrap().to_dtype(candle_core::DType::U8).unwrap();
                 let mut params = scales_drawn(&network, seed);
                 params.set_live(|name| live.iter().any(|part| name.starts_with(part)));
@@ -147,7 +152,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let three = [organs, cancer, ("vessel_decoder".to_owned(), 5)];
     let student = DualUNet2d::new(&DualUNet2dConfig { features: [16, 32, 48, 64, 96, 32] }, &three);
     let teacher = UNet3d::new(&UNet3dConfig { features: [8, 16, 32, 48, 64, 16] }, 14);
-    let image = |shape: &[usize]| Tensor::rand(0f32, 1.0, shape, &Device::Cpu).unwrap();
+    let image = |shape: &[usize]| drawn(4, shape, 0.0..1.0);
     let (small, large, patch) = (image(&[3, 1, 64, 48]), image(&[1, 1, 128, 144]), image(&[1, 1, 32, 32, 24]));
     for (precision, _) in BOUNDS {
         let run = |threads: usize| -> Vec<Vec<f32>> {
@@ -177,7 +182,7 @@ fn step(learning: &Learning, network: &DualUNet2d, slices: &Tensor, labels: &[Te
 
 /// Slices and labels of both decoders.
 fn batch(slices: usize, size: [usize; 2]) -> (Tensor, [Tensor; 2]) {
-    let random = |upper: f32, dims: &[usize]| Tensor::rand(0f32, upper, dims, &Device::Cpu).unwrap();
+    let random = |upper: f32, dims: &[usize]| drawn(5, dims, 0.0..upper);
     let dims = [slices, size[0], size[1]];
     let labels = [14.0, 2.0].map(|classes| random(classes, &dims).to_dtype(candle_core::DType::U8).unwrap());
     (random(1.0, &[slices, 1, size[0], size[1]]), labels)
@@ -224,12 +229,8 @@ fn a_student_that_is_frozen_in_part_learns_as_by_the_kernels_of_training() {
 
 /// A slice and labels that follow from the seed, so that what a batch has near a kink does not change from run to run.
 fn seeded_batch(seed: u64, side: usize) -> (Tensor, [Tensor; 2]) {
-    let mut stream = Streams::new(seed).stream("slice", &[]);
-    let values: Vec<f32> = (0..side * side).map(|_| stream.random()).collect();
-    let tensor = |factor: f32, dims: &[usize]| {
-        let scaled: Vec<f32> = values.iter().map(|value| value * factor).collect();
-        Tensor::from_vec(scaled, dims, &Device::Cpu).unwrap()
-    };
+    let values = drawn(seed, &[side * side], 0.0..1.0);
+    let tensor = |factor: f64, dims: &[usize]| (&values * factor).unwrap().reshape(dims).unwrap();
     let labels = [14.0, 2.0].map(|classes| tensor(classes, &[1, side, side]).to_dtype(candle_core::DType::U8).unwrap());
     (tensor(1.0, &[1, 1, side, side]), labels)
 }
